@@ -1,0 +1,1 @@
+"""vcstack: see docs/architecture.md."""

@@ -1,0 +1,1 @@
+"""vcstack.apiclient: see docs/architecture.md."""

@@ -1,0 +1,1 @@
+"""vcstack.apiserver: see docs/architecture.md."""

@@ -1,0 +1,1 @@
+"""vcstack.controllers: see docs/architecture.md."""

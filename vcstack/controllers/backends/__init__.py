@@ -1,0 +1,1 @@
+"""vcstack.controllers.backends: see docs/architecture.md."""

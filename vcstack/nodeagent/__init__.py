@@ -1,0 +1,1 @@
+"""vcstack.nodeagent: see docs/architecture.md."""

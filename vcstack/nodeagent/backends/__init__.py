@@ -1,0 +1,1 @@
+"""vcstack.nodeagent.backends: see docs/architecture.md."""

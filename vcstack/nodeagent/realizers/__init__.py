@@ -1,0 +1,1 @@
+"""vcstack.nodeagent.realizers: see docs/architecture.md."""

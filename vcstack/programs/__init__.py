@@ -1,0 +1,1 @@
+"""vcstack.programs: see docs/architecture.md."""

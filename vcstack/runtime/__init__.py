@@ -1,0 +1,1 @@
+"""vcstack.runtime: see docs/architecture.md."""

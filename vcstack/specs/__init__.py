@@ -1,0 +1,1 @@
+"""vcstack.specs: see docs/architecture.md."""

@@ -1,0 +1,1 @@
+"""vcstack.specs.kinds: see docs/architecture.md."""

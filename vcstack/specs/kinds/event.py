@@ -1,0 +1,83 @@
+"""Event: what happened to an object, for people; kept for a day."""
+
+from enum import StrEnum
+
+from vcstack.specs.meta import Time
+from vcstack.specs.model import Model
+from vcstack.specs.registry import Column, KindDefinition, Scope, register
+from vcstack.specs.resource import Resource, Spec, Status
+
+TTL_SECONDS = 24 * 3600
+
+
+class EventType(StrEnum):
+    """Whether somebody should look."""
+
+    NORMAL = "Normal"
+    WARNING = "Warning"
+
+
+class ObjectReference(Model):
+    """The object that it happened to."""
+
+    kind: str
+    """Its kind."""
+    name: str
+    """Its name."""
+    uid: str = ""
+    """Its uid."""
+
+
+class EventSpec(Spec):
+    """What happened. Written by the system only."""
+
+    regarding: ObjectReference
+    """The object that it happened to."""
+    type: EventType
+    """Normal or Warning."""
+    reason: str
+    """A machine's word, PascalCase."""
+    message: str
+    """A sentence for people."""
+    actor: str
+    """Who reports it."""
+    count: int = 1
+    """How often it happened."""
+    first_time: Time
+    """When it happened first."""
+    last_time: Time
+    """When it happened last."""
+
+
+class EventStatus(Status):
+    """Nothing: an event is an observation itself."""
+
+
+class Event(Resource[EventSpec, EventStatus]):
+    """What happened to an object, for people; kept for a day."""
+
+    KIND = "Event"
+    status: EventStatus = EventStatus()
+
+
+register(
+    KindDefinition(
+        model=Event,
+        plural="events",
+        uid_prefix="ev",
+        scope=Scope.GLOBAL_OR_PROJECT,
+        short_names=("ev",),
+        columns=(
+            Column("LAST", "spec.lastTime", format="age"),
+            Column("TYPE", "spec.type"),
+            Column("REASON", "spec.reason"),
+            Column("OBJECT", "spec.regarding.name"),
+            Column("COUNT", "spec.count"),
+            Column("MESSAGE", "spec.message"),
+        ),
+        ttl_seconds=TTL_SECONDS,
+        system_only=True,
+        apply_order=90,
+        category="core",
+    )
+)

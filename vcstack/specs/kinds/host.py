@@ -1,0 +1,138 @@
+"""Host: a machine that runs instances."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from vcstack.specs.meta import Time
+from vcstack.specs.model import Model, Name
+from vcstack.specs.registry import Column, KindDefinition, Scope, ViewColumn, register
+from vcstack.specs.resource import Resource, Spec, Status
+
+FINALIZER = "vcstack.io/host"
+
+ALIVE = "Alive"
+"""True while the host's lease is held; Unknown when it ran out. Written by the host controller."""
+AGENT_READY = "AgentReady"
+"""True when the agent reached libvirt and OVS. Written by the agent."""
+
+
+class Scheduling(StrEnum):
+    """Whether new instances may come."""
+
+    ENABLED = "Enabled"
+    DISABLED = "Disabled"
+
+
+class Overcommit(Model):
+    """How much more than the physical capacity may be claimed, in percent of it."""
+
+    vcpu_percent: Annotated[int, Field(ge=10, le=10_000)] = 400
+    """400: four virtual CPUs a physical one."""
+    memory_percent: Annotated[int, Field(ge=10, le=1_000)] = 100
+    """100: no overcommit."""
+    disk_percent: Annotated[int, Field(ge=10, le=10_000)] = 100
+    """100: no overcommit."""
+
+
+class HostSpec(Spec):
+    """What an operator wants of the host."""
+
+    scheduling: Scheduling = Scheduling.ENABLED
+    """Disabled: cordoned, nothing new is placed here."""
+    zone: Name | None = None
+    """The failure domain; instances ask for it in placement.zone."""
+    overcommit: Overcommit = Field(default_factory=Overcommit)
+    """How much more than the physical capacity may be claimed."""
+    reserved_memory_mib: Annotated[int, Field(ge=0, alias="reservedMemoryMiB")] = 512
+    """Memory kept for the host itself, in MiB."""
+
+
+class Capacity(Model):
+    """An amount of each resource that instances claim."""
+
+    vcpus: int = 0
+    """CPUs."""
+    memory_mib: Annotated[int, Field(alias="memoryMiB")] = 0
+    """Memory in MiB."""
+    disk_gib: Annotated[int, Field(alias="diskGiB")] = 0
+    """Disk in GiB."""
+
+
+class HostStatus(Status):
+    """What the host's agent observed of it."""
+
+    capacity: Capacity | None = None
+    """Physical capacity."""
+    allocatable: Capacity | None = None
+    """What instances may claim in sum: capacity less the reserve, times overcommit. By the host controller."""
+    allocated: Capacity | None = None
+    """What instances claim now. By the host controller."""
+    instance_count: int | None = None
+    """How many instances are bound here. By the host controller."""
+    architecture: str | None = None
+    """x86_64, aarch64."""
+    virt_type: str | None = None
+    """kvm or qemu (TCG), found out by really starting a guest CPU."""
+    datapath: str | None = None
+    """system (kernel) or netdev (userspace) Open vSwitch datapath."""
+    address: str | None = None
+    """The tunnel endpoint."""
+    agent_version: str | None = None
+    """Version of vc-compute."""
+    libvirt_version: str | None = None
+    """Version of libvirt."""
+    qemu_version: str | None = None
+    """Version of QEMU."""
+    certificate_expires_at: Time | None = None
+    """When the host's certificate runs out."""
+    cached_images: list[str] | None = None
+    """Digests of the images in the host's cache."""
+    joined_at: Time | None = None
+    """When the agent registered."""
+
+
+class Host(Resource[HostSpec, HostStatus]):
+    """A machine that runs instances."""
+
+    KIND = "Host"
+    spec: HostSpec = HostSpec()
+    status: HostStatus = HostStatus()
+
+
+register(
+    KindDefinition(
+        model=Host,
+        plural="hosts",
+        uid_prefix="h",
+        scope=Scope.GLOBAL,
+        columns=(
+            Column("ALIVE", "status.conditions[Alive].status"),
+            Column("SCHEDULING", "spec.scheduling"),
+            Column("INSTANCES", "status.instanceCount"),
+            Column("VCPUS", "status.allocated.vcpus"),
+            Column("OF", "status.allocatable.vcpus"),
+            Column("MEMORY_MIB", "status.allocated.memoryMiB"),
+            Column("OF_MIB", "status.allocatable.memoryMiB"),
+            Column("ZONE", "spec.zone"),
+            Column("ADDRESS", "status.address", wide=True),
+            Column("VIRT", "status.virtType", wide=True),
+            Column("DATAPATH", "status.datapath", wide=True),
+            Column("AGENT", "status.agentVersion", wide=True),
+        ),
+        view=(
+            ViewColumn("scheduling", "spec.scheduling"),
+            ViewColumn("zone", "spec.zone"),
+            ViewColumn("vcpus", "status.capacity.vcpus", "bigint"),
+            ViewColumn("memory_mib", "status.capacity.memoryMiB", "bigint"),
+            ViewColumn("allocated_vcpus", "status.allocated.vcpus", "bigint"),
+            ViewColumn("allocated_memory_mib", "status.allocated.memoryMiB", "bigint"),
+        ),
+        ready_when=(AGENT_READY, ALIVE),
+        finalizers=(FINALIZER,),
+        node_path="metadata.name",
+        apply_order=10,
+        category="compute",
+    )
+)

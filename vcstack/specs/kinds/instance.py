@@ -1,0 +1,222 @@
+"""Instance: a virtual machine."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from vcstack.specs.claims import Claim
+from vcstack.specs.errors import Cause
+from vcstack.specs.kinds.host import Capacity
+from vcstack.specs.kinds.port import find_address_fault
+from vcstack.specs.kinds.subnet import Address, Subnet
+from vcstack.specs.meta import LabelKey, LabelValue, Time
+from vcstack.specs.model import Change, Model, Name, RefersTo, Takes
+from vcstack.specs.registry import Column, KindDefinition, Referenced, Scope, ViewColumn, register
+from vcstack.specs.resource import Ref, Resource, Spec, Status
+
+FINALIZER = "vcstack.io/instance"
+"""Removed by the manager when the instance's ports are gone."""
+DOMAIN_FINALIZER = "vcstack.io/domain"
+"""Removed by the host's agent when domain, disks and taps are gone; by the manager if it was never bound."""
+
+SCHEDULED = "Scheduled"
+"""Written by the scheduler."""
+NETWORK_READY = "NetworkReady"
+"""Written by the manager's instance controller: every interface's port holds its addresses, is in OVN, and,
+once the domain is plugged, is reported up."""
+IMAGE_READY = "ImageReady"
+"""Written by the agent: the image is in the host's cache with the right digest."""
+DISKS_READY = "DisksReady"
+"""Written by the agent: root disk and seed are there."""
+RUNNING = "Running"
+"""Written by the agent: True when the domain is in the power state that spec asks for."""
+UP_TO_DATE = "UpToDate"
+"""Written by the agent: False with reason RebootRequired or RecreateRequired while a change of spec waits for one.
+Not part of Ready."""
+
+USER_DATA_LIMIT = 64 * 1024
+
+
+class PowerState(StrEnum):
+    """The power state of a virtual machine."""
+
+    RUNNING = "Running"
+    STOPPED = "Stopped"
+    PAUSED = "Paused"
+
+
+class NetworkInterface(Model):
+    """A network card. A Port is made for it unless one is named."""
+
+    name: Annotated[Name, StringConstraints(max_length=15)]
+    """Unique in the instance, e.g. eth0."""
+    network: Annotated[Name | None, RefersTo("Network")] = None
+    """The network it is on; needed unless port is given."""
+    subnet: Annotated[Name | None, RefersTo("Subnet")] = None
+    """Where its address comes from; default one address of each family that the network has."""
+    address: Address | None = None
+    """A fixed address; default a free one."""
+    security_groups: Annotated[list[Annotated[Name, RefersTo("SecurityGroup")]], Field(max_length=16)] | None = None
+    """What traffic is allowed; default the project's group "default"."""
+    port: Annotated[Name | None, RefersTo("Port")] = None
+    """An existing port to use instead of making one; the other fields then stay empty."""
+
+
+class Placement(Model):
+    """Where it may run."""
+
+    zone: Name | None = None
+    """Only hosts of this zone."""
+    host_selector: dict[LabelKey, LabelValue] = Field(default_factory=dict)
+    """Only hosts with these labels."""
+    host: Annotated[Name | None, RefersTo("Host")] = None
+    """Only this host."""
+
+
+UserData = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
+
+
+class InstanceSpec(Spec):
+    """What the virtual machine is to be."""
+
+    flavor: Annotated[Name, RefersTo("Flavor"), Takes(Change.REBOOT)]
+    """Its size."""
+    image: Annotated[Name, RefersTo("Image"), Takes(Change.RECREATE)]
+    """What its root disk begins from: an image of the project, else a public one."""
+    power_state: PowerState = PowerState.RUNNING
+    """Running, Stopped or Paused."""
+    network_interfaces: Annotated[list[NetworkInterface], Field(max_length=16)] = Field(default_factory=list)
+    """Its network cards."""
+    ssh_keys: Annotated[list[Annotated[Name, RefersTo("SSHKey")]], Field(max_length=32), Takes(Change.RECREATE)] = (
+        Field(default_factory=list)
+    )
+    """Keys that cloud-init puts in."""
+    user_data: Annotated[UserData | None, Takes(Change.RECREATE)] = None
+    """What cloud-init runs: a script beginning with #! or #cloud-config; at most 64 KiB."""
+    placement: Annotated[Placement, Takes(Change.IMMUTABLE)] = Field(default_factory=Placement)
+    """Where it may run."""
+
+
+class InterfaceAddress(Model):
+    """An address of one of its interfaces."""
+
+    interface: str
+    """The interface."""
+    address: str
+    """The address."""
+    mac: str
+    """The interface's MAC address."""
+
+
+class InstanceStatus(Status):
+    """What was observed of the virtual machine."""
+
+    host: str | None = None
+    """The host it is bound to, chosen by the scheduler."""
+    allocated: Capacity | None = None
+    """What it claims on its host."""
+    power_state: PowerState | None = None
+    """As read from the hypervisor."""
+    addresses: list[InterfaceAddress] | None = None
+    """The addresses that its ports hold."""
+    started_at: Time | None = None
+    """When the domain was last started."""
+
+
+class Instance(Resource[InstanceSpec, InstanceStatus]):
+    """A virtual machine."""
+
+    KIND = "Instance"
+    status: InstanceStatus = InstanceStatus()
+
+
+def port_name_of(instance: Instance, interface: NetworkInterface) -> str:
+    """Return the name of the interface's port: the one named, else one made from the uid (deterministic)."""
+    return interface.port or f"{instance.uid}-{interface.name}"
+
+
+def _check(new: Instance, old: Instance | None, referenced: Referenced) -> Sequence[Cause]:
+    """Interfaces are named uniquely and complete; addresses fit their subnets; user data is not too long."""
+    causes: list[Cause] = []
+
+    def refuse(field: str, reason: str, message: str) -> None:
+        causes.append(Cause(field=field, reason=reason, message=message))
+
+    seen: set[str] = set()
+    for i, nic in enumerate(new.spec.network_interfaces):
+        path = f"spec.networkInterfaces[{i}]"
+        if nic.name in seen:
+            refuse(f"{path}.name", "Duplicate", f"{nic.name} occurs twice")
+        seen.add(nic.name)
+        if nic.port and (nic.network or nic.subnet or nic.address or nic.security_groups is not None):
+            refuse(
+                f"{path}.port",
+                "FieldValueInvalid",
+                "with port, leave network, subnet, address and securityGroups out",
+            )
+        if not nic.port and not nic.network:
+            refuse(f"{path}.network", "FieldValueRequired", "name a network (or a port)")
+        subnet = referenced.get(Ref("Subnet", new.metadata.project, nic.subnet or ""))
+        if isinstance(subnet, Subnet) and nic.network and subnet.spec.network != nic.network:
+            refuse(
+                f"{path}.subnet",
+                "FieldValueInvalid",
+                f"{nic.subnet} belongs to network {subnet.spec.network}",
+            )
+        fault = nic.address and isinstance(subnet, Subnet) and find_address_fault(nic.address, subnet)
+        if fault:
+            refuse(f"{path}.address", "FieldValueInvalid", fault)
+    if len((new.spec.user_data or "").encode()) > USER_DATA_LIMIT:
+        refuse("spec.userData", "FieldValueTooLong", f"at most {USER_DATA_LIMIT} bytes")
+    return causes
+
+
+def _claims(instance: Instance) -> Sequence[Claim]:
+    """Claim capacity on the host it is bound to, and its interfaces' named ports and fixed addresses."""
+    claims: list[Claim] = []
+    if instance.status.host and instance.status.allocated:
+        value = instance.status.allocated.to_wire()
+        pool = f"capacity/{instance.status.host}"
+        claims.append(Claim(pool=pool, key=instance.uid, field="status.host", value=value))
+    for i, nic in enumerate(instance.spec.network_interfaces):
+        if nic.port:
+            field = f"spec.networkInterfaces[{i}].port"
+            claims.append(Claim(pool=f"attachments/{instance.metadata.project}", key=nic.port, field=field))
+    return claims
+
+
+register(
+    KindDefinition(
+        model=Instance,
+        plural="instances",
+        uid_prefix="i",
+        scope=Scope.PROJECT,
+        short_names=("vm", "vms"),
+        columns=(
+            Column("POWER", "status.powerState", format="power"),
+            Column("HOST", "status.host"),
+            Column("ADDRESSES", "status.addresses[*].address"),
+            Column("FLAVOR", "spec.flavor"),
+            Column("IMAGE", "spec.image", wide=True),
+            Column("STARTED", "status.startedAt", wide=True, format="age"),
+        ),
+        view=(
+            ViewColumn("flavor", "spec.flavor"),
+            ViewColumn("image", "spec.image"),
+            ViewColumn("host", "status.host"),
+            ViewColumn("power_state", "status.powerState"),
+            ViewColumn("addresses", "status.addresses", "jsonb"),
+            ViewColumn("started_at", "status.startedAt", "timestamptz"),
+        ),
+        ready_when=(SCHEDULED, IMAGE_READY, NETWORK_READY, DISKS_READY, RUNNING),
+        finalizers=(FINALIZER, DOMAIN_FINALIZER),
+        node_finalizer=DOMAIN_FINALIZER,
+        node_path="status.host",
+        claims=_claims,
+        check=_check,
+        apply_order=40,
+        category="compute",
+    )
+)

@@ -1,0 +1,159 @@
+"""Port: an attachment point on a network with its addresses and security groups."""
+
+import re
+from collections.abc import Sequence
+from ipaddress import ip_address, ip_network
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from vcstack.specs.claims import Claim
+from vcstack.specs.errors import Cause
+from vcstack.specs.kinds.securitygroup import DEFAULT_NAME
+from vcstack.specs.kinds.subnet import Address, Subnet, gateway_of
+from vcstack.specs.model import Change, Model, Name, RefersTo, Takes
+from vcstack.specs.registry import Column, KindDefinition, Referenced, Scope, ViewColumn, register
+from vcstack.specs.resource import Ref, Resource, Spec, Status
+
+FINALIZER = "vcstack.io/port"
+ALLOCATED = "Allocated"
+"""True when the port holds its MAC and addresses."""
+REALIZED = "Realized"
+"""True when the logical switch port was read back from OVN as wanted."""
+UP = "Up"
+"""True when ovn-controller reported the port up: its flows are installed on the host. Not part of Ready."""
+
+
+def check_mac(value: str) -> str:
+    """Return the address if it is a unicast MAC in lower case, else raise ValueError with the fix."""
+    if not re.fullmatch(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", value):
+        raise ValueError(f"{value!r} is no MAC address in lower case; write e.g. 52:54:00:12:34:56")
+    if int(value[:2], 16) & 1:
+        raise ValueError(f"{value} is a multicast address; clear the lowest bit of the first byte")
+    if value == "00:00:00:00:00:00":
+        raise ValueError("a MAC address of zeros is not allowed")
+    return value
+
+
+MAC = Annotated[str, AfterValidator(check_mac), Field(max_length=17)]
+
+
+class PortSpec(Spec):
+    """What the attachment point is to be."""
+
+    network: Annotated[Name, RefersTo("Network"), Takes(Change.IMMUTABLE)]
+    """The network it is on."""
+    subnet: Annotated[Name | None, RefersTo("Subnet"), Takes(Change.IMMUTABLE)] = None
+    """Where its address comes from; default one address of each family that the network has."""
+    address: Annotated[Address | None, Takes(Change.IMMUTABLE)] = None
+    """A fixed address; default a free one."""
+    mac: Annotated[MAC | None, Takes(Change.IMMUTABLE)] = None
+    """A fixed MAC address; default one made from the uid."""
+    security_groups: Annotated[list[Annotated[Name, RefersTo("SecurityGroup")]], Field(max_length=16)] | None = None
+    """What traffic is allowed; default the project's group "default". An empty list allows nothing."""
+
+
+class PortAddress(Model):
+    """An address that a port holds."""
+
+    subnet: str
+    """The subnet."""
+    address: str
+    """The address."""
+
+
+class PortStatus(Status):
+    """What was observed of the port."""
+
+    mac: str | None = None
+    """The MAC address it holds."""
+    addresses: list[PortAddress] | None = None
+    """The addresses it holds."""
+    instance: str | None = None
+    """The instance that it is attached to."""
+    host: str | None = None
+    """The host that the instance is bound to."""
+
+
+class Port(Resource[PortSpec, PortStatus]):
+    """An attachment point on a network with its addresses and security groups."""
+
+    KIND = "Port"
+    status: PortStatus = PortStatus()
+
+
+def security_groups_of(spec: PortSpec) -> Sequence[str]:
+    """Return the names of the groups in force."""
+    return (DEFAULT_NAME,) if spec.security_groups is None else spec.security_groups
+
+
+def _check(new: Port, old: Port | None, referenced: Referenced) -> Sequence[Cause]:
+    """The subnet is one of the network; a fixed address is a usable one of the subnet."""
+    subnet = referenced.get(Ref("Subnet", new.metadata.project, new.spec.subnet or ""))
+    if not isinstance(subnet, Subnet):
+        return ()
+    causes = []
+    if subnet.spec.network != new.spec.network:
+        message = f"subnet {subnet.metadata.name} belongs to network {subnet.spec.network}, not {new.spec.network}"
+        causes.append(Cause(field="spec.subnet", reason="FieldValueInvalid", message=message))
+    fault = new.spec.address and find_address_fault(new.spec.address, subnet)
+    if fault:
+        causes.append(Cause(field="spec.address", reason="FieldValueInvalid", message=fault))
+    return causes
+
+
+def find_address_fault(address: str, subnet: Subnet) -> str | None:
+    """Return why a port cannot have the address in the subnet, or None."""
+    network, wanted = ip_network(subnet.spec.cidr), ip_address(address)
+    if wanted.version != network.version or wanted not in network:
+        return f"{address} does not lie in {subnet.spec.cidr} of subnet {subnet.metadata.name}"
+    if address == gateway_of(subnet.spec):
+        return f"{address} is the gateway of subnet {subnet.metadata.name}"
+    if (network.version == 4 and wanted in (network[0], network[-1])) or wanted == network[0]:
+        return f"{address} is the network's or the broadcast address of {subnet.spec.cidr}"
+    return None
+
+
+def _claims(port: Port) -> Sequence[Claim]:
+    """Claim the addresses in the network and the MAC in the whole cloud, wanted and chosen ones alike."""
+    addresses = dict.fromkeys([port.spec.address] if port.spec.address else [], "spec.address")
+    addresses |= {a.address: "status.addresses" for a in port.status.addresses or () if a.address not in addresses}
+    macs = dict.fromkeys([port.spec.mac] if port.spec.mac else [], "spec.mac")
+    macs |= {port.status.mac: "status.mac"} if port.status.mac and port.status.mac not in macs else {}
+    pool = f"addresses/{port.metadata.project}/{port.spec.network}"
+    return (
+        *(Claim(pool=pool, key=a, field=f) for a, f in addresses.items()),
+        *(Claim(pool="macs", key=m, field=f) for m, f in macs.items()),
+    )
+
+
+register(
+    KindDefinition(
+        model=Port,
+        plural="ports",
+        uid_prefix="p",
+        scope=Scope.PROJECT,
+        columns=(
+            Column("NETWORK", "spec.network"),
+            Column("ADDRESSES", "status.addresses[*].address"),
+            Column("MAC", "status.mac"),
+            Column("INSTANCE", "status.instance"),
+            Column("UP", "status.conditions[Up].status"),
+            Column("HOST", "status.host", wide=True),
+        ),
+        view=(
+            ViewColumn("network", "spec.network"),
+            ViewColumn("mac", "status.mac"),
+            ViewColumn("addresses", "status.addresses", "jsonb"),
+            ViewColumn("instance", "status.instance"),
+            ViewColumn("host", "status.host"),
+        ),
+        ready_when=(ALLOCATED, REALIZED),
+        finalizers=(FINALIZER,),
+        node_path="status.host",
+        claims=_claims,
+        check=_check,
+        apply_order=30,
+        category="network",
+    )
+)

@@ -1,0 +1,110 @@
+"""What every resource carries besides its spec: metadata and conditions."""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import Field, PlainSerializer, StringConstraints
+
+from vcstack.specs.model import Model, Name
+
+API_VERSION = "vcstack.io/v1"
+
+
+def format_time(value: datetime) -> str:
+    """Return RFC 3339 in UTC with whole seconds or microseconds, ending in Z."""
+    return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+Time = Annotated[datetime, PlainSerializer(format_time, return_type=str, when_used="json")]
+"""A point in time, RFC 3339 in UTC on the wire."""
+
+LabelKey = Annotated[
+    str, StringConstraints(pattern=r"^([a-z0-9.-]{1,253}/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$")
+]
+LabelValue = Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?$")]
+AnnotationValue = Annotated[str, StringConstraints(max_length=65536)]
+
+
+class ConditionStatus(StrEnum):
+    """The three answers a condition can give."""
+
+    TRUE = "True"
+    FALSE = "False"
+    UNKNOWN = "Unknown"
+
+
+class Condition(Model):
+    """One observed aspect of an object's state."""
+
+    type: str
+    """What is observed, PascalCase."""
+    status: ConditionStatus
+    """True, False or Unknown."""
+    reason: str = ""
+    """A machine's word for why, PascalCase."""
+    message: str = ""
+    """A sentence for people: what is waited for and what they can do."""
+    last_transition_time: Time
+    """When status last changed."""
+    observed_generation: int = 0
+    """The generation of the spec that the observation belongs to."""
+
+
+class OwnerReference(Model):
+    """An object that this one belongs to; when all owners are gone this one is deleted."""
+
+    kind: str
+    """The owner's kind."""
+    name: Name
+    """The owner's name, in the same project or global."""
+    uid: str
+    """The owner's uid; another object of the same name is no owner."""
+    controller: bool = False
+    """Whether the owner's controller manages this object."""
+    block_owner_deletion: bool = False
+    """Whether foreground deletion of the owner waits for this object."""
+
+
+class ManagedFieldsEntry(Model):
+    """The fields that one field manager owns by server-side apply or by writing them."""
+
+    manager: str
+    """The manager's name, e.g. vcctl."""
+    operation: str
+    """Apply or Update."""
+    subresource: str = ""
+    """status when the fields were written through it."""
+    time: Time
+    """When the set last changed."""
+    fields: dict[str, Any]
+    """The set of fields as a tree, in Kubernetes' FieldsV1 notation: f:NAME, k:{"name":"x"}, v:VALUE and '.'."""
+
+
+class ObjectMeta(Model):
+    """The metadata of a resource."""
+
+    project: Name | None = None
+    """The project it lives in; absent on global objects. Immutable."""
+    name: Name = ""
+    """A DNS label, unique among the kind in its project. Immutable."""
+    uid: str = ""
+    """Never reused; names the external objects. Chosen by the system."""
+    labels: dict[LabelKey, LabelValue] = Field(default_factory=dict, max_length=64)
+    """Short values to select by."""
+    annotations: dict[LabelKey, AnnotationValue] = Field(default_factory=dict, max_length=64)
+    """Values that are not selected by."""
+    generation: int = 0
+    """Rises when spec changes. Chosen by the system."""
+    resource_version: str = ""
+    """Opaque version for optimistic concurrency. Chosen by the system."""
+    creation_timestamp: Time | None = None
+    """When it was created. Chosen by the system."""
+    deletion_timestamp: Time | None = None
+    """When its deletion was asked for. Chosen by the system."""
+    finalizers: list[str] = Field(default_factory=list, max_length=16)
+    """What has to be cleaned up before it is gone."""
+    owner_references: list[OwnerReference] = Field(default_factory=list, max_length=16)
+    """The objects this one belongs to."""
+    managed_fields: list[ManagedFieldsEntry] = Field(default_factory=list)
+    """Who owns which fields. Chosen by the system."""

@@ -1,0 +1,91 @@
+"""The base of every typed object: one pydantic model configuration for the whole project.
+
+Wire names are camelCase, unknown fields are refused, types are strict (a string is no number) and a
+field's docstring is its description in OpenAPI, CRDs, ``vcctl explain`` and the reference pages.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Any, Self
+
+import orjson
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, StringConstraints
+from pydantic.alias_generators import to_camel
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+LABEL_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+"""A DNS label: RFC 1123 section 2.1."""
+
+Name = Annotated[str, StringConstraints(pattern=LABEL_PATTERN, max_length=63)]
+"""A resource's name: a DNS label, lower case, at most 63 characters."""
+
+Text = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]*$", max_length=1024)]
+"""Free text for people: no control characters but tab and newline."""
+
+
+class Model(BaseModel):
+    """The base of specs, statuses and everything else that crosses the wire."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="forbid",
+        strict=True,
+        use_attribute_docstrings=True,
+        validate_default=False,
+    )
+
+    @classmethod
+    def from_wire(cls, value: bytes | str | Mapping[str, Any]) -> Self:
+        """Return the validated object of JSON text or of its decoded mapping.
+
+        Raises:
+            pydantic.ValidationError: if the value does not fit the schema.
+        """
+        data = value if isinstance(value, bytes | str) else orjson.dumps(value)
+        return cls.model_validate_json(data)
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return the JSON-ready mapping: camelCase keys, fields that are None left out."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_unset=False)
+
+    def to_json(self) -> bytes:
+        """Return the object as JSON text, fields that are None left out."""
+        return self.__pydantic_serializer__.to_json(self, by_alias=True, exclude_none=True)
+
+
+class Change(StrEnum):
+    """What changing a field takes. It is inherited from the enclosing field; the default is Live."""
+
+    LIVE = "Live"
+    REBOOT = "Reboot"
+    RECREATE = "Recreate"
+    IMMUTABLE = "Immutable"
+
+
+@dataclass(frozen=True, slots=True)
+class Takes:
+    """Field marker, ``Annotated[int, Takes(Change.REBOOT)]``: what changing the field takes."""
+
+    change: Change
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Show the change class in JSON schema as ``x-vcstack-change``."""
+        return {**handler(schema), "x-vcstack-change": self.change.value}
+
+
+@dataclass(frozen=True, slots=True)
+class RefersTo:
+    """Field marker, ``Annotated[Name, RefersTo("Network")]``: the value names an object of that kind.
+
+    The name is looked up in the object's own project first when the kind lives in projects, then among
+    the global ones when the kind may be global.
+    """
+
+    kind: str
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Show the kind referred to in JSON schema as ``x-vcstack-refers-to``."""
+        return {**handler(schema), "x-vcstack-refers-to": self.kind}

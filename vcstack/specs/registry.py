@@ -1,0 +1,162 @@
+"""The kind registry: everything that routes, storage, CLI, mirror, docs and console derive from.
+
+A kind registers once, in its own module ``vcstack/specs/kinds/<kind>.py``; nothing else lists kinds.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from vcstack.specs.claims import Claim
+from vcstack.specs.errors import Cause
+from vcstack.specs.resource import AnyResource, Ref
+
+
+class Scope(StrEnum):
+    """Where objects of a kind live."""
+
+    GLOBAL = "Global"
+    PROJECT = "Project"
+    GLOBAL_OR_PROJECT = "GlobalOrProject"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of ``vcctl get`` and of the console's list."""
+
+    name: str
+    """The heading, upper case."""
+    path: str
+    """Dotted path on the wire object: status.host, status.addresses[*].address, status.conditions[Ready].status.
+
+    ``[*]`` joins all items with a comma, ``[X]`` picks the item whose type or name is X.
+    """
+    wide: bool = False
+    """Shown only with -o wide."""
+    format: str = "text"
+    """text, age (a time shown as age), bytes, or power."""
+
+
+@dataclass(frozen=True, slots=True)
+class ViewColumn:
+    """A typed column of the kind's view in the mirror."""
+
+    name: str
+    path: str
+    type: str = "text"
+    """A PostgreSQL type: text, bigint, boolean, timestamptz, jsonb, inet."""
+
+
+Referenced = Mapping[Ref, AnyResource]
+
+
+def no_claims(resource: AnyResource) -> Sequence[Claim]:
+    """Return nothing: the kind claims nothing."""
+    return ()
+
+
+def no_causes(resource: AnyResource, old: AnyResource | None, referenced: Referenced) -> Sequence[Cause]:
+    """Return nothing: the schema says all there is to check."""
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class KindDefinition:
+    """All that the generic parts know of a kind."""
+
+    model: type[AnyResource]
+    plural: str
+    uid_prefix: str
+    scope: Scope
+    short_names: tuple[str, ...] = ()
+    columns: tuple[Column, ...] = ()
+    """Besides NAME, READY and AGE, which every kind has."""
+    view: tuple[ViewColumn, ...] = ()
+    """Besides project, name, uid, ready and the times. Empty: no typed view in the mirror."""
+    ready_when: tuple[str, ...] = ()
+    """The conditions that Ready sums up, in the order in which they come true. Empty: no conditions."""
+    finalizers: tuple[str, ...] = ()
+    """Set on every new object: what the kind's reconcilers clean up."""
+    node_finalizer: str | None = None
+    """The finalizer that the object's host removes."""
+    node_path: str | None = None
+    """Where the object names its host (status.host): that host may read it and write its status."""
+    claims: Callable[[Any], Sequence[Claim]] = no_claims
+    """What the object holds exclusively; pure. Claimed and released in the object's own transactions."""
+    check: Callable[[Any, Any, Referenced], Sequence[Cause]] = no_causes
+    """Rules across fields and objects; pure. Called with (new, old or None, the objects it refers to)."""
+    ttl_seconds: int | None = None
+    """Objects vanish this long after their last write (Event)."""
+    system_only: bool = False
+    """Users read it but never write it (Event)."""
+    apply_order: int = 50
+    """Where it comes in an apply set: lower is applied first and pruned last."""
+    category: str = "core"
+    """A group for docs and console: compute, network, storage, identity, core."""
+    schema_version: int = 1
+    """The version of the stored schema."""
+    conversions: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = field(default_factory=dict)
+    """From stored version n to n + 1; pure, on the decoded JSON."""
+
+    @property
+    def kind(self) -> str:
+        """Return the kind's name."""
+        return self.model.KIND
+
+    @property
+    def singular(self) -> str:
+        """Return the kind's name in lower case, as typed in vcctl."""
+        return self.kind.lower()
+
+
+_KINDS: dict[str, KindDefinition] = {}
+
+R = TypeVar("R", bound=AnyResource)
+
+
+def register(definition: KindDefinition) -> KindDefinition:
+    """Add a kind.
+
+    Raises:
+        ValueError: if its name, plural or short name is taken.
+    """
+    taken = {n for d in _KINDS.values() for n in (d.singular, d.plural, *d.short_names)}
+    clash = taken & {definition.singular, definition.plural, *definition.short_names}
+    if clash or not definition.kind:
+        raise ValueError(f"kind {definition.kind}: {sorted(clash)} registered already or KIND is missing")
+    _KINDS[definition.kind] = definition
+    return definition
+
+
+def load_kinds() -> Mapping[str, KindDefinition]:
+    """Return all kinds by name, importing the modules below vcstack.specs.kinds on the first call."""
+    package = importlib.import_module("vcstack.specs.kinds")
+    for module in sorted(m.name for m in pkgutil.iter_modules(package.__path__)):
+        importlib.import_module(f"vcstack.specs.kinds.{module}")
+    return _KINDS
+
+
+def get_kind(kind: str) -> KindDefinition:
+    """Return the kind of that exact name.
+
+    Raises:
+        KeyError: if there is none.
+    """
+    return load_kinds()[kind] if kind not in _KINDS else _KINDS[kind]
+
+
+def definition_of(model: type[AnyResource] | AnyResource) -> KindDefinition:
+    """Return the definition of a resource or its class."""
+    return get_kind(model.KIND)
+
+
+def find_kind(word: str) -> KindDefinition | None:
+    """Return the kind called so: its name in any case, plural or short name; None when there is none."""
+    lower = word.lower()
+    for definition in load_kinds().values():
+        if lower in (definition.singular, definition.plural, *definition.short_names):
+            return definition
+    return None

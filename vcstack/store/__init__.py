@@ -1,0 +1,1 @@
+"""vcstack.store: see docs/architecture.md."""

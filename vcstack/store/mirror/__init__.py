@@ -1,0 +1,1 @@
+"""vcstack.store.mirror: see docs/architecture.md."""

@@ -1,0 +1,1 @@
+"""vcstack.vcctl: see docs/architecture.md."""
