@@ -1,0 +1,207 @@
+"""Channels to etcd's members, and the call that knows when it may be repeated.
+
+One channel an endpoint; the first one that works is used until it fails, then the next. A read is repeated
+until its time is up. A write is repeated only while it is certain that etcd has not seen it.
+"""
+
+import asyncio
+import random
+from collections.abc import Iterator
+from typing import Final
+
+import grpc.aio
+
+from vcstack.store.etcd.errors import EtcdError, EtcdUnavailable, OutcomeUnknown, classify
+from vcstack.store.etcd.settings import EtcdSettings
+from vcstack.store.etcd.wire import Message, Stubs
+
+# etcd then answers "no leader" at once instead of letting a call hang on a member cut off from the others.
+REQUIRE_LEADER: Final = (("hasleader", "true"),)
+
+# How often a connecting channel is looked at. grpc.aio can wait for the change, but a waiter that is
+# cancelled stays in gRPC's core until the state changes.
+_CONNECT_POLL_SECONDS: Final = 0.02
+
+
+def backoff_seconds(settings: EtcdSettings) -> Iterator[float]:
+    """Pauses that double up to the maximum, each somewhere in its upper half so that callers spread out."""
+    pause = settings.backoff_min_seconds
+    while True:
+        yield pause * random.uniform(0.5, 1.0)  # noqa: S311 (no secret)
+        pause = min(pause * 2, settings.backoff_max_seconds)
+
+
+def asked_to_cancel() -> bool:
+    """Whether somebody cancelled this task.
+
+    grpc.aio reports a channel that was closed under a call as a cancellation, too, one that nobody asked
+    for; passed on, it would end the caller's task without a trace.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _channel_options(settings: EtcdSettings) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", settings.max_receive_bytes),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.keepalive_time_ms", int(settings.keepalive_seconds * 1000)),
+        ("grpc.keepalive_timeout_ms", int(settings.ping_timeout_seconds * 1000)),
+        # Without this one a frozen etcd is noticed after a minute only: it is the timeout of the ping
+        # itself, 60 s by default, whatever the keepalive says.
+        ("grpc.http2.ping_timeout_ms", int(settings.ping_timeout_seconds * 1000)),
+        # A quiet watch sends no data, and by default pings stop after two without any.
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.initial_reconnect_backoff_ms", int(settings.backoff_min_seconds * 1000)),
+        ("grpc.max_reconnect_backoff_ms", int(settings.backoff_max_seconds * 1000)),
+        # The name misleads: it is the time one attempt to connect may take, 20 s by default.
+        ("grpc.min_reconnect_backoff_ms", int(settings.ping_timeout_seconds * 1000)),
+        # Two clients of one process do not share a connection, nor each other's failures.
+        ("grpc.use_local_subchannel_pool", 1),
+    ]
+
+
+def _credentials(settings: EtcdSettings) -> grpc.ChannelCredentials | None:
+    if settings.ca_file is None:
+        return None
+    return grpc.ssl_channel_credentials(
+        root_certificates=settings.ca_file.read_bytes(),
+        private_key=settings.key_file.read_bytes() if settings.key_file else None,
+        certificate_chain=settings.cert_file.read_bytes() if settings.cert_file else None,
+    )
+
+
+class Endpoint:
+    """One member and the channel to it."""
+
+    def __init__(self, address: str, settings: EtcdSettings, credentials: grpc.ChannelCredentials | None):
+        options = _channel_options(settings)
+        self.address = address
+        self.channel = (
+            grpc.aio.insecure_channel(address, options)
+            if credentials is None
+            else grpc.aio.secure_channel(address, credentials, options)
+        )
+        self.stubs = Stubs(self.channel)
+
+    async def settled(self) -> None:
+        """Wait until the channel is connected or has failed to; a failed one refuses calls at once."""
+        while self.channel.get_state(try_to_connect=True) not in (  # noqa: ASYNC110 (see the constant)
+            grpc.ChannelConnectivity.READY,
+            grpc.ChannelConnectivity.TRANSIENT_FAILURE,
+            grpc.ChannelConnectivity.SHUTDOWN,
+        ):
+            await asyncio.sleep(_CONNECT_POLL_SECONDS)
+
+
+class Connection:
+    """The way to etcd, whichever member it leads to."""
+
+    def __init__(self, settings: EtcdSettings) -> None:
+        self.settings = settings
+        self._endpoints: list[Endpoint] = []
+        self._current = 0
+
+    async def open(self) -> None:
+        """Make the channels; connecting happens with the first call. Needs the running loop.
+
+        Reads the certificates anew, so that a client opened after a renewal uses the new ones.
+        """
+        credentials = await asyncio.to_thread(_credentials, self.settings)
+        self._endpoints = [Endpoint(each, self.settings, credentials) for each in self.settings.endpoints]
+
+    async def close(self) -> None:
+        """Drop all channels; calls under way fail with EtcdUnavailable or OutcomeUnknown."""
+        endpoints, self._endpoints = self._endpoints, []
+        for endpoint in endpoints:
+            await endpoint.channel.close()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether calls can be made at all."""
+        return bool(self._endpoints)
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The member in use.
+
+        Raises:
+            EtcdUnavailable: the connection is not open.
+        """
+        if not self._endpoints:
+            raise EtcdUnavailable("the etcd client is closed")
+        return self._endpoints[self._current % len(self._endpoints)]
+
+    def leave(self, endpoint: Endpoint) -> None:
+        """Turn to the next member, unless another caller has left this one already."""
+        if self._endpoints and self.endpoint is endpoint:
+            self._current = (self._current + 1) % len(self._endpoints)
+
+    async def call(self, method: str, request: Message, *, writes: bool) -> Message:
+        """One unary call, by the name of its method in Stubs.
+
+        Args:
+            method: an attribute of Stubs.
+            request: its protobuf message.
+            writes: whether a second execution could differ from one.
+
+        Raises:
+            EtcdUnavailable: no answer in time, and nothing was applied.
+            OutcomeUnknown: a write was sent and its answer was lost.
+            EtcdError: etcd refused, see the error tree.
+        """
+        attempt = _Attempt(self, method, request, writes=writes)
+        try:
+            async with asyncio.timeout(self.settings.request_timeout_seconds):
+                return await attempt.until_answered()
+        except TimeoutError as error:
+            raise attempt.timed_out() from error
+
+
+class _Attempt:
+    """The tries of one call; it remembers whether etcd may have seen one of them."""
+
+    def __init__(self, connection: Connection, method: str, request: Message, *, writes: bool) -> None:
+        self._connection = connection
+        self._method = method
+        self._request = request
+        self._writes = writes
+        self._sent_to: Endpoint | None = None
+        self._last: EtcdError | None = None
+
+    async def until_answered(self) -> Message:
+        for pause in backoff_seconds(self._connection.settings):
+            endpoint = self._connection.endpoint
+            await endpoint.settled()
+            try:
+                return await self._once(endpoint)
+            except EtcdUnavailable as error:
+                self._last = error
+                self._connection.leave(endpoint)
+            except OutcomeUnknown:
+                self._connection.leave(endpoint)
+                raise
+            await asyncio.sleep(pause)
+        raise AssertionError("the pauses never end")
+
+    async def _once(self, endpoint: Endpoint) -> Message:
+        self._sent_to = endpoint
+        try:
+            answer = await getattr(endpoint.stubs, self._method)(self._request, metadata=REQUIRE_LEADER)
+        except grpc.aio.AioRpcError as error:
+            self._sent_to = None
+            raise classify(error.code(), error.details() or "", writes=self._writes) from error
+        except asyncio.CancelledError as error:
+            if asked_to_cancel():
+                raise
+            raise classify(grpc.StatusCode.CANCELLED, "the channel was closed", writes=self._writes) from error
+        return answer
+
+    def timed_out(self) -> EtcdError:
+        """The error after the time is up."""
+        seconds = self._connection.settings.request_timeout_seconds
+        if self._sent_to is not None:
+            self._connection.leave(self._sent_to)
+            if self._writes:
+                return OutcomeUnknown(f"{self._method}: sent to {self._sent_to.address}, no answer in {seconds} s")
+        return EtcdUnavailable(f"{self._method}: no answer in {seconds} s; last: {self._last or 'connecting'}")
