@@ -1,0 +1,202 @@
+"""One pool of HTTP/1.1 connections to the API: TLS, identity, retries of what is safe to repeat, errors."""
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import httpx2
+import orjson
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+
+from vcstack.apiclient import tls
+from vcstack.apiclient.faults import NotSent, OutcomeUnknown, read_error, transport_error
+from vcstack.apiclient.settings import ConnectionSettings
+from vcstack.specs.errors import Unavailable
+
+Params = Mapping[str, str | int | None]
+Content = bytes | AsyncIterator[bytes] | None
+
+SAFE_METHODS = frozenset({"GET", "HEAD"})
+KEEPALIVE_SECONDS = 20.0
+"""Shorter than the server's, so that no request is sent into a connection that is being closed."""
+JSON = "application/json"
+MERGE_PATCH = "application/merge-patch+json"
+APPLY_YAML = "application/apply-patch+yaml"
+APPLY_JSON = "application/apply-patch+json"
+
+
+class Connection:
+    """Sends requests as one identity. Safe to share between tasks of one event loop."""
+
+    def __init__(self, settings: ConnectionSettings, *, transport: httpx2.AsyncBaseTransport | None = None) -> None:
+        self.settings = settings
+        self._transport = transport
+        self._stamp: tls.Stamp = ()
+        self._client: httpx2.AsyncClient | None = None
+        self._retired: list[httpx2.AsyncClient] = []
+        self._in_flight: dict[int, int] = {}
+
+    async def __aenter__(self) -> "Connection":
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close all connections; what is in flight breaks."""
+        clients = [*self._retired, *([self._client] if self._client else [])]
+        self._retired, self._client = [], None
+        for client in clients:
+            await client.aclose()
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Params | None = None,
+        content: Content = None,
+        content_type: str = JSON,
+        headers: Mapping[str, str] | None = None,
+        timeout_seconds: float | None = None,
+        accept_codes: frozenset[int] = frozenset(),
+    ) -> httpx2.Response:
+        """Return the answer, its body read; safe methods are repeated, others only if they were not sent.
+
+        Raises:
+            ApiError: what the server says, or Unavailable if it cannot be asked.
+        """
+
+        async def once() -> httpx2.Response:
+            sending = self.stream(
+                method, path, params=params, content=content, content_type=content_type, headers=headers,
+                timeout_seconds=timeout_seconds, accept_codes=accept_codes,
+            )  # fmt: skip
+            async with sending as response:
+                await self._read(response, path)
+                return response
+
+        repeatable = content is None or isinstance(content, bytes)
+        retrying = AsyncRetrying(
+            stop=stop_after_attempt(self.settings.attempts if repeatable else 1),
+            wait=wait_exponential_jitter(initial=0.1, max=2.0),
+            retry=retry_if_exception(lambda e: _may_repeat(method, e)),
+            reraise=True,
+        )
+        return await retrying(once)
+
+    @contextlib.asynccontextmanager
+    async def stream(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Params | None = None,
+        content: Content = None,
+        content_type: str = JSON,
+        headers: Mapping[str, str] | None = None,
+        timeout_seconds: float | None = None,
+        accept_codes: frozenset[int] = frozenset(),
+    ) -> AsyncIterator[httpx2.Response]:
+        """Yield the answer with its body unread. Error answers are raised, but for accept_codes."""
+        client = await self._current_client()
+        request = client.build_request(
+            method,
+            path,
+            params={k: str(v) for k, v in (params or {}).items() if v is not None},
+            content=content,
+            headers={**({"content-type": content_type} if content is not None else {}), **(headers or {})},
+            timeout=self._timeout(timeout_seconds),
+        )
+        key = id(client)
+        self._in_flight[key] = self._in_flight.get(key, 0) + 1
+        try:
+            response = await self._send(client, request)
+            try:
+                if response.status_code >= 400 and response.status_code not in accept_codes:
+                    raise read_error(response.status_code, await self._read(response, path))
+                yield response
+            finally:
+                await response.aclose()
+        finally:
+            self._in_flight[key] -= 1
+            await self._close_retired()
+
+    def url(self, path: str) -> str:
+        """Return the absolute URL of a path."""
+        return self.settings.api_url.rstrip("/") + path
+
+    async def current_client(self) -> httpx2.AsyncClient:
+        """Return the HTTP client with today's certificates, for websockets."""
+        return await self._current_client()
+
+    async def _send(self, client: httpx2.AsyncClient, request: httpx2.Request) -> httpx2.Response:
+        try:
+            return await client.send(request, stream=True)
+        except httpx2.TransportError as error:
+            raise transport_error(error, str(request.url)) from error
+
+    async def _read(self, response: httpx2.Response, path: str) -> bytes:
+        try:
+            return await response.aread()
+        except httpx2.TransportError as error:
+            raise transport_error(error, self.url(path)) from error
+
+    def _timeout(self, seconds: float | None) -> httpx2.Timeout:
+        settings = self.settings
+        read = settings.request_timeout_seconds if seconds is None else seconds
+        return httpx2.Timeout(read, connect=settings.connect_timeout_seconds)
+
+    async def _current_client(self) -> httpx2.AsyncClient:
+        stamp = tls.stamp_of(self.settings)
+        if self._client is not None and stamp == self._stamp:
+            return self._client
+        fresh = self._build_client()
+        if self._client is not None:
+            self._retired.append(self._client)
+        self._client, self._stamp = fresh, stamp
+        await self._close_retired()
+        return fresh
+
+    def _build_client(self) -> httpx2.AsyncClient:
+        token = tls.read_token(self.settings)
+        try:
+            verify = True if self._transport else tls.build_context(self.settings)
+        except OSError as error:  # ssl.SSLError is one
+            raise NotSent(f"cannot read the TLS files for {self.settings.api_url}: {error}") from error
+        return httpx2.AsyncClient(
+            base_url=self.settings.api_url,
+            verify=verify,
+            transport=self._transport,
+            trust_env=False,
+            http2=False,
+            limits=httpx2.Limits(
+                max_connections=None, max_keepalive_connections=32, keepalive_expiry=KEEPALIVE_SECONDS
+            ),
+            headers={
+                "user-agent": self.settings.user_agent,
+                "accept": JSON,
+                **({"authorization": f"Bearer {token}"} if token else {}),
+            },
+        )
+
+    async def _close_retired(self) -> None:
+        idle = [c for c in self._retired if not self._in_flight.get(id(c))]
+        self._retired = [c for c in self._retired if c not in idle]
+        for client in idle:
+            self._in_flight.pop(id(client), None)
+            await client.aclose()
+
+
+def decode(response: httpx2.Response) -> dict[str, Any]:
+    """Return the answer's JSON object."""
+    value: dict[str, Any] = orjson.loads(response.content)
+    return value
+
+
+def _may_repeat(method: str, error: BaseException) -> bool:
+    if isinstance(error, NotSent):
+        return True
+    if method not in SAFE_METHODS or not isinstance(error, Unavailable):
+        return False
+    return isinstance(error, OutcomeUnknown) or error.details.retry_after_seconds is not None
