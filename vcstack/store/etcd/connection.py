@@ -7,6 +7,7 @@ until its time is up. A write is repeated only while it is certain that etcd has
 import asyncio
 import random
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import grpc.aio
@@ -39,6 +40,21 @@ def asked_to_cancel() -> bool:
     """
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+@contextmanager
+def stream_errors() -> Iterator[None]:
+    """Turns what grpc.aio raises from a stream into our errors."""
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        raise classify(error.code(), error.details() or "", writes=False) from error
+    except asyncio.InvalidStateError as error:
+        raise EtcdUnavailable("the stream broke before the request was written") from error
+    except asyncio.CancelledError as error:
+        if asked_to_cancel():
+            raise
+        raise EtcdUnavailable("the channel was closed") from error
 
 
 def _channel_options(settings: EtcdSettings) -> list[tuple[str, int]]:

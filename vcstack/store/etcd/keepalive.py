@@ -6,8 +6,8 @@ import contextlib
 import grpc.aio
 
 from vcstack.store.etcd import wire
-from vcstack.store.etcd.connection import REQUIRE_LEADER, Connection, Endpoint, backoff_seconds
-from vcstack.store.etcd.errors import EtcdUnavailable, LeaseNotFound, classify
+from vcstack.store.etcd.connection import REQUIRE_LEADER, Connection, Endpoint, backoff_seconds, stream_errors
+from vcstack.store.etcd.errors import EtcdUnavailable, LeaseNotFound
 from vcstack.store.etcd.records import Lease
 
 
@@ -35,12 +35,9 @@ async def _renew(endpoint: Endpoint, lease_id: int) -> Lease:
     await endpoint.settled()
     call = endpoint.stubs.lease_keep_alive(metadata=REQUIRE_LEADER)
     try:
-        await call.write(wire.lease_keep_alive_request(lease_id))
-        answer = await call.read()
-    except grpc.aio.AioRpcError as error:
-        raise classify(error.code(), error.details() or "", writes=False) from error
-    except asyncio.InvalidStateError as error:  # the stream broke before the request was written
-        raise EtcdUnavailable("the stream broke") from error
+        with stream_errors():
+            await call.write(wire.lease_keep_alive_request(lease_id))
+            answer = await call.read()
     finally:
         call.cancel()
     if answer is grpc.aio.EOF:

@@ -7,8 +7,14 @@ from typing import Any, Self
 import grpc.aio
 
 from vcstack.store.etcd import wire
-from vcstack.store.etcd.connection import REQUIRE_LEADER, Connection, Endpoint, asked_to_cancel, backoff_seconds
-from vcstack.store.etcd.errors import Compacted, EtcdError, EtcdRefused, EtcdUnavailable, classify
+from vcstack.store.etcd.connection import (
+    REQUIRE_LEADER,
+    Connection,
+    Endpoint,
+    backoff_seconds,
+    stream_errors,
+)
+from vcstack.store.etcd.errors import Compacted, EtcdError, EtcdRefused, EtcdUnavailable
 from vcstack.store.etcd.ops import Get, prefix_end
 from vcstack.store.etcd.records import Event, WatchBatch
 
@@ -135,11 +141,12 @@ class _Stream:
         call = endpoint.stubs.watch(metadata=REQUIRE_LEADER)
         stream = cls(call, 0)
         try:
-            await call.write(request)
+            with stream_errors():
+                await call.write(request)
             stream.opened_at = (await stream._receive()).header.revision
-        except BaseException as error:
+        except BaseException:
             call.cancel()
-            raise _translated(error) from error
+            raise
         return stream
 
     def cancel(self) -> None:
@@ -161,10 +168,8 @@ class _Stream:
         return WatchBatch(tuple(events), events[-1].kv.mod_revision) if events else None
 
     async def _receive(self) -> wire.Message:
-        try:
+        with stream_errors():
             response = await self._call.read()
-        except BaseException as error:
-            raise _translated(error) from error
         if response is grpc.aio.EOF:
             raise EtcdUnavailable("etcd closed the watch")
         if response.compact_revision:
@@ -174,17 +179,6 @@ class _Stream:
         if response.canceled:
             raise EtcdUnavailable(f"etcd cancelled the watch: {response.cancel_reason}")
         return response
-
-
-def _translated(error: BaseException) -> BaseException:
-    """What a stream's failure means to us; anything unknown stays what it is."""
-    if isinstance(error, grpc.aio.AioRpcError):
-        return classify(error.code(), error.details() or "", writes=False)
-    if isinstance(error, asyncio.InvalidStateError):
-        return EtcdUnavailable("the stream broke before the request was written")
-    if isinstance(error, asyncio.CancelledError) and not asked_to_cancel():
-        return EtcdUnavailable("the channel was closed")
-    return error
 
 
 def _split_last_revision(events: Sequence[Event]) -> tuple[list[Event], list[Event]]:

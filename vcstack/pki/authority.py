@@ -1,0 +1,202 @@
+"""The certificate authority: it says who is who within one installation."""
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final, Self
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from vcstack.pki.files import PRIVATE, PUBLIC, write_atomically
+from vcstack.pki.keys import (
+    PkiError,
+    PrivateKey,
+    common_name,
+    csr_public_key,
+    generate_key,
+    key_from_pem,
+    key_to_pem,
+)
+
+CA_LIFETIME: Final = timedelta(days=3650)
+# Clocks of hosts differ; without this a fresh certificate is not yet valid on some.
+CLOCK_SKEW: Final = timedelta(minutes=5)
+# X.520's upper bound for a common name; OpenSSL refuses longer ones.
+MAX_COMMON_NAME: Final = 64
+
+SERVER: Final = ExtendedKeyUsageOID.SERVER_AUTH
+CLIENT: Final = ExtendedKeyUsageOID.CLIENT_AUTH
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A certificate with its key, both PEM."""
+
+    cert: bytes
+    key: bytes
+
+
+class CertificateAuthority:
+    """Signs certificates with one key on P-256."""
+
+    def __init__(self, certificate: x509.Certificate, key: PrivateKey) -> None:
+        if certificate.public_key() != key.public_key():
+            raise PkiError("the CA's key does not belong to its certificate")
+        self.certificate = certificate
+        self._key = key
+
+    @classmethod
+    def create(cls, name: str = "VC Stack CA", key: PrivateKey | None = None) -> Self:
+        """A new authority, for `key` if there is one already."""
+        key = key or generate_key()
+        subject = common_name(name)
+        builder = _builder(subject, subject, key.public_key(), CA_LIFETIME)
+        builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        builder = builder.add_extension(_key_usage(signs_certificates=True), critical=True)
+        return cls(builder.sign(key, hashes.SHA256()), key)
+
+    @classmethod
+    def load(cls, cert_path: Path, key_path: Path) -> Self:
+        """The authority in these files.
+
+        Raises:
+            PkiError: they do not fit each other or are damaged.
+            FileNotFoundError: one of them is absent.
+        """
+        return cls(load_certificate(cert_path.read_bytes()), key_from_pem(key_path.read_bytes()))
+
+    def save(self, cert_path: Path, key_path: Path) -> None:
+        """Write both files, the key first: a certificate that is there has its key."""
+        write_atomically(key_path, key_to_pem(self._key), PRIVATE)
+        write_atomically(cert_path, self.cert_pem, PUBLIC)
+
+    @property
+    def cert_pem(self) -> bytes:
+        """The CA's certificate, for those who are to trust it."""
+        return self.certificate.public_bytes(serialization.Encoding.PEM)
+
+    def issue_server(self, name: str, sans: Sequence[str], *, hours: int, also_client: bool = False) -> Issued:
+        """A key and a certificate for a server.
+
+        Args:
+            name: the common name.
+            sans: host names and IP addresses by which clients call it.
+            hours: lifetime.
+            also_client: valid for clients as well; etcd's gateway calls etcd with its own certificate.
+        """
+        usages = [SERVER, CLIENT] if also_client else [SERVER]
+        key = generate_key()
+        return Issued(self._sign(key.public_key(), name, usages, sans, hours), key_to_pem(key))
+
+    def issue_client(self, name: str, *, hours: int) -> Issued:
+        """A key and a certificate for the client `name`, for instance `system:management`."""
+        key = generate_key()
+        return Issued(self._sign(key.public_key(), name, [CLIENT], (), hours), key_to_pem(key))
+
+    def sign_csr(self, csr: bytes, name: str, *, hours: int) -> bytes:
+        """A client certificate for the key of a request, as `name`, whatever the request calls itself.
+
+        Returns the certificate as PEM.
+
+        Raises:
+            PkiError: the request is damaged, unproven, or its key is not acceptable.
+        """
+        return self._sign(csr_public_key(csr), name, [CLIENT], (), hours)
+
+    def _sign(
+        self,
+        key: CertificatePublicKeyTypes,
+        name: str,
+        usages: Sequence[x509.ObjectIdentifier],
+        sans: Sequence[str],
+        hours: int,
+    ) -> bytes:
+        if not 0 < len(name) <= MAX_COMMON_NAME:
+            raise PkiError(f"a common name has 1 to {MAX_COMMON_NAME} characters: {name!r}")
+        issuer = self.certificate
+        builder = _builder(common_name(name), issuer.subject, key, timedelta(hours=hours))
+        builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        builder = builder.add_extension(_key_usage(signs_certificates=False), critical=True)
+        builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+        own = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+        authority = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own)
+        builder = builder.add_extension(authority, critical=False)
+        if sans:
+            names = x509.SubjectAlternativeName([_general_name(each) for each in sans])
+            builder = builder.add_extension(names, critical=False)
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def load_certificate(pem: bytes) -> x509.Certificate:
+    """The first certificate in the text.
+
+    Raises:
+        PkiError: there is none.
+    """
+    try:
+        return x509.load_pem_x509_certificate(pem)
+    except ValueError as error:
+        raise PkiError(f"not a certificate: {error}") from error
+
+
+def expires_at(cert: bytes) -> datetime:
+    """When a PEM certificate ends."""
+    return load_certificate(cert).not_valid_after_utc
+
+
+def needs_renewal(cert: bytes, now: datetime | None = None) -> bool:
+    """Whether two thirds of the lifetime have passed; the last third is left for failed attempts."""
+    certificate = load_certificate(cert)
+    start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    return (now or datetime.now(UTC)) >= start + (end - start) * 2 / 3
+
+
+def subject_alternative_names(certificate: x509.Certificate) -> list[str]:
+    """The host names and IP addresses that a certificate is good for."""
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    return [str(each.value) for each in names]
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: CertificatePublicKeyTypes, lifetime: timedelta
+) -> x509.CertificateBuilder:
+    now = datetime.now(UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - CLOCK_SKEW)
+        .not_valid_after(now + lifetime)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+    )
+
+
+def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,  # for RSA key exchange, which TLS 1.3 no longer has and EC keys cannot do
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _general_name(san: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(san))
+    except ValueError:
+        return x509.DNSName(san)
