@@ -1,0 +1,92 @@
+"""Websockets of the API as plain byte messages, with the project's errors."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+import httpx2
+
+from vcstack.apiclient.connection import Connection, Params
+from vcstack.apiclient.faults import read_error, transport_error
+from vcstack.specs.errors import ApiError, Unavailable
+
+if TYPE_CHECKING:
+    from httpx2.websockets import AsyncWebSocketSession
+
+PING_SECONDS = 10.0
+"""A peer that does not answer a ping for that long is dead."""
+QUEUE_MESSAGES = 64
+CLOSE_NORMAL = 1000
+CLOSE_GOING_AWAY = 1001
+
+
+class ByteSocket:
+    """A connected websocket that carries binary messages."""
+
+    def __init__(self, session: "AsyncWebSocketSession", url: str) -> None:
+        self._session = session
+        self._url = url
+
+    async def send(self, message: bytes) -> None:
+        """Send a message. Raises Unavailable when the connection is gone."""
+        from httpx2.websockets import HTTPXWSException
+        from wsproto.utilities import LocalProtocolError
+
+        try:
+            await self._session.send_bytes(message)
+        except (HTTPXWSException, LocalProtocolError) as error:
+            raise Unavailable(f"the connection to {self._url} broke") from error
+
+    async def receive(self) -> bytes | None:
+        """Return the next message; None when the other side closed in good order.
+
+        Raises:
+            Unavailable: when the connection broke or the other side closed it with a reason.
+        """
+        from httpx2.websockets import HTTPXWSException, WebSocketDisconnect
+
+        try:
+            return await self._session.receive_bytes()
+        except WebSocketDisconnect as error:
+            if error.code in (CLOSE_NORMAL, CLOSE_GOING_AWAY):
+                return None
+            raise Unavailable(error.reason or f"{self._url} closed the connection ({error.code})") from error
+        except HTTPXWSException as error:
+            raise Unavailable(f"the connection to {self._url} broke") from error
+
+
+@contextlib.asynccontextmanager
+async def open_socket(connection: Connection, path: str, params: Params | None = None) -> AsyncIterator[ByteSocket]:
+    """Yield a websocket to that path; error answers to the handshake are raised as what they say."""
+    from httpx2.websockets import WebSocketUpgradeError
+
+    client = await connection.current_client()
+    url = connection.url(path)
+    query = {k: str(v) for k, v in (params or {}).items() if v is not None}
+    timeout = httpx2.Timeout(connection.settings.request_timeout_seconds)
+    try:
+        async with client.websocket(
+            url,
+            params=query,
+            timeout=timeout,
+            queue_size=QUEUE_MESSAGES,
+            keepalive_ping_interval_seconds=PING_SECONDS,
+            keepalive_ping_timeout_seconds=PING_SECONDS,
+        ) as session:
+            yield ByteSocket(session, url)
+    except WebSocketUpgradeError as error:
+        body = await error.response.aread()
+        raise read_error(error.response.status_code, body) from error
+    except httpx2.TransportError as error:
+        raise transport_error(error, url) from error
+    except BaseExceptionGroup as group:
+        raise _only_api_error(group) from group
+
+
+def _only_api_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the one error of ours in what the websocket's task group wrapped, else the group."""
+    matching = group.subgroup(ApiError)
+    error: BaseException = matching if matching is not None else group
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
