@@ -1,1 +1,1 @@
-"""vcstack.store.mirror: see docs/architecture.md."""
+"""The mirror: current state and full history of every object in PostgreSQL, for queries the store does not serve."""

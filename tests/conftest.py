@@ -1,0 +1,6 @@
+"""The fixtures that all tests share, by area."""
+
+pytest_plugins = [
+    "tests.fixtures.etcd",
+    "tests.fixtures.postgres",
+]

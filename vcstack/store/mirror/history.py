@@ -1,0 +1,89 @@
+"""Reading history: the revisions of an object, and the object as it was at one."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from sqlalchemy import select
+from sqlalchemy.exc import DBAPIError, InterfaceError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from vcstack.specs.errors import NotFound, Unavailable
+from vcstack.specs.meta import format_time
+from vcstack.specs.resource import Ref
+from vcstack.store.mirror.records import build_key
+from vcstack.store.mirror.tables import HISTORY, POSITION
+
+MAX_LIMIT = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One revision of an object."""
+
+    revision: int
+    uid: str
+    operation: str
+    """Created, Updated, StatusUpdated, DeletionRequested or Deleted."""
+    actor: str
+    manager: str
+    time: datetime
+    diff: list[dict[str, Any]]
+    """[{path, old, new}]"""
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return it as the API shows it."""
+        return {
+            "revision": str(self.revision),
+            "uid": self.uid,
+            "operation": self.operation,
+            "actor": self.actor,
+            "manager": self.manager,
+            "time": format_time(self.time),
+            "diff": self.diff,
+        }
+
+
+class HistoryReader:
+    """Queries of the mirror's history. All raise Unavailable while PostgreSQL does not answer."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def read_position(self) -> int:
+        """Return the store's revision that the mirror has reached."""
+        return int((await self._fetch(select(POSITION.c.revision)) or [(0,)])[0][0])
+
+    async def list_revisions(self, ref: Ref, *, limit: int = 100, before: int | None = None) -> list[Revision]:
+        """Return the newest revisions first, at most `limit` (1 to 500), older than `before` if given."""
+        h = HISTORY.c
+        query = select(h.revision, h.uid, h.operation, h.actor, h.manager, h.recorded_at, h.diff)
+        query = query.where(*_matches(ref)).order_by(h.revision.desc()).limit(max(1, min(limit, MAX_LIMIT)))
+        if before is not None:
+            query = query.where(h.revision < before)
+        return [Revision(*row) for row in await self._fetch(query)]
+
+    async def get_at_revision(self, ref: Ref, revision: int) -> dict[str, Any]:
+        """Return the object as it stood at that revision of the store, as wire.
+
+        Raises:
+            NotFound: it did not exist then, or the mirror saw nothing that old.
+        """
+        query = select(HISTORY.c.object).where(*_matches(ref), HISTORY.c.revision <= revision)
+        rows = await self._fetch(query.order_by(HISTORY.c.revision.desc()).limit(1))
+        if not rows or rows[0][0] is None:
+            raise NotFound(f"{ref} did not exist at revision {revision}, or its history does not reach back so far.")
+        found: dict[str, Any] = rows[0][0]
+        return found
+
+    async def _fetch(self, query: Any) -> list[Any]:
+        try:
+            async with self._engine.connect() as connection:
+                return list((await connection.execute(query)).all())
+        except (DBAPIError, InterfaceError, psycopg.Error, OSError) as error:
+            raise Unavailable("History cannot be read: PostgreSQL does not answer. Try again shortly.") from error
+
+
+def _matches(ref: Ref) -> list[Any]:
+    return [HISTORY.c[name] == value for name, value in build_key(ref).items()]

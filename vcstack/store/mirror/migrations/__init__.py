@@ -1,0 +1,1 @@
+"""The mirror's schema, version by version, applied by alembic when the mirror starts."""
