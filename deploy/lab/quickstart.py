@@ -1,0 +1,83 @@
+"""What `up` asks of VC Stack's own programs: certificates, join tokens, the guest image, the first instances."""
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+from deploy.lab import namespaces
+from deploy.lab.errors import LabError
+from deploy.lab.layout import BIN, CENTRAL, CHECKOUT, Layout, write
+from deploy.lab.report import Report
+from deploy.lab.shell import run
+
+PAIRS = ("ca", "etcd", "api", "management", "ovn")
+RENEW_AFTER_SECONDS = 30 * 86400
+EXAMPLES = CHECKOUT / "examples" / "quickstart"
+
+
+def build_image(layout: Layout) -> Path:
+    """Builds the tiny guest image unless the cache has it, and returns its path."""
+    folder = layout.cache / "guest"
+    log = layout.state / "logs" / "guest-image.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w") as out:
+        argv = ["bash", str(CHECKOUT / "deploy" / "guest" / "build.sh"), str(folder)]
+        done = subprocess.run(argv, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, check=False)
+    if done.returncode:
+        raise LabError("guest image", "could not be built.", log)
+    return folder / "tiny.qcow2"
+
+
+def ensure_pki(layout: Layout, api_url: str) -> None:
+    """Lets vc-management make what is missing: certificates, admin token and vcctl's context; idempotent."""
+    pki = layout.state / "pki"
+    files = [pki / f"{name}.{end}" for name in PAIRS for end in ("crt", "key")]
+    context = layout.state / "vcctl.yaml"
+    fresh = time.time() - RENEW_AFTER_SECONDS
+    done = all(file.is_file() and file.stat().st_mtime > fresh for file in files)
+    if done and (layout.state / "admin-token").is_file() and context.is_file() and api_url in context.read_text():
+        return
+    run([BIN / "vc-management", "init", "--state", layout.state, "--api-url", api_url])
+
+
+def ensure_join_token(layout: Layout, host: str) -> None:
+    """Writes a one-time join token for a host that has no certificate yet."""
+    if (layout.node(host) / "compute" / "pki" / "host.crt").exists():
+        return
+    config = layout.state / "management.yaml"
+    argv = [str(BIN / "vc-management"), "join-token", "--config", str(config), host]
+    token = run([*namespaces.enter_argv(layout, CENTRAL), *argv]).stdout.strip()
+    write(layout.node(host) / "join-token", token + "\n", mode=0o600)
+
+
+def _vcctl(layout: Layout, report: Report, *args: str | Path) -> None:
+    """Runs vcctl, its output shown indented as it comes."""
+    argv = [str(BIN / "vcctl"), *(str(arg) for arg in args)]
+    env = {**os.environ, "VCSTACK_STATE": str(layout.state), "PYTHONUNBUFFERED": "1"}
+    log = layout.state / "logs" / "quickstart.log"
+    child = subprocess.Popen(
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=env,
+        cwd=CHECKOUT,
+    )
+    with log.open("a") as out, child:
+        out.write(f"$ {' '.join(argv)}\n")
+        for line in child.stdout or ():
+            out.write(line)
+            out.flush()
+            report.say("", f"| {line.rstrip()}")
+    if child.returncode:
+        raise LabError("quick start", f"`{' '.join(argv)}` ended with {child.returncode}.", log)
+
+
+def deploy(layout: Layout, image: Path, report: Report) -> None:
+    """Uploads the guest image, applies the quick start's manifests and waits until all of it is Ready; idempotent."""
+    with report.step("image", "tiny uploaded"):
+        _vcctl(layout, report, "image", "upload", "tiny", "--file", image, "--format", "qcow2")
+    with report.step("quickstart", "examples/quickstart/ applied, everything Ready"):
+        _vcctl(layout, report, "apply", "-f", EXAMPLES, "--wait")
