@@ -198,8 +198,6 @@ async def test_two_mirrors_at_once_double_nothing(
     assert await rows(engine, "SELECT count(*) FROM history") == [(50,)]
 
 
-# The cancellation that stands for a kill may hit psycopg while it connects; it then leaves the socket to the collector.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("kill_after", [1, 2, 3, 5, 8])
 async def test_killed_at_any_point_it_loses_and_doubles_nothing(
     etcd_client: EtcdClient, engine: AsyncEngine, postgres_dsn: str, kill_after: int

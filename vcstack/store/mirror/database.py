@@ -38,7 +38,8 @@ async def ensure_database(dsn: str) -> None:
     async with await psycopg.AsyncConnection.connect(maintenance, autocommit=True) as connection:
         found = await connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,))
         if await found.fetchone() is None:
-            await connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8'").format(sql.Identifier(name)))
+            create = sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8'")
+            await connection.execute(create.format(sql.Identifier(name)))
 
 
 async def ensure_schema(engine: AsyncEngine) -> None:
