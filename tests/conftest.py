@@ -2,5 +2,6 @@
 
 pytest_plugins = [
     "tests.fixtures.etcd",
+    "tests.fixtures.ovn",
     "tests.fixtures.postgres",
 ]
