@@ -41,15 +41,16 @@ class ControllerContext:
     metrics: RuntimeMetrics | None = None
     backends: Mapping[str, Any] = field(default_factory=dict)
 
-    def backend(self, key: BackendKey[T]) -> T:
-        """Return the backend of that key.
+    def backend(self, key: BackendKey[T], default: T | None = None) -> T:
+        """Return the backend of that key, or the default.
 
         Raises:
-            LookupError: if the program gave none.
+            LookupError: if the program gave none and there is no default.
         """
-        if key.name not in self.backends:
+        found = self.backends.get(key.name, default)
+        if found is None:
             raise LookupError(f"the program gave no backend {key.name!r}")
-        return cast(T, self.backends[key.name])
+        return cast(T, found)
 
     def informer(self, kind: type[R]) -> Informer[R]:
         """Return the program's informer of a kind."""
@@ -64,7 +65,10 @@ class ControllerContext:
         sources: tuple[Source, ...] = (),
         **options: Any,
     ) -> Controller:
-        """Return a controller of these kinds; watches: other kind → mapper from its object to keys."""
+        """Return a controller of these kinds.
+
+        watches: other kind → mapper from its object to keys. options: those of Controller.
+        """
         watched = [Watch(self.informer(kind), mapper) for kind, mapper in (watches or {}).items()]
         return Controller(
             reconciler,

@@ -17,7 +17,7 @@ import structlog
 from vcstack.runtime.backoff import Backoff
 from vcstack.runtime.clock import Clock, SystemClock
 from vcstack.runtime.errors import BackendError, TerminalError, WaitingFor
-from vcstack.runtime.informer import Informer
+from vcstack.runtime.informer import Handler, Informer
 from vcstack.runtime.metrics import RuntimeMetrics
 from vcstack.runtime.queue import QueueClosed, WorkQueue
 from vcstack.runtime.reconciler import Reconciler, is_paused
@@ -59,6 +59,7 @@ class Controller:
         resync_seconds: float = RESYNC_SECONDS,
         watches: Sequence[Watch] = (),
         sources: Sequence[Source] = (),
+        listeners: Sequence[tuple[Informer[Any], Handler[Any]]] = (),
         clock: Clock | None = None,
         metrics: RuntimeMetrics | None = None,
         backoff: Backoff | None = None,
@@ -67,7 +68,7 @@ class Controller:
         self.name = name or informers[0].kind.KIND.lower()
         self._reconciler = reconciler
         self._informers = {i.kind.KIND: i for i in informers}
-        self._watches, self._sources = watches, sources
+        self._watches, self._sources, self._listeners = watches, sources, listeners
         self._workers, self._resync_seconds, self._drain_seconds = workers, resync_seconds, drain_seconds
         self._clock = clock or SystemClock()
         self._metrics = metrics
@@ -87,6 +88,8 @@ class Controller:
                 handlers.callback(informer.add_handler(self._on_change))
             for watch in self._watches:
                 handlers.callback(watch.informer.add_handler(self._on_change_of(watch.mapper)))
+            for informer, listener in self._listeners:
+                handlers.callback(informer.add_handler(listener, replay=True))
             for informer in (*self._informers.values(), *(w.informer for w in self._watches)):
                 await informer.wait_synced()
             self.enqueue_all()

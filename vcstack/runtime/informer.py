@@ -99,8 +99,13 @@ class Informer(Generic[R]):
         for ref, resource in self._objects.items():
             self._index(name, ref, None, resource)
 
-    def add_handler(self, handler: Handler[R]) -> Callable[[], None]:
-        """Call the handler at every change from now on; it must not block. Return what removes it."""
+    def add_handler(self, handler: Handler[R], *, replay: bool = False) -> Callable[[], None]:
+        """Call the handler at every change from now on; it must not block. Return what removes it.
+
+        replay: call it for all present objects first, as if they were new.
+        """
+        for resource in self._objects.values() if replay else ():
+            handler(None, resource)
         self._handlers.append(handler)
         return lambda: self._handlers.remove(handler)
 
