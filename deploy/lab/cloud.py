@@ -179,6 +179,7 @@ class Lab:
         if guests:
             namespaces.adopt(self.layout, node, guests[0])
             return
+        namespaces.delete(self.layout, node, keep_network=True)
         procfs.end(inside)
         if node == CENTRAL:
             central.forget_last_boot(self.layout)

@@ -45,7 +45,7 @@ def is_complete(layout: Layout, node: str) -> bool:
 def ensure_folder(layout: Layout) -> None:
     """Makes the folder of namespace files a private mount, which the kernel asks for before it binds any there."""
     folder = layout.state / "ns"
-    if not folder.is_mount():
+    if folder not in procfs.mounts():
         run(["mount", "--bind", folder, folder])
         run(["mount", "--make-private", folder])
 
@@ -64,9 +64,8 @@ def ensure_network(layout: Layout, node: str) -> None:
 
 
 def create(layout: Layout, node: str, binds: Mapping[Path, str]) -> None:
-    """Makes a node's mount and UTS namespaces with `binds` (own folder to path) in place; replaces half-made ones."""
+    """Makes a node's mount and UTS namespaces with `binds` (own folder to path) in place; `delete` half-made ones first."""
     for kind in KINDS:
-        release(layout.ns_file(node, kind))
         layout.ns_file(node, kind).touch()
     for source, target in binds.items():
         source.mkdir(parents=True, exist_ok=True)
@@ -105,19 +104,19 @@ def release(file: Path) -> None:
     file.unlink(missing_ok=True)
 
 
-def delete(layout: Layout, node: str) -> None:
+def delete(layout: Layout, node: str, *, keep_network: bool = False) -> None:
     """Removes all of a node's namespaces; absent is success."""
+    layout.ns_file(node, "ready").unlink(missing_ok=True)
     for kind in KINDS:
         release(layout.ns_file(node, kind))
-    layout.ns_file(node, "ready").unlink(missing_ok=True)
-    if layout.netns_file(node).exists():
+    if not keep_network and layout.netns_file(node).exists():
         run(["ip", "netns", "del", layout.netns(node)], check=False)
 
 
 def delete_folder(layout: Layout) -> None:
     """Undoes `ensure_folder`."""
     folder = layout.state / "ns"
-    while folder.is_mount():
+    while folder in procfs.mounts():
         if run(["umount", "-l", folder], check=False).returncode:
             return
 

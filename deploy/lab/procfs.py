@@ -63,6 +63,13 @@ def in_network(inode: int | None) -> list[int]:
     return found
 
 
+def mounts() -> list[Path]:
+    """Every mount point this process sees. Unlike os.path.ismount this tells binds within one file system, too."""
+    lines = (PROC / "self/mountinfo").read_text().splitlines()
+    # proc(5): the mount point is the fifth field, with blanks written in octal.
+    return [Path(line.split()[4].encode().decode("unicode_escape")) for line in lines]
+
+
 def carries(pid: int, variable: str, value: str) -> bool:
     """Whether the process was started with an environment variable."""
     try:

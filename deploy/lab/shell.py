@@ -13,17 +13,19 @@ Completed = subprocess.CompletedProcess[str]
 def run(argv: Sequence[str | Path], *, check: bool = True, stdin: str | None = None, timeout: float = 60) -> Completed:
     """Runs a command and returns its output as text; raises LabError with its words when it fails."""
     words = [str(word) for word in argv]
+    shown = " ".join(words)
+    shown = shown if len(shown) < 160 else f"{shown[:150].rstrip()} ..."
     try:
         done = subprocess.run(
             words, input=stdin or "", capture_output=True, text=True, errors="replace", timeout=timeout, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise LabError(words[0], f"`{' '.join(words)}` gave no answer within {timeout:g} s.") from error
+        raise LabError(words[0], f"`{shown}` gave no answer within {timeout:g} s.") from error
     except OSError as error:
         raise LabError(words[0], f"cannot be run: {error}. Does `bash deploy/install.sh` pass?") from error
     if check and done.returncode:
         said = (done.stderr or done.stdout).strip() or "(it said nothing)"
-        raise LabError(words[0], f"`{' '.join(words)}` ended with {done.returncode}: {said}")
+        raise LabError(words[0], f"`{shown}` ended with {done.returncode}: {said}")
     return done
 
 

@@ -96,8 +96,7 @@ def refuse_strangers(layout: Layout) -> None:
 
 def remove_state(layout: Layout) -> None:
     """Removes the state folder; refuses while anything is still mounted in it."""
-    mounts = [line.split()[4] for line in (procfs.PROC / "self/mountinfo").read_text().splitlines()]
-    below = [mount for mount in mounts if mount.startswith(f"{layout.state}/")]
+    below = [mount for mount in procfs.mounts() if mount.is_relative_to(layout.state)]
     if below:
         raise LabError("clean", f"{below[0]} is still mounted; unmount it and run this again.")
     if layout.state.exists():

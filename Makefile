@@ -1,0 +1,68 @@
+# The two commands are `make up` and `make test`; `make help` lists the rest.
+
+SHELL := /bin/bash
+PYTHON := .venv/bin/python
+LAB := $(PYTHON) -m deploy.lab
+
+# All state of the lab; every path in this file and in the lab follows it.
+export VCSTACK_STATE ?= $(CURDIR)/var
+# Handed over by the environment, not by make's quoting, so that any shell line may stand in CMD.
+export CMD
+
+HOSTS ?= 1
+HOST ?= h1
+PART ?=
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install guest up down clean status logs exec test test-fast check format generate bench
+
+help: ## show this list
+	@echo "VC Stack. State is kept in $(VCSTACK_STATE) (VCSTACK_STATE overrides)."
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+
+install: ## install the Debian packages and the locked Python environment that are missing
+	@bash deploy/install.sh
+
+guest: install ## build the small guest image, unless the cache has it
+	@bash deploy/guest/build.sh "$${VCSTACK_CACHE:-$(VCSTACK_STATE)/cache}/guest"
+
+up: install ## bring the cloud up, or repair it (HOSTS=1; a larger number later adds hosts)
+	@$(LAB) up --hosts $(HOSTS)
+
+down: ## stop everything, guests included; what was stored stays
+	@if [ -x $(PYTHON) ]; then $(LAB) down; else echo "Nothing is installed, so nothing is up."; fi
+
+clean: ## stop everything and remove the state folder
+	@if [ -x $(PYTHON) ]; then $(LAB) clean; else echo "Nothing is installed, so nothing is up."; fi
+
+status: ## show the cloud's processes
+	@$(LAB) status
+
+logs: ## follow the logs (PART=h1, PART=h1/vc-compute, PART=central/etcd, ...)
+	@$(LAB) logs $(PART)
+
+exec: ## run a command inside a host (HOST=h1 CMD='virsh list'; HOST=central for ovn-nbctl, etcdctl, psql)
+	@$(LAB) exec --host $(HOST) --shell "$$CMD"
+
+test: guest ## run the whole test suite, real daemons included (PYTEST_ARGS='...')
+	@VCSTACK_CACHE="$${VCSTACK_CACHE:-$(VCSTACK_STATE)/cache}" $(PYTHON) -m pytest $(PYTEST_ARGS)
+
+test-fast: install ## run the tests that need no daemons
+	@$(PYTHON) -m pytest -m 'not daemons' $(PYTEST_ARGS)
+
+check: install ## lint, formatting, types and import rules
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+format: install ## format the code and sort its imports
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+generate: install ## write everything that is derived from the kinds
+	$(PYTHON) -m vcstack.generate
+
+bench: install ## run the benchmarks and print their table
+	$(PYTHON) -m bench
