@@ -6,7 +6,7 @@ it is being deleted a consistent read without users is final.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, NoReturn
 
 from vcstack.runtime.client import ResourceClient
 from vcstack.runtime.context import ControllerContext
@@ -120,7 +120,9 @@ async def ensure_unused(context: ControllerContext, resource: AnyResource) -> No
         await refuse_deletion(context, resource, "InUse", f"Used by {name_some(users)}; delete or change them first.")
 
 
-async def refuse_deletion(context: ControllerContext, resource: AnyResource, reason: str, message: str) -> None:
+async def refuse_deletion(
+    context: ControllerContext, resource: AnyResource, reason: str, message: str, *, after_seconds: float = 30.0
+) -> NoReturn:
     """Say in the Deletable condition what holds back the deletion, and wait.
 
     Raises:
@@ -128,4 +130,4 @@ async def refuse_deletion(context: ControllerContext, resource: AnyResource, rea
     """
     condition = condition_of(resource, DELETABLE, False, reason, message, clock=context.clock)
     await write_status(context.client, resource, conditions=[condition])
-    raise WaitingFor(reason, message)
+    raise WaitingFor(reason, message, after_seconds)

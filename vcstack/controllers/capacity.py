@@ -1,0 +1,52 @@
+"""What hosts offer and instances ask for, as pure arithmetic."""
+
+from vcstack.specs.kinds.flavor import FlavorSpec
+from vcstack.specs.kinds.host import Capacity, Host
+
+UNITS = {"vcpus": "vCPUs", "memory_mib": "MiB of memory", "disk_gib": "GiB of disk"}
+"""How a sentence names what is claimed."""
+
+
+def build_allocatable(host: Host) -> Capacity | None:
+    """Return what instances may claim of the host in sum; None while its capacity was not observed."""
+    capacity, overcommit = host.status.capacity, host.spec.overcommit
+    if capacity is None:
+        return None
+    memory = max(capacity.memory_mib - host.spec.reserved_memory_mib, 0)
+    return Capacity(
+        vcpus=capacity.vcpus * overcommit.vcpu_percent // 100,
+        memory_mib=memory * overcommit.memory_percent // 100,
+        disk_gib=capacity.disk_gib * overcommit.disk_percent // 100,
+    )
+
+
+def build_request(flavor: FlavorSpec) -> Capacity:
+    """Return what an instance of the flavor claims."""
+    return Capacity(vcpus=flavor.vcpus, memory_mib=flavor.memory_mib, disk_gib=flavor.root_disk_gib)
+
+
+def add(one: Capacity, other: Capacity, *, times: int = 1) -> Capacity:
+    """Return one + times · other."""
+    return Capacity(
+        vcpus=one.vcpus + times * other.vcpus,
+        memory_mib=one.memory_mib + times * other.memory_mib,
+        disk_gib=one.disk_gib + times * other.disk_gib,
+    )
+
+
+def largest(one: Capacity, other: Capacity) -> Capacity:
+    """Return the larger of each amount."""
+    return Capacity(
+        vcpus=max(one.vcpus, other.vcpus),
+        memory_mib=max(one.memory_mib, other.memory_mib),
+        disk_gib=max(one.disk_gib, other.disk_gib),
+    )
+
+
+def find_shortage(request: Capacity, used: Capacity, allocatable: Capacity) -> str | None:
+    """Return what there is too little of, as a sentence's part, or None when the request fits."""
+    for name, unit in UNITS.items():
+        asked, free = getattr(request, name), getattr(allocatable, name) - getattr(used, name)
+        if asked > free:
+            return f"{asked} {unit} asked, {max(free, 0)} free"
+    return None

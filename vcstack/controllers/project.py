@@ -1,0 +1,117 @@
+"""Projects: given their default security group, and emptied before they go."""
+
+from collections.abc import Iterator
+
+from vcstack.runtime.context import ControllerContext
+from vcstack.runtime.controller import Controller
+from vcstack.runtime.errors import WaitingFor
+from vcstack.runtime.reconciler import Result
+from vcstack.runtime.status import condition_of, write_status
+from vcstack.runtime.users import name_some, refuse_deletion
+from vcstack.specs.errors import AlreadyExists
+from vcstack.specs.kinds.project import TERMINATING_FINALIZER, Project
+from vcstack.specs.kinds.securitygroup import (
+    DEFAULT_NAME,
+    Direction,
+    SecurityGroup,
+    SecurityGroupRule,
+    SecurityGroupSpec,
+)
+from vcstack.specs.registry import KindDefinition, Scope, load_kinds
+from vcstack.specs.resource import AnyResource, Ref
+
+DEFAULTS_CREATED = "DefaultsCreated"
+"""True when the project has its default security group."""
+
+
+def contained_kinds() -> list[KindDefinition]:
+    """Return the kinds that can live in a project, in the order in which they are deleted."""
+    kinds = [d for d in load_kinds().values() if d.scope is not Scope.GLOBAL]
+    return sorted(kinds, key=lambda d: -d.apply_order)
+
+
+def build_default_group(project: str) -> SecurityGroup:
+    """Return the group "default": everything out, in only from its own members; pure."""
+    rules = [
+        SecurityGroupRule(name="egress", direction=Direction.EGRESS),
+        SecurityGroupRule(name="from-members", direction=Direction.INGRESS, remote_security_group=DEFAULT_NAME),
+    ]
+    return SecurityGroup.new(DEFAULT_NAME, SecurityGroupSpec(rules=rules), project=project)
+
+
+class ProjectReconciler:
+    """Makes what every project has, and deletes all that a deleted project has."""
+
+    def __init__(self, context: ControllerContext) -> None:
+        self._context = context
+        self._client = context.client
+
+    async def reconcile(self, project: Project | None, ref: Ref) -> Result | None:
+        """Make it so, once."""
+        if project is None:
+            return None
+        if project.deleting:
+            await self._finalize(project)
+            return None
+        await self._ensure_default_group(project)
+        message = f'Security group "{DEFAULT_NAME}" is there.'
+        condition = condition_of(project, DEFAULTS_CREATED, True, "Created", message, clock=self._context.clock)
+        await write_status(self._client, project, conditions=[condition])
+        return None
+
+    async def _ensure_default_group(self, project: Project) -> None:
+        name = project.metadata.name
+        existing = self._context.informer(SecurityGroup).find(DEFAULT_NAME, name)
+        if existing is not None and not existing.deleting:
+            return
+        try:
+            await self._client.create(build_default_group(name))
+        except AlreadyExists:
+            found = await self._client.get(SecurityGroup, DEFAULT_NAME, name)
+            if found.deleting:
+                message = f'Security group "{DEFAULT_NAME}" is being deleted; it is made anew when it is gone.'
+                condition = condition_of(
+                    project, DEFAULTS_CREATED, False, "DefaultGroupDeleting", message, clock=self._context.clock
+                )
+                await write_status(self._client, project, conditions=[condition])
+                raise WaitingFor("DefaultGroupDeleting", message, 5.0) from None
+
+    async def _finalize(self, project: Project) -> None:
+        """Delete what is in it, one order after the other; the last reads are consistent and final.
+
+        The store refuses new objects in a project that is being deleted.
+        """
+        order: int | None = None
+        left: list[AnyResource] = []
+        for definition in contained_kinds():
+            if left and definition.apply_order != order:
+                break
+            order = definition.apply_order
+            left += (await self._client.list(definition.model, project=project.metadata.name)).items
+        if not left:
+            await self._client.remove_finalizer(project, TERMINATING_FINALIZER)
+            return
+        for resource in left:
+            if not resource.deleting:
+                await self._client.delete(resource.ref, uid=resource.uid)
+        message = f"Waiting for {name_some(sorted(r.ref for r in left))} to be gone."
+        await refuse_deletion(self._context, project, "NotEmpty", message, after_seconds=2.0)
+
+
+def build(context: ControllerContext) -> Controller:
+    """Return the controller of projects."""
+    projects = context.informer(Project)
+
+    def emptied(resource: AnyResource) -> Iterator[Ref]:
+        project = projects.find(resource.metadata.project or "")
+        if project is not None and project.deleting:
+            yield project.ref
+
+    def changed_group(group: SecurityGroup) -> Iterator[Ref]:
+        if group.metadata.name == DEFAULT_NAME:
+            yield Ref(Project.KIND, None, group.metadata.project or "")
+        yield from emptied(group)
+
+    kinds = [d.model for d in contained_kinds() if d.ttl_seconds is None]
+    watches = {kind: changed_group if kind is SecurityGroup else emptied for kind in kinds}
+    return context.controller(ProjectReconciler(context), Project, watches=watches)
