@@ -1,0 +1,206 @@
+"""What calls do while etcd restarts, freezes, or the connection is cut."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from tests.fixtures.etcd import EtcdServer
+from tests.fixtures.tcp_proxy import TcpProxy
+from vcstack.store.etcd.client import EtcdClient
+from vcstack.store.etcd.errors import EtcdError, EtcdUnavailable, OutcomeUnknown
+from vcstack.store.etcd.ops import Compare, Delete, Get, Put
+from vcstack.store.etcd.settings import EtcdSettings
+
+pytestmark = pytest.mark.daemons
+
+KEY = b"/vcstack/test/key"
+
+MakeProxy = Callable[[int], Awaitable[TcpProxy]]
+
+
+def settings(*endpoints: str, timeout: float = 1.0) -> EtcdSettings:
+    return EtcdSettings(endpoints=endpoints, request_timeout_seconds=timeout)
+
+
+async def test_nobody_there_is_unavailable_for_reads_and_writes_alike() -> None:
+    async with EtcdClient(settings("127.0.0.1:1", timeout=0.3)) as client:
+        with pytest.raises(EtcdUnavailable, match=r"[Cc]onnection refused"):
+            await client.get(KEY)
+        with pytest.raises(EtcdUnavailable):
+            await client.put(KEY, b"")
+        with pytest.raises(EtcdUnavailable):
+            await client.lease_keepalive_once(1)
+
+
+async def test_calls_wait_for_an_etcd_that_comes_back_in_time(own_etcd: EtcdServer) -> None:
+    async with EtcdClient(settings(own_etcd.endpoint, timeout=10)) as client:
+        await client.put(KEY, b"before")
+        own_etcd.kill()
+        await asyncio.sleep(0.2)  # until the broken connection was noticed
+        read = asyncio.create_task(client.get(KEY))
+        write = asyncio.create_task(client.put(KEY + b"2", b""))
+        await asyncio.sleep(0.3)
+        await asyncio.to_thread(own_etcd.start)
+        found = await read
+        assert found.kv is not None
+        assert found.kv.value == b"before"
+        assert (await write).revision == 3
+
+
+async def test_a_write_whose_answer_is_lost_has_an_unknown_outcome_and_was_applied(
+    etcd_server: EtcdServer, etcd_client: EtcdClient, proxy_of: MakeProxy
+) -> None:
+    proxy = await proxy_of(etcd_server.port)
+    async with EtcdClient(settings(proxy.endpoint, timeout=5)) as client:
+        first = await client.put(KEY, b"0")
+        proxy.replies = False
+        writing = asyncio.create_task(client.txn([Compare.version(KEY, "=", 1)], [Put(KEY, b"1")]))
+        async with etcd_client.watch(KEY, first.revision + 1) as watch:
+            await anext(watch)
+        proxy.mend()
+        with pytest.raises(OutcomeUnknown):
+            await writing
+        read_back = await client.get(KEY)
+    assert read_back.kv is not None
+    assert (read_back.kv.value, read_back.kv.version) == (b"1", 2)
+
+
+async def test_a_write_that_never_arrived_has_an_unknown_outcome_and_was_not_applied(
+    etcd_server: EtcdServer, proxy_of: MakeProxy
+) -> None:
+    proxy = await proxy_of(etcd_server.port)
+    async with EtcdClient(settings(proxy.endpoint, timeout=5)) as client:
+        await client.put(KEY, b"0")
+        proxy.requests = False
+        writing = asyncio.create_task(client.delete(KEY))
+        await asyncio.sleep(0.2)
+        proxy.mend()
+        with pytest.raises(OutcomeUnknown):
+            await writing
+        read_back = await client.get(KEY)
+    assert read_back.kv is not None
+
+
+async def test_a_write_without_an_answer_in_time_has_an_unknown_outcome(
+    etcd_server: EtcdServer, proxy_of: MakeProxy
+) -> None:
+    proxy = await proxy_of(etcd_server.port)
+    async with EtcdClient(settings(proxy.endpoint, timeout=0.5)) as client:
+        await client.put(KEY, b"0")
+        proxy.blackhole()
+        for write in (client.put(KEY, b""), client.delete(KEY), client.txn([], [Delete(KEY)])):
+            with pytest.raises(OutcomeUnknown, match=proxy.endpoint):
+                await write
+        for read in (client.get(KEY), client.txn([], [Get(KEY)]), client.current_revision()):
+            with pytest.raises(EtcdUnavailable):
+                await read
+
+
+async def test_reads_are_repeated_when_the_connection_is_cut(etcd_server: EtcdServer, proxy_of: MakeProxy) -> None:
+    proxy = await proxy_of(etcd_server.port)
+    async with EtcdClient(settings(proxy.endpoint, timeout=5)) as client:
+        await client.put(KEY, b"0")
+        proxy.replies = False
+        reads = [asyncio.create_task(client.get(KEY)) for _ in range(20)]
+        await asyncio.sleep(0.1)
+        proxy.mend()
+        for read in reads:
+            assert (await read).kv is not None
+
+
+async def test_no_acknowledged_write_is_lost_and_no_failed_one_applied_twice_under_cuts(
+    etcd_server: EtcdServer, etcd_client: EtcdClient, proxy_of: MakeProxy
+) -> None:
+    proxy = await proxy_of(etcd_server.port)
+    done = asyncio.Event()
+    unknown = 0
+
+    async def count_up(client: EtcdClient, key: bytes) -> int:
+        """Add one by compare-and-swap until told to stop; how often it was acknowledged or read back."""
+        nonlocal unknown
+        value = 0
+        while not done.is_set():
+            swap = Compare.version(key, "=", value)
+            try:
+                assert (await client.txn([swap], [Put(key, b"%d" % (value + 1))])).succeeded
+                value += 1
+            except EtcdUnavailable:
+                continue  # promised not to be applied: the next swap fails if it was
+            except OutcomeUnknown:
+                unknown += 1
+                found = (await etcd_client.get(key)).kv
+                value = found.version if found else 0
+        return value
+
+    async with EtcdClient(settings(proxy.endpoint, timeout=2)) as client, asyncio.TaskGroup() as group:
+        counters = {b"%d" % n: group.create_task(count_up(client, KEY + b"%d" % n)) for n in range(20)}
+        for _ in range(15):
+            await asyncio.sleep(0.1)
+            proxy.cut()
+        done.set()
+    assert unknown > 0
+    for name, counter in counters.items():
+        found = (await etcd_client.get(KEY + name)).kv
+        assert found is not None
+        assert found.version == counter.result() == int(found.value)
+
+
+async def test_the_next_endpoint_is_taken_when_one_fails(etcd_server: EtcdServer, proxy_of: MakeProxy) -> None:
+    first, second = await proxy_of(etcd_server.port), await proxy_of(etcd_server.port)
+    async with EtcdClient(settings("127.0.0.1:1", first.endpoint, second.endpoint, timeout=5)) as client:
+        await client.put(KEY, b"0")
+        first.refuse()
+        started = time.monotonic()
+        assert (await client.get(KEY)).kv is not None
+        await client.put(KEY, b"1")
+        assert time.monotonic() - started < 1
+        first.mend()
+        second.refuse()
+        assert (await client.get(KEY)).kv is not None
+
+
+async def test_an_endpoint_that_hangs_is_left_for_the_next_call(etcd_server: EtcdServer, proxy_of: MakeProxy) -> None:
+    hanging = await proxy_of(etcd_server.port)
+    async with EtcdClient(settings(hanging.endpoint, etcd_server.endpoint, timeout=0.5)) as client:
+        await client.put(KEY, b"0")
+        hanging.blackhole()
+        with pytest.raises(OutcomeUnknown):
+            await client.put(KEY, b"1")
+        await client.put(KEY, b"2")
+
+
+async def test_calls_under_way_fail_when_the_client_is_closed(etcd_server: EtcdServer, proxy_of: MakeProxy) -> None:
+    proxy = await proxy_of(etcd_server.port)
+    async with EtcdClient(settings(proxy.endpoint, timeout=5)) as client:
+        await client.put(KEY, b"0")
+        proxy.blackhole()
+        calls: list[tuple[Awaitable[object], type[EtcdError]]] = [
+            (asyncio.create_task(client.get(KEY)), EtcdUnavailable),
+            (asyncio.create_task(client.current_revision()), EtcdUnavailable),
+            (asyncio.create_task(anext(client.watch(KEY, 1))), EtcdUnavailable),
+            (asyncio.create_task(client.lease_keepalive_once(1)), EtcdUnavailable),
+            (asyncio.create_task(client.put(KEY, b"")), OutcomeUnknown),
+        ]
+        await asyncio.sleep(0.1)
+    for call, error in calls:
+        with pytest.raises(error):
+            await call
+
+
+async def test_a_cancelled_call_is_cancelled_and_leaves_the_client_usable(
+    etcd_server: EtcdServer, proxy_of: MakeProxy
+) -> None:
+    proxy = await proxy_of(etcd_server.port)
+    async with EtcdClient(settings(proxy.endpoint, timeout=5)) as client:
+        await client.put(KEY, b"0")
+        proxy.replies = False
+        for call in (client.get(KEY), client.put(KEY, b"1"), client.current_revision()):
+            task = asyncio.ensure_future(call)
+            await asyncio.sleep(0.05)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        proxy.mend()
+        assert (await client.get(KEY)).kv is not None

@@ -1,0 +1,77 @@
+"""TLS towards a real etcd that asks for client certificates."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.etcd import EtcdServer
+from tests.fixtures.tcp_proxy import TcpProxy
+from vcstack.pki.authority import CertificateAuthority
+from vcstack.pki.files import PRIVATE, PUBLIC, write_atomically
+from vcstack.store.etcd.client import EtcdClient
+from vcstack.store.etcd.election import Election
+from vcstack.store.etcd.errors import EtcdUnavailable
+from vcstack.store.etcd.settings import EtcdSettings
+
+pytestmark = pytest.mark.daemons
+
+KEY = b"/vcstack/test/key"
+
+
+async def put(settings: EtcdSettings) -> None:
+    async with EtcdClient(replace(settings, request_timeout_seconds=1)) as client:
+        await client.put(KEY, b"")
+
+
+async def test_everything_works_with_the_management_certificate(tls_etcd: EtcdServer) -> None:
+    async with EtcdClient(tls_etcd.settings) as client, Election(client, "e", "me") as election:
+        written = await client.put(KEY, b"")
+        assert (await election.campaign()).held
+        async with client.watch(KEY, written.revision) as watch, asyncio.timeout(5):
+            assert (await anext(watch)).events[0].kv.key == KEY
+
+
+async def test_etcd_is_found_by_its_name_as_well_as_by_its_address(tls_etcd: EtcdServer) -> None:
+    await put(replace(tls_etcd.settings, endpoints=(f"localhost:{tls_etcd.port}",)))
+
+
+async def test_a_client_without_a_certificate_is_refused(tls_etcd: EtcdServer) -> None:
+    with pytest.raises(EtcdUnavailable):
+        await put(replace(tls_etcd.settings, cert_file=None, key_file=None))
+
+
+async def test_a_client_without_tls_is_refused(tls_etcd: EtcdServer) -> None:
+    with pytest.raises(EtcdUnavailable):
+        await put(EtcdSettings(endpoints=tls_etcd.settings.endpoints))
+
+
+async def test_a_certificate_of_another_authority_is_refused(tls_etcd: EtcdServer, tmp_path: Path) -> None:
+    issued = CertificateAuthority.create().issue_client("system:management", hours=1)
+    write_atomically(tmp_path / "crt", issued.cert, PUBLIC)
+    write_atomically(tmp_path / "key", issued.key, PRIVATE)
+    with pytest.raises(EtcdUnavailable):
+        await put(replace(tls_etcd.settings, cert_file=tmp_path / "crt", key_file=tmp_path / "key"))
+
+
+async def test_a_certificate_for_servers_only_is_refused(tls_etcd: EtcdServer) -> None:
+    assert tls_etcd.tls is not None
+    api = tls_etcd.tls.installation.api
+    with pytest.raises(EtcdUnavailable):
+        await put(replace(tls_etcd.settings, cert_file=api.cert, key_file=api.key))
+
+
+async def test_an_etcd_of_another_authority_is_not_trusted(tls_etcd: EtcdServer, tmp_path: Path) -> None:
+    (tmp_path / "ca").write_bytes(CertificateAuthority.create().cert_pem)
+    with pytest.raises(EtcdUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
+        await put(replace(tls_etcd.settings, ca_file=tmp_path / "ca"))
+
+
+async def test_an_etcd_under_an_address_that_is_not_in_its_certificate_is_not_trusted(
+    tls_etcd: EtcdServer, proxy_of: Callable[..., Awaitable[TcpProxy]]
+) -> None:
+    proxy = await proxy_of(tls_etcd.port, "127.0.0.2")
+    with pytest.raises(EtcdUnavailable, match="Hostname Verification Check failed"):
+        await put(replace(tls_etcd.settings, endpoints=(proxy.endpoint,)))
