@@ -1,0 +1,90 @@
+"""Every kind is complete: what the generic parts derive from it is there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from vcstack.specs.introspect import refers_to
+from vcstack.specs.model import Model
+from vcstack.specs.registry import KindDefinition, load_kinds
+
+ROOT = Path(__file__).parents[2]
+KINDS = sorted(load_kinds().values(), key=lambda d: d.kind)
+EVERY_KIND = pytest.mark.parametrize("definition", KINDS, ids=lambda d: d.kind)
+
+
+def models_of(model: type[Model]) -> set[type[Model]]:
+    found: set[type[Model]] = set()
+    stack = [model]
+    while stack:
+        current = stack.pop()
+        if current in found:
+            continue
+        found.add(current)
+        for field in current.model_fields.values():
+            stack += [m for m in _models_in(field.annotation)]
+    return found
+
+
+def _models_in(annotation: object) -> list[type[Model]]:
+    if isinstance(annotation, type) and issubclass(annotation, Model):
+        return [annotation]
+    return [m for a in getattr(annotation, "__args__", ()) for m in _models_in(a)]
+
+
+@EVERY_KIND
+def test_the_kind_has_a_test_of_its_own(definition: KindDefinition) -> None:
+    if definition.system_only:
+        pytest.skip("written by the runtime's event recorder, tested there")
+    assert (ROOT / f"tests/kinds/test_{definition.singular}.py").exists()
+
+
+@EVERY_KIND
+def test_every_field_says_what_it_is(definition: KindDefinition) -> None:
+    silent = [
+        f"{model.__name__}.{name}"
+        for model in models_of(definition.model)
+        for name, field in model.model_fields.items()
+        if not field.description and model.__module__.startswith("vcstack.specs") and name not in {"spec", "status"}
+    ]
+    assert not silent
+
+
+@EVERY_KIND
+def test_specs_have_no_floats(definition: KindDefinition) -> None:
+    spec = definition.model.model_fields["spec"].annotation
+    assert isinstance(spec, type)
+    floats = [
+        f"{model.__name__}.{name}"
+        for model in models_of(spec)
+        for name, field in model.model_fields.items()
+        if "float" in str(field.annotation)
+    ]
+    assert not floats
+
+
+@EVERY_KIND
+def test_references_name_kinds_that_exist(definition: KindDefinition) -> None:
+    assert set(refers_to(definition.model)) <= set(load_kinds())
+
+
+@EVERY_KIND
+def test_a_kind_that_others_refer_to_is_held_while_used(definition: KindDefinition) -> None:
+    referred = {k for d in KINDS for k in refers_to(d.model)}
+    if definition.kind in referred:
+        assert definition.finalizers
+
+
+@EVERY_KIND
+def test_the_kind_has_an_example_and_a_reference_page(definition: KindDefinition) -> None:
+    if definition.system_only:
+        pytest.skip("nobody writes it")
+    assert (ROOT / f"docs/reference/{definition.singular}.md").exists()
+    examples = "\n".join(p.read_text() for p in (ROOT / "examples").rglob("*.yaml"))
+    made_by_system = {"Host", "Port", "Image"}
+    assert definition.kind in made_by_system or re.search(rf"^kind: {definition.kind}$", examples, re.MULTILINE)
+
+
+def test_plurals_and_prefixes_are_unique() -> None:
+    assert len({d.plural for d in KINDS}) == len({d.uid_prefix for d in KINDS}) == len(KINDS)
