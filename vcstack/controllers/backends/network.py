@@ -231,8 +231,9 @@ def group_name(uid: str) -> str:
 def build_drop_acls(network_uid: str) -> frozenset[Acl]:
     """Return the ACLs that every port of a network has: nothing but DHCP, neighbour discovery and MLD passes.
 
-    The answers of OVN's own DHCP server pass by flows of northd's; no other server's do. ARP is no IP and needs no rule (its senders are checked by port_security). ``nd``, ``nd_rs`` and the
-    like are symbols of ovn-sb(5), Logical_Flow.match.
+    The answers of OVN's own DHCP server pass by northd's flows; no other server's do. ARP is no IP and needs
+    no rule: its senders are checked by port_security. ``nd``, ``nd_rs`` and the like are symbols of
+    ovn-sb(5), Logical_Flow.match.
     """
     name = group_name(network_uid)
     into, out = f"inport == @{name}", f"outport == @{name}"

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncGenerator, Collection, Iterator
 from typing import Any
 
 from vcstack.controllers.backends.network import Change
@@ -29,7 +29,7 @@ class ChangeHub:
                 for kind in subscriber.kinds:
                     subscriber.offer(Change(kind))
 
-    async def subscribe(self, kinds: Collection[str]) -> AsyncIterator[Change]:
+    async def subscribe(self, kinds: Collection[str]) -> AsyncGenerator[Change, None]:
         """Yield changes of the kinds, beginning with everything."""
         subscriber = _Subscriber(frozenset(kinds), asyncio.get_running_loop())
         for kind in sorted(subscriber.kinds):
