@@ -53,6 +53,17 @@ class TestSharedLease:
             assert again.alive
             assert again.id != held.id
 
+    async def test_it_is_renewed_on_the_next_endpoint_when_one_hangs(
+        self, etcd_server: EtcdServer, proxy_of: MakeProxy
+    ) -> None:
+        hanging = await proxy_of(etcd_server.port)
+        settings = EtcdSettings(endpoints=(hanging.endpoint, etcd_server.endpoint))
+        async with EtcdClient(settings) as client, SharedLease(client, 2) as shared:
+            held = await shared.acquire()
+            hanging.blackhole()
+            await asyncio.sleep(3)
+            assert held.alive
+
     async def test_it_counts_as_lost_here_before_it_ends_in_etcd(
         self, etcd_server: EtcdServer, etcd_client: EtcdClient, proxy_of: MakeProxy
     ) -> None:

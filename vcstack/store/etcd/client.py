@@ -174,13 +174,18 @@ class EtcdClient:
                 raise
             return Lease(request.ID, ttl_seconds)
 
-    async def lease_keepalive_once(self, lease_id: int) -> Lease:
+    async def lease_keepalive_once(self, lease_id: int, *, timeout_seconds: float | None = None) -> Lease:
         """Set a lease's remaining time back to the full one.
+
+        Args:
+            lease_id: which.
+            timeout_seconds: other than the request timeout, for a lease shorter than that.
 
         Raises:
             LeaseNotFound: it is gone.
         """
-        return await keepalive_once(self._connection, lease_id)
+        seconds = timeout_seconds or self.settings.request_timeout_seconds
+        return await keepalive_once(self._connection, lease_id, seconds)
 
     async def lease_revoke(self, lease_id: int) -> None:
         """End a lease and delete its keys; one that is gone already is fine."""

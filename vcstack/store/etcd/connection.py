@@ -17,7 +17,7 @@ from vcstack.store.etcd.settings import EtcdSettings
 from vcstack.store.etcd.wire import Message, Stubs
 
 # etcd then answers "no leader" at once instead of letting a call hang on a member cut off from the others.
-REQUIRE_LEADER: Final = (("hasleader", "true"),)
+REQUIRE_LEADER: Final = grpc.aio.Metadata(("hasleader", "true"))
 
 # How often a connecting channel is looked at. grpc.aio can wait for the change, but a waiter that is
 # cancelled stays in gRPC's core until the state changes.

@@ -70,10 +70,13 @@ class Leadership:
         self.lost.set()
 
     async def _until_key_gone(self) -> None:
-        with contextlib.suppress(EtcdError):
-            await _until_deleted(self._client, self.fence.key, self.fence.create_revision, self.fence.create_revision)
-        # After an error, too: with no eye on the key it is safer to campaign again.
-        self.lost.set()
+        fence = self.fence
+        try:
+            with contextlib.suppress(EtcdError):
+                await _until_deleted(self._client, fence.key, fence.create_revision, fence.create_revision)
+        finally:
+            # After an error, too: with no eye on the key it is safer to campaign again.
+            self.lost.set()
 
 
 class Election:

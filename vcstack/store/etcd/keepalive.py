@@ -11,15 +11,16 @@ from vcstack.store.etcd.errors import EtcdUnavailable, LeaseNotFound
 from vcstack.store.etcd.records import Lease
 
 
-async def keepalive_once(connection: Connection, lease_id: int) -> Lease:
-    """Renew a lease, trying again until the time of a request is up.
+async def keepalive_once(connection: Connection, lease_id: int, seconds: float) -> Lease:
+    """Renew a lease, trying again until `seconds` have passed.
 
     Raises:
         LeaseNotFound: it is gone.
         EtcdUnavailable: no answer; the lease may have been renewed all the same.
     """
+    endpoint = connection.endpoint
     try:
-        async with asyncio.timeout(connection.settings.request_timeout_seconds):
+        async with asyncio.timeout(seconds):
             for pause in backoff_seconds(connection.settings):
                 endpoint = connection.endpoint
                 with contextlib.suppress(EtcdUnavailable):
@@ -27,7 +28,8 @@ async def keepalive_once(connection: Connection, lease_id: int) -> Lease:
                 connection.leave(endpoint)
                 await asyncio.sleep(pause)
     except TimeoutError as error:
-        raise EtcdUnavailable(f"lease {lease_id:x}: no renewal in time") from error
+        connection.leave(endpoint)
+        raise EtcdUnavailable(f"lease {lease_id:x}: no renewal in {seconds} s") from error
     raise AssertionError("the pauses never end")
 
 

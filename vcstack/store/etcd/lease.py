@@ -12,6 +12,9 @@ from vcstack.store.etcd.errors import EtcdError, LeaseNotFound
 # waits. The rest is the time for those who act under the lease to stop.
 _RENEW_AFTER: Final = 0.3
 _LOST_AFTER: Final = 0.8
+# Short enough that a renewal which hangs on one member is tried on the next before the lease is lost.
+_TRY_FOR: Final = 0.15
+_TRY_AGAIN_AFTER: Final = 0.02
 
 
 class HeldLease:
@@ -48,17 +51,20 @@ class HeldLease:
         self._renewals.cancel()
 
     async def _renew(self) -> None:
+        pause = self._ttl_seconds * _RENEW_AFTER
         while True:
-            await asyncio.sleep(self._ttl_seconds * _RENEW_AFTER)
+            await asyncio.sleep(pause)
             sent = self._loop.time()
             try:
-                await self._client.lease_keepalive_once(self.id)
+                await self._client.lease_keepalive_once(self.id, timeout_seconds=self._ttl_seconds * _TRY_FOR)
             except LeaseNotFound:
                 self.lost.set()
                 self._timer.cancel()
                 return
             except EtcdError:
-                continue  # the timer decides when it is too late
+                pause = self._ttl_seconds * _TRY_AGAIN_AFTER  # the timer decides when it is too late
+                continue
+            pause = self._ttl_seconds * _RENEW_AFTER
             self._deadline = sent + self._ttl_seconds * _LOST_AFTER
             self._timer.cancel()
             self._timer = self._loop.call_at(self._deadline, self._expire)
