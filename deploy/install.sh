@@ -18,7 +18,7 @@ NETWORK="openvswitch-common openvswitch-switch ovn-common ovn-central ovn-host i
 COMPUTE="libvirt-daemon libvirt-daemon-system libvirt-clients libvirt-dev qemu-system-x86 qemu-utils"
 PYTHON="python3 python3-venv python3-dev gcc libc6-dev pkg-config"
 GUEST="cpio lz4 mtools dosfstools syslinux syslinux-common e2fsprogs fdisk openssl"
-TOOLS="util-linux procps kmod openssh-client ca-certificates make git"
+TOOLS="util-linux procps kmod iputils-ping openssh-client ca-certificates make git"
 
 say() { printf '  %-11s %s\n' "install" "$*"; }
 fail() { printf 'install failed: %s\n' "$*" >&2; exit 1; }

@@ -170,7 +170,8 @@ def ready_checks(layout: Layout) -> dict[str, tuple[Callable[[], bool], float]]:
         "etcd": (
             answers(
                 "etcdctl", "--endpoints=https://127.0.0.1:2379", f"--cacert={pki}/ca.crt",
-                f"--cert={pki}/management.crt", f"--key={pki}/management.key", "endpoint", "health",
+                f"--cert={pki}/management.crt", f"--key={pki}/management.key",
+                "--command-timeout=2s", "endpoint", "health",
             ),
             60,
         ),

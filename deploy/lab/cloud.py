@@ -4,7 +4,7 @@ import fcntl
 import os
 import signal
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -141,11 +141,20 @@ class Lab:
             for node in (CENTRAL, *self.hosts):
                 self.supervisor.add(node, self._programs(node))
         # Two at a time: the machine may have no more cores, and half of the time is spent waiting.
-        with ThreadPoolExecutor(max_workers=2) as pool:
-            steps = [pool.submit(self._central_infra_up)]
-            steps += [pool.submit(self._host_infra_up, name, kind, only) for name in self.hosts]
-            for step in steps:
+        pool = ThreadPoolExecutor(max_workers=2)
+        steps = [pool.submit(self._central_infra_up)]
+        steps += [pool.submit(self._host_infra_up, name, kind, only) for name in self.hosts]
+        try:
+            for step in as_completed(steps):
                 step.result()
+        except LabError:
+            pool.shutdown(cancel_futures=True)
+            raise
+        except KeyboardInterrupt:
+            # A person waits: what the other steps still do ends with the process.
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        pool.shutdown()
 
     def _central_infra_up(self) -> None:
         with self._report.step("central", "etcd, PostgreSQL, OVN databases and northd"):

@@ -252,5 +252,5 @@ def ready_checks(layout: Layout, host: str) -> dict[str, tuple[Callable[[], bool
         ),
         "ovn-controller": (answers("ovn-appctl", "-t", "ovn-controller", "version"), 30),
         "libvirtd": (answers("virsh", "-c", "qemu:///system", "version"), 120),
-        COMPUTE: (answers("true"), 5),
+        COMPUTE: ((layout.node(host) / "compute" / "pki" / "host.crt").exists, 60),
     }  # fmt: skip

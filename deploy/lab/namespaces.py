@@ -64,7 +64,7 @@ def ensure_network(layout: Layout, node: str) -> None:
 
 
 def create(layout: Layout, node: str, binds: Mapping[Path, str]) -> None:
-    """Makes a node's mount and UTS namespaces with `binds` (own folder to path) in place; `delete` half-made ones first."""
+    """Makes a node's mount and UTS namespaces with `binds` (folder to path); `delete` half-made ones first."""
     for kind in KINDS:
         layout.ns_file(node, kind).touch()
     for source, target in binds.items():

@@ -20,6 +20,23 @@ NOT_RUNNING = 70
 GONE = (xmlrpc.client.Fault, OSError, http.client.HTTPException)
 
 
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=30)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(30)
+        try:
+            self.sock.connect(str(self._path))
+        except OSError:
+            self.close()
+            raise
+
+
 class _UnixTransport(xmlrpc.client.Transport):
     """XML-RPC over a unix socket."""
 
@@ -28,10 +45,9 @@ class _UnixTransport(xmlrpc.client.Transport):
         self._path = path
 
     def make_connection(self, host: Any) -> http.client.HTTPConnection:
-        connection = http.client.HTTPConnection("localhost", timeout=30)
-        connection.sock = socket.socket(socket.AF_UNIX)
-        connection.sock.settimeout(30)
-        connection.sock.connect(str(self._path))
+        # Kept where the base class closes it from.
+        connection = _UnixConnection(self._path)
+        self._connection = (host, connection)
         return connection
 
 

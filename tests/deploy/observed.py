@@ -1,0 +1,36 @@
+"""What the tests look at: the machine's own network, and what a lab leaves behind."""
+
+import subprocess
+from pathlib import Path
+
+from deploy.lab import Lab, procfs
+
+
+def machine_network() -> str:
+    """Everything of the machine's own network that a lab could disturb."""
+    commands = (
+        ["ip", "-o", "-d", "link"],
+        ["ip", "-o", "addr"],
+        ["ip", "route", "show", "table", "all"],
+        ["sh", "-c", "cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/*/disable_ipv6"],
+    )
+    shown = [subprocess.run(argv, capture_output=True, text=True, check=True).stdout for argv in commands]
+    # Lifetimes of addresses and routes count down by themselves.
+    return "\n".join(" ".join(word for word in text.split() if not word.endswith("sec")) for text in shown)
+
+
+def leftovers(lab: Lab) -> list[str]:
+    """Processes, namespaces, mounts and links that belong to a lab."""
+    tag, state = lab.layout.tag, str(lab.state)
+    found = [f"netns {file.name}" for file in Path("/run/netns").glob(f"vc-{tag}-*")]
+    found += [f"mount {mount}" for mount in procfs.mounts() if mount.is_relative_to(lab.state)]
+    if lab.layout.short.is_symlink():
+        found.append(f"link {lab.layout.short}")
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        pid = int(entry.name)
+        words = procfs.command(pid)
+        if procfs.alive(pid) and (procfs.carries(pid, "VCSTACK_LAB", tag) or state in words or f"vc-{tag}" in words):
+            found.append(f"process {pid} {words}")
+    return found

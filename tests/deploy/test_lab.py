@@ -1,0 +1,176 @@
+"""The lab with its real daemons: it comes up, stays up, is repaired, and goes without a trace."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from deploy.lab import Lab, host, namespaces, procfs
+from deploy.lab.errors import LabError
+from deploy.lab.layout import CENTRAL, CHECKOUT
+from tests.deploy.observed import leftovers, machine_network
+
+pytestmark = pytest.mark.daemons
+
+INFRA = [(CENTRAL, name) for name in ("etcd", "postgres", "ovn-nb", "ovn-sb", "northd")]
+INFRA += [("h1", name) for name in host.INFRA]
+
+
+def pids(lab: Lab) -> dict[tuple[str, str], int | None]:
+    return {(node, name): lab.pid(node, name) for node, name in INFRA}
+
+
+def run_up(lab: Lab, *args: str) -> subprocess.Popen[str]:
+    """`python -m deploy.lab up --only infra` of a lab's folder as a process of its own."""
+    env = {**os.environ, "VCSTACK_STATE": str(lab.state), "VCSTACK_CACHE": str(lab.layout.cache)}
+    argv = [sys.executable, "-m", "deploy.lab", "up", "--only", "infra", *args]
+    return subprocess.Popen(
+        argv, cwd=CHECKOUT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+
+
+def test_every_program_runs_and_a_second_up_restarts_nothing(lab: Lab) -> None:
+    before = pids(lab)
+    began = time.monotonic()
+    lab.up("infra")
+    assert time.monotonic() - began < 10
+    assert None not in before.values()
+    assert pids(lab) == before
+
+
+def test_the_host_registers_with_ovn_over_tls(lab: Lab) -> None:
+    deadline = time.monotonic() + 20
+    while "Chassis h1" not in (shown := lab.host_exec(CENTRAL, ["ovn-sbctl", "show"], check=True).stdout):
+        assert time.monotonic() < deadline, shown
+        time.sleep(0.1)
+    assert "geneve" in shown
+    remote = lab.host_exec("h1", ["ovs-vsctl", "get", "Open_vSwitch", ".", "external_ids:ovn-remote"]).stdout
+    assert remote.strip() == '"ssl:10.98.0.1:6642"'
+
+
+def test_a_command_inside_a_host_keeps_its_output_and_exit_code(lab: Lab) -> None:
+    done = lab.host_exec("h1", ["sh", "-c", "hostname; echo oh >&2; exit 7"])
+    assert (done.stdout, done.stderr, done.returncode) == ("h1\n", "oh\n", 7)
+
+
+def test_sockets_are_usable_from_outside_in_spite_of_the_long_path(lab: Lab) -> None:
+    for argv in (
+        ["virsh", "-c", lab.libvirt_uri("h1"), "version"],
+        ["ovs-vsctl", f"--db={lab.ovs_socket('h1')}", "show"],
+        ["ovn-nbctl", f"--db={lab.ovn_socket('nb')}", "show"],
+        ["ovn-sbctl", f"--db={lab.ovn_socket('sb')}", "show"],
+        ["psql", "-qAtX", lab.postgres_dsn, "-c", "select 1"],
+    ):
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{argv}: {done.stderr}"
+
+
+def test_each_killed_daemon_comes_back(lab: Lab) -> None:
+    before = {(node, name): lab.kill(node, name) for node, name in INFRA}
+    deadline = time.monotonic() + 20
+    while any(after in (None, before[key]) for key, after in pids(lab).items()):
+        assert time.monotonic() < deadline, pids(lab)
+        time.sleep(0.1)
+    for node, name in INFRA:
+        lab.wait_ready(node, name, timeout=20)
+
+
+def test_a_stopped_program_stays_stopped_until_it_is_started(lab: Lab) -> None:
+    lab.stop(CENTRAL, "northd")
+    time.sleep(1.5)
+    assert lab.pid(CENTRAL, "northd") is None
+    lab.start(CENTRAL, "northd")
+    assert lab.pid(CENTRAL, "northd") is not None
+
+
+def test_a_failure_names_the_part_and_its_log(lab: Lab) -> None:
+    lab.stop(CENTRAL, "etcd")
+    with pytest.raises(LabError) as caught:
+        lab.wait_ready(CENTRAL, "etcd", timeout=0.2)
+    assert caught.value.part == "central:etcd"
+    told = caught.value.explain()
+    assert str(lab.log(CENTRAL, "etcd")) in told
+    assert "last lines" in told
+
+
+def test_a_lost_supervisor_is_replaced_and_nothing_runs_twice(lab: Lab) -> None:
+    supervisor = lab.supervisor.pid()
+    before = pids(lab)
+    assert supervisor is not None
+    os.kill(supervisor, signal.SIGKILL)
+    lab.up("infra")
+    assert lab.supervisor.pid() not in (None, supervisor)
+    assert not set(before.values()) & set(pids(lab).values())
+    inside = [procfs.command(pid) for pid in procfs.in_network(namespaces.network_id(lab.layout, "h1"))]
+    for name in ("ovsdb-server", "ovs-vswitchd", "ovn-controller", "/usr/sbin/libvirtd"):
+        assert sum(words.startswith(name) for words in inside) == 1, inside
+
+
+def test_a_second_up_at_the_same_time_is_refused(lab: Lab) -> None:
+    with lab._locked():
+        told, _ = (second := run_up(lab)).communicate(timeout=30)
+    assert second.returncode == 1
+    assert "another `up` or `down`" in told
+
+
+def test_two_labs_run_side_by_side(lab: Lab, tmp_path: Path, cache: Path) -> None:
+    before = pids(lab)
+    other = Lab(tmp_path / "other", cache=cache)
+    try:
+        other.up("infra")
+        assert other.api_port != lab.api_port
+        assert None not in pids(other).values()
+        other.host_exec(CENTRAL, ["ovn-nbctl", "ls-add", "only-here"], check=True)
+        assert "only-here" not in lab.host_exec(CENTRAL, ["ovn-nbctl", "show"], check=True).stdout
+    finally:
+        other.down(guest_seconds=0)
+    assert leftovers(other) == []
+    assert pids(lab) == before
+
+
+def test_an_interrupted_up_is_finished_by_the_next_and_down_leaves_nothing(tmp_path: Path, cache: Path) -> None:
+    lab = Lab(tmp_path / "state", cache=cache)
+    try:
+        for seconds in (0.3, 0.6, 1.0, 1.8):
+            going = run_up(lab)
+            time.sleep(seconds)
+            os.killpg(going.pid, signal.SIGKILL)
+            going.communicate()
+        lab.up("infra")
+        assert None not in pids(lab).values()
+    finally:
+        lab.down(guest_seconds=0)
+    assert leftovers(lab) == []
+    lab.clean()
+    assert not lab.state.exists()
+
+
+def test_hosts_are_added_later_and_reach_each_other(lab: Lab) -> None:
+    lab._wanted = 2
+    before = pids(lab)
+    lab.up("infra")
+    assert lab.hosts == ["h1", "h2"]
+    assert pids(lab) == before
+    lab.host_exec("h2", ["ping", "-c1", "-W2", "10.98.0.11"], check=True)
+
+
+def test_the_machines_own_network_is_as_before(lab: Lab, network_before: str) -> None:
+    assert machine_network() == network_before
+
+
+def test_clean_refuses_a_folder_without_a_lab(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("mine")
+    with pytest.raises(LabError, match="holds no lab"):
+        Lab(tmp_path).clean()
+    assert (tmp_path / "precious").exists()
+
+
+def test_what_was_decided_is_kept(lab: Lab) -> None:
+    kept = json.loads((lab.state / "lab.json").read_text())
+    assert kept["port"] == lab.api_port
+    assert kept["datapath"] in ("system", "netdev")
