@@ -123,7 +123,7 @@ class Informer(Generic[R]):
             before = self._version
             try:
                 if self._resume_from is None:
-                    await self._relist()
+                    await self.relist()
                     failures = 0
                 await self._watch()
             except Expired:
@@ -143,7 +143,8 @@ class Informer(Generic[R]):
         async for event in events:
             self._take_in(event)
 
-    async def _relist(self) -> None:
+    async def relist(self) -> None:
+        """Take in a list of all that there is; what is newer than the list stays."""
         page = await self._client.list(self.kind, project=self._project, labels=self._labels, fields=self._fields)
         version = int(page.resource_version)
         listed = set()

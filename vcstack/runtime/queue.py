@@ -139,11 +139,24 @@ class WorkQueue(Generic[K]):
         while self._getters:
             self._wake_one()
 
+    def release_due(self) -> float | None:
+        """Add the delayed keys that are due; return the seconds until the next, None when there is none."""
+        now = self._clock.monotonic()
+        while self._heap:
+            due, _, key = self._heap[0]
+            if due > now:
+                return due - now
+            heapq.heappop(self._heap)
+            if self._due.get(key) == due:
+                del self._due[key]
+                self.add(key)
+        return None
+
     async def run(self) -> None:
         """Let delayed keys come due, until cancelled."""
         while True:
             self._earlier.clear()
-            seconds = self._release_due()
+            seconds = self.release_due()
             if seconds is None:
                 await self._earlier.wait()
             else:
@@ -193,19 +206,6 @@ class WorkQueue(Generic[K]):
             if not getter.done():
                 getter.set_result(None)
                 return
-
-    def _release_due(self) -> float | None:
-        """Add what is due; return the seconds until the next, None when nothing is delayed."""
-        now = self._clock.monotonic()
-        while self._heap:
-            due, _, key = self._heap[0]
-            if due > now:
-                return due - now
-            heapq.heappop(self._heap)
-            if self._due.get(key) == due:
-                del self._due[key]
-                self.add(key)
-        return None
 
     async def _sleep_or_earlier(self, seconds: float) -> None:
         tasks = (asyncio.ensure_future(self._clock.sleep(seconds)), asyncio.ensure_future(self._earlier.wait()))

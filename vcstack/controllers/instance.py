@@ -1,0 +1,180 @@
+"""Instances, the manager's part: their ports, addresses and NetworkReady, and the order of their end.
+
+The host's agent makes the domain. What passes between the two: the agent finds the instance's ports by
+status.host, which is written here; it tells by RUNNING's observedGeneration that it has looked at a
+change of spec (and unplugged what is no longer wanted); it removes the domain finalizer when nothing is
+left on the host, and only then the ports go.
+"""
+
+from collections.abc import Iterator
+
+from vcstack.controllers.interfaces import (
+    INSTANCE_LABEL,
+    build_addresses,
+    build_network_ready,
+    build_port,
+    differs_for_ever,
+)
+from vcstack.runtime.context import ControllerContext
+from vcstack.runtime.controller import Controller
+from vcstack.runtime.errors import WaitingFor
+from vcstack.runtime.reconciler import Result
+from vcstack.runtime.status import write_status
+from vcstack.specs.errors import AlreadyExists
+from vcstack.specs.kinds.instance import (
+    DOMAIN_FINALIZER,
+    FINALIZER,
+    RUNNING,
+    Instance,
+    NetworkInterface,
+    port_name_of,
+)
+from vcstack.specs.kinds.port import Port
+from vcstack.specs.resource import Ref
+
+_OF_INSTANCE = "instance"
+_NAMED_PORTS = "named-ports"
+
+
+class InstanceReconciler:
+    """Keeps an instance's ports as its interfaces ask."""
+
+    def __init__(self, context: ControllerContext) -> None:
+        self._context = context
+        self._client = context.client
+        self._instances = context.informer(Instance)
+        self._ports = context.informer(Port)
+        self._ports.add_index(_OF_INSTANCE, _instance_names)
+
+    async def reconcile(self, instance: Instance | None, ref: Ref) -> Result | None:
+        """Make it so, once."""
+        if instance is None:
+            return None
+        if instance.deleting:
+            await self._finalize(instance)
+            return None
+        found = [(nic, await self._ensure_port(instance, nic)) for nic in instance.spec.network_interfaces]
+        if _agent_has_seen(instance):
+            await self._release_others(instance, keep={p.metadata.name for _, p in found if p})
+        condition = build_network_ready(instance, found, clock=self._context.clock)
+        fields = {"addresses": build_addresses(found)}
+        await write_status(self._client, instance, fields=fields, conditions=[condition])
+        return None
+
+    async def _ensure_port(self, instance: Instance, nic: NetworkInterface) -> Port | None:
+        """Return the interface's port, made, up to date and attached; None while it cannot be used."""
+        port = self._ports.find(port_name_of(instance, nic), instance.metadata.project)
+        if nic.port is None:
+            port = await self._ensure_own_port(instance, nic, port)
+        if port is None or port.deleting:
+            return None
+        return await self._ensure_attached(instance, port)
+
+    async def _ensure_own_port(self, instance: Instance, nic: NetworkInterface, port: Port | None) -> Port | None:
+        wanted = build_port(instance, nic)
+        if port is None:
+            try:
+                return await self._client.create(wanted)
+            except AlreadyExists:
+                port = await self._client.get(Port, wanted.metadata.name, instance.metadata.project)
+        if not _owns(instance, port) or port.deleting:
+            return None
+        if differs_for_ever(port.spec, wanted.spec):
+            await self._client.delete(port.ref, uid=port.uid)  # made anew when it is gone
+            return None
+        if port.spec.security_groups != wanted.spec.security_groups:
+            spec = port.spec.model_copy(update={"security_groups": wanted.spec.security_groups})
+            return await self._client.update(port.model_copy(update={"spec": spec}))
+        return port
+
+    async def _ensure_attached(self, instance: Instance, port: Port) -> Port | None:
+        """Tell the port its instance and host once it is bound; None while another instance still has it.
+
+        Two never contend: the interface's claim on the port is exclusive. But the last one may not have let
+        go yet.
+        """
+        host, name, holder = instance.status.host, instance.metadata.name, port.status.instance
+        if holder not in (None, name) and self._instances.find(holder or "", instance.metadata.project):
+            return None
+        if host is None:
+            return port
+        return await write_status(self._client, port, fields={"instance": name, "host": host})
+
+    async def _release_others(self, instance: Instance, keep: set[str]) -> list[Ref]:
+        """Delete its own ports and detach named ones that it no longer uses; return what is left of the former."""
+        left = []
+        key = (instance.metadata.project, instance.metadata.name)
+        for port in self._ports.by_index(_OF_INSTANCE, key):
+            if port.metadata.name in keep or _wants(instance, port):
+                continue
+            if _owns(instance, port):
+                left.append(port.ref)
+                if not port.deleting:
+                    await self._client.delete(port.ref, uid=port.uid)
+            elif port.status.instance == instance.metadata.name:
+                await write_status(self._client, port, fields={"instance": None, "host": None})
+        return left
+
+    async def _finalize(self, instance: Instance) -> None:
+        """See the end through: first the domain on the host, then the ports, then the object."""
+        finalizers = instance.metadata.finalizers
+        if DOMAIN_FINALIZER in finalizers and instance.status.host is None:
+            # Exact: were it bound in between, its host would have to clean up.
+            await self._client.remove_finalizer(instance, DOMAIN_FINALIZER, exact_version=True)
+        elif DOMAIN_FINALIZER in finalizers:
+            message = f"Waiting for host {instance.status.host} to remove the domain, its disks and taps."
+            raise WaitingFor("DomainPresent", message, 300.0)
+        bare = instance.model_copy(update={"spec": instance.spec.model_copy(update={"network_interfaces": []})})
+        left = await self._release_others(bare, keep=set()) or await self._read_own_ports(instance)
+        if left:
+            names = ", ".join(str(r) for r in left)
+            raise WaitingFor("PortsPresent", f"Waiting for {names} to be gone.", 10.0)
+        await self._client.remove_finalizer(instance, FINALIZER)
+
+    async def _read_own_ports(self, instance: Instance) -> list[Ref]:
+        """Return its own ports, consistently read; the informer may not know the latest yet."""
+        labels = f"{INSTANCE_LABEL}={instance.metadata.name}"
+        page = await self._client.list(Port, project=instance.metadata.project, labels=labels)
+        return [p.ref for p in page.items if _owns(instance, p)]
+
+
+def _agent_has_seen(instance: Instance) -> bool:
+    """Return whether nothing of an earlier spec can still be plugged on a host."""
+    running = instance.find_condition(RUNNING)
+    seen = running.observed_generation if running else 0
+    return instance.status.host is None or seen >= instance.metadata.generation
+
+
+def _owns(instance: Instance, port: Port) -> bool:
+    return any(o.uid == instance.uid for o in port.metadata.owner_references)
+
+
+def _wants(instance: Instance, port: Port) -> bool:
+    return any(port_name_of(instance, nic) == port.metadata.name for nic in instance.spec.network_interfaces)
+
+
+def _instance_names(port: Port) -> Iterator[tuple[str | None, str]]:
+    """Yield the instances that the port may belong to, as (project, name)."""
+    for name in {port.status.instance, port.metadata.labels.get(INSTANCE_LABEL)}:
+        if name:
+            yield (port.metadata.project, name)
+
+
+def _named_ports(instance: Instance) -> Iterator[tuple[str | None, str]]:
+    for nic in instance.spec.network_interfaces:
+        if nic.port:
+            yield (instance.metadata.project, nic.port)
+
+
+def build(context: ControllerContext) -> Controller:
+    """Return the controller of instances."""
+    instances = context.informer(Instance)
+    instances.add_index(_NAMED_PORTS, _named_ports)
+
+    def concerned(port: Port) -> Iterator[Ref]:
+        for project, name in _instance_names(port):
+            yield Ref(Instance.KIND, project, name)
+        for instance in instances.by_index(_NAMED_PORTS, (port.metadata.project, port.metadata.name)):
+            yield instance.ref
+
+    return context.controller(InstanceReconciler(context), Instance, watches={Port: concerned}, workers=8)
