@@ -185,7 +185,6 @@ def build(context: ControllerContext) -> Controller:
     rows = OwnedRows(context, backend, Port, backend.delete_port)
     ports = context.informer(Port)
     pool, woken = AddressPool(ports, context.informer(Subnet)), Wake(context.clock)
-    watches = dict.fromkeys((Network, Subnet, SecurityGroup), ignore)
     return context.controller(
         PortReconciler(context, backend, pool),
         Port,
