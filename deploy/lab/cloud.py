@@ -79,7 +79,7 @@ class Lab:
             self.layout.make()
             self.layout.save(hosts=len(self.hosts), port=self.api_port)
             image = self._guest_image() if with_quickstart else None
-            self._ensure_pki()
+            self._ensure_pki(only)
             teardown.end_orphans(self.layout, self.supervisor)
             namespaces.ensure_folder(self.layout)
             self.supervisor.ensure()
@@ -124,7 +124,11 @@ class Lab:
         with self._report.step("guest", "image ready"):
             return quickstart.build_image(self.layout)
 
-    def _ensure_pki(self) -> None:
+    def _ensure_pki(self, only: str | None) -> None:
+        if only == "infra":
+            with self._report.step("pki", "certificates"):
+                quickstart.ensure_certificates(self.layout)
+            return
         with self._report.step("pki", "certificates, admin token and vcctl context"):
             quickstart.ensure_pki(self.layout, self.api_url)
             central.write_management_config(self.layout)

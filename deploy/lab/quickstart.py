@@ -29,6 +29,16 @@ def build_image(layout: Layout) -> Path:
     return folder / "tiny.qcow2"
 
 
+def ensure_certificates(layout: Layout) -> None:
+    """Makes what the databases need, without vc-management: the certificates alone; idempotent."""
+    if all((layout.state / "pki" / f"{name}.{end}").is_file() for name in PAIRS for end in ("crt", "key")):
+        return
+    # Here and not at the top: everything else of the lab works without the cloud's own code.
+    from vcstack.pki.installation import ensure_installation
+
+    ensure_installation(layout.state)
+
+
 def ensure_pki(layout: Layout, api_url: str) -> None:
     """Lets vc-management make what is missing: certificates, admin token and vcctl's context; idempotent."""
     pki = layout.state / "pki"
