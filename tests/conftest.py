@@ -4,4 +4,5 @@ pytest_plugins = [
     "tests.fixtures.etcd",
     "tests.fixtures.ovn",
     "tests.fixtures.postgres",
+    "tests.fixtures.store",
 ]

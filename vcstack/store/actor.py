@@ -1,0 +1,31 @@
+"""Who writes: kept with each object for the history, and what a write may do depends on it."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from vcstack.store.etcd.election import Fence
+
+SYSTEM_PREFIX: Final = "system:"
+HOST_PREFIX: Final = "system:host:"
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """The author of a write."""
+
+    subject: str
+    """The authenticated name: admin, a user, system:host:h1, system:controller:ports."""
+    manager: str
+    """The field manager: vcctl, console, the controller's name."""
+    fence: Fence | None = None
+    """The proof of leadership that every write of a leading controller is checked against."""
+
+    @property
+    def is_system(self) -> bool:
+        """Return whether it is a part of the cloud and no user."""
+        return self.subject.startswith(SYSTEM_PREFIX)
+
+    @property
+    def is_host(self) -> bool:
+        """Return whether it is a host's agent."""
+        return self.subject.startswith(HOST_PREFIX)

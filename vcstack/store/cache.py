@@ -1,0 +1,222 @@
+"""The watch cache: the whole store in memory, kept by one etcd watch and proven fresh before each read.
+
+Reads are linearizable: ``fresh`` asks etcd for its revision by a quorum read that all waiting readers
+share, and waits until the cache has got there.
+"""
+
+import asyncio
+import gc
+import heapq
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+import structlog
+
+from vcstack.specs.errors import Unavailable
+from vcstack.specs.registry import KindDefinition, load_kinds
+from vcstack.store.encoding import to_json
+from vcstack.store.etcd.errors import Compacted, EtcdError, FutureRevision
+from vcstack.store.etcd.records import Event, EventType, KeyValue, WatchBatch
+from vcstack.store.etcd_api import Etcd
+from vcstack.store.keys import CLAIMS, PREFIX
+from vcstack.store.pools import ClaimIndex
+from vcstack.store.table import Entry, Table
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheSettings:
+    """How the cache behaves."""
+
+    ring: int = 4096
+    """Recent changes kept of each kind for watchers that resume."""
+    watcher_limit: int = 2048
+    """Events that may wait for one watcher before it is dropped."""
+    freshness_seconds: float = 5.0
+    """How long a read waits for the cache to catch up."""
+    retry_seconds: float = 0.2
+    """Pause before listing again when etcd does not answer."""
+    yield_every: int = 256
+    """While many changes are taken in, others run after this many."""
+
+
+class WatchCache:
+    """All objects and claims as of ``revision``."""
+
+    def __init__(self, etcd: Etcd, settings: CacheSettings | None = None) -> None:
+        self.settings = settings or CacheSettings()
+        self.revision = 0
+        """Everything up to here has been taken in."""
+        self.claims = ClaimIndex()
+        self._etcd = etcd
+        self._tables = {d.plural: Table(d, ring=self.settings.ring) for d in load_kinds().values()}
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._ticket = itertools.count()
+        self._loaded = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def table(self, definition: KindDefinition) -> Table:
+        """Return the kind's objects."""
+        return self._tables[definition.plural]
+
+    def find(self, definition: KindDefinition, row: str) -> Entry | None:
+        """Return the object as cached, however fresh that is; None when there is none."""
+        return self._tables[definition.plural].objects.get(row)
+
+    async def start(self) -> None:
+        """Load everything and follow from there on."""
+        self._task = asyncio.create_task(self._run(), name="watch-cache")
+        loaded = asyncio.create_task(self._loaded.wait())
+        await asyncio.wait((self._task, loaded), return_when=asyncio.FIRST_COMPLETED)
+        if self._task.done():
+            loaded.cancel()
+            self._task.result()
+
+    async def close(self) -> None:
+        """Stop following; streams end."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+        for table in self._tables.values():
+            table.drop_watchers()
+
+    async def fresh(self) -> int:
+        """Wait until the cache shows everything acknowledged before this call; return its revision.
+
+        Raises:
+            Unavailable: etcd does not answer or the cache does not catch up.
+        """
+        try:
+            target = await self._etcd.current_revision()
+        except EtcdError as error:
+            raise Unavailable("the store does not answer; try again") from error
+        await self.wait_for(target)
+        return self.revision
+
+    async def wait_for(self, revision: int) -> None:
+        """Wait until the cache has reached the revision.
+
+        Raises:
+            Unavailable: it does not.
+        """
+        if self.revision >= revision:
+            return
+        if self._task is None or self._task.done():
+            raise Unavailable("the store is closed")
+        future = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiting, (revision, next(self._ticket), future))
+        try:
+            async with asyncio.timeout(self.settings.freshness_seconds):
+                await future
+        except TimeoutError:
+            raise Unavailable("the store's cache does not catch up with etcd; try again") from None
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._load()
+                await self._follow()
+            except (Compacted, FutureRevision):
+                log.warning("cache.relist", revision=self.revision)
+            except EtcdError as error:
+                log.warning("cache.etcd_unavailable", error=str(error))
+                await asyncio.sleep(self.settings.retry_seconds)
+
+    async def _load(self) -> None:
+        found: dict[str, dict[str, Entry]] = {plural: {} for plural in self._tables}
+        claims: list[KeyValue] = []
+        revision = 0
+        with _no_gc():
+            async for page in self._etcd.pages(PREFIX):
+                revision = page.revision
+                for kv in page.kvs:
+                    self._sort_in(kv, found, claims)
+        for plural, objects in found.items():
+            self._tables[plural].load(objects, revision)
+        self.claims.clear()
+        for kv in claims:
+            self._take_in(Event(EventType.PUT, kv, None))
+        self._advance(revision)
+        self._loaded.set()
+
+    def _sort_in(self, kv: KeyValue, found: dict[str, dict[str, Entry]], claims: list[KeyValue]) -> None:
+        if kv.key.startswith(CLAIMS):
+            claims.append(kv)
+            return
+        plural, _, row = kv.key[len(PREFIX) :].decode().partition("/")
+        if plural not in found:
+            return
+        try:
+            json = to_json(self._tables[plural].definition, kv.value, kv.mod_revision)
+        except ValueError:
+            log.exception("cache.unreadable", key=kv.key)
+        else:
+            found[plural][row] = Entry(json, kv.mod_revision)
+
+    async def _follow(self) -> None:
+        async with self._etcd.watch(PREFIX, self.revision + 1) as watch:
+            async for batch in watch:
+                if len(batch.events) <= self.settings.yield_every:
+                    self._take_in_all(batch)
+                else:
+                    await self._take_in_slowly(batch)
+                self._advance(batch.revision)
+
+    def _take_in_all(self, batch: WatchBatch) -> None:
+        for event in batch.events:
+            self._take_in(event)
+
+    async def _take_in_slowly(self, batch: WatchBatch) -> None:
+        """Let others run now and then, between revisions only."""
+        seen = done = 0
+        for event in batch.events:
+            if event.kv.mod_revision > seen and done >= self.settings.yield_every:
+                self._advance(seen)
+                await asyncio.sleep(0)
+                done = 0
+            seen, done = event.kv.mod_revision, done + 1
+            self._take_in(event)
+
+    def _take_in(self, event: Event) -> None:
+        try:
+            self._route(event.kv, event.type is EventType.DELETE)
+        except ValueError:
+            # Somebody else's bytes must not stop the cloud.
+            log.exception("cache.unreadable", key=event.kv.key)
+
+    def _route(self, kv: KeyValue, gone: bool) -> None:
+        plural, _, row = kv.key[len(PREFIX) :].decode().partition("/")
+        table = self._tables.get(plural)
+        if table is not None:
+            if gone:
+                table.remove(row, kv.mod_revision)
+            else:
+                table.put(row, to_json(table.definition, kv.value, kv.mod_revision), kv.mod_revision)
+        elif kv.key.startswith(CLAIMS):
+            if gone:
+                self.claims.remove(kv.key)
+            else:
+                self.claims.put(kv.key, kv.value)
+
+    def _advance(self, revision: int) -> None:
+        self.revision = revision
+        while self._waiting and self._waiting[0][0] <= revision:
+            future = heapq.heappop(self._waiting)[2]
+            if not future.done():
+                future.set_result(None)
+
+
+@contextmanager
+def _no_gc() -> Iterator[None]:
+    """Without the cycle collector, which would look at each of 100,000 new objects again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

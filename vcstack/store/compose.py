@@ -1,0 +1,185 @@
+"""From a draft to one transaction: validation, rules, claims, field managers, bytes. No I/O."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from vcstack.specs.apply import track_update
+from vcstack.specs.errors import Cause
+from vcstack.specs.meta import API_VERSION, format_time
+from vcstack.specs.model import Change
+from vcstack.specs.plan import compare
+from vcstack.specs.registry import no_causes
+from vcstack.specs.resource import AnyResource
+from vcstack.store.actor import Actor
+from vcstack.store.cache import WatchCache
+from vcstack.store.claims import Limits, plan_claims, plan_release
+from vcstack.store.draft import Draft, Wire
+from vcstack.store.encoding import build_value
+from vcstack.store.etcd.ops import Compare, Delete, Op, Put
+from vcstack.store.keys import TOMBSTONE, object_key, row_of
+from vcstack.store.readiness import derive_ready
+from vcstack.store.references import Referenced, check_project, resolve
+from vcstack.store.validation import build_cause, check_size, encode, refuse, validate
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Under which terms a write is done."""
+
+    actor: Actor
+    dry_run: bool = False
+    allow_missing_references: bool = False
+    limits: Limits = field(default_factory=dict)
+    subresource: str = ""
+    """status: the field manager's entry is kept apart."""
+
+
+@dataclass(slots=True)
+class Transaction:
+    """One write of one object, ready to be sent."""
+
+    draft: Draft
+    key: bytes
+    value: bytes
+    """What is stored; for a removal the API's JSON of the last state."""
+    compares: list[Compare]
+    ops: list[Op]
+    removes: bool = False
+
+
+def compose(cache: WatchCache, draft: Draft, terms: Terms, now: datetime) -> Transaction:
+    """Return the transaction that makes the draft true if nothing it rests on has changed since.
+
+    Raises:
+        ApiError: the draft is refused.
+    """
+    key = object_key(draft.definition, row_of(draft.project, draft.name))
+    transaction = Transaction(draft, key, b"", [Compare.mod_revision(key, "=", draft.revision)], [])
+    if draft.removes:
+        _compose_removal(cache, transaction, terms.actor, now)
+        return transaction
+    if draft.live is not None:
+        _count(draft)
+        # Deletion and a new generation show in Ready at once, not with the next observation.
+        if terms.subresource or draft.status.get("conditions"):
+            derive_ready(draft, now)
+    body = _encode(draft)
+    resource = validate(draft.definition, draft.project, draft.name, body)
+    if draft.live is None and draft.project is not None:
+        transaction.compares.append(check_project(cache, draft.definition, draft.project))
+    if draft.spec_changed:
+        _check_rules(cache, draft, resource, transaction, terms)
+    plan = plan_claims(cache, draft, resource, terms.limits)
+    transaction.compares += plan.compares
+    managed = _manage_fields(draft, terms, now)
+    fields = orjson.dumps(managed) if managed else b""
+    transaction.value = build_value(draft.definition, body, fields, encode_actor(terms.actor, now))
+    check_size(transaction.value)
+    transaction.ops += [Put(key, transaction.value), *plan.ops]
+    return transaction
+
+
+def encode_actor(actor: Actor, now: datetime) -> bytes:
+    """Return the author as it is kept with the object."""
+    return orjson.dumps({"subject": actor.subject, "manager": actor.manager, "time": format_time(now)})
+
+
+def _compose_removal(cache: WatchCache, transaction: Transaction, actor: Actor, now: datetime) -> None:
+    draft = transaction.draft
+    stone = b'{"key":%b,"actor":%b}' % (orjson.dumps(transaction.key.decode()), encode_actor(actor, now))
+    transaction.ops = [
+        Delete(transaction.key),
+        *plan_release(cache, draft.metadata["uid"]),
+        Put(TOMBSTONE, stone),
+    ]
+    transaction.value = orjson.dumps(draft.live)
+    transaction.removes = True
+
+
+def _count(draft: Draft) -> None:
+    """Raise the generation when spec changes."""
+    assert draft.live is not None
+    if draft.spec_changed:
+        draft.metadata = {**draft.metadata, "generation": draft.live["metadata"]["generation"] + 1}
+
+
+def _encode(draft: Draft) -> bytes:
+    wire: Wire = {
+        "apiVersion": API_VERSION,
+        "kind": draft.definition.kind,
+        "metadata": draft.metadata,
+        "spec": draft.spec,
+        "status": draft.status,
+    }
+    if draft.unknown:
+        wire |= draft.unknown
+    body = encode(wire)
+    if draft.spec_changed and b"null" in body and _has_null(draft.spec):
+        # null stands for absent; stored, a manifest without it would differ.
+        draft.spec = wire["spec"] = _without_nulls(draft.spec)
+        body = encode(wire)
+    return body
+
+
+def _has_null(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(v is None or _has_null(v) for v in value.values())
+    return isinstance(value, list) and any(map(_has_null, value))
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _without_nulls(v) for k, v in value.items() if v is not None}
+    return [_without_nulls(v) for v in value] if isinstance(value, list) else value
+
+
+def _check_rules(
+    cache: WatchCache, draft: Draft, resource: AnyResource, transaction: Transaction, terms: Terms
+) -> None:
+    """References, immutability and the kind's own rules; all faults are told together."""
+    resolution = resolve(cache, draft, resource, allow_missing=terms.allow_missing_references)
+    causes = [*resolution.causes, *_immutable_causes(draft)]
+    check = draft.definition.check
+    if check is not no_causes:
+        live = draft.live
+        old = draft.definition.model.from_wire(live) if live is not None else None
+        causes += check(resource, old, Referenced(resolution.entries))
+    if causes:
+        raise refuse(draft.definition, draft.project, draft.name, causes)
+    transaction.compares += resolution.compares
+
+
+def _immutable_causes(draft: Draft) -> list[Cause]:
+    if draft.live is None:
+        return []
+    kind = draft.definition.kind
+    message = f"cannot change; create another {kind}, or delete this one and create it again"
+    changes = compare(draft.definition.model, draft.live, {"metadata": draft.metadata, "spec": draft.spec})
+    return [
+        build_cause(c.path, "FieldValueImmutable", message)
+        for c in changes
+        if c.change is Change.IMMUTABLE and c.path.startswith("spec")
+    ]
+
+
+def _manage_fields(draft: Draft, terms: Terms, now: datetime) -> list[Wire]:
+    if draft.managed_fields is not None:
+        return draft.managed_fields
+    metadata = draft.metadata
+    if draft.live is None and "finalizers" in metadata:
+        # The kind's own ones are nobody's.
+        own = draft.definition.finalizers
+        metadata = {**metadata, "finalizers": [f for f in metadata["finalizers"] if f not in own] or None}
+    new = {"metadata": metadata, "spec": draft.spec, "status": draft.status}
+    return track_update(
+        draft.definition.model,
+        draft.live,
+        new,
+        manager=terms.actor.manager,
+        now=now,
+        subresource=terms.subresource,
+    )

@@ -1,0 +1,126 @@
+"""References: what a new or changed one names must exist, checked in the cache and compared in the transaction."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import orjson
+
+from vcstack.specs.errors import Cause, ErrorDetails, NotFound
+from vcstack.specs.introspect import FoundReference, iter_references, iter_wire_references, refers_to
+from vcstack.specs.registry import KindDefinition, Scope, get_kind
+from vcstack.specs.resource import AnyResource, Ref
+from vcstack.store.cache import WatchCache
+from vcstack.store.draft import Draft
+from vcstack.store.etcd.ops import Compare
+from vcstack.store.keys import object_key, row_of
+from vcstack.store.table import Entry
+from vcstack.store.validation import build_cause, refuse
+
+NOT_FOUND = "FieldValueNotFound"
+
+
+class Referenced(Mapping[Ref, AnyResource]):
+    """The objects that a resource refers to, decoded when a rule asks for them."""
+
+    def __init__(self, entries: Mapping[Ref, Entry]) -> None:
+        self._entries = entries
+
+    def __getitem__(self, ref: Ref) -> AnyResource:
+        return get_kind(ref.kind).model.from_wire(self._entries[ref].json)
+
+    def __iter__(self) -> Iterator[Ref]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+@dataclass(slots=True)
+class Resolution:
+    """What became of a draft's references."""
+
+    entries: dict[Ref, Entry] = field(default_factory=dict)
+    causes: list[Cause] = field(default_factory=list)
+    compares: list[Compare] = field(default_factory=list)
+
+
+def resolve(cache: WatchCache, draft: Draft, resource: AnyResource, *, allow_missing: bool) -> Resolution:
+    """Look up everything that the resource refers to; what is new must exist and stay until the write."""
+    result = Resolution()
+    model = draft.definition.model
+    if not refers_to(model):
+        return result
+    known = {(r.kind, r.name) for r in iter_wire_references(model, draft.live)} if draft.live else set()
+    compared: set[Ref] = set()
+    for reference in iter_references(resource):
+        ref, entry = _find(cache, reference, resource.metadata.project)
+        if ref == resource.ref:
+            continue
+        if entry is not None:
+            result.entries[ref] = entry
+        if (reference.kind, reference.name) in known:
+            continue
+        fault = None if entry is not None and not is_deleting(entry) else _fault(reference, draft.project, entry)
+        if fault and not allow_missing:
+            result.causes.append(build_cause(reference.path, NOT_FOUND, fault))
+        elif entry is not None and ref not in compared:
+            compared.add(ref)
+            result.compares.append(_unchanged(get_kind(ref.kind), ref, entry))
+    return result
+
+
+def check_project(cache: WatchCache, definition: KindDefinition, project: str) -> Compare:
+    """Return the comparison that the project is still there and not being deleted.
+
+    Raises:
+        NotFound: there is no such project.
+        Invalid: it is being deleted.
+    """
+    projects = get_kind("Project")
+    ref = Ref("Project", None, project)
+    entry = cache.find(projects, row_of(None, project))
+    if entry is None:
+        cause = build_cause("metadata.project", NOT_FOUND, f"there is no Project {project}; create it first")
+        details = ErrorDetails(kind="Project", name=project)
+        raise NotFound(f"there is no Project {project}", causes=[cause], details=details)
+    if is_deleting(entry):
+        message = f"project {project} is being deleted; nothing can be created in it"
+        cause = build_cause("metadata.project", "ProjectTerminating", message)
+        raise refuse(definition, project, "", [cause])
+    return _unchanged(projects, ref, entry)
+
+
+def is_deleting(entry: Entry) -> bool:
+    """Return whether the object's deletion was asked for."""
+    if b'"deletionTimestamp":"' not in entry.json:
+        return False
+    # It might be a label's key.
+    return "deletionTimestamp" in orjson.loads(entry.json)["metadata"]
+
+
+def _find(cache: WatchCache, reference: FoundReference, project: str | None) -> tuple[Ref, Entry | None]:
+    """Look in the own project first, then among the global objects, as the kind's scope allows."""
+    definition = get_kind(reference.kind)
+    places: tuple[str | None, ...] = (None,)
+    if definition.scope is not Scope.GLOBAL:
+        places = (project,) if definition.scope is Scope.PROJECT or project is None else (project, None)
+    for place in places:
+        entry = cache.find(definition, row_of(place, reference.name))
+        if entry is not None:
+            return Ref(reference.kind, place, reference.name), entry
+    return Ref(reference.kind, places[0], reference.name), None
+
+
+def _fault(reference: FoundReference, project: str | None, entry: Entry | None) -> str:
+    if entry is not None:
+        return f"{reference.kind} {reference.name} is being deleted; name another one"
+    scope = get_kind(reference.kind).scope
+    where = "" if scope is Scope.GLOBAL or not project else f" in project {project}"
+    if where and scope is Scope.GLOBAL_OR_PROJECT:
+        where += " nor a public one"
+    return f"there is no {reference.kind} {reference.name}{where}; create it first"
+
+
+def _unchanged(definition: KindDefinition, ref: Ref, entry: Entry) -> Compare:
+    key = object_key(definition, row_of(ref.project, ref.name))
+    return Compare.mod_revision(key, "=", entry.revision)

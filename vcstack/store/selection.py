@@ -1,0 +1,65 @@
+"""What a list or watch asks for: a project, labels, fields."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from vcstack.specs.registry import KindDefinition
+from vcstack.specs.selectors import (
+    FieldSelector,
+    LabelSelector,
+    Operator,
+    field_text,
+    parse_field_selector,
+    parse_label_selector,
+)
+
+_ALL_LABELS: Final = LabelSelector()
+_ALL_FIELDS: Final = FieldSelector()
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The objects of a kind in one project (None: in all) that both selectors match."""
+
+    project: str | None = None
+    labels: LabelSelector = _ALL_LABELS
+    fields: FieldSelector = _ALL_FIELDS
+
+    @property
+    def by_content(self) -> bool:
+        """Return whether objects must be decoded to tell."""
+        return bool(self.labels or self.fields)
+
+    @property
+    def anchor(self) -> tuple[str, str] | None:
+        """Return a field and the one value that it must have, if the selection demands one.
+
+        Hosts watch by status.host; a watcher with an anchor costs nothing for objects of other values.
+        """
+        for requirement in self.fields.requirements:
+            if requirement.operator is Operator.IN and len(requirement.values) == 1:
+                return requirement.key, next(iter(requirement.values))
+        return None
+
+    def matches(self, wire: Mapping[str, Any]) -> bool:
+        """Return whether the selectors match the object; its project is not looked at."""
+        if self.labels and not self.labels.matches(wire["metadata"].get("labels") or {}):
+            return False
+        return not self.fields or self.fields.matches(wire)
+
+
+def parse_selection(definition: KindDefinition, project: str | None, labels: str, fields: str) -> Selection:
+    """Return the selection of that text.
+
+    Raises:
+        BadRequest: if a selector cannot be read or names an unknown field.
+    """
+    if not labels and not fields:
+        return Selection(project)
+    return Selection(project, parse_label_selector(labels), parse_field_selector(fields, definition.model))
+
+
+def field_of(wire: Mapping[str, Any], path: str) -> str:
+    """Return a field's value as selectors see it."""
+    return field_text(wire, path)

@@ -1,0 +1,294 @@
+"""The desired-state store: typed CRUD with optimistic concurrency, apply, claims and watch, on etcd.
+
+Wire objects (JSON-ready dicts) go in, exact JSON bytes come out. Every writer passes through here, so
+defaulting, validation, references, immutability, claims, field managers and fencing are the same for users
+and controllers. All methods raise the errors of ``vcstack.specs.errors``.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import orjson
+
+from vcstack.runtime.client import Propagation
+from vcstack.runtime.clock import Clock, SystemClock
+from vcstack.specs.errors import AlreadyExists, ErrorDetails
+from vcstack.specs.registry import KindDefinition
+from vcstack.store import verbs
+from vcstack.store.actor import Actor
+from vcstack.store.bound import BoundStore
+from vcstack.store.cache import CacheSettings, WatchCache
+from vcstack.store.claims import Limits
+from vcstack.store.compose import Terms
+from vcstack.store.draft import Draft, Wire, build_new, not_found
+from vcstack.store.etcd_api import Etcd
+from vcstack.store.keys import row_of
+from vcstack.store.reader import Reader
+from vcstack.store.records import ListPage, Stored
+from vcstack.store.selection import parse_selection
+from vcstack.store.stream import WatchStream
+from vcstack.store.table import Entry
+from vcstack.store.writer import Writer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSettings:
+    """How the store behaves."""
+
+    cache: CacheSettings = field(default_factory=CacheSettings)
+    bookmark_seconds: float = 10.0
+    """A watcher for whom nothing comes is told the version it is at that often."""
+
+
+class Store:
+    """The store of one process. Use it as an async context manager, or start and close it.
+
+    ``project`` is None for global objects, and in lists and watches for all of a kind wherever they live.
+    Writes take an Actor; ``dry_run`` does everything but the write and returns what would be stored.
+    """
+
+    def __init__(self, etcd: Etcd, clock: Clock | None = None, settings: StoreSettings | None = None) -> None:
+        settings = settings or StoreSettings()
+        self.clock = clock or SystemClock()
+        self.cache = WatchCache(etcd, settings.cache)
+        self._reader = Reader(etcd, self.cache, settings.bookmark_seconds)
+        self._writer = Writer(etcd, self.cache, self.clock)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def start(self) -> None:
+        """Load the cache; waits for etcd as long as it takes."""
+        await self.cache.start()
+
+    async def close(self) -> None:
+        """End all streams. The etcd client is the caller's to close."""
+        await self.cache.close()
+
+    def bound(self, actor: Actor) -> BoundStore:
+        """Return typed access for one actor, as controllers have it."""
+        return BoundStore(self, actor)
+
+    async def get(self, definition: KindDefinition, project: str | None, name: str) -> Stored:
+        """Return the object. Raises NotFound."""
+        return await self._reader.get(definition, project, name)
+
+    async def list(
+        self,
+        definition: KindDefinition,
+        project: str | None = None,
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+        limit: int | None = None,
+        continue_: str = "",
+    ) -> ListPage:
+        """Return a page; all pages of a list show the revision of the first. Raises Expired, BadRequest."""
+        selection = parse_selection(definition, project, label_selector, field_selector)
+        return await self._reader.list(definition, selection, limit, continue_)
+
+    async def watch(
+        self,
+        definition: KindDefinition,
+        project: str | None = None,
+        *,
+        since: int | None = None,
+        label_selector: str = "",
+        field_selector: str = "",
+    ) -> WatchStream:
+        """Return the changes after that revision; None: everything there is as ADDED first.
+
+        The stream ends when its reader is too slow or the cache was built anew: watch again from the last
+        version seen. Raises Expired (list again), BadRequest.
+        """
+        selection = parse_selection(definition, project, label_selector, field_selector)
+        return await self._reader.watch(definition, selection, since)
+
+    async def create(
+        self,
+        definition: KindDefinition,
+        wire: Mapping[str, Any],
+        *,
+        actor: Actor,
+        dry_run: bool = False,
+        allow_missing_references: bool = False,
+    ) -> Stored:
+        """Return the object as created. Raises AlreadyExists, ClaimTaken, Invalid, NotFound (the project)."""
+        verbs.check_writable(definition, actor)
+        draft = build_new(definition, wire, actor=actor, now=self.clock.now())
+        details = ErrorDetails(kind=definition.kind, project=draft.project or "", name=draft.name)
+
+        def build(entry: Entry | None) -> Draft:
+            if entry is not None:
+                raise AlreadyExists(f"{definition.kind} {draft.name} exists already", details=details)
+            return draft
+
+        terms = Terms(actor, dry_run, allow_missing_references)
+        return await self._writer.write(definition, row_of(draft.project, draft.name), build, terms)
+
+    async def replace(
+        self,
+        definition: KindDefinition,
+        project: str | None,
+        name: str,
+        wire: Mapping[str, Any],
+        *,
+        actor: Actor,
+        dry_run: bool = False,
+        allow_missing_references: bool = False,
+    ) -> Stored:
+        """Return the object with these labels, annotations, owners, finalizers and spec.
+
+        metadata.uid and resourceVersion must match when they are given (Conflict).
+        """
+        revise = verbs.replace(definition, wire, actor)
+        terms = Terms(actor, dry_run, allow_missing_references)
+        return await self._revise(definition, project, name, revise, terms)
+
+    async def merge_patch(
+        self,
+        definition: KindDefinition,
+        project: str | None,
+        name: str,
+        patch: Mapping[str, Any],
+        *,
+        actor: Actor,
+        dry_run: bool = False,
+        allow_missing_references: bool = False,
+    ) -> Stored:
+        """Return the object after an RFC 7386 merge patch; given uid and resourceVersion must match."""
+        revise = verbs.merge(definition, patch, actor)
+        terms = Terms(actor, dry_run, allow_missing_references)
+        return await self._revise(definition, project, name, revise, terms)
+
+    async def apply(
+        self,
+        definition: KindDefinition,
+        project: str | None,
+        name: str,
+        wire: Mapping[str, Any],
+        *,
+        actor: Actor,
+        manager: str | None = None,
+        force: bool = False,
+        dry_run: bool = False,
+        allow_missing_references: bool = False,
+    ) -> Stored:
+        """Return the object after server-side apply, created when it was absent.
+
+        ``manager`` is the actor's unless given. Raises Conflict whose causes name the fields that other
+        managers own and who they are; ``force`` takes them over.
+        """
+        application = verbs.Application(definition, project, name, wire, actor, manager or actor.manager, force)
+        terms = Terms(actor, dry_run, allow_missing_references)
+
+        def build(entry: Entry | None) -> Draft:
+            return application.build(_live(entry), entry.revision if entry else 0, self.clock.now())
+
+        verbs.check_writable(definition, actor)
+        return await self._writer.write(definition, row_of(project, name), build, terms)
+
+    async def patch_status(
+        self,
+        definition: KindDefinition,
+        project: str | None,
+        name: str,
+        status: Mapping[str, Any],
+        *,
+        actor: Actor,
+        uid: str | None = None,
+        resource_version: str | None = None,
+        limits: Limits | None = None,
+        dry_run: bool = False,
+    ) -> Stored:
+        """Return the object with the patch merged into status, conditions by type; Ready is derived.
+
+        ``limits``: pool → name → sum allowed, for claims that follow from the new status.
+        """
+        revise = verbs.merge_status(definition, status, uid, resource_version)
+        terms = Terms(actor, dry_run, limits=limits or {}, subresource="status")
+        return await self._revise(definition, project, name, revise, terms)
+
+    async def replace_status(
+        self,
+        definition: KindDefinition,
+        project: str | None,
+        name: str,
+        status: Mapping[str, Any],
+        *,
+        actor: Actor,
+        uid: str | None = None,
+        resource_version: str | None = None,
+        dry_run: bool = False,
+    ) -> Stored:
+        """Return the object with this status; Ready is derived."""
+        revise = verbs.replace_status(definition, status, uid, resource_version)
+        terms = Terms(actor, dry_run, subresource="status")
+        return await self._revise(definition, project, name, revise, terms)
+
+    async def finalize(
+        self,
+        definition: KindDefinition,
+        project: str | None,
+        name: str,
+        remove: Sequence[str],
+        *,
+        actor: Actor,
+        uid: str | None = None,
+        resource_version: str | None = None,
+        dry_run: bool = False,
+    ) -> Stored | None:
+        """Remove finalizers, absent ones too; None when the object went with its last one.
+
+        Users may not remove the system's finalizers, hosts only the one of the kind that is theirs.
+        """
+        verbs.check_finalizers(definition, remove, actor)
+        revise = verbs.remove_finalizers(definition, remove, uid, resource_version)
+        stored = await self._revise(definition, project, name, revise, Terms(actor, dry_run), checked=False)
+        return None if stored.gone else stored
+
+    async def delete(
+        self,
+        definition: KindDefinition,
+        project: str | None,
+        name: str,
+        *,
+        actor: Actor,
+        uid: str | None = None,
+        resource_version: str | None = None,
+        propagation: Propagation = Propagation.BACKGROUND,
+        dry_run: bool = False,
+    ) -> Stored | None:
+        """Remove the object, or mark it while finalizers hold it; None when it is gone. Raises NotFound."""
+        revise = verbs.mark_deleted(definition, uid, resource_version, propagation, self.clock.now())
+        stored = await self._revise(definition, project, name, revise, Terms(actor, dry_run))
+        return None if stored.gone else stored
+
+    async def _revise(
+        self,
+        definition: KindDefinition,
+        project: str | None,
+        name: str,
+        revise: verbs.Revise,
+        terms: Terms,
+        *,
+        checked: bool = True,
+    ) -> Stored:
+        def build(entry: Entry | None) -> Draft:
+            if entry is None:
+                raise not_found(definition, project, name)
+            live: Wire = orjson.loads(entry.json)
+            return revise(live, entry.revision)
+
+        if checked:
+            verbs.check_writable(definition, terms.actor)
+        return await self._writer.write(definition, row_of(project, name), build, terms)
+
+
+def _live(entry: Entry | None) -> Wire | None:
+    return None if entry is None else orjson.loads(entry.json)

@@ -1,0 +1,71 @@
+"""A watch as its reader sees it: what was missed, what comes, and bookmarks while nothing does."""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Self
+
+import orjson
+
+from vcstack.runtime.client import EventType
+from vcstack.specs.meta import API_VERSION
+from vcstack.store.cache import WatchCache
+from vcstack.store.records import WatchItem
+from vcstack.store.table import Table
+from vcstack.store.watchers import Watcher
+
+
+class WatchStream:
+    """An async iterator of events. It ends when the reader was too slow: resume from the last version."""
+
+    def __init__(
+        self,
+        cache: WatchCache,
+        table: Table,
+        watcher: Watcher,
+        missed: Sequence[WatchItem],
+        *,
+        revision: int,
+        bookmark_seconds: float,
+    ) -> None:
+        self._cache = cache
+        self._table = table
+        self._watcher = watcher
+        self._ready = deque(missed)
+        self._revision = revision
+        self._bookmark_seconds = bookmark_seconds
+        self._closed = False
+        table.add(watcher)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> WatchItem:
+        while not self._ready:
+            if self._closed or self._watcher.dropped:
+                await self.aclose()
+                raise StopAsyncIteration
+            self._ready.extend(await self._watcher.read(self._bookmark_seconds))
+            if not self._ready and not self._watcher.dropped and self._cache.revision > self._revision:
+                self._ready.append(self._bookmark())
+        item = self._ready.popleft()
+        self._revision = item.revision
+        return item
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Stop watching."""
+        self._closed = True
+        self._ready.clear()
+        self._table.discard(self._watcher)
+
+    def _bookmark(self) -> WatchItem:
+        """Return the version that the reader has seen everything up to, for nothing waits."""
+        revision = self._cache.revision
+        kind = self._table.definition.kind
+        wire = {"apiVersion": API_VERSION, "kind": kind, "metadata": {"resourceVersion": str(revision)}}
+        return WatchItem(EventType.BOOKMARK, orjson.dumps(wire), revision)

@@ -1,0 +1,127 @@
+"""The cached objects of one kind: exact bytes by place, a ring of recent changes, the watchers."""
+
+import bisect
+from collections import defaultdict, deque
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+from weakref import WeakSet
+
+from vcstack.specs.errors import Expired
+from vcstack.specs.registry import KindDefinition
+from vcstack.store.changes import Change
+from vcstack.store.records import WatchItem
+from vcstack.store.selection import Selection, field_of
+from vcstack.store.watchers import Watcher
+
+
+class Entry(NamedTuple):
+    """One cached object: the API's JSON and its version."""
+
+    json: bytes
+    revision: int
+
+
+class Table:
+    """All objects of a kind at the cache's revision."""
+
+    def __init__(self, definition: KindDefinition, *, ring: int) -> None:
+        self.definition = definition
+        self.objects: dict[str, Entry] = {}
+        """By place: project/name."""
+        self.revision = 0
+        """When an object of the kind last changed."""
+        self._order: list[str] = []
+        self._ring: deque[Change] = deque(maxlen=ring)
+        self._complete_after = 0
+        # Weak, so that a stream that is simply let go of is gone.
+        self._watchers: WeakSet[Watcher] = WeakSet()
+        self._anchored: defaultdict[str, defaultdict[str, WeakSet[Watcher]]] = defaultdict(lambda: defaultdict(WeakSet))
+
+    def load(self, objects: dict[str, Entry], revision: int) -> None:
+        """Take these objects instead of what was there; whoever watches has to begin anew."""
+        self.objects = objects
+        self._order = sorted(objects)
+        self.revision = self._complete_after = revision
+        self._ring.clear()
+        self.drop_watchers()
+
+    def drop_watchers(self) -> None:
+        """End all streams; their readers resume or list again."""
+        anchored = [w for by_value in self._anchored.values() for group in by_value.values() for w in group]
+        for watcher in (*self._watchers, *anchored):
+            watcher.drop()
+
+    def put(self, row: str, json: bytes, revision: int) -> None:
+        """Take in a new version."""
+        old = self.objects.get(row)
+        if old is None:
+            bisect.insort(self._order, row)
+        self.objects[row] = Entry(json, revision)
+        self._record(Change(self.definition, row, old.json if old else None, json, revision))
+
+    def remove(self, row: str, revision: int) -> None:
+        """Take in a deletion."""
+        old = self.objects.pop(row, None)
+        if old is not None:
+            del self._order[bisect.bisect_left(self._order, row)]
+            self._record(Change(self.definition, row, old.json, None, revision))
+
+    def rows(self, project: str | None, after: str = "") -> Sequence[str]:
+        """Return the places in order, of one project or all, behind the one given."""
+        first = bisect.bisect_right(self._order, after) if after else 0
+        if project is None:
+            return self._order[first:] if first else self._order
+        # "0" is the character that follows "/".
+        first = max(first, bisect.bisect_left(self._order, project + "/"))
+        return self._order[first : bisect.bisect_left(self._order, project + "0", lo=first)]
+
+    def add(self, watcher: Watcher) -> None:
+        """Offer the watcher all changes from now on."""
+        self._home_of(watcher).add(watcher)
+
+    def discard(self, watcher: Watcher) -> None:
+        """Offer it nothing any more."""
+        self._home_of(watcher).discard(watcher)
+        anchor = watcher.selection.anchor
+        if anchor is not None and not self._anchored[anchor[0]][anchor[1]]:
+            del self._anchored[anchor[0]][anchor[1]]
+
+    def changes_after(self, revision: int, selection: Selection) -> Sequence[WatchItem]:
+        """Return what a watcher that has seen everything up to the revision has missed.
+
+        Raises:
+            Expired: if that is no longer known.
+        """
+        if revision < self._complete_after:
+            raise Expired(f"version {revision} is too old to watch from; list again and watch from the list's version")
+        first = bisect.bisect_right(self._ring, revision, key=lambda change: change.revision)
+        found = []
+        for i in range(first, len(self._ring)):
+            item = self._ring[i].seen_by(selection)
+            self._ring[i].forget_decoded()
+            if item is not None:
+                found.append(item)
+        return found
+
+    def _record(self, change: Change) -> None:
+        self.revision = change.revision
+        if len(self._ring) == self._ring.maxlen:
+            self._complete_after = self._ring[0].revision
+        self._ring.append(change)
+        for watcher in self._concerned(change):
+            item = change.seen_by(watcher.selection)
+            if item is not None:
+                watcher.offer(item)
+        change.forget_decoded()
+
+    def _concerned(self, change: Change) -> Iterator[Watcher]:
+        yield from self._watchers
+        for path, by_value in self._anchored.items():
+            if by_value:
+                wires = (change.old_wire, change.new_wire)
+                for value in {field_of(wire, path) for wire in wires if wire is not None}:
+                    yield from by_value.get(value, ())
+
+    def _home_of(self, watcher: Watcher) -> WeakSet[Watcher]:
+        anchor = watcher.selection.anchor
+        return self._watchers if anchor is None else self._anchored[anchor[0]][anchor[1]]

@@ -1,0 +1,169 @@
+"""pydantic's findings as causes that people understand: the field as they wrote it, and what to write instead."""
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from vcstack.specs.errors import Cause
+from vcstack.specs.introspect import Shape, fields_of, join_path
+from vcstack.specs.model import LABEL_PATTERN, Model
+
+MAX_CAUSES: Final = 20
+_SHOWN: Final = 60
+
+_PATTERNS: Final[Mapping[str, str]] = {
+    LABEL_PATTERN: "is no DNS label: use lower-case letters, digits and '-', a letter or digit at both ends, "
+    "at most 63 characters",
+    r"^[^\x00-\x08\x0b-\x1f\x7f]*$": "has control characters; remove them",
+    r"^[^\x00]*$": "has a NUL character; remove it",
+    r"^sha256:[0-9a-f]{64}$": "is no digest; write sha256: and 64 lower-case hexadecimal digits",
+    r"^([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?$": "is no label value: use letters, digits, '-', '_', '.', "
+    "a letter or digit at both ends, at most 63 characters",
+    r"^([a-z0-9.-]{1,253}/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$": "is no label key: write NAME or "
+    "DOMAIN/NAME with letters, digits, '-', '_', '.', at most 63 characters each",
+}
+
+_TYPES: Final[Mapping[str, str]] = {
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "string_type": "must be a string",
+    "bool_type": "must be true or false",
+    "list_type": "must be a list",
+    "dict_type": "must be an object",
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+    "datetime_type": "must be a time, e.g. 2026-01-02T03:04:05Z",
+    "datetime_parsing": "must be a time, e.g. 2026-01-02T03:04:05Z",
+    "datetime_from_date_parsing": "must be a time, e.g. 2026-01-02T03:04:05Z",
+}
+
+Finding = Mapping[str, Any]
+Worder = Callable[[Finding, type[Model]], tuple[str, str]]
+
+
+def causes_of(error: ValidationError, model: type[Model]) -> list[Cause]:
+    """Return what was found, at most MAX_CAUSES of it, with the paths that the wire has."""
+    findings: Sequence[Finding] = error.errors(include_url=False)[:MAX_CAUSES]
+    return [_cause_of(finding, model) for finding in findings]
+
+
+def _cause_of(finding: Finding, model: type[Model]) -> Cause:
+    kind = finding["type"]
+    if kind in _TYPES:
+        reason, message = "FieldValueInvalid", f"{_TYPES[kind]}, not {_name_type(finding['input'])}"
+    else:
+        reason, message = _WORDERS.get(kind, _as_is)(finding, model)
+    return Cause(field=path_of(finding["loc"]), reason=reason, message=message)
+
+
+def path_of(location: Sequence[str | int]) -> str:
+    """Return pydantic's location as a field path."""
+    path = ""
+    for step in location:
+        if step == "[key]":  # pydantic's word for a map's key
+            continue
+        path = f"{path}[{step}]" if isinstance(step, int) else join_path(path, step)
+    return path
+
+
+def _as_is(finding: Finding, model: type[Model]) -> tuple[str, str]:
+    return "FieldValueInvalid", str(finding["msg"])
+
+
+def _unknown(finding: Finding, model: type[Model]) -> tuple[str, str]:
+    *above, name = finding["loc"]
+    known = _fields_at(model, above)
+    close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+    lower = [k for k in known if k.lower() == str(name).replace("_", "").lower()]
+    if lower or close:
+        return "UnknownField", f"is no known field; did you mean {(lower or close)[0]}?"
+    listed = ", ".join(known)
+    return "UnknownField", f"is no known field; known are {listed}" if listed else "is no known field"
+
+
+def _fields_at(model: type[Model], location: Sequence[str | int]) -> list[str]:
+    """Return the names that may stand there."""
+    shape = Shape(model=model)
+    for step in location:
+        if isinstance(step, int) and shape.items:
+            shape = shape.items
+        elif shape.model and step in fields_of(shape.model):
+            shape = fields_of(shape.model)[str(step)].shape
+        else:
+            return []
+    return list(fields_of(shape.model)) if shape.model else []
+
+
+def _missing(finding: Finding, model: type[Model]) -> tuple[str, str]:
+    return "FieldValueRequired", "is required"
+
+
+def _pattern(finding: Finding, model: type[Model]) -> tuple[str, str]:
+    pattern = finding["ctx"]["pattern"]
+    known = _PATTERNS.get(pattern)
+    return "FieldValueInvalid", f"{_show(finding['input'])} {known or f'does not match {pattern}'}"
+
+
+def _enum(finding: Finding, model: type[Model]) -> tuple[str, str]:
+    expected = str(finding["ctx"]["expected"])
+    return "FieldValueNotSupported", f"{_show(finding['input'])} is not supported; use {expected}"
+
+
+def _value_error(finding: Finding, model: type[Model]) -> tuple[str, str]:
+    return "FieldValueInvalid", str(finding["ctx"]["error"])
+
+
+def _bound(words: str, key: str) -> Worder:
+    def word(finding: Finding, model: type[Model]) -> tuple[str, str]:
+        return "FieldValueInvalid", f"must be {words} {finding['ctx'][key]}, not {_show(finding['input'])}"
+
+    return word
+
+
+def _length(words: str, key: str, unit: str) -> Worder:
+    def word(finding: Finding, model: type[Model]) -> tuple[str, str]:
+        return "FieldValueTooLong", f"must have {words} {finding['ctx'][key]} {unit}, not {len(finding['input'])}"
+
+    return word
+
+
+def _show(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def _name_type(value: Any) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true or false"
+        case int() | float():
+            return f"the number {value}"
+        case str():
+            return f"the string {_show(value)}"
+        case list():
+            return "a list"
+        case _:
+            return "an object"
+
+
+_WORDERS: Final[Mapping[str, Worder]] = {
+    "extra_forbidden": _unknown,
+    "missing": _missing,
+    "string_pattern_mismatch": _pattern,
+    "enum": _enum,
+    "literal_error": _enum,
+    "value_error": _value_error,
+    "greater_than_equal": _bound("at least", "ge"),
+    "greater_than": _bound("above", "gt"),
+    "less_than_equal": _bound("at most", "le"),
+    "less_than": _bound("below", "lt"),
+    "string_too_long": _length("at most", "max_length", "characters"),
+    "string_too_short": _length("at least", "min_length", "characters"),
+    "too_long": _length("at most", "max_length", "items"),
+    "too_short": _length("at least", "min_length", "items"),
+}

@@ -1,0 +1,156 @@
+"""The write loop: build from the cache, send with comparisons, and begin anew when the cache was behind.
+
+Nothing is read before a write. What the cache shows is compared in the transaction, so a write that
+succeeds was right. A refusal, or the finding that nothing has to be written, is only believed when the
+cache was proven fresh after the request came; else the cache is brought up to date and asked again.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+from vcstack.runtime.clock import Clock
+from vcstack.specs.errors import ApiError, Conflict, FencedOut, TooLarge, Unavailable
+from vcstack.specs.registry import KindDefinition
+from vcstack.store.cache import WatchCache
+from vcstack.store.compose import Terms, Transaction, compose
+from vcstack.store.draft import Draft
+from vcstack.store.encoding import to_json, with_revision
+from vcstack.store.etcd.election import Fence
+from vcstack.store.etcd.errors import EtcdError, LeaseNotFound, OutcomeUnknown, RequestTooLarge
+from vcstack.store.etcd.ops import Get, Op, Put
+from vcstack.store.etcd.records import RangeResult, TxnResult
+from vcstack.store.etcd_api import Etcd
+from vcstack.store.leases import LeaseBuckets
+from vcstack.store.readback import find_applied
+from vcstack.store.records import Stored
+from vcstack.store.table import Entry
+
+Build = Callable[[Entry | None], Draft]
+"""From the object as cached to the draft; raises ApiError to refuse."""
+
+MAX_ATTEMPTS = 100
+"""How often a write begins anew because others were faster: more than writers can race for one object."""
+MAX_REPEATS = 3
+"""How often a transaction is repeated whose answer was lost."""
+
+
+class Writer:
+    """Writes objects, one transaction each."""
+
+    def __init__(self, etcd: Etcd, cache: WatchCache, clock: Clock) -> None:
+        self._etcd = etcd
+        self._cache = cache
+        self._clock = clock
+        self._leases = LeaseBuckets(etcd, clock)
+
+    async def write(self, definition: KindDefinition, row: str, build: Build, terms: Terms) -> Stored:
+        """Return the object as stored, or its last state when it was removed.
+
+        Raises:
+            ApiError: refused, or etcd does not answer.
+        """
+        proven = terms.dry_run
+        if terms.dry_run:
+            await self._cache.fresh()
+        for _ in range(MAX_ATTEMPTS):
+            attempt = self._attempt(definition, row, build, terms)
+            if isinstance(attempt, Transaction):
+                if terms.dry_run:
+                    return _stored(attempt, attempt.draft.revision)
+                result = await self._send(attempt, terms)
+                if result.succeeded:
+                    return _stored(attempt, result.revision)
+                _check_fence(terms.actor.fence, result)
+                await self._cache.wait_for(result.revision)
+            elif not proven:
+                await self._cache.fresh()
+            elif isinstance(attempt, ApiError):
+                raise attempt
+            else:
+                return attempt
+            proven = True
+        raise Conflict(f"{definition.kind} {row} is being written by too many at once; try again")
+
+    def _attempt(
+        self, definition: KindDefinition, row: str, build: Build, terms: Terms
+    ) -> Transaction | Stored | ApiError:
+        """Return what is to be sent, the object when nothing has to be written, or why it is refused."""
+        entry = self._cache.find(definition, row)
+        try:
+            draft = build(entry)
+            if entry is None or draft.removes or not draft.changes_nothing:
+                transaction = compose(self._cache, draft, terms, self._clock.now())
+                # Deriving Ready may have undone the only change.
+                if entry is None or draft.removes or not draft.changes_nothing:
+                    return transaction
+        except ApiError as error:
+            return error
+        return Stored(entry.json, entry.revision)
+
+    async def _send(self, transaction: Transaction, terms: Terms) -> TxnResult:
+        """Send the transaction; when its answer is lost find out what became of it."""
+        fence = terms.actor.fence
+        compares = [*transaction.compares, fence.compare] if fence else transaction.compares
+        failure = [Get(fence.key)] if fence else []
+        unknown = False
+        for _ in range(MAX_REPEATS):
+            try:
+                ops = await self._with_lease(transaction)
+                result = await self._etcd.txn(compares, ops, failure)
+                if unknown and not result.succeeded:
+                    applied = await find_applied(self._etcd, transaction)
+                    return TxnResult(True, applied, ()) if applied else result
+                return result
+            except OutcomeUnknown:
+                unknown = True
+            except RequestTooLarge as error:
+                raise TooLarge("the object and its claims do not fit into one transaction") from error
+            except LeaseNotFound:
+                self._forget_lease(transaction)
+            except EtcdError as error:
+                raise _unavailable(unknown) from error
+        raise _unavailable(unknown)
+
+    async def _with_lease(self, transaction: Transaction) -> list[Op]:
+        ttl = transaction.draft.definition.ttl_seconds
+        if ttl is None or transaction.removes:
+            return transaction.ops
+        lease = await self._leases.lease_for(ttl)
+        put, *rest = transaction.ops
+        assert isinstance(put, Put)
+        transaction.ops = [dataclasses.replace(put, lease=lease), *rest]
+        return transaction.ops
+
+    def _forget_lease(self, transaction: Transaction) -> None:
+        put = transaction.ops[0]
+        assert isinstance(put, Put)
+        self._leases.forget(put.lease)
+
+
+def _unavailable(unknown: bool) -> Unavailable:
+    if unknown:
+        return Unavailable(
+            "the store does not answer; whether the write was done is not known, read before trying again"
+        )
+    return Unavailable("the store does not answer; nothing was written, try again")
+
+
+def _stored(transaction: Transaction, revision: int) -> Stored:
+    definition = transaction.draft.definition
+    if transaction.removes:
+        return Stored(with_revision(definition, transaction.value, revision), revision, gone=True)
+    return Stored(to_json(definition, transaction.value, revision), revision)
+
+
+def _check_fence(fence: Fence | None, result: TxnResult) -> None:
+    """Tell a leader that leads no more from one whose object has changed.
+
+    Raises:
+        FencedOut: it leads no more.
+    """
+    if fence is None or not result.responses:
+        return
+    found = result.responses[0]
+    assert isinstance(found, RangeResult)
+    if not found.kvs or found.kvs[0].create_revision != fence.create_revision:
+        raise FencedOut("the writer no longer leads; its write was refused")
