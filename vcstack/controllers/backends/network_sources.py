@@ -15,7 +15,7 @@ from vcstack.runtime.informer import Handler
 from vcstack.specs.errors import ApiError
 from vcstack.specs.resource import AnyResource, Ref
 
-NETWORK = BackendKey[NetworkBackend]("network")
+NETWORK: BackendKey[NetworkBackend] = BackendKey("network")
 """The program gives its network backend under this key."""
 SWEEP_PAUSE_SECONDS = 5.0
 """Unknown rows are looked into at most this often."""
