@@ -1,0 +1,232 @@
+"""The agent of a host: puts the parts together and runs them until it is told to stop. Guests never notice."""
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+from prometheus_client import CollectorRegistry, start_http_server
+
+from vcstack.apiclient.client import ApiClient
+from vcstack.apiclient.connection import Connection
+from vcstack.apiclient.content import ImageContent
+from vcstack.apiclient.hosts import HostClient
+from vcstack.apiclient.settings import ConnectionSettings
+from vcstack.apiclient.tunnel import HostTunnel
+from vcstack.nodeagent.backends.disks import QemuDisks
+from vcstack.nodeagent.backends.images import ImageCache
+from vcstack.nodeagent.backends.kvm import choose_virt_type
+from vcstack.nodeagent.backends.libvirt import Libvirt
+from vcstack.nodeagent.backends.libvirt_connection import LibvirtConnection
+from vcstack.nodeagent.backends.ovs import OpenVSwitch
+from vcstack.nodeagent.backends.switch import USERSPACE, ChassisSettings
+from vcstack.nodeagent.backends.tap import NetlinkTaps
+from vcstack.nodeagent.controllers import Backends, build_host
+from vcstack.nodeagent.identity import Identity
+from vcstack.nodeagent.lastknown import LastKnownClient
+from vcstack.nodeagent.layout import Layout
+from vcstack.nodeagent.realizers.host import HostReporter
+from vcstack.nodeagent.realizers.instance import HostFacts
+from vcstack.nodeagent.realizers.sweep import Sweep
+from vcstack.nodeagent.serial import trim_log
+from vcstack.nodeagent.settings import Settings
+from vcstack.nodeagent.streams import Streams
+from vcstack.runtime.clock import SystemClock
+from vcstack.runtime.errors import BackendError, ReconcileError
+from vcstack.runtime.metrics import RuntimeMetrics
+from vcstack.specs.errors import ApiError
+from vcstack.specs.kinds.image import Image
+
+log = structlog.get_logger(__name__)
+
+RETRY_SECONDS = 0.5
+SWEEP_SECONDS = 60.0
+TRIM_SECONDS = 30.0
+BEAT_SECONDS = 4.0
+"""The store counts a host as gone after 15 s without."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Api:
+    """The API by its parts."""
+
+    connection: Connection
+    client: ApiClient
+    hosts: HostClient
+    content: ImageContent
+
+
+class Agent:
+    """One host's agent."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._layout = Layout(settings.state_dir.resolve())
+        self._clock = SystemClock()
+        self._identity = Identity(self._layout.pki, settings.host_name)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Join if need be, then work until stop is set. Raises JoinError."""
+        self._layout.create()
+        api = self._connect()
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(api.connection.aclose)
+            work = asyncio.ensure_future(self._work(api, stop, stack))
+            stopped = asyncio.ensure_future(stop.wait())
+            try:
+                await asyncio.wait((work, stopped), return_when=asyncio.FIRST_COMPLETED)
+                if not work.done():
+                    # Reconciles under way end by themselves, but nothing waits for what hangs.
+                    await asyncio.wait((work,), timeout=3.0)
+            finally:
+                work.cancel()
+                stopped.cancel()
+                outcome = (await asyncio.gather(work, stopped, return_exceptions=True))[0]
+            if isinstance(outcome, BaseException) and not isinstance(outcome, asyncio.CancelledError):
+                raise outcome
+
+    def _connect(self) -> _Api:
+        settings = ConnectionSettings(
+            api_url=self._settings.api_url,
+            ca_file=self._settings.ca_file,
+            cert_file=self._identity.certificate,
+            key_file=self._identity.key,
+            connect_timeout_seconds=3.0,
+            request_timeout_seconds=15.0,
+            attempts=2,
+            user_agent=f"vc-compute/{self._settings.host_name}",
+        )
+        connection = Connection(settings)
+        return _Api(connection, ApiClient(connection), HostClient(connection), ImageContent(connection))
+
+    async def _work(self, api: _Api, stop: asyncio.Event, stack: contextlib.AsyncExitStack) -> None:
+        settings = self._settings
+        await self._identity.join(api.hosts, settings.join_token_file, zone=settings.zone, labels=settings.labels)
+        backends = await self._open_backends(api, stack)
+        facts = await self._find_facts(backends)
+        registry = CollectorRegistry()
+        host = build_host(
+            settings,
+            facts,
+            backends,
+            layout=self._layout,
+            api=api.client,
+            client=LastKnownClient(api.client, self._layout.cache),
+            clock=self._clock,
+            metrics=RuntimeMetrics(registry),
+        )
+        self._serve_metrics(registry)
+        reporter = HostReporter(
+            settings.host_name,
+            api.client,
+            backends.hypervisor,
+            backends.switch,
+            backends.images,
+            self._clock,
+            state_dir=self._layout.root,
+            virt_type=facts.virt_type,
+            expires_at=self._identity.expires_at,
+        )
+        streams = Streams(host.instances, backends.hypervisor, self._layout)
+        tunnel = HostTunnel(api.connection, settings.host_name, streams.serve)
+        async with asyncio.TaskGroup() as group:
+            background = [
+                group.create_task(self._beat(api.hosts), name="heartbeat"),
+                group.create_task(reporter.run(), name="host-report"),
+                group.create_task(tunnel.run(), name="tunnel"),
+                group.create_task(self._identity.keep_renewed(api.hosts), name="certificate"),
+                group.create_task(self._trim_logs(), name="logs"),
+                group.create_task(self._keep_swept(host.sweep), name="sweep"),
+            ]
+            await host.manager.run(stop)
+            for task in background:
+                task.cancel()
+
+    async def _open_backends(self, api: _Api, stack: contextlib.AsyncExitStack) -> Backends:
+        settings = self._settings
+        connection = LibvirtConnection(settings.libvirt_uri)
+        connection.start()
+        stack.push_async_callback(connection.close)
+        taps = NetlinkTaps()
+        await taps.start()
+        stack.push_async_callback(taps.close)
+        switch = OpenVSwitch(settings.ovsdb)
+        stack.push_async_callback(switch.close)
+
+        async def download(image: Image, path: Path) -> None:
+            project = image.metadata.project
+            await api.content.download(image.metadata.name, path, digest=image.status.digest or "", project=project)
+
+        return Backends(
+            hypervisor=Libvirt(connection, run_dir=settings.libvirt_run_dir),
+            taps=taps,
+            switch=switch,
+            disks=QemuDisks(),
+            images=ImageCache(self._layout.images, download),
+        )
+
+    async def _find_facts(self, backends: Backends) -> HostFacts:
+        """Return what definitions depend on, as soon as Open vSwitch answers."""
+        virt_type = await choose_virt_type(self._layout.probes, self._settings.virt_type)
+        while True:
+            try:
+                await self._configure_chassis(backends)
+                datapath = (await backends.switch.get_facts()).datapath
+                break
+            except BackendError as error:
+                log.warning("switch.waiting", error=str(error))
+                await asyncio.sleep(RETRY_SECONDS)
+        log.info("host.ready", virt_type=virt_type, datapath=datapath)
+        return HostFacts(self._settings.host_name, virt_type, datapath == USERSPACE)
+
+    async def _configure_chassis(self, backends: Backends) -> None:
+        ovn = self._settings.ovn
+        if ovn is None:
+            return
+        files = self._identity
+        await backends.switch.configure_chassis(
+            ChassisSettings(
+                system_id=self._settings.host_name,
+                remote=ovn.remote,
+                encap_ip=ovn.encap_ip,
+                private_key=str(files.key),
+                certificate=str(files.certificate),
+                ca_certificate=str(files.ca),
+            )
+        )
+
+    def _serve_metrics(self, registry: CollectorRegistry) -> None:
+        if self._settings.metrics_listen:
+            address, _, port = self._settings.metrics_listen.rpartition(":")
+            start_http_server(int(port), address, registry)
+
+    async def _beat(self, client: HostClient) -> None:
+        alive = True
+        while True:
+            try:
+                await client.beat(self._settings.host_name)
+                if not alive:
+                    log.info("heartbeat.back")
+                alive = True
+            except ApiError as error:
+                if alive:
+                    log.warning("heartbeat.failed", error=str(error))
+                alive = False
+            await asyncio.sleep(BEAT_SECONDS if alive else 1.0)
+
+    async def _trim_logs(self) -> None:
+        while True:
+            for folder in await asyncio.to_thread(lambda: list(self._layout.instances.iterdir())):
+                if await asyncio.to_thread(trim_log, self._layout.of_instance(folder.name).serial_log):
+                    log.info("serial_log.trimmed", uid=folder.name)
+            await asyncio.sleep(TRIM_SECONDS)
+
+    async def _keep_swept(self, sweep: Sweep) -> None:
+        while True:
+            try:
+                for uid in await sweep.run_once():
+                    log.warning("orphan.removed", uid=uid)
+            except (ApiError, ReconcileError) as error:
+                log.info("sweep.put_off", error=str(error))
+            await asyncio.sleep(SWEEP_SECONDS)

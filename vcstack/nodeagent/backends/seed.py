@@ -1,0 +1,118 @@
+"""The NoCloud drive: what cloud-init is told, as an ISO 9660 image with the label cidata. Same input, same bytes.
+
+https://cloudinit.readthedocs.io/en/latest/reference/datasources/nocloud.html
+"""
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pycdlib import PyCdlib, dates
+
+SECTOR = 2048
+FIXED_TIME = 1_500_000_000.0
+"""The date of everything on the drive."""
+_TIMES = (
+    "creation_time", "access_time", "modification_time", "attribute_change_time",
+    "backup_time", "expiration_time", "effective_time",
+)  # fmt: skip
+_DESCRIPTOR_TIMES = slice(813, 881)
+"""ISO 9660 section 8.4.26 to 8.4.29: creation, modification, expiration, effective, 17 bytes each."""
+_ROOT_TIME = slice(174, 181)
+"""ISO 9660 section 8.4.18: the date in the root's directory record."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeedWanted:
+    """What the guest is told."""
+
+    instance_id: str
+    host_name: str
+    ssh_keys: Sequence[str] = ()
+    user_data: str = ""
+    macs: Sequence[str] = ()
+    """With more than one, all of them get their addresses by DHCP; cloud-init by itself asks on the first only."""
+
+
+def build_seed(wanted: SeedWanted) -> bytes:
+    """Return the image of the drive."""
+    files = {
+        "meta-data": _text(
+            {
+                "instance-id": wanted.instance_id,
+                "local-hostname": wanted.host_name,
+                "public-keys": list(wanted.ssh_keys),
+            }
+        ),
+        "user-data": wanted.user_data.encode(),
+    }
+    if len(wanted.macs) > 1:
+        files["network-config"] = _text(_network(wanted.macs))
+    return _build_iso(files)
+
+
+def _text(value: dict[str, Any]) -> bytes:
+    """Return JSON, which is YAML too, in ASCII: no character of a value means anything to a YAML reader."""
+    return json.dumps(value, indent=1).encode() + b"\n"
+
+
+def _network(macs: Sequence[str]) -> dict[str, Any]:
+    """Return cloud-init's networking configuration, version 2."""
+    cards = {
+        f"nic{i}": {"match": {"macaddress": mac}, "dhcp4": True, "dhcp4-overrides": {"use-routes": i == 0}}
+        for i, mac in enumerate(macs)
+    }
+    return {"version": 2, "ethernets": cards}
+
+
+def _build_iso(files: dict[str, bytes]) -> bytes:
+    iso = PyCdlib()
+    iso.new(interchange_level=3, joliet=3, rock_ridge="1.09", vol_ident="cidata", sys_ident="LINUX")
+    try:
+        for number, (name, content) in enumerate(files.items()):
+            short = f"/FILE{number}.;1"  # for readers that know neither Joliet nor Rock Ridge, of which there are none
+            iso.add_fp(io.BytesIO(content), len(content), iso_path=short, rr_name=name, joliet_path=f"/{name}")
+        descriptors: tuple[Any, ...] = (iso.pvd, iso.joliet_vd)
+        for descriptor in descriptors:
+            _fix_times(descriptor.root_dir_record)
+            for record in descriptor.root_dir_record.children:
+                _fix_times(record)
+        out = io.BytesIO()
+        iso.write_fp(out)
+    finally:
+        iso.close()
+    return _fix_descriptors(bytearray(out.getvalue()))
+
+
+def _fix_times(record: Any) -> None:
+    """Set the times of a directory record and of its Rock Ridge entries."""
+    record.date = _time()
+    for entries in (record.rock_ridge.dr_entries, record.rock_ridge.ce_entries) if record.rock_ridge else ():
+        stamps = entries.tf_record if entries else None
+        for name in _TIMES:
+            if getattr(stamps, name, None) is not None:
+                setattr(stamps, name, _time())
+
+
+def _fix_descriptors(image: bytearray) -> bytes:
+    """Set the times in the volume descriptors, which pycdlib takes from the clock as it writes."""
+    epoch = dates.VolumeDescriptorDate()
+    epoch.new(FIXED_TIME)
+    never = b"0" * 16 + b"\0"
+    sector = 16
+    while image[sector * SECTOR] != 255:
+        start = sector * SECTOR
+        if image[start] in (1, 2):
+            stamp = epoch.record()
+            image[start + _DESCRIPTOR_TIMES.start : start + _DESCRIPTOR_TIMES.stop] = stamp + stamp + never + stamp
+            image[start + _ROOT_TIME.start : start + _ROOT_TIME.stop] = _time().record()
+        sector += 1
+    return bytes(image)
+
+
+def _time() -> Any:
+    fixed = dates.DirectoryRecordDate()
+    fixed.new(FIXED_TIME)
+    return fixed

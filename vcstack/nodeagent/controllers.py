@@ -1,0 +1,167 @@
+"""The host's controllers: realizers with their informers and event sources, made from backends of any kind."""
+
+from dataclasses import dataclass
+
+from vcstack.nodeagent.backends.disks import Disks
+from vcstack.nodeagent.backends.hypervisor import Hypervisor
+from vcstack.nodeagent.backends.images import Images
+from vcstack.nodeagent.backends.switch import Switch
+from vcstack.nodeagent.backends.tap import Taps
+from vcstack.nodeagent.layout import Layout
+from vcstack.nodeagent.locks import Locks
+from vcstack.nodeagent.realizers.instance import HostFacts, InstanceParts, InstanceRealizer
+from vcstack.nodeagent.realizers.interfaces import Interfaces
+from vcstack.nodeagent.realizers.power import PowerKeeper
+from vcstack.nodeagent.realizers.storage import Storage
+from vcstack.nodeagent.realizers.sweep import Sweep
+from vcstack.nodeagent.realizers.task import TaskParts, TaskRealizer
+from vcstack.nodeagent.references import References
+from vcstack.nodeagent.settings import Settings
+from vcstack.nodeagent.wakeups import Wakeups, index_by_uid, source_of
+from vcstack.runtime.client import ResourceClient
+from vcstack.runtime.clock import Clock
+from vcstack.runtime.context import ControllerContext
+from vcstack.runtime.controller import Controller
+from vcstack.runtime.informer import Informer
+from vcstack.runtime.manager import Manager
+from vcstack.runtime.metrics import RuntimeMetrics
+from vcstack.specs.kinds.instance import Instance
+from vcstack.specs.kinds.port import Port
+from vcstack.specs.kinds.task import Task
+from vcstack.specs.resource import Ref
+
+DRAIN_SECONDS = 2.0
+"""How long a stop waits for reconciles under way; they are safe to kill."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backends:
+    """The outside systems of a host."""
+
+    hypervisor: Hypervisor
+    taps: Taps
+    switch: Switch
+    disks: Disks
+    images: Images
+
+
+@dataclass(frozen=True, slots=True)
+class HostParts:
+    """What runs on a host."""
+
+    manager: Manager
+    sweep: Sweep
+    instances: Informer[Instance]
+
+
+def build_host(
+    settings: Settings,
+    facts: HostFacts,
+    backends: Backends,
+    *,
+    layout: Layout,
+    api: ResourceClient,
+    client: ResourceClient,
+    clock: Clock,
+    metrics: RuntimeMetrics | None = None,
+) -> HostParts:
+    """Return the host's controllers.
+
+    Args:
+        settings: The agent's.
+        facts: What was found out about the host.
+        backends: The outside systems.
+        layout: The state folder.
+        api: Reads the API itself.
+        client: Reads the API or what was last known of it.
+        clock: The clock.
+        metrics: Counts.
+    """
+    wakeups, locks = Wakeups(), Locks()
+    manager = Manager(
+        {
+            "instance": lambda context: _instances(_parts(context), backends, wakeups, context, settings),
+            "task": lambda context: _tasks(_parts(context), wakeups, backends, context, settings),
+        },
+        client,
+        clock=clock,
+        actor=f"vc-compute/{facts.name}",
+        metrics=metrics,
+        fields_of=lambda kind: f"status.host={facts.name}",
+    )
+    references = References(client, clock)
+    power = PowerKeeper(backends.hypervisor, clock, grace_seconds=settings.shutdown_grace_seconds)
+    storage = Storage(layout, backends.disks, backends.images, references)
+    ports = manager.informers.of(Port)
+    interfaces = Interfaces(
+        backends.taps,
+        backends.switch,
+        backends.hypervisor,
+        references,
+        ports,
+        userspace_datapath=facts.userspace_datapath,
+    )
+
+    def _parts(context: ControllerContext | None) -> InstanceParts:
+        return InstanceParts(
+            host=facts,
+            client=context.client if context is not None else client,
+            hypervisor=backends.hypervisor,
+            storage=storage,
+            interfaces=interfaces,
+            power=power,
+            references=references,
+            ports=ports,
+            locks=locks,
+            clock=clock,
+            events=manager.events,
+        )
+
+    instances = manager.informers.of(Instance)
+    index_by_uid(instances)
+    return HostParts(manager, Sweep(_parts(None), api, clock, layout.root / "host-uid"), instances)
+
+
+def _instances(
+    parts: InstanceParts, backends: Backends, wakeups: Wakeups, context: ControllerContext, settings: Settings
+) -> Controller:
+    instances = context.informer(Instance)
+
+    def attached(port: Port) -> list[Ref]:
+        name = port.status.instance
+        return [Ref(Instance.KIND, port.metadata.project, name)] if name else []
+
+    events = (backends.hypervisor.events, backends.taps.events, backends.switch.events)
+    return context.controller(
+        InstanceRealizer(parts),
+        Instance,
+        name="instance",
+        watches={Port: attached},
+        sources=(wakeups.refs, *(source_of(e, instances) for e in events)),
+        workers=settings.workers,
+        resync_seconds=settings.resync_seconds,
+        drain_seconds=DRAIN_SECONDS,
+    )
+
+
+def _tasks(
+    parts: InstanceParts, wakeups: Wakeups, backends: Backends, context: ControllerContext, settings: Settings
+) -> Controller:
+    instances, tasks = context.informer(Instance), context.informer(Task)
+
+    def aimed_at(instance: Instance) -> list[Ref]:
+        name = instance.metadata.name
+        return [
+            t.ref
+            for t in tasks.list()
+            if t.metadata.project == instance.metadata.project and t.spec.target.name == name
+        ]
+
+    return context.controller(
+        TaskRealizer(TaskParts(parts, instances, wakeups), tasks),
+        Task,
+        name="task",
+        watches={Instance: aimed_at},
+        resync_seconds=settings.resync_seconds,
+        drain_seconds=DRAIN_SECONDS,
+    )

@@ -1,0 +1,120 @@
+"""Who this host is to the cloud: its key, made here and never sent, and its short-lived certificate."""
+
+import asyncio
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+
+import structlog
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+
+from vcstack.apiclient.hosts import HostClient, IssuedCertificate
+from vcstack.pki.authority import load_certificate, needs_renewal
+from vcstack.pki.files import PRIVATE, PUBLIC, write_atomically
+from vcstack.pki.keys import common_name, generate_key, key_from_pem, key_to_pem
+from vcstack.specs.errors import ApiError, Forbidden, Unauthorized
+
+log = structlog.get_logger(__name__)
+
+CHECK_SECONDS = 60.0
+"""How often it is seen whether the certificate is due for renewal."""
+RETRY_SECONDS = 1.0
+REFUSED_SECONDS = 10.0
+"""Between attempts to join with a token that was refused; somebody may put another one there."""
+
+
+class JoinError(Exception):
+    """The host cannot join; the text says what is missing."""
+
+
+class Identity:
+    """Key and certificates in the state folder; ovn-controller reads the same files."""
+
+    def __init__(self, folder: Path, host_name: str) -> None:
+        self._folder = folder
+        self._host_name = host_name
+
+    @property
+    def key(self) -> Path:
+        """Return the private key's file."""
+        return self._folder / "host.key"
+
+    @property
+    def certificate(self) -> Path:
+        """Return the certificate's file."""
+        return self._folder / "host.crt"
+
+    @property
+    def ca(self) -> Path:
+        """Return the file of the cloud's CA."""
+        return self._folder / "ca.crt"
+
+    @property
+    def joined(self) -> bool:
+        """Return whether there is a certificate."""
+        return self.certificate.is_file() and self.key.is_file()
+
+    def expires_at(self) -> datetime:
+        """Return when the certificate runs out."""
+        return load_certificate(self.certificate.read_bytes()).not_valid_after_utc
+
+    async def join(
+        self, client: HostClient, token_file: Path | None, *, zone: str | None, labels: Mapping[str, str]
+    ) -> None:
+        """Get the first certificate, however long the API is away. Raises JoinError without a token."""
+        while not self.joined:
+            token = _read_token(token_file)
+            try:
+                csr = self._build_csr()
+                answer = await client.join(
+                    token=token, host_name=self._host_name, csr=csr, zone=zone, labels=dict(labels)
+                )
+                self._keep(answer)
+                log.info("host.joined", host=self._host_name, expires=self.expires_at().isoformat())
+            except (Forbidden, Unauthorized) as error:
+                log.warning("join.refused", error=str(error), token_file=str(token_file))
+                await asyncio.sleep(REFUSED_SECONDS)
+            except ApiError as error:
+                log.warning("join.waiting", error=str(error))
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def renew_if_due(self, client: HostClient) -> bool:
+        """Get a new certificate for the same key when two thirds of the old one's life are over."""
+        if not needs_renewal(self.certificate.read_bytes()):
+            return False
+        self._keep(await client.renew(self._host_name, self._build_csr()))
+        log.info("certificate.renewed", expires=self.expires_at().isoformat())
+        return True
+
+    async def keep_renewed(self, client: HostClient) -> None:
+        """Renew in time, for ever."""
+        while True:
+            try:
+                await self.renew_if_due(client)
+            except ApiError as error:
+                log.warning("certificate.renewal_failed", error=str(error))
+            await asyncio.sleep(CHECK_SECONDS)
+
+    def _build_csr(self) -> str:
+        """Return a request for the key of this host, made at the first time."""
+        if not self.key.exists():
+            write_atomically(self.key, key_to_pem(generate_key()), PRIVATE)
+        key = key_from_pem(self.key.read_bytes())
+        builder = x509.CertificateSigningRequestBuilder().subject_name(common_name(f"system:host:{self._host_name}"))
+        request = builder.sign(key, hashes.SHA256())
+        return request.public_bytes(serialization.Encoding.PEM).decode()
+
+    def _keep(self, issued: IssuedCertificate) -> None:
+        """Keep what was issued; the certificate last, for it says that the host has joined."""
+        write_atomically(self.ca, issued.ca.encode(), PUBLIC)
+        write_atomically(self.certificate, issued.certificate.encode(), PUBLIC)
+
+
+def _read_token(path: Path | None) -> str:
+    if path is None:
+        raise JoinError("this host has not joined yet and the settings name no joinTokenFile")
+    try:
+        return path.read_text().strip()
+    except OSError as error:
+        raise JoinError(f"this host has not joined yet and {path} cannot be read: {error.strerror}") from error

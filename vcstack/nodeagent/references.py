@@ -1,0 +1,74 @@
+"""The objects that an instance names, read through the API and remembered for a short while."""
+
+from typing import TypeVar
+
+from vcstack.runtime.client import ResourceClient
+from vcstack.runtime.clock import Clock
+from vcstack.runtime.errors import WaitingFor
+from vcstack.specs.errors import Forbidden, NotFound
+from vcstack.specs.kinds.flavor import Flavor
+from vcstack.specs.kinds.image import Image
+from vcstack.specs.kinds.instance import Instance
+from vcstack.specs.kinds.network import DEFAULT_MTU_BYTES, Network
+from vcstack.specs.kinds.sshkey import SSHKey
+from vcstack.specs.resource import AnyResource
+
+R = TypeVar("R", bound=AnyResource)
+
+FRESH_SECONDS = 120.0
+"""How long what was read holds. Flavors and keys never change, images only until their upload is accepted."""
+LIMIT = 4096
+
+
+class References:
+    """Reads flavors, images, keys and networks."""
+
+    def __init__(self, client: ResourceClient, clock: Clock) -> None:
+        self._client = client
+        self._clock = clock
+        self._known: dict[tuple[str, str | None, str], tuple[float, AnyResource]] = {}
+
+    async def get_flavor(self, instance: Instance) -> Flavor:
+        """Return the instance's flavor. Raises WaitingFor while there is none."""
+        return await self._get(Flavor, instance.spec.flavor, None)
+
+    async def get_image(self, instance: Instance) -> Image:
+        """Return the instance's image: the project's own, else the public one, once its content is accepted."""
+        name = instance.spec.image
+        try:
+            image = await self._get(Image, name, instance.metadata.project)
+        except WaitingFor:
+            image = await self._get(Image, name, None)
+        if image.status.digest is None or image.status.virtual_size_bytes is None:
+            self._known.pop((Image.KIND, image.metadata.project, name), None)
+            message = f"image {name} has no accepted content yet; upload it with: vcctl image upload {name} FILE"
+            raise WaitingFor("ImageNotReady", message, 5.0)
+        return image
+
+    async def get_keys(self, instance: Instance) -> list[SSHKey]:
+        """Return the instance's SSH keys."""
+        return [await self._get(SSHKey, name, instance.metadata.project) for name in instance.spec.ssh_keys]
+
+    async def get_mtu(self, project: str | None, network: str) -> int:
+        """Return the MTU that the network's guests are told."""
+        found = await self._get(Network, network, project)
+        return found.status.mtu_bytes or found.spec.mtu_bytes or DEFAULT_MTU_BYTES
+
+    def forget(self) -> None:
+        """Read everything anew next time."""
+        self._known.clear()
+
+    async def _get(self, kind: type[R], name: str, project: str | None) -> R:
+        key, now = (kind.KIND, project, name), self._clock.monotonic()
+        at, known = self._known.get(key, (0.0, None))
+        if isinstance(known, kind) and now - at < FRESH_SECONDS:
+            return known
+        try:
+            found = await self._client.get(kind, name, project)
+        except (NotFound, Forbidden) as error:
+            message = f"{kind.KIND} {name} does not exist; create it or name another one"
+            raise WaitingFor(f"{kind.KIND}NotFound", message, 5.0) from error
+        if len(self._known) >= LIMIT:
+            self._known.clear()
+        self._known[key] = (now, found)
+        return found

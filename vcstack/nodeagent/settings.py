@@ -1,0 +1,78 @@
+"""The agent's settings file."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BeforeValidator, Field, ValidationError
+
+from vcstack.specs.meta import LabelKey, LabelValue
+from vcstack.specs.model import Model, Name
+
+FilePath = Annotated[Path, BeforeValidator(lambda v: Path(v) if isinstance(v, str) else v)]
+
+
+class SettingsError(Exception):
+    """The settings file cannot be used; the text says why."""
+
+
+class OvnSettings(Model):
+    """Where ovn-controller of this host connects to; left out, Open vSwitch's own settings stay as they are."""
+
+    remote: str
+    """The southbound database, e.g. ssl:10.98.0.1:6642."""
+    encap_ip: str = ""
+    """The tunnel endpoint of this host; empty: as it is."""
+
+
+class Settings(Model):
+    """What vc-compute is told."""
+
+    host_name: Name
+    """The host's name in the cloud."""
+    api_url: str
+    """https://HOST:PORT of vc-management."""
+    ca_file: FilePath
+    """The cloud's CA, by which the API is trusted."""
+    join_token_file: FilePath | None = None
+    """The one-time token for joining; not needed any more afterwards."""
+    state_dir: FilePath
+    """Where keys, images and disks are kept."""
+    libvirt_uri: str = "qemu:///system"
+    """Where libvirtd is."""
+    libvirt_run_dir: FilePath = Path("/run/libvirt/qemu")
+    """Where QEMU's pid files are."""
+    ovsdb: str = "unix:/run/openvswitch/db.sock"
+    """Where the host's ovsdb-server is."""
+    ovn: OvnSettings | None = None
+    """How ovn-controller is set up."""
+    zone: Name | None = None
+    """The failure domain, when joining."""
+    labels: dict[LabelKey, LabelValue] = Field(default_factory=dict)
+    """Labels of the Host, when joining."""
+    virt_type: Literal["auto", "kvm", "qemu"] = "auto"
+    """auto: KVM where a guest really starts with it, else QEMU's emulation."""
+    workers: Annotated[int, Field(ge=1, le=64)] = 8
+    """Instances worked on at once."""
+    resync_seconds: Annotated[int, Field(ge=5)] = 60
+    """Every instance is looked at this often even when nothing seems to have happened."""
+    shutdown_grace_seconds: Annotated[int, Field(ge=1)] = 60
+    """How long a guest may take to shut down before the plug is pulled."""
+    metrics_listen: str | None = None
+    """HOST:PORT for Prometheus; left out: none."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """What is logged."""
+
+
+def load_settings(path: Path) -> Settings:
+    """Return the settings in a YAML file. Raises SettingsError with a sentence."""
+    try:
+        found = yaml.safe_load(path.read_text())
+        return Settings.from_wire(found if isinstance(found, dict) else {})
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{path} is no YAML: {error}") from error
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors())
+        raise SettingsError(f"{path}: {faults}") from error
