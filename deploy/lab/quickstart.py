@@ -64,7 +64,7 @@ def ensure_join_token(layout: Layout, host: str) -> None:
 def _vcctl(layout: Layout, report: Report, *args: str | Path) -> None:
     """Runs vcctl, its output shown indented as it comes."""
     argv = [str(BIN / "vcctl"), *(str(arg) for arg in args)]
-    env = {**os.environ, "VCSTACK_STATE": str(layout.state), "PYTHONUNBUFFERED": "1"}
+    env = {**os.environ, "VCCTL_CONFIG": str(layout.state / "vcctl.yaml"), "PYTHONUNBUFFERED": "1"}
     log = layout.state / "logs" / "quickstart.log"
     child = subprocess.Popen(
         argv,
