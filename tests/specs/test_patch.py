@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vcstack.specs.patch import merge_patch, merge_status_patch
+from vcstack.specs.patch import create_merge_patch, merge_patch, merge_status_patch
 
 RFC_7386_EXAMPLES = [
     ({"a": "b"}, {"a": "c"}, {"a": "c"}),
@@ -43,6 +43,20 @@ json_values = st.recursive(
 def test_patching_twice_is_patching_once(target: Any, patch: Any) -> None:
     once = merge_patch(target, patch)
     assert merge_patch(once, patch) == once
+
+
+without_null = st.recursive(
+    st.booleans() | st.integers() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
+    max_leaves=8,
+)
+objects = st.dictionaries(st.sampled_from("abc"), without_null, max_size=3)
+
+
+@given(objects, objects)
+def test_the_patch_between_two_objects_makes_one_of_the_other(old: Any, new: Any) -> None:
+    assert merge_patch(old, create_merge_patch(old, new)) == new
+    assert create_merge_patch(old, old) == {}
 
 
 def condition(type_: str, status: str, time: str, **more: str) -> dict[str, str]:

@@ -20,6 +20,19 @@ def merge_patch(target: Any, patch: Any) -> Any:
     return result
 
 
+def create_merge_patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the RFC 7386 patch that makes new of old; empty when they are equal."""
+    patch: dict[str, Any] = {key: None for key in old if key not in new}
+    for key, value in new.items():
+        before = old.get(key)
+        if isinstance(before, Mapping) and isinstance(value, Mapping):
+            if before != value:
+                patch[key] = create_merge_patch(before, value)
+        elif key not in old or before != value:
+            patch[key] = value
+    return patch
+
+
 def merge_status_patch(status: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
     """Return the status with the patch applied, conditions merged by their type.
 

@@ -1,1 +1,1 @@
-"""vcstack.vcctl: see docs/architecture.md."""
+"""The command line: kubectl's habits over the kind registry; a new kind needs no code here."""

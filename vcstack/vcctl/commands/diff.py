@@ -1,0 +1,84 @@
+"""diff: what apply would change, and what each change takes."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from rich.markup import escape
+
+from vcstack.specs.apply import apply as apply_locally
+from vcstack.specs.errors import ApiError
+from vcstack.specs.plan import FieldChange, compare
+from vcstack.vcctl.application import command
+from vcstack.vcctl.applying import SET_LABEL, find_live, with_set
+from vcstack.vcctl.arguments import CHANGE, Files, Recursive
+from vcstack.vcctl.errors import ExitCode, exit_code_of, show_error
+from vcstack.vcctl.manifests import Manifest, read_manifests
+from vcstack.vcctl.reading import Wire, gather
+from vcstack.vcctl.session import MANAGER, Session
+from vcstack.vcctl.showing import print_changes
+
+
+@command(
+    "diff",
+    panel=CHANGE,
+    examples="""
+    vcctl diff -f web.yaml
+    vcctl diff -f manifests/ && echo nothing to do
+    """,
+)
+async def diff(session: Session, file: Files = [], recursive: Recursive = False) -> int:  # noqa: B006 - typer copies it
+    """Show what apply would change, and whether each change is live, needs a reboot or a rebuild, or is refused.
+
+    Ends with 0 when there is no difference, 1 when there is one, more than 1 when something failed.
+    """
+    manifests = read_manifests(session, file, recursive=recursive)
+    found = await gather([partial(_examine, session, m, _known_projects(manifests)) for m in manifests])
+    differs, worst = False, ExitCode.OK
+    for manifest, result in zip(manifests, found, strict=True):
+        if isinstance(result, Exception):
+            show_error(session.err, result, prefix=f"{manifest} ({manifest.source}): ")
+            worst = max(worst, exit_code_of(result))
+            continue
+        live, changes, refusal = result
+        if live is None or changes:
+            differs = True
+            _print(session, manifest, live, changes)
+        if refusal is not None:
+            show_error(session.err, refusal, prefix=f"{manifest} would be refused: ")
+            worst = worst if changes else max(worst, exit_code_of(refusal))
+    if worst > ExitCode.DIFFERENCE:
+        return worst
+    return ExitCode.DIFFERENCE if differs else ExitCode.OK
+
+
+def _known_projects(manifests: Sequence[Manifest]) -> frozenset[str]:
+    return frozenset(m.name for m in manifests if m.definition.kind == "Project")
+
+
+async def _examine(
+    session: Session, manifest: Manifest, projects: frozenset[str]
+) -> tuple[Wire | None, list[FieldChange], ApiError | None]:
+    """Return the object as it is, what would change, and why the API would refuse it, if so."""
+    live = await find_live(session, manifest)
+    wanted = with_set(manifest, live, None).wire
+    model = manifest.definition.model
+    result = apply_locally(model, live, wanted, manager=MANAGER, force=True, now=session.clock.now())
+    changes = [c for c in compare(model, live, result) if SET_LABEL not in c.path]
+    if live is None and manifest.project in projects:
+        return live, changes, None
+    try:
+        await session.client.apply_wire(
+            manifest.definition, wanted, manager=MANAGER, dry_run=True, missing_references="Allow"
+        )
+    except ApiError as error:
+        if error.CODE >= 500:
+            raise
+        return live, changes, error
+    return live, changes, None
+
+
+def _print(session: Session, manifest: Manifest, live: Wire | None, changes: Sequence[FieldChange]) -> None:
+    project = f" [dim](project {manifest.project})[/]" if manifest.project else ""
+    new = " [green]would be created[/]" if live is None else ""
+    session.out.print(f"[bold]{escape(str(manifest))}[/]{project}{new}", soft_wrap=True)
+    print_changes(session.out, changes)

@@ -1,0 +1,189 @@
+"""get: objects as tables or in any format, once or as they change."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import aclosing
+from typing import Annotated
+
+import typer
+
+from vcstack.runtime.client import EventType
+from vcstack.specs.registry import Column, KindDefinition, Scope
+from vcstack.vcctl.application import command
+from vcstack.vcctl.arguments import READ, Everywhere, Fields, Labels, OutputFormat, Targets
+from vcstack.vcctl.errors import CommandError
+from vcstack.vcctl.printing import (
+    Output,
+    Table,
+    build_row,
+    parse_output,
+    print_objects,
+    sort_objects,
+    table_columns,
+    to_yaml,
+    without_managed_fields,
+    write,
+)
+from vcstack.vcctl.reading import Place, Wire, follow, get_object, list_objects, places_of, project_in
+from vcstack.vcctl.selection import Selection, parse_selections
+from vcstack.vcctl.session import Session
+
+LABELS = Column("LABELS", "metadata.labels")
+
+
+@command(
+    "get",
+    panel=READ,
+    examples="""
+    vcctl get instances
+    vcctl get instance web-1 -o yaml
+    vcctl get networks,subnets -A -o wide
+    vcctl get instances -l app=web --field-selector status.host=h1 --sort-by .metadata.creationTimestamp
+    vcctl get hosts -w
+    vcctl get instance web-1 -o jsonpath='{.status.addresses[0].address}'
+    vcctl get instance web-1 --at-revision 1042 -o yaml
+    """,
+)
+async def get(
+    session: Session,
+    targets: Targets,
+    output: OutputFormat = None,
+    selector: Labels = "",
+    field_selector: Fields = "",
+    all_projects: Everywhere = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on showing what changes.")] = False,
+    sort_by: Annotated[str | None, typer.Option("--sort-by", metavar="PATH", help="E.g. .metadata.name.")] = None,
+    show_labels: Annotated[bool, typer.Option("--show-labels", help="Add a column with the labels.")] = False,
+    no_headers: Annotated[bool, typer.Option("--no-headers", help="Rows only.")] = False,
+    show_managed_fields: Annotated[bool, typer.Option("--show-managed-fields", help="In json and yaml.")] = False,
+    at_revision: Annotated[
+        str | None, typer.Option("--at-revision", metavar="REVISION", help="As it was then; see vcctl history.")
+    ] = None,
+) -> int:
+    """Show objects: a table, or any format, once or as they change."""
+    selections = parse_selections(targets)
+    view = _View(session, parse_output(output), all_projects, show_labels, no_headers, show_managed_fields)
+    if at_revision is not None:
+        return await view.show_past(selections, at_revision)
+    places = [p for s in selections for p in _places(session, s, all_projects, selector, field_selector)]
+    if watch:
+        await view.follow(places)
+        return 0
+    if selections[0].name:
+        if selector or field_selector:
+            raise CommandError("names and selectors do not go together", hint="Leave one of them out.")
+        found = [await get_object(session, s.definition, s.name or "") for s in selections]
+        view.show([(s.definition, w) for s, w in zip(selections, found, strict=True)], single=len(found) == 1)
+        return 0
+    listed = []
+    for definition in {s.definition.kind: s.definition for s in selections}.values():
+        own = [p for p in places if p.definition is definition]
+        listed += [(definition, w) for w in sort_objects(await list_objects(session, own), sort_by)]
+    view.show(listed, single=False)
+    return 0
+
+
+def _places(session: Session, selection: Selection, everywhere: bool, labels: str, fields: str) -> Sequence[Place]:
+    if selection.name:
+        fields = f"metadata.name={selection.name}"
+    return places_of(session, selection.definition, everywhere=everywhere, labels=labels, fields=fields)
+
+
+class _View:
+    """Prints objects as the options say."""
+
+    def __init__(
+        self,
+        session: Session,
+        output: Output,
+        everywhere: bool,
+        show_labels: bool,
+        no_headers: bool,
+        show_managed_fields: bool,
+    ) -> None:
+        self._session, self._output = session, output
+        self._everywhere, self._show_labels, self._no_headers = everywhere, show_labels, no_headers
+        self._managed = show_managed_fields
+
+    def show(self, found: Sequence[tuple[KindDefinition, Wire]], *, single: bool) -> None:
+        """Print the objects, a table for each kind."""
+        if not self._output.is_table:
+            items = [w if self._managed else without_managed_fields(w) for _, w in found]
+            print_objects(self._session, self._output, items, single=single)
+            return
+        kinds = list(dict.fromkeys(d.kind for d, _ in found))
+        for index, kind in enumerate(kinds):
+            if index:
+                write(self._session.out, "")
+            own = [(d, w) for d, w in found if d.kind == kind]
+            mixed = self._mixed([w for _, w in own])
+            table = self._table(own[0][0], mixed=mixed)
+            for definition, wire in own:
+                table.add(self._row(definition, wire, prefixed=len(kinds) > 1, mixed=mixed))
+            table.print(self._session.out)
+        if not found:
+            where = "" if self._everywhere else f" in project {self._session.default_project}"
+            self._session.err.print(f"Nothing found{where if self._session.default_project else ''}.")
+
+    async def follow(self, places: Sequence[Place]) -> None:
+        """Print the objects and then every change, for ever."""
+        async with asyncio.TaskGroup() as tasks:
+            for place in places:
+                tasks.create_task(self._follow(place, prefixed=len({p.definition.kind for p in places}) > 1))
+
+    async def _follow(self, place: Place, *, prefixed: bool) -> None:
+        """Print the list as one table, then a row for each change."""
+        table: Table | None = None
+        first: list[Wire] = []
+        async with aclosing(follow(self._session, place)) as stream:
+            async for kind, wire in stream:
+                if not self._output.is_table:
+                    if kind is not EventType.BOOKMARK:
+                        self._print_change(wire)
+                elif kind is EventType.BOOKMARK:
+                    table = self._table(place.definition, mixed=self._everywhere)
+                    for item in first:
+                        table.add(self._row(place.definition, item, prefixed=prefixed, mixed=self._everywhere))
+                    table.print(self._session.out)
+                elif table is None:
+                    first.append(wire)
+                else:
+                    row = self._row(place.definition, wire, prefixed=prefixed, mixed=self._everywhere)
+                    table.add([*row[:-1], f"{row[-1]} (deleted)"] if kind is EventType.DELETED else row)
+                    table.print(self._session.out)
+
+    def _print_change(self, wire: Wire) -> None:
+        shown = wire if self._managed else without_managed_fields(wire)
+        if self._output.format == "yaml":
+            write(self._session.out, "---\n" + to_yaml(shown).rstrip("\n"))
+        else:
+            print_objects(self._session, self._output, [shown], single=True)
+
+    async def show_past(self, selections: Sequence[Selection], revision: str) -> int:
+        """Print one object as it was at a revision."""
+        if len(selections) != 1 or selections[0].name is None:
+            raise CommandError("--at-revision is for one object", hint="Write KIND NAME --at-revision REVISION.")
+        definition, name = selections[0].definition, selections[0].name
+        project = self._session.project_of(definition)
+        if definition.scope is Scope.GLOBAL_OR_PROJECT:
+            project = self._session.options.project
+        wire = await self._session.client.get_at_revision(definition, name, revision, project=project)
+        self.show([(definition, wire)], single=True)
+        return 0
+
+    def _mixed(self, items: Sequence[Wire]) -> bool:
+        """Return whether the table needs a column for the project."""
+        return self._everywhere or len({project_in(w) for w in items}) > 1
+
+    def _columns(self, definition: KindDefinition, mixed: bool) -> list[Column]:
+        with_project = mixed and definition.scope is not Scope.GLOBAL
+        columns = table_columns(definition, self._output, with_project=with_project)
+        return [*columns, LABELS] if self._show_labels else columns
+
+    def _table(self, definition: KindDefinition, *, mixed: bool) -> Table:
+        headings = [c.name for c in self._columns(definition, mixed)]
+        return Table(headings, show_headings=not self._no_headers)
+
+    def _row(self, definition: KindDefinition, wire: Wire, *, prefixed: bool, mixed: bool) -> list[str]:
+        prefix = f"{definition.singular}/" if prefixed else ""
+        return build_row(self._session, self._columns(definition, mixed), wire, prefix=prefix)

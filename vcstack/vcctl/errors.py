@@ -1,0 +1,93 @@
+"""Errors as people see them: what is wrong, why, what to do; and the exit codes."""
+
+from enum import IntEnum
+
+from rich.console import Console
+from rich.markup import escape
+
+from vcstack.specs.errors import ApiError, Conflict, Forbidden, NotFound, Unauthorized, Unavailable
+
+
+class ExitCode(IntEnum):
+    """What the program ends with."""
+
+    OK = 0
+    DIFFERENCE = 1
+    """diff found differences; also any failure that has no number of its own."""
+    USAGE = 2
+    """The command line cannot be read."""
+    REFUSED = 3
+    """The API refused the request: invalid, forbidden, in conflict."""
+    NOT_FOUND = 4
+    """There is no such object."""
+    UNREACHABLE = 5
+    """The API does not answer, or not with a certificate that is trusted."""
+    TIMEOUT = 6
+    """What was waited for did not happen in time."""
+    FAILED = 7
+    """What was waited for can no longer happen: a task failed."""
+    LOCAL = 8
+    """A manifest, the configuration or a file here cannot be read or written."""
+    INTERRUPTED = 130
+    """Ctrl-C."""
+
+
+class CommandError(Exception):
+    """The command cannot go on: a sentence, what to do about it, and the exit code."""
+
+    def __init__(self, message: str, *, hint: str = "", code: ExitCode = ExitCode.USAGE) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.code = code
+
+
+def exit_code_of(error: Exception) -> ExitCode:
+    """Return what the program ends with for an error."""
+    if isinstance(error, CommandError):
+        return error.code
+    if isinstance(error, NotFound):
+        return ExitCode.NOT_FOUND
+    if isinstance(error, Unavailable):
+        return ExitCode.UNREACHABLE
+    if isinstance(error, ApiError):
+        return ExitCode.REFUSED if error.CODE < 500 else ExitCode.UNREACHABLE
+    return ExitCode.LOCAL if isinstance(error, OSError) else ExitCode.DIFFERENCE
+
+
+def hint_of(error: Exception) -> str:
+    """Return what the user can do, empty when the message says it all."""
+    if isinstance(error, CommandError):
+        return error.hint
+    if isinstance(error, Unauthorized):
+        return "The token or certificate was not accepted: see `vcctl config view` for which one is used."
+    if isinstance(error, Forbidden):
+        return "You are known but may not do this; ask who runs the cloud, or use another --context."
+    if isinstance(error, Unavailable):
+        return "Is the cloud up (`make status`)? Which API is asked is shown by `vcctl config view`."
+    if isinstance(error, Conflict) and any(c.reason == "FieldManagerConflict" for c in error.causes):
+        return "Take the fields over with --force-conflicts, or leave them out of the manifest."
+    return ""
+
+
+def describe_error(error: Exception) -> list[str]:
+    """Return the error's lines: the sentence, then each field that was refused."""
+    if not isinstance(error, ApiError | CommandError):
+        return [str(error) or type(error).__name__]
+    lines = [error.message]
+    if isinstance(error, ApiError):
+        for cause in error.causes:
+            line = f"  {cause.field}: {cause.message}"
+            if line.strip() != error.message:
+                lines.append(line)
+    return lines
+
+
+def show_error(console: Console, error: Exception, *, prefix: str = "") -> None:
+    """Print the error for people."""
+    first, *rest = describe_error(error)
+    console.print(f"[bold red]Error:[/] {escape(prefix + first)}", soft_wrap=True, highlight=False)
+    for line in rest:
+        console.print(escape(line), soft_wrap=True, highlight=False)
+    if hint := hint_of(error):
+        console.print(f"[yellow]Hint:[/] {escape(hint)}", soft_wrap=True, highlight=False)

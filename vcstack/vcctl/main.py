@@ -1,0 +1,19 @@
+"""The entry point of vcctl: all commands, one application."""
+
+import importlib
+import pkgutil
+
+from vcstack.vcctl import commands
+from vcstack.vcctl.application import app
+
+
+def load_commands() -> None:
+    """Import every module of commands; each registers itself."""
+    for module in sorted(m.name for m in pkgutil.iter_modules(commands.__path__)):
+        importlib.import_module(f"{commands.__name__}.{module}")
+
+
+def main() -> None:
+    """Run the command line."""
+    load_commands()
+    app(prog_name="vcctl")

@@ -1,0 +1,176 @@
+"""Reading objects: the one that is meant, lists, and what becomes of them."""
+
+import asyncio
+import difflib
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from vcstack.apiclient.watch import WireEvent
+from vcstack.runtime.client import EventType
+from vcstack.specs.errors import Expired, NotFound, Unavailable
+from vcstack.specs.registry import KindDefinition, Scope
+from vcstack.vcctl.session import Session
+
+Wire = dict[str, Any]
+T = TypeVar("T")
+
+CONCURRENCY = 8
+"""Requests in flight at once."""
+RETRY_SECONDS = 1.0
+"""Between tries to watch an API that went away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where objects of a kind are looked for."""
+
+    definition: KindDefinition
+    project: str | None
+    fields: str = ""
+    labels: str = ""
+
+
+def project_in(wire: Wire) -> str | None:
+    """Return the project of a wire object."""
+    project: str | None = wire["metadata"].get("project")
+    return project
+
+
+def label_of(definition: KindDefinition, wire: Wire) -> str:
+    """Return how an object is called in messages: instance/web-1."""
+    return f"{definition.singular}/{wire['metadata']['name']}"
+
+
+async def get_object(session: Session, definition: KindDefinition, name: str) -> Wire:
+    """Return the object that is meant: the project's own first, then the global one where both may be.
+
+    Raises:
+        NotFound: if there is none; the message proposes similar names.
+    """
+    project = session.project_of(definition)
+    if definition.scope is Scope.GLOBAL_OR_PROJECT:
+        project = session.default_project
+    try:
+        return await session.client.get_wire(definition, name, project)
+    except NotFound as error:
+        if definition.scope is Scope.GLOBAL_OR_PROJECT and project is not None:
+            try:
+                return await session.client.get_wire(definition, name, None)
+            except NotFound:
+                pass
+        raise await _with_proposal(session, definition, name, project, error) from None
+
+
+async def _with_proposal(
+    session: Session, definition: KindDefinition, name: str, project: str | None, error: NotFound
+) -> NotFound:
+    listed = (await session.client.list_wire(definition, project=project)).items
+    names = [item["metadata"]["name"] for item in listed]
+    close = difflib.get_close_matches(name, names, n=3)
+    where = f" in project {project}" if project else ""
+    hint = f"; did you mean {' or '.join(close)}?" if close else f"; see vcctl get {definition.plural}"
+    return NotFound(f"{definition.kind} {name} does not exist{where}{hint}", details=error.details)
+
+
+def places_of(
+    session: Session, definition: KindDefinition, *, everywhere: bool, labels: str = "", fields: str = ""
+) -> list[Place]:
+    """Return where a list looks: the project, everywhere, or a project's own and the global ones."""
+    project = None if everywhere else session.project_of(definition)
+    if definition.scope is Scope.GLOBAL_OR_PROJECT and not everywhere:
+        default = session.context.project
+        if project is None and default is not None:
+            own = ",".join(f for f in (fields, "metadata.project=") if f)
+            return [Place(definition, default, fields, labels), Place(definition, None, own, labels)]
+    return [Place(definition, project, fields, labels)]
+
+
+async def list_objects(session: Session, places: Iterable[Place]) -> list[Wire]:
+    """Return all objects at the places, sorted by project and name."""
+    items: list[Wire] = []
+    for place in places:
+        page = await session.client.list_wire(
+            place.definition, project=place.project, labels=place.labels, fields=place.fields
+        )
+        items += page.items
+    return sorted(items, key=lambda w: (project_in(w) or "", w["metadata"]["name"]))
+
+
+async def follow(session: Session, place: Place) -> AsyncGenerator[tuple[EventType, Wire]]:
+    """Yield the objects at the place and all that becomes of them, for ever.
+
+    The list comes as ADDED, then a BOOKMARK with an empty object. Survives restarts of the API and
+    compaction: what vanished meanwhile comes as DELETED, what is the same is not repeated.
+    """
+    known: dict[tuple[str | None, str], Wire] = {}
+    first = True
+    while True:
+        try:
+            page = await session.client.list_wire(
+                place.definition, project=place.project, labels=place.labels, fields=place.fields
+            )
+            for kind, wire in _differences(known, page.items):
+                yield kind, wire
+            known = {_key(w): w for w in page.items}
+            if first:
+                yield EventType.BOOKMARK, {}
+            first = False
+            async with aclosing(_events(session, place, page.resource_version)) as events:
+                async for event in events:
+                    if event.type is EventType.DELETED:
+                        known.pop(_key(event.object), None)
+                    else:
+                        known[_key(event.object)] = event.object
+                    yield event.type, event.object
+        except Expired:
+            continue
+        except Unavailable:
+            if first:
+                raise
+            await asyncio.sleep(RETRY_SECONDS)
+
+
+async def _events(session: Session, place: Place, since: str) -> AsyncGenerator[WireEvent]:
+    """Yield the changes after a version; reopens streams that the server ended."""
+    version = since
+    while True:
+        stream = session.client.watch_wire(
+            place.definition, since=version, project=place.project, labels=place.labels, fields=place.fields
+        )
+        async with aclosing(stream):
+            async for event in stream:
+                version = event.resource_version
+                if event.type is not EventType.BOOKMARK:
+                    yield event
+        await asyncio.sleep(0.05)
+
+
+def _key(wire: Wire) -> tuple[str | None, str]:
+    return project_in(wire), wire["metadata"]["name"]
+
+
+def _differences(known: dict[tuple[str | None, str], Wire], items: list[Wire]) -> list[tuple[EventType, Wire]]:
+    fresh = {_key(w): w for w in items}
+    gone = [(EventType.DELETED, w) for k, w in known.items() if k not in fresh]
+    new = [
+        (EventType.MODIFIED if k in known else EventType.ADDED, w)
+        for k, w in fresh.items()
+        if k not in known or known[k]["metadata"].get("resourceVersion") != w["metadata"].get("resourceVersion")
+    ]
+    return gone + new
+
+
+async def gather(calls: Iterable[Callable[[], Awaitable[T]]]) -> list[T | Exception]:
+    """Return what the calls give or raise, in their order, a few at a time."""
+    limit = asyncio.Semaphore(CONCURRENCY)
+
+    async def run(call: Callable[[], Awaitable[T]]) -> T | Exception:
+        async with limit:
+            try:
+                return await call()
+            except Exception as error:  # noqa: BLE001 - each object's failure is shown beside the others' results
+                return error
+
+    return list(await asyncio.gather(*(run(c) for c in calls)))

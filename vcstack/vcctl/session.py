@@ -1,0 +1,93 @@
+"""One invocation: its context, its connection, its terminal, and the project that is meant."""
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from rich.console import Console
+
+from vcstack.apiclient.client import ApiClient
+from vcstack.runtime.clock import Clock, SystemClock
+from vcstack.specs.registry import KindDefinition, Scope
+from vcstack.vcctl.contexts import Context, Contexts, load_contexts, locate
+from vcstack.vcctl.errors import CommandError
+
+MANAGER = "vcctl"
+"""The field manager of all writes."""
+
+
+@dataclass(slots=True)
+class GlobalOptions:
+    """What every command takes."""
+
+    project: str | None = None
+    context: str | None = None
+
+
+@dataclass
+class Session:
+    """What a command works with."""
+
+    options: GlobalOptions
+    out: Console
+    err: Console
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    clock: Clock = field(default_factory=SystemClock)
+    _client: ApiClient | None = None
+
+    @cached_property
+    def contexts(self) -> Contexts:
+        """Return all contexts."""
+        return load_contexts(locate(self.environ, prefix=Path(sys.prefix), home=Path.home()))
+
+    @cached_property
+    def context(self) -> Context:
+        """Return the context in force."""
+        return self.contexts.choose(self.options.context)
+
+    @property
+    def client(self) -> ApiClient:
+        """Return the API client, connecting on the first call."""
+        if self._client is None:
+            self._client = ApiClient.connect(self.context.connection(self.contexts.path.parent))
+        return self._client
+
+    @property
+    def default_project(self) -> str | None:
+        """Return the project of -p, else the context's."""
+        return self.options.project or self.context.project
+
+    def project_of(self, definition: KindDefinition) -> str | None:
+        """Return the project in which objects of the kind are meant; None for global ones.
+
+        Raises:
+            CommandError: if the kind lives in projects and none is known.
+        """
+        if definition.scope is Scope.GLOBAL:
+            return None
+        if definition.scope is Scope.GLOBAL_OR_PROJECT:
+            return self.options.project
+        if self.default_project is None:
+            raise CommandError(
+                f"a {definition.kind} lives in a project, and none is given",
+                hint="Add -p PROJECT, or set it once with: vcctl config use-project PROJECT",
+            )
+        return self.default_project
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        if self._client is not None:
+            await self._client.aclose()
+
+
+def open_session(options: GlobalOptions) -> Session:
+    """Return the session of this process."""
+    wide = {} if sys.stdout.isatty() else {"width": 10_000}
+    return Session(
+        options,
+        out=Console(file=sys.stdout, highlight=False, **wide),  # type: ignore[arg-type]
+        err=Console(file=sys.stderr, highlight=False),
+    )
