@@ -8,7 +8,7 @@ import asyncio
 import gc
 import heapq
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -18,6 +18,7 @@ from vcstack.specs.errors import Unavailable
 from vcstack.specs.registry import KindDefinition, load_kinds
 from vcstack.store.encoding import to_json
 from vcstack.store.etcd.errors import Compacted, EtcdError, FutureRevision
+from vcstack.store.etcd.ops import Get, Op, Put
 from vcstack.store.etcd.records import Event, EventType, KeyValue, WatchBatch
 from vcstack.store.etcd_api import Etcd
 from vcstack.store.keys import CLAIMS, PREFIX
@@ -53,6 +54,7 @@ class WatchCache:
         self.claims = ClaimIndex()
         self._etcd = etcd
         self._tables = {d.plural: Table(d, ring=self.settings.ring) for d in load_kinds().values()}
+        self._own: dict[int, Sequence[Op]] = {}
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._ticket = itertools.count()
         self._loaded = asyncio.Event()
@@ -115,6 +117,15 @@ class WatchCache:
         except TimeoutError:
             raise Unavailable("the store's cache does not catch up with etcd; try again") from None
 
+    def note(self, revision: int, ops: Sequence[Op]) -> None:
+        """Take in an own write that etcd acknowledged, as soon as everything before it has been.
+
+        The watch tells of it, too, but later: under load by a long way.
+        """
+        if revision > self.revision:
+            self._own[revision] = ops
+            self._take_in_own()
+
     async def _run(self) -> None:
         while True:
             try:
@@ -138,9 +149,11 @@ class WatchCache:
         for plural, objects in found.items():
             self._tables[plural].load(objects, revision)
         self.claims.clear()
+        self._own.clear()
         for kv in claims:
-            self._take_in(Event(EventType.PUT, kv, None))
-        self._advance(revision)
+            self._take_in(kv.key, kv.value, kv.mod_revision)
+        self.revision = revision
+        self._wake()
         self._loaded.set()
 
     def _sort_in(self, kv: KeyValue, found: dict[str, dict[str, Entry]], claims: list[KeyValue]) -> None:
@@ -168,7 +181,7 @@ class WatchCache:
 
     def _take_in_all(self, batch: WatchBatch) -> None:
         for event in batch.events:
-            self._take_in(event)
+            self._take_in_event(event)
 
     async def _take_in_slowly(self, batch: WatchBatch) -> None:
         """Let others run now and then, between revisions only."""
@@ -179,32 +192,53 @@ class WatchCache:
                 await asyncio.sleep(0)
                 done = 0
             seen, done = event.kv.mod_revision, done + 1
-            self._take_in(event)
+            self._take_in_event(event)
 
-    def _take_in(self, event: Event) -> None:
+    def _take_in_event(self, event: Event) -> None:
+        revision = event.kv.mod_revision
+        if revision <= self.revision:
+            return  # an own write that was taken in before
+        self._own.pop(revision, None)
+        value = None if event.type is EventType.DELETE else event.kv.value
+        self._take_in(event.kv.key, value, revision)
+
+    def _take_in_own(self) -> None:
+        while (ops := self._own.pop(self.revision + 1, None)) is not None:
+            revision = self.revision + 1
+            for op in ops:
+                if not isinstance(op, Get):
+                    self._take_in(op.key, op.value if isinstance(op, Put) else None, revision)
+            self.revision = revision
+        self._wake()
+
+    def _take_in(self, key: bytes, value: bytes | None, revision: int) -> None:
         try:
-            self._route(event.kv, event.type is EventType.DELETE)
+            self._route(key, value, revision)
         except ValueError:
             # Somebody else's bytes must not stop the cloud.
-            log.exception("cache.unreadable", key=event.kv.key)
+            log.exception("cache.unreadable", key=key)
 
-    def _route(self, kv: KeyValue, gone: bool) -> None:
-        plural, _, row = kv.key[len(PREFIX) :].decode().partition("/")
+    def _route(self, key: bytes, value: bytes | None, revision: int) -> None:
+        plural, _, row = key[len(PREFIX) :].decode().partition("/")
         table = self._tables.get(plural)
         if table is not None:
-            if gone:
-                table.remove(row, kv.mod_revision)
+            if value is None:
+                table.remove(row, revision)
             else:
-                table.put(row, to_json(table.definition, kv.value, kv.mod_revision), kv.mod_revision)
-        elif kv.key.startswith(CLAIMS):
-            if gone:
-                self.claims.remove(kv.key)
+                table.put(row, to_json(table.definition, value, revision), revision)
+        elif key.startswith(CLAIMS):
+            if value is None:
+                self.claims.remove(key)
             else:
-                self.claims.put(kv.key, kv.value)
+                self.claims.put(key, value)
 
     def _advance(self, revision: int) -> None:
-        self.revision = revision
-        while self._waiting and self._waiting[0][0] <= revision:
+        if revision > self.revision:
+            self.revision = revision
+            self._take_in_own()
+
+    def _wake(self) -> None:
+        while self._waiting and self._waiting[0][0] <= self.revision:
             future = heapq.heappop(self._waiting)[2]
             if not future.done():
                 future.set_result(None)

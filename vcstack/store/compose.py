@@ -7,7 +7,6 @@ from typing import Any
 
 import orjson
 
-from vcstack.specs.apply import track_update
 from vcstack.specs.errors import Cause
 from vcstack.specs.meta import API_VERSION, format_time
 from vcstack.specs.model import Change
@@ -21,6 +20,7 @@ from vcstack.store.draft import Draft, Wire
 from vcstack.store.encoding import build_value
 from vcstack.store.etcd.ops import Compare, Delete, Op, Put
 from vcstack.store.keys import TOMBSTONE, object_key, row_of
+from vcstack.store.managed import encode_managed_fields
 from vcstack.store.readiness import derive_ready
 from vcstack.store.references import Referenced, check_project, resolve
 from vcstack.store.validation import build_cause, check_size, encode, refuse, validate
@@ -75,8 +75,7 @@ def compose(cache: WatchCache, draft: Draft, terms: Terms, now: datetime) -> Tra
         _check_rules(cache, draft, resource, transaction, terms)
     plan = plan_claims(cache, draft, resource, terms.limits)
     transaction.compares += plan.compares
-    managed = _manage_fields(draft, terms, now)
-    fields = orjson.dumps(managed) if managed else b""
+    fields = encode_managed_fields(draft, terms.actor.manager, terms.subresource, now)
     transaction.value = build_value(draft.definition, body, fields, encode_actor(terms.actor, now))
     check_size(transaction.value)
     transaction.ops += [Put(key, transaction.value), *plan.ops]
@@ -164,22 +163,3 @@ def _immutable_causes(draft: Draft) -> list[Cause]:
         for c in changes
         if c.change is Change.IMMUTABLE and c.path.startswith("spec")
     ]
-
-
-def _manage_fields(draft: Draft, terms: Terms, now: datetime) -> list[Wire]:
-    if draft.managed_fields is not None:
-        return draft.managed_fields
-    metadata = draft.metadata
-    if draft.live is None and "finalizers" in metadata:
-        # The kind's own ones are nobody's.
-        own = draft.definition.finalizers
-        metadata = {**metadata, "finalizers": [f for f in metadata["finalizers"] if f not in own] or None}
-    new = {"metadata": metadata, "spec": draft.spec, "status": draft.status}
-    return track_update(
-        draft.definition.model,
-        draft.live,
-        new,
-        manager=terms.actor.manager,
-        now=now,
-        subresource=terms.subresource,
-    )

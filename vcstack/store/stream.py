@@ -57,6 +57,10 @@ class WatchStream:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
+    def __del__(self) -> None:
+        # A stream that is simply let go of must not be fed for ever.
+        self._table.discard(self._watcher)
+
     async def aclose(self) -> None:
         """Stop watching."""
         self._closed = True

@@ -4,7 +4,6 @@ import bisect
 from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
-from weakref import WeakSet
 
 from vcstack.specs.errors import Expired
 from vcstack.specs.registry import KindDefinition
@@ -33,9 +32,8 @@ class Table:
         self._order: list[str] = []
         self._ring: deque[Change] = deque(maxlen=ring)
         self._complete_after = 0
-        # Weak, so that a stream that is simply let go of is gone.
-        self._watchers: WeakSet[Watcher] = WeakSet()
-        self._anchored: defaultdict[str, defaultdict[str, WeakSet[Watcher]]] = defaultdict(lambda: defaultdict(WeakSet))
+        self._watchers: set[Watcher] = set()
+        self._anchored: defaultdict[str, defaultdict[str, set[Watcher]]] = defaultdict(lambda: defaultdict(set))
 
     def load(self, objects: dict[str, Entry], revision: int) -> None:
         """Take these objects instead of what was there; whoever watches has to begin anew."""
@@ -115,13 +113,14 @@ class Table:
         change.forget_decoded()
 
     def _concerned(self, change: Change) -> Iterator[Watcher]:
-        yield from self._watchers
+        # Copied, for the garbage collector may end a stream at any moment.
+        yield from tuple(self._watchers)
         for path, by_value in self._anchored.items():
             if by_value:
                 wires = (change.old_wire, change.new_wire)
                 for value in {field_of(wire, path) for wire in wires if wire is not None}:
-                    yield from by_value.get(value, ())
+                    yield from tuple(by_value.get(value, ()))
 
-    def _home_of(self, watcher: Watcher) -> WeakSet[Watcher]:
+    def _home_of(self, watcher: Watcher) -> set[Watcher]:
         anchor = watcher.selection.anchor
         return self._watchers if anchor is None else self._anchored[anchor[0]][anchor[1]]

@@ -97,6 +97,8 @@ class Writer:
             try:
                 ops = await self._with_lease(transaction)
                 result = await self._etcd.txn(compares, ops, failure)
+                if result.succeeded:
+                    self._cache.note(result.revision, ops)
                 if unknown and not result.succeeded:
                     applied = await find_applied(self._etcd, transaction)
                     return TxnResult(True, applied, ()) if applied else result
