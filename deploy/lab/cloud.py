@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
 
-from deploy.lab import central, datapath, host, namespaces, ports, procfs, quickstart, teardown
+from deploy.lab import central, host, machine, namespaces, ports, procfs, quickstart, teardown
 from deploy.lab.errors import LabError
 from deploy.lab.layout import CENTRAL, Layout
+from deploy.lab.machine import Machine
 from deploy.lab.programs import Program
 from deploy.lab.report import Report
 from deploy.lab.shell import Completed, run, wait_until
@@ -137,17 +138,17 @@ class Lab:
         with self._report.step("network", "namespaces and underlay"):
             self._ensure_node(CENTRAL, central.binds(self.layout))
             central.ensure_underlay(self.layout)
-            kind = str(self.layout.load().get("datapath") or datapath.choose(self.layout))
-            self.layout.save(datapath=kind)
+            able = machine.probe(self.layout)
             for name in self.hosts:
                 self._ensure_node(name, host.binds(self.layout, name))
                 host.ensure_link(self.layout, name)
             for node in (CENTRAL, *self.hosts):
                 self.supervisor.add(node, self._programs(node))
+        self._report.say("machine", able.describe())
         # Two at a time: the machine may have no more cores, and half of the time is spent waiting.
         pool = ThreadPoolExecutor(max_workers=2)
         steps = [pool.submit(self._central_infra_up)]
-        steps += [pool.submit(self._host_infra_up, name, kind, only) for name in self.hosts]
+        steps += [pool.submit(self._host_infra_up, name, able, only) for name in self.hosts]
         try:
             for step in as_completed(steps):
                 step.result()
@@ -165,13 +166,13 @@ class Lab:
             central.prepare(self.layout)
             central.start_infra(self.layout, self.supervisor, self.api_port)
 
-    def _host_infra_up(self, name: str, kind: str, only: str | None) -> None:
-        with self._report.step(name, f"Open vSwitch ({kind}), ovn-controller, libvirtd"):
-            host.write_configs(self.layout, name)
+    def _host_infra_up(self, name: str, able: Machine, only: str | None) -> None:
+        with self._report.step(name, "Open vSwitch, ovn-controller, libvirtd"):
+            host.write_configs(self.layout, name, able.virt_type)
             pki = self.path("pki") if only == "infra" else self.layout.node(name) / "compute" / "pki"
             own = "management" if only == "infra" else "host"
             certificate = (pki / f"{own}.key", pki / f"{own}.crt", pki / "ca.crt")
-            host.start_infra(self.layout, self.supervisor, name, kind, certificate)
+            host.start_infra(self.layout, self.supervisor, name, able.datapath, certificate)
 
     def _management_up(self) -> None:
         with self._report.step("central", f"vc-management at {self.api_url}"):

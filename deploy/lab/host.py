@@ -94,7 +94,7 @@ def ensure_link(layout: Layout, host: str) -> None:
     run(["ip", "netns", "exec", inside, "ethtool", "-K", "eth0", "tx", "off"])
 
 
-def write_configs(layout: Layout, host: str) -> None:
+def write_configs(layout: Layout, host: str, virt_type: str) -> None:
     """Writes libvirt's and vc-compute's configuration, and hands libvirt the kept results of its slow probing."""
     base = layout.node(host)
     uuid = f"00000000-0000-4000-8000-{int(layout.tag, 16):06x}{index(host):06x}"
@@ -116,7 +116,7 @@ def write_configs(layout: Layout, host: str) -> None:
         "ovsdb": "unix:/run/openvswitch/db.sock",
         "zone": "lab",
         "labels": {},
-        "virtType": "auto",
+        "virtType": virt_type,
     }
     write(base / "compute.yaml", yaml.safe_dump(config, sort_keys=False), mode=0o600)
 

@@ -173,4 +173,5 @@ def test_clean_refuses_a_folder_without_a_lab(tmp_path: Path) -> None:
 def test_what_was_decided_is_kept(lab: Lab) -> None:
     kept = json.loads((lab.state / "lab.json").read_text())
     assert kept["port"] == lab.api_port
-    assert kept["datapath"] in ("system", "netdev")
+    assert kept["machine"]["datapath"] in ("system", "netdev")
+    assert kept["machine"]["virtType"] in ("kvm", "qemu")

@@ -89,3 +89,9 @@ def test_make_alone_lists_its_targets() -> None:
     shown = subprocess.run(["make", "-C", CHECKOUT], capture_output=True, text=True, check=True).stdout
     for target in ("up", "down", "clean", "status", "logs", "exec", "test", "test-fast", "check", "bench"):
         assert f"make {target}" in shown
+
+
+def test_clean_removes_a_folder_that_holds_only_the_cache(tmp_path: Path) -> None:
+    (tmp_path / "state" / "cache").mkdir(parents=True)
+    Lab(tmp_path / "state").clean()
+    assert not (tmp_path / "state").exists()
