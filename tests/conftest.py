@@ -5,4 +5,5 @@ pytest_plugins = [
     "tests.fixtures.ovn",
     "tests.fixtures.postgres",
     "tests.fixtures.store",
+    "tests.fixtures.world",
 ]

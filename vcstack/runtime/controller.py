@@ -48,7 +48,14 @@ log = structlog.get_logger(__name__)
 
 
 class Controller:
-    """Calls one reconciler for every key that may need it, each by one worker at a time."""
+    """Calls one reconciler for every key that may need it, each by one worker at a time.
+
+    Attributes:
+        name: its seat in elections and its label in metrics.
+        reconciler: the code for the kind.
+        informers: by kind; whose objects are reconciled.
+        listeners: called with (old, new) at each change of another informer while it runs.
+    """
 
     def __init__(
         self,
@@ -66,9 +73,10 @@ class Controller:
         drain_seconds: float = DRAIN_SECONDS,
     ) -> None:
         self.name = name or informers[0].kind.KIND.lower()
-        self._reconciler = reconciler
-        self._informers = {i.kind.KIND: i for i in informers}
-        self._watches, self._sources, self._listeners = watches, sources, listeners
+        self.reconciler = reconciler
+        self.informers = {i.kind.KIND: i for i in informers}
+        self.listeners = listeners
+        self._watches, self._sources = watches, sources
         self._workers, self._resync_seconds, self._drain_seconds = workers, resync_seconds, drain_seconds
         self._clock = clock or SystemClock()
         self._metrics = metrics
@@ -84,20 +92,20 @@ class Controller:
             FencedOut: when a write was refused because we lead no longer.
         """
         with contextlib.ExitStack() as handlers:
-            for informer in self._informers.values():
+            for informer in self.informers.values():
                 handlers.callback(informer.add_handler(self._on_change))
             for watch in self._watches:
                 handlers.callback(watch.informer.add_handler(self._on_change_of(watch.mapper)))
-            for informer, listener in self._listeners:
+            for informer, listener in self.listeners:
                 handlers.callback(informer.add_handler(listener, replay=True))
-            for informer in (*self._informers.values(), *(w.informer for w in self._watches)):
+            for informer in (*self.informers.values(), *(w.informer for w in self._watches)):
                 await informer.wait_synced()
             self.enqueue_all()
             await self._run_workers(stop)
 
     def enqueue_all(self, *, background: bool = True) -> None:
         """Have every object looked at."""
-        for informer in self._informers.values():
+        for informer in self.informers.values():
             for resource in informer.list():
                 self.queue.add(resource.ref, background=background)
 
@@ -134,7 +142,7 @@ class Controller:
 
     async def _reconcile(self, ref: Ref) -> None:
         waited, began = self.queue.waited(ref), self._clock.monotonic()
-        informer = self._informers.get(ref.kind)
+        informer = self.informers.get(ref.kind)
         resource = informer.get(ref) if informer else None
         if resource is not None and is_paused(resource):
             return
@@ -151,7 +159,7 @@ class Controller:
     async def _call(self, resource: AnyResource | None, ref: Ref) -> str:
         """Reconcile once and see to the next time; return the outcome in a word."""
         try:
-            result = await self._reconciler.reconcile(resource, ref)
+            result = await self.reconciler.reconcile(resource, ref)
         except FencedOut:
             self._fenced.set()
             return "fenced"

@@ -6,8 +6,9 @@ host that is cut off works on.
 """
 
 import asyncio
+import contextlib
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Hashable, Iterable, Sequence
 from typing import Generic, TypeVar
 
 import structlog
@@ -140,8 +141,11 @@ class Informer(Generic[R]):
         events = self._client.watch(
             self.kind, since=self._resume_from, project=self._project, labels=self._labels, fields=self._fields
         )
-        async for event in events:
-            self._take_in(event)
+        async with contextlib.AsyncExitStack() as stack:
+            if isinstance(events, AsyncGenerator):
+                stack.push_async_callback(events.aclose)
+            async for event in events:
+                self._take_in(event)
 
     async def relist(self) -> None:
         """Take in a list of all that there is; what is newer than the list stays."""

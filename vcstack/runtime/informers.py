@@ -55,6 +55,11 @@ class Informers:
         for informer in tuple(self._made.values() if informers is None else informers):
             await informer.wait_synced()
 
+    async def relist(self) -> None:
+        """Take in a list of each, without watching: for programs that run once, and tests."""
+        for informer in tuple(self._made.values()):
+            await informer.relist()
+
     async def run(self) -> None:
         """Run all informers until cancelled."""
         async with asyncio.TaskGroup() as group:
