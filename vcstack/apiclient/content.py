@@ -51,6 +51,8 @@ class ImageContent:
             Invalid: the content is refused (dangerous, another format, digest or size); nothing is kept.
         """
         total = (await asyncio.to_thread(file.stat)).st_size
+        if (there := await self.find_digest(name, project=project)) is not None:
+            return await self._compare(name, file, there, project)
         failures = 0
         while True:
             try:
@@ -60,6 +62,20 @@ class ImageContent:
                 if failures >= self.connection.settings.attempts:
                     raise
                 await asyncio.sleep(min(2**failures * 0.1, 5.0))
+
+    async def find_digest(self, name: str, *, project: str | None = None) -> str | None:
+        """Return sha256:HEX of the image's accepted content, None while it has none."""
+        answer = await self.connection.request("HEAD", object_path(get_kind("Image"), project, name, "content"))
+        digest: str | None = answer.headers.get("upload-complete")
+        return digest
+
+    async def _compare(self, name: str, file: Path, there: str, project: str | None) -> dict[str, Any]:
+        """Return the Image when it has that very content already."""
+        hasher = hashlib.sha256()
+        await asyncio.to_thread(_hash_existing, file, hasher)
+        if f"sha256:{hasher.hexdigest()}" != there:
+            raise Conflict(f"image {name} has other content already ({there}); content never changes")
+        return decode(await self.connection.request("GET", object_path(get_kind("Image"), project, name)))
 
     async def _upload_rest(
         self, name: str, file: Path, total: int, project: str | None, progress: Progress | None

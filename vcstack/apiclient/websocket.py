@@ -1,6 +1,7 @@
 """Websockets of the API as plain byte messages, with the project's errors."""
 
 import contextlib
+import importlib
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
@@ -30,11 +31,10 @@ class ByteSocket:
     async def send(self, message: bytes) -> None:
         """Send a message. Raises Unavailable when the connection is gone."""
         from httpx2.websockets import HTTPXWSException
-        from wsproto.utilities import LocalProtocolError
 
         try:
             await self._session.send_bytes(message)
-        except (HTTPXWSException, LocalProtocolError) as error:
+        except (HTTPXWSException, _closed_already()) as error:
             raise Unavailable(f"the connection to {self._url} broke") from error
 
     async def receive(self) -> bytes | None:
@@ -53,6 +53,12 @@ class ByteSocket:
             raise Unavailable(error.reason or f"{self._url} closed the connection ({error.code})") from error
         except HTTPXWSException as error:
             raise Unavailable(f"the connection to {self._url} broke") from error
+
+
+def _closed_already() -> type[Exception]:
+    """Return what wsproto raises for sending after the end; wsproto is imported only where a socket is open."""
+    error: type[Exception] = importlib.import_module("wsproto.utilities").LocalProtocolError
+    return error
 
 
 @contextlib.asynccontextmanager

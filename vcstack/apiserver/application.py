@@ -1,0 +1,189 @@
+"""The ASGI application: finds the handler, says who asks, turns errors into answers, logs and counts.
+
+Thin on purpose: what holds for all requests stands here once, everything about resources comes from the
+registry.
+"""
+
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.websockets import WebSocket
+
+from vcstack.apiclient.settings import ConnectionSettings
+from vcstack.apiserver import metrics
+from vcstack.apiserver.authz import Authorizer
+from vcstack.apiserver.context import Call
+from vcstack.apiserver.hosts import HostRoutes
+from vcstack.apiserver.identity import ANONYMOUS, Authenticator, Identity
+from vcstack.apiserver.images.routes import ContentRoutes
+from vcstack.apiserver.operations import OperationRoutes
+from vcstack.apiserver.parts import ApiParts
+from vcstack.apiserver.queries import Query
+from vcstack.apiserver.reach import HostReach
+from vcstack.apiserver.replicas import ReplicaDirectory
+from vcstack.apiserver.replies import SAFE_HEADERS, error_reply
+from vcstack.apiserver.resources import ResourceRoutes
+from vcstack.apiserver.shutdown import Drain
+from vcstack.apiserver.sockets import SocketRoutes
+from vcstack.apiserver.streams import StreamRoutes
+from vcstack.apiserver.subresources import CommonSubresources
+from vcstack.apiserver.targets import Target, parse_target
+from vcstack.apiserver.tunnels import Tunnels
+from vcstack.specs.errors import ApiError, InternalError, MethodNotAllowed, Unauthorized
+
+logger = structlog.get_logger("vcstack.apiserver.access")
+
+ROOT = "/api/v1"
+REQUEST_ID = b"x-request-id"
+Handler = Callable[[Call], Awaitable[Response]]
+
+
+class Application:
+    """The API server as an ASGI application. ``run`` keeps its notes in the store; cancel it at the end."""
+
+    def __init__(self, parts: ApiParts, peer_settings: ConnectionSettings | None = None) -> None:
+        self.drain = Drain()
+        self._authenticator = Authenticator(parts.admin_token, parts.clock)
+        self._authorizer = Authorizer(HostReach(parts.store, parts.clock))
+        self._replicas = ReplicaDirectory(parts.etcd, parts.settings.peer_url)
+        self.tunnels = Tunnels(self._replicas, peer_settings, self.drain)
+        self._resources = ResourceRoutes(parts, self._authorizer, self.drain)
+        self._operations = OperationRoutes(parts, self._authorizer, self.drain)
+        self._hosts = HostRoutes(parts, self._authorizer)
+        streams = StreamRoutes(parts, self._authorizer, self.tunnels, self.drain)
+        self._sockets = SocketRoutes(self._authenticator, self._authorizer, self.tunnels, streams, self.drain)
+        common, content = CommonSubresources(parts, self._authorizer), ContentRoutes(parts, self._authorizer)
+        self._subresources: dict[str, Handler] = {
+            "status": common.status,
+            "finalize": common.finalize,
+            "history": common.history,
+            "content": content.answer,
+            "log": streams.log,
+            "heartbeat": self._hosts.answer,
+            "jointoken": self._hosts.answer,
+            "certificate": self._hosts.answer,
+            "console": _only_websocket,
+            "tunnel": _only_websocket,
+        }
+
+    async def run(self) -> None:
+        """Keep what other replicas need to know, until cancelled."""
+        try:
+            await self._replicas.run()
+        finally:
+            await self._replicas.aclose()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer one request or serve one websocket."""
+        if scope["type"] == "http":
+            await Exchange(self, scope, receive, send).run()
+        elif scope["type"] == "websocket":
+            await self._sockets.serve(WebSocket(scope, receive, send))
+
+    def authenticate(self, scope: Any) -> Identity:
+        """Return who asks. Raises Unauthorized for a wrong credential."""
+        return self._authenticator.authenticate(scope)
+
+    async def answer(self, request: Request, identity: Identity, target: Target | None) -> Response:
+        """Return the answer to an HTTP request. Raises ApiError."""
+        if target is None:
+            return await self._operations.answer(request, identity, self._hosts.join)
+        call = Call(request, identity, target, Query.parse(request.scope["query_string"]))
+        if not target.subresource:
+            return await self._resources.answer(call)
+        return await self._subresources[target.subresource](call)
+
+
+class Exchange:
+    """One HTTP request and its answer."""
+
+    def __init__(self, application: Application, scope: Any, receive: Any, send: Any) -> None:
+        self._application = application
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._began = time.monotonic()
+        self._id = uuid.uuid4().hex
+        self._status = 0
+        self._identity = ANONYMOUS
+        self._target: Target | None = None
+
+    async def run(self) -> None:
+        """Answer, whatever happens, and log."""
+        structlog.contextvars.bind_contextvars(request_id=self._id)
+        try:
+            await self._answer()
+        except ApiError as error:
+            await self._fail(error)
+        except Exception:
+            logger.exception("request failed")
+            await self._fail(InternalError(f"a fault of the server; its log has the request's id {self._id}"))
+        finally:
+            self._note()
+
+    async def _answer(self) -> None:
+        path: str = self._scope["path"]
+        refusal: Unauthorized | None = None
+        try:
+            self._identity = self._application.authenticate(self._scope)
+        except Unauthorized as error:
+            refusal = error
+        if refusal is not None and path not in PUBLIC:
+            raise refusal
+        if self._identity is ANONYMOUS and path not in PUBLIC:
+            raise Unauthorized("say who you are: a bearer token or a client certificate")
+        if path.startswith(ROOT + "/") and path not in PUBLIC:
+            self._target = parse_target(path.removeprefix(ROOT + "/"))
+        request = Request(self._scope, self._receive)
+        response = await self._application.answer(request, self._identity, self._target)
+        await response(self._scope, self._receive, self._mark)
+
+    async def _fail(self, error: ApiError) -> None:
+        """Send the error, or break the connection when the answer has begun: it must not look complete."""
+        if self._status:
+            logger.warning("answer broke off", error=error.message)
+            raise error
+        await error_reply(error)(self._scope, self._receive, self._mark)
+
+    async def _mark(self, message: Any) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            extra = [h for h in SAFE_HEADERS if not any(n == h[0] for n, _ in message["headers"])]
+            message["headers"] = [*message["headers"], *extra, (REQUEST_ID, self._id.encode())]
+        await self._send(message)
+
+    def _note(self) -> None:
+        """Log and count. Neither headers, bodies nor query values are logged: they may hold secrets."""
+        seconds = time.monotonic() - self._began
+        method, target = self._scope["method"], self._target
+        kind = target.definition.kind if target else ""
+        metrics.REQUESTS.labels(method if method in METHODS else "other", kind, str(self._status)).inc()
+        if not _is_stream(self._scope):
+            metrics.SECONDS.labels(method if method in METHODS else "other", kind).observe(seconds)
+        logger.info(
+            "request",
+            method=method,
+            path=self._scope["path"][:512],
+            status=self._status,
+            subject=self._identity.subject,
+            milliseconds=round(seconds * 1000, 1),
+            client=(self._scope.get("client") or ("",))[0],
+        )
+
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
+PUBLIC = frozenset({"/healthz", "/readyz", "/version", "/openapi.json", "/docs", f"{ROOT}/join"})
+"""What needs no credential: the API's shape is no secret, and joining brings its own token."""
+
+
+def _is_stream(scope: Any) -> bool:
+    return b"watch=" in scope["query_string"] or scope["path"].endswith(("/log", "/content"))
+
+
+async def _only_websocket(call: Call) -> Response:
+    raise MethodNotAllowed(f"{call.target.subresource} is a websocket: ask for an upgrade")

@@ -1,0 +1,140 @@
+"""Request bodies: limited before they are read, decoded without surprises, made to agree with the path."""
+
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+from starlette.requests import ClientDisconnect, Request
+
+from vcstack.apiserver.targets import Target
+from vcstack.specs.errors import BadRequest, Cause, Invalid, TooLarge, UnsupportedMediaType
+from vcstack.specs.manifest import BODY_LIMITS, load_documents, load_json
+from vcstack.specs.meta import API_VERSION
+from vcstack.specs.model import Model
+from vcstack.specs.registry import Scope
+
+BODY_LIMIT = BODY_LIMITS.max_bytes
+JSON = "application/json"
+YAML = "application/yaml"
+MERGE_PATCH = "application/merge-patch+json"
+APPLY_YAML = "application/apply-patch+yaml"
+APPLY_JSON = "application/apply-patch+json"
+OBJECT_TYPES = (JSON, YAML)
+PATCH_TYPES = (MERGE_PATCH, APPLY_YAML, APPLY_JSON)
+
+M = TypeVar("M", bound=Model)
+Wire = dict[str, Any]
+
+
+async def read_bytes(request: Request, limit: int = BODY_LIMIT) -> bytes:
+    """Return the body. Raises TooLarge before reading more than the limit."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > limit:
+        raise _too_large(limit)
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > limit:
+                raise _too_large(limit)
+            chunks.append(chunk)
+    except ClientDisconnect as error:
+        raise BadRequest("the connection ended before the body did") from error
+    return b"".join(chunks)
+
+
+def media_type_of(request: Request, allowed: tuple[str, ...]) -> str:
+    """Return the body's media type. Raises UnsupportedMediaType for one that is not allowed here."""
+    given = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if given not in allowed:
+        raise UnsupportedMediaType(f"content-type {given[:80]!r} is not known here; use {' or '.join(allowed)}")
+    return given
+
+
+async def read_object(request: Request, allowed: tuple[str, ...] = OBJECT_TYPES) -> Wire:
+    """Return the body's one JSON or YAML object."""
+    media_type = media_type_of(request, allowed)
+    return decode(await read_bytes(request), is_yaml=media_type.endswith("yaml"))
+
+
+async def read_model(request: Request, model: type[M]) -> M:
+    """Return a body that is no resource. Raises Invalid with the fields that are wrong."""
+    wire = await read_object(request)
+    try:
+        return model.from_wire(wire)
+    except ValidationError as error:
+        raise invalid_body(error) from error
+
+
+def decode(raw: bytes, *, is_yaml: bool) -> Wire:
+    """Return the one object of the text. Raises BadRequest."""
+    if is_yaml:
+        documents = load_documents(raw, source="body", limits=BODY_LIMITS)
+        if len(documents) != 1:
+            raise BadRequest(f"the body must be one object, it has {len(documents)}")
+        return documents[0]
+    value = load_json(raw) if raw else None
+    if not isinstance(value, dict):
+        raise BadRequest('the body must be one object, e.g. {"apiVersion": ..., "kind": ...}')
+    return value
+
+
+def fit_to_path(wire: Wire, target: Target, *, named: bool) -> Wire:
+    """Return the object with kind, project and name as the path says; what contradicts it is refused.
+
+    Args:
+        wire: the body; changed in place.
+        target: what the path names.
+        named: the path carries the name (PUT, PATCH), else the body does (POST).
+    """
+    causes: list[Cause] = []
+    definition = target.definition
+    _fit(wire, "apiVersion", "apiVersion", API_VERSION, causes)
+    _fit(wire, "kind", "kind", definition.kind, causes)
+    metadata = wire.setdefault("metadata", {})
+    if not isinstance(metadata, dict):
+        causes.append(Cause(field="metadata", reason="FieldValueInvalid", message="must be an object"))
+    else:
+        if target.project is not None:
+            _fit(metadata, "project", "metadata.project", target.project, causes)
+        elif definition.scope is not Scope.PROJECT:
+            _fit(metadata, "project", "metadata.project", None, causes)
+        elif not named:
+            _demand_project(metadata, causes)
+        if named:
+            _fit(metadata, "name", "metadata.name", target.name, causes)
+    if causes:
+        raise Invalid(f"{causes[0].field}: {causes[0].message}", causes=causes)
+    return wire
+
+
+def invalid_body(error: ValidationError) -> Invalid:
+    """Return the error that blames the fields that pydantic did not like."""
+    causes = [
+        Cause(field=".".join(str(s) for s in e["loc"]) or "body", reason="FieldValueInvalid", message=e["msg"])
+        for e in error.errors(include_url=False, include_context=False, include_input=False)
+    ]
+    return Invalid(f"{causes[0].field}: {causes[0].message}", causes=causes)
+
+
+def _fit(holder: Wire, key: str, field: str, wanted: str | None, causes: list[Cause]) -> None:
+    given = holder.get(key)
+    if given is None or given == "":
+        if wanted is not None:
+            holder[key] = wanted
+        else:
+            holder.pop(key, None)
+    elif given != wanted:
+        says = f"the path says {wanted!r}" if wanted is not None else "the path is that of global objects"
+        message = f"is {str(given)[:80]!r}, but {says}"
+        causes.append(Cause(field=field, reason="FieldValueInvalid", message=message))
+
+
+def _demand_project(metadata: Wire, causes: list[Cause]) -> None:
+    if not isinstance(metadata.get("project"), str):
+        message = "is missing: name the project here or post to /api/v1/projects/PROJECT/..."
+        causes.append(Cause(field="metadata.project", reason="FieldValueRequired", message=message))
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"the body exceeds the limit of {limit} bytes")

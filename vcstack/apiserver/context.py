@@ -1,0 +1,44 @@
+"""What every request handler gets: who asks, for what, in which request."""
+
+import re
+from dataclasses import dataclass
+
+from starlette.requests import Request
+
+from vcstack.apiserver.identity import Identity
+from vcstack.apiserver.queries import Query, refuse
+from vcstack.apiserver.targets import Target
+from vcstack.store.actor import Actor
+
+MANAGER_LIMIT = 128
+_MANAGER = re.compile(r"[\x21-\x7e]{1,128}")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One authenticated request for a resource path."""
+
+    request: Request
+    identity: Identity
+    target: Target
+    query: Query
+
+    @property
+    def method(self) -> str:
+        """Return the HTTP method."""
+        return self.request.method
+
+    def actor(self, *, manager: str | None = None) -> Actor:
+        """Return who writes: the caller, through the field manager it names or its program's name."""
+        return Actor(self.identity.subject, manager or self.manager() or self._program())
+
+    def manager(self) -> str | None:
+        """Return the fieldManager parameter. Raises BadRequest when it is no plain word."""
+        manager = self.query.text("fieldManager")
+        if manager is not None and not _MANAGER.fullmatch(manager):
+            raise refuse("fieldManager", f"must be 1 to {MANAGER_LIMIT} printable ASCII characters without spaces")
+        return manager
+
+    def _program(self) -> str:
+        agent = self.request.headers.get("user-agent", "").split("/")[0].strip()
+        return agent if _MANAGER.fullmatch(agent) else self.identity.subject

@@ -1,0 +1,118 @@
+"""What hosts ask for besides objects: joining, certificates, heartbeats."""
+
+from collections.abc import Awaitable, Callable
+
+from cryptography.hazmat.primitives import serialization
+from starlette.requests import Request
+from starlette.responses import Response
+
+from vcstack.apiclient.hosts import CertificateRequest, Heartbeat, IssuedCertificate, JoinRequest, JoinToken
+from vcstack.apiserver import bodies, queries
+from vcstack.apiserver.authz import Action, Authorizer, Verb
+from vcstack.apiserver.context import Call
+from vcstack.apiserver.identity import HOST_PREFIX
+from vcstack.apiserver.jointokens import JoinTokens
+from vcstack.apiserver.parts import ApiParts
+from vcstack.apiserver.replies import model_reply
+from vcstack.pki.authority import MAX_COMMON_NAME
+from vcstack.pki.keys import PkiError, csr_public_key
+from vcstack.specs.errors import AlreadyExists, Cause, Invalid, MethodNotAllowed
+from vcstack.specs.kinds.host import Host
+from vcstack.specs.registry import definition_of
+from vcstack.store.actor import Actor
+from vcstack.store.heartbeats import Heartbeats
+
+NAME_LIMIT = MAX_COMMON_NAME - len(HOST_PREFIX)
+"""Longest name of a host: it is part of its certificate's common name."""
+
+
+class HostRoutes:
+    """Answers requests for the subresources of hosts, and for joining."""
+
+    def __init__(self, parts: ApiParts, authorizer: Authorizer) -> None:
+        self._store = parts.store
+        self._clock = parts.clock
+        self._authority = parts.authority
+        self._authorizer = authorizer
+        self._hours = parts.settings.host_certificate_hours
+        self._tokens = JoinTokens(parts.etcd, parts.clock, parts.settings.join_token_seconds)
+        self._heartbeats = Heartbeats(parts.etcd)
+        self._subresources: dict[str, Callable[[Call], Awaitable[Response]]] = {
+            "heartbeat": self.beat,
+            "jointoken": self.create_token,
+            "certificate": self.renew,
+        }
+
+    async def answer(self, call: Call) -> Response:
+        """Return the answer to a POST on one of the host's own subresources."""
+        if call.method != "POST":
+            raise MethodNotAllowed(f"{call.method} is not possible here; there is POST")
+        call.query.only(queries.NONE)
+        return await self._subresources[call.target.subresource](call)
+
+    async def join(self, request: Request) -> Response:
+        """Give a host its first certificate for a one-time token, and create its Host object."""
+        asked = await bodies.read_model(request, JoinRequest)
+        _check_length("hostName", asked.host_name)
+        host = Host.new(asked.host_name, Host.model_fields["spec"].default.model_copy(), labels=asked.labels)
+        if asked.zone is not None:
+            host.spec.zone = asked.zone
+        wire = host.to_wire()
+        wire.pop("status")
+        public_key = _public_key(asked.csr)
+        actor = Actor(HOST_PREFIX + asked.host_name, "vc-compute")
+        await self._tokens.check(asked.token, asked.host_name, public_key)
+        await self._register(wire, actor, dry_run=True)
+        await self._tokens.redeem(asked.token, asked.host_name, public_key)
+        await self._register(wire, actor, dry_run=False)
+        return model_reply(self._issue(asked.host_name, asked.csr))
+
+    async def create_token(self, call: Call) -> Response:
+        """Return a one-time token for a host that is to join."""
+        self._authorizer.demand_admin(call.identity)
+        _check_length("metadata.name", call.target.name)
+        token, expires_at = await self._tokens.create(call.target.name)
+        return model_reply(JoinToken(token=token, expires_at=expires_at), 201)
+
+    async def renew(self, call: Call) -> Response:
+        """Return a new certificate for the host that asks."""
+        await self._authorizer.authorize(call.identity, Action(Verb.UPDATE, call.target))
+        asked = await bodies.read_model(call.request, CertificateRequest)
+        return model_reply(self._issue(call.target.name, asked.csr))
+
+    async def beat(self, call: Call) -> Response:
+        """Note that the host is alive."""
+        await self._authorizer.authorize(call.identity, Action(Verb.UPDATE, call.target))
+        ttl = await self._heartbeats.beat(call.target.name)
+        return model_reply(Heartbeat(ttl_seconds=ttl, server_time=self._clock.now()))
+
+    async def _register(self, wire: bodies.Wire, actor: Actor, *, dry_run: bool) -> None:
+        try:
+            await self._store.create(definition_of(Host), wire, actor=actor, dry_run=dry_run)
+        except AlreadyExists:
+            return  # it joins again with a new token
+
+    def _issue(self, host: str, csr: str) -> IssuedCertificate:
+        try:
+            certificate = self._authority.sign_csr(csr.encode(), HOST_PREFIX + host, hours=self._hours)
+        except PkiError as error:
+            raise _invalid("csr", str(error)) from error
+        return IssuedCertificate(certificate=certificate.decode(), ca=self._authority.cert_pem.decode())
+
+
+def _public_key(csr: str) -> bytes:
+    try:
+        key = csr_public_key(csr.encode("utf-8", "replace"))
+    except PkiError as error:
+        raise _invalid("csr", str(error)) from error
+    encoding, format_ = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    return key.public_bytes(encoding, format_)
+
+
+def _check_length(field: str, name: str) -> None:
+    if len(name) > NAME_LIMIT:
+        raise _invalid(field, f"a host's name has at most {NAME_LIMIT} characters")
+
+
+def _invalid(field: str, message: str) -> Invalid:
+    return Invalid(f"{field}: {message}", causes=[Cause(field=field, reason="FieldValueInvalid", message=message)])

@@ -1,0 +1,1 @@
+"""Image content: receiving, checking, keeping and sending it."""

@@ -1,0 +1,149 @@
+"""The OpenAPI 3.1 document, generated from the kind registry."""
+
+from collections.abc import Iterator
+from importlib.metadata import version
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from vcstack.apiclient.hosts import CertificateRequest, Heartbeat, IssuedCertificate, JoinRequest, JoinToken
+from vcstack.apiserver.openapi_operations import (
+    Json,
+    collection_operations,
+    object_operations,
+    operation,
+    parameter,
+    reference,
+    subresource_operations,
+)
+from vcstack.apiserver.subresources import FinalizeRequest
+from vcstack.apiserver.targets import subresources_of
+from vcstack.specs.errors import ErrorStatus
+from vcstack.specs.registry import KindDefinition, Scope, load_kinds
+
+TEMPLATE = "#/components/schemas/{model}"
+EXTRA_MODELS: tuple[type[BaseModel], ...] = (
+    ErrorStatus,
+    CertificateRequest,
+    Heartbeat,
+    IssuedCertificate,
+    JoinRequest,
+    JoinToken,
+    FinalizeRequest,
+)
+
+
+def build_openapi() -> Json:
+    """Return the document as a JSON-ready mapping."""
+    kinds = list(load_kinds().values())
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "VC Stack",
+            "version": version("vcstack"),
+            "description": "Typed resources that users write and controllers make so.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "security": [{"token": []}, {"certificate": []}],
+        "tags": [{"name": d.plural, "description": (d.model.__doc__ or "").strip()} for d in kinds]
+        + [{"name": "server", "description": "The API server itself."}],
+        "paths": dict(_paths(kinds)),
+        "components": {
+            "schemas": _schemas(kinds),
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer", "description": "The administrator's token."},
+                "certificate": {"type": "mutualTLS", "description": "A host's certificate."},
+            },
+        },
+    }
+
+
+def _schemas(kinds: list[KindDefinition]) -> Json:
+    """Return the schemas of all kinds, of their lists, and of the other bodies."""
+    models: list[type[BaseModel]] = [*(d.model for d in kinds), *EXTRA_MODELS]
+    _, schema = models_json_schema([(m, "validation") for m in models], by_alias=True, ref_template=TEMPLATE)
+    found: Json = schema["$defs"]
+    for definition in kinds:
+        found[definition.kind] = _resource_schema(definition, found[definition.kind])
+        found[f"{definition.kind}List"] = _list_schema(definition)
+    return found
+
+
+def _resource_schema(definition: KindDefinition, schema: Json) -> Json:
+    """Return the kind's schema: kind and apiVersion follow from the path and may be left out."""
+    properties = dict(schema["properties"])
+    properties["kind"] = {"type": "string", "const": definition.kind, "description": "The kind."}
+    properties["apiVersion"] = {**properties["apiVersion"], "const": "vcstack.io/v1"}
+    return {**schema, "properties": properties, "description": (definition.model.__doc__ or "").strip()}
+
+
+def _list_schema(definition: KindDefinition) -> Json:
+    return {
+        "type": "object",
+        "required": ["apiVersion", "kind", "metadata", "items"],
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string", "const": f"{definition.kind}List"},
+            "metadata": {
+                "type": "object",
+                "required": ["resourceVersion"],
+                "properties": {
+                    "resourceVersion": {"type": "string"},
+                    "continue": {"type": "string"},
+                    "remainingItemCount": {"type": "integer"},
+                },
+            },
+            "items": {"type": "array", "items": reference(definition.kind)},
+        },
+    }
+
+
+def _paths(kinds: list[KindDefinition]) -> Iterator[tuple[str, Json]]:
+    yield from _server_paths()
+    for definition in kinds:
+        for prefix, in_project in _prefixes(definition):
+            base = f"{prefix}/{definition.plural}"
+            project = [parameter("project", "path", "The project.")] if in_project else []
+            yield base, _with(project, collection_operations(definition, writable=_writable(definition, in_project)))
+            if definition.scope is Scope.PROJECT and not in_project:
+                continue
+            named = [*project, parameter("name", "path", "The object's name.")]
+            yield f"{base}/{{name}}", _with(named, object_operations(definition, in_project=in_project))
+            for subresource in sorted(subresources_of(definition)):
+                operations = subresource_operations(definition, subresource, in_project=in_project)
+                if operations:
+                    yield f"{base}/{{name}}/{subresource}", _with(named, operations)
+
+
+def _prefixes(definition: KindDefinition) -> list[tuple[str, bool]]:
+    everywhere, inside = ("/api/v1", False), ("/api/v1/projects/{project}", True)
+    return [everywhere] if definition.scope is Scope.GLOBAL else [everywhere, inside]
+
+
+def _writable(definition: KindDefinition, in_project: bool) -> bool:
+    return not definition.system_only and (in_project or definition.scope is not Scope.PROJECT)
+
+
+def _with(parameters: list[Json], operations: Json) -> Json:
+    return {"parameters": parameters, **operations} if parameters else operations
+
+
+def _server_paths() -> Iterator[tuple[str, Json]]:
+    text = {"text/plain": {"schema": {"type": "string"}}}
+    anything = {"application/json": {"schema": {"type": "object"}}}
+
+    def read(summary: str, content: Json, *, public: bool = True) -> Json:
+        return {"get": operation("server", summary, content=content, public=public)}
+
+    yield "/healthz", read("Is the process alive?", text)
+    yield "/readyz", read("Can it serve: does the store answer, is the cache fresh?", text)
+    yield "/version", read("The server's version.", anything)
+    yield "/openapi.json", read("This document.", anything)
+    yield "/metrics", read("Figures for Prometheus.", text, public=False)
+    yield "/api/v1", read("The kinds.", anything, public=False)
+    body = {"application/json": {"schema": reference("JoinRequest")}}
+    answer = {"application/json": {"schema": reference("IssuedCertificate")}}
+    yield (
+        "/api/v1/join",
+        {"post": operation("server", "Join a host with a one-time token.", content=answer, body=body, public=True)},
+    )

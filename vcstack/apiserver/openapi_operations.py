@@ -1,0 +1,223 @@
+"""The operations of the OpenAPI document: what each verb takes and answers, the same for all kinds."""
+
+from typing import Any
+
+from vcstack.apiserver import bodies
+from vcstack.specs.registry import KindDefinition
+
+Json = dict[str, Any]
+
+ERRORS = {
+    "400": "The request cannot be read.",
+    "401": "Nobody known asks.",
+    "403": "The caller may not.",
+    "404": "There is no such object.",
+    "405": "The method is not possible here.",
+    "409": "A stale version, a claim taken, a field owned by another manager, a name taken.",
+    "410": "The version was compacted: list again.",
+    "413": "The body is too large.",
+    "415": "The body's media type is not known here.",
+    "422": "The object breaks its schema or its rules; the causes name the fields.",
+    "500": "A fault of the server.",
+    "503": "A part behind the API does not answer.",
+}
+DRY_RUN = ("dryRun", "All: do everything but the write and return the result.", {"type": "string", "enum": ["All"]})
+MISSING = (
+    "missingReferences",
+    "Allow: what a field refers to may come later.",
+    {"type": "string", "enum": ["Allow", "Refuse"]},
+)
+MANAGER = ("fieldManager", "Who owns the fields written.", {"type": "string", "pattern": "^[!-~]{1,128}$"})
+LABELS = ("labelSelector", "As in Kubernetes: app=web,tier!=db.", {"type": "string"})
+FIELDS = ("fieldSelector", "As in Kubernetes: status.host=h1.", {"type": "string"})
+COUNT = {"type": "integer", "minimum": 0, "maximum": 2**53}
+
+
+def reference(model: str) -> Json:
+    """Return a reference to a schema."""
+    return {"$ref": f"#/components/schemas/{model}"}
+
+
+def parameter(name: str, where: str, description: str, schema: Json | None = None) -> Json:
+    """Return a parameter; those of the path are DNS labels."""
+    label = {"type": "string", "pattern": "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"}
+    return {
+        "name": name,
+        "in": where,
+        "required": where == "path",
+        "description": description,
+        "schema": schema or label,
+    }
+
+
+def operation(
+    tag: str,
+    summary: str,
+    *,
+    content: Json | None = None,
+    body: Json | None = None,
+    parameters: tuple[tuple[str, str, Json], ...] = (),
+    success: str = "200",
+    also: Json | None = None,
+    public: bool = False,
+) -> Json:
+    """Return one operation. content, body: media type → schema."""
+    answer: Json = {"description": "Done."}
+    if content is not None:
+        answer["content"] = content
+    found: Json = {
+        "tags": [tag],
+        "summary": summary,
+        "responses": {success: answer, **(also or {}), **_errors()},
+    }
+    if parameters:
+        found["parameters"] = [parameter(n, "query", d, s) for n, d, s in parameters]
+    if body is not None:
+        found["requestBody"] = {"required": True, "content": body}
+    if public:
+        found["security"] = []
+    return found
+
+
+def collection_operations(definition: KindDefinition, *, writable: bool) -> Json:
+    """Return list, watch and create."""
+    listed = {"application/json": {"schema": reference(f"{definition.kind}List")}}
+    found = {
+        "get": operation(
+            definition.plural,
+            f"List {definition.plural}, or watch them with watch=true (JSON lines of type and object).",
+            content=listed,
+            parameters=(
+                LABELS,
+                FIELDS,
+                ("limit", "Objects of a page.", COUNT),
+                ("continue", "The token of the page before.", {"type": "string"}),
+                ("watch", "Stream changes instead.", {"type": "boolean", "const": False}),
+            ),
+        )
+    }
+    if writable:
+        found["post"] = operation(
+            definition.plural,
+            f"Create a {definition.kind}.",
+            content=_object(definition),
+            body=_object(definition),
+            parameters=(DRY_RUN, MISSING, MANAGER),
+            success="201",
+        )
+    return found
+
+
+def object_operations(definition: KindDefinition, *, in_project: bool) -> Json:
+    """Return get, replace, patch and delete."""
+    kind, plural = definition.kind, definition.plural
+    at = ("atRevision", "As it was at that revision.", COUNT)
+    found = {"get": operation(plural, f"Read a {kind}.", content=_object(definition), parameters=(at,))}
+    gone = {"204": {"description": "It is gone."}}
+    found["delete"] = operation(
+        plural,
+        f"Delete a {kind}.",
+        content=_object(definition),
+        also=gone,
+        parameters=(
+            DRY_RUN,
+            ("propagationPolicy", "What becomes of what it owns.", _enum("Background", "Foreground", "Orphan")),
+            ("uid", "Only if it has this uid.", {"type": "string"}),
+            ("resourceVersion", "Only if it is at this version.", {"type": "string"}),
+        ),
+    )
+    if definition.system_only:
+        return found
+    found["put"] = operation(
+        plural,
+        f"Replace a {kind}.",
+        content=_object(definition),
+        body=_object(definition),
+        parameters=(DRY_RUN, MISSING, MANAGER),
+    )
+    anything = {"schema": {"type": "object"}}
+    found["patch"] = operation(
+        plural,
+        f"Patch a {kind}: an RFC 7386 merge, or server-side apply under a fieldManager.",
+        content=_object(definition),
+        body={bodies.MERGE_PATCH: anything, bodies.APPLY_JSON: anything, bodies.APPLY_YAML: anything},
+        parameters=(DRY_RUN, MISSING, MANAGER, ("force", "Take fields over.", {"type": "boolean"})),
+        also={"201": {"description": "Created."}},
+    )
+    return found
+
+
+def subresource_operations(definition: KindDefinition, subresource: str, *, in_project: bool) -> Json:
+    """Return the operations of a subresource; none for websockets, which OpenAPI does not know."""
+    plural, anything = definition.plural, {"application/json": {"schema": {"type": "object"}}}
+    octets = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+    gone = {"204": {"description": "Done; nothing to say."}}
+
+    def one(method: str, summary: str, **options: Any) -> Json:
+        return {method: operation(plural, summary, **options)}
+
+    def posted(summary: str, model: str | None, answer: str, success: str = "200") -> Json:
+        body = {"application/json": {"schema": reference(model)}} if model else None
+        content = {"application/json": {"schema": reference(answer)}}
+        return one("post", summary, body=body, content=content, success=success)
+
+    status = _object(definition)
+    match subresource:
+        case "status":
+            patch = {bodies.MERGE_PATCH: {"schema": {"type": "object"}}}
+            return (
+                one("get", "Read the object.", content=status)
+                | one("put", "Replace status (hosts and the cloud itself).", content=status, body=anything)
+                | one("patch", "Merge into status, conditions by type.", content=status, body=patch)
+            )
+        case "finalize":
+            body = {"application/json": {"schema": reference("FinalizeRequest")}}
+            return one("post", "Remove finalizers (hosts and the cloud itself).", content=status, body=body, also=gone)
+        case "history":
+            return one(
+                "get",
+                "The object's revisions, newest first.",
+                content=anything,
+                parameters=(
+                    ("limit", "How many.", {"type": "integer", "minimum": 1, "maximum": 500}),
+                    ("before", "Only older revisions.", COUNT),
+                ),
+            )
+        case "content":
+            taken = {"202": {"description": "The chunk was taken; upload-offset says how much has come."}}
+            return (
+                one("get", "Download the accepted content; ranges are possible.", content=octets)
+                | one(
+                    "put",
+                    "Upload a chunk (content-range: bytes START-END/TOTAL).",
+                    content=status,
+                    body=octets,
+                    also=taken,
+                )
+                | one("head", "How much has come (upload-offset).", success="204")
+            )
+        case "log":
+            text = {"text/plain": {"schema": {"type": "string"}}}
+            follow = ("follow", "Go on with what comes.", {"type": "boolean", "const": False})
+            tail = ("tail", "Only the last lines.", {"type": "integer", "minimum": 0, "maximum": 1_000_000})
+            return one("get", "The serial log.", content=text, parameters=(tail, follow))
+        case "heartbeat":
+            return posted("Say that the host is alive (the host only).", None, "Heartbeat")
+        case "jointoken":
+            return posted("A one-time token for the host to join.", None, "JoinToken", "201")
+        case "certificate":
+            return posted("Renew the host's certificate (the host only).", "CertificateRequest", "IssuedCertificate")
+    return {}
+
+
+def _object(definition: KindDefinition) -> Json:
+    return {"application/json": {"schema": reference(definition.kind)}}
+
+
+def _enum(*values: str) -> Json:
+    return {"type": "string", "enum": list(values)}
+
+
+def _errors() -> Json:
+    content = {"application/json": {"schema": reference("ErrorStatus")}}
+    return {code: {"description": text, "content": content} for code, text in ERRORS.items()}

@@ -1,0 +1,65 @@
+"""What the API server is built from: everything outside of it, given by the program (or a test)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from vcstack.pki.authority import CertificateAuthority
+from vcstack.runtime.clock import Clock
+from vcstack.specs.resource import Ref
+from vcstack.store.etcd_api import Etcd
+from vcstack.store.store import Store
+
+
+class Revision(Protocol):
+    """One revision of an object."""
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return it as the API shows it."""
+
+
+class HistoryReader(Protocol):
+    """What the API needs of the mirror. Both raise Unavailable while PostgreSQL does not answer."""
+
+    async def list_revisions(self, ref: Ref, *, limit: int = 100, before: int | None = None) -> Sequence[Revision]:
+        """Return the newest revisions first, older than ``before`` if given."""
+
+    async def get_at_revision(self, ref: Ref, revision: int) -> Mapping[str, Any]:
+        """Return the object as it stood at that revision. Raises NotFound."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiSettings:
+    """What an operator may turn."""
+
+    image_dir: Path
+    """Where image content lies."""
+    max_virtual_size_bytes: int = 100 * 2**30
+    """Largest virtual size of an image; a small file may claim a huge disk."""
+    max_image_bytes: int = 50 * 2**30
+    """Largest content of an image."""
+    host_certificate_hours: int = 24
+    """How long a host's certificate is good; it renews it after two thirds."""
+    join_token_seconds: int = 3600
+    """How long a join token is good."""
+    watch_seconds: int = 1800
+    """A watch is ended after about that long, so that long-lived clients spread over replicas again."""
+    keep_alive_seconds: float = 10.0
+    """An idle watch gets an empty line that often; clients take 40 s of silence for death."""
+    peer_url: str | None = None
+    """Where other replicas reach this very one, for tunnels of hosts that are connected here."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiParts:
+    """The outside of the API server."""
+
+    store: Store
+    etcd: Etcd
+    clock: Clock
+    authority: CertificateAuthority
+    admin_token: str
+    settings: ApiSettings
+    history: HistoryReader | None = None
+    """None: no mirror is configured."""

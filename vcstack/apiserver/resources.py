@@ -1,0 +1,228 @@
+"""The verbs on objects and collections of any kind."""
+
+from collections.abc import Awaitable, Callable
+
+import orjson
+from starlette.responses import Response
+
+from vcstack.apiserver import bodies, queries
+from vcstack.apiserver.authz import Action, Authorizer, Verb
+from vcstack.apiserver.context import Call
+from vcstack.apiserver.parts import ApiParts
+from vcstack.apiserver.replies import json_reply, value_reply
+from vcstack.apiserver.shutdown import Drain
+from vcstack.apiserver.watching import WatchResponse, watch_seconds
+from vcstack.runtime.client import Propagation
+from vcstack.specs.errors import BadRequest, Cause, Invalid, MethodNotAllowed, NotFound
+from vcstack.specs.kinds.event import Event
+from vcstack.specs.meta import API_VERSION
+from vcstack.specs.patch import merge_patch
+from vcstack.store.records import ListPage, Stored
+
+PAGE_LIMIT = 5000
+"""Most objects of one page that asks for a limit."""
+PROPAGATIONS = tuple(p.value for p in Propagation)
+Handler = Callable[[Call], Awaitable[Response]]
+
+
+class ResourceRoutes:
+    """Answers requests for objects and collections. Each handler authorizes before it reads anything."""
+
+    def __init__(self, parts: ApiParts, authorizer: Authorizer, drain: Drain) -> None:
+        self._store = parts.store
+        self._history = parts.history
+        self._settings = parts.settings
+        self._authorizer = authorizer
+        self._drain = drain
+        self._object: dict[str, Handler] = {
+            "GET": self.get,
+            "PUT": self.replace,
+            "PATCH": self.patch,
+            "DELETE": self.delete,
+        }
+        self._collection: dict[str, Handler] = {"GET": self.list_or_watch, "POST": self.create}
+
+    async def answer(self, call: Call) -> Response:
+        """Return the answer to a request for an object or a collection."""
+        table = self._object if call.target.name else self._collection
+        handler = table.get("GET" if call.method == "HEAD" else call.method)
+        if handler is None:
+            raise MethodNotAllowed(f"{call.method} is not possible here; there is {', '.join(table)}")
+        return await handler(call)
+
+    async def get(self, call: Call) -> Response:
+        """Return the object, as it is or as it was at a revision."""
+        query = call.query.only(queries.GET)
+        await self._authorizer.authorize(call.identity, Action(Verb.GET, call.target))
+        revision = query.count("atRevision")
+        if revision is None:
+            return json_reply((await self._find(call)).json)
+        if self._history is None:
+            raise NotFound("no history is kept here: no PostgreSQL is configured")
+        return value_reply(await self._history.get_at_revision(call.target.ref, revision))
+
+    async def list_or_watch(self, call: Call) -> Response:
+        """Return a page of the collection, or stream its changes."""
+        return await (self.watch(call) if call.query.flag("watch") else self.list(call))
+
+    async def list(self, call: Call) -> Response:
+        """Return a page of the collection."""
+        query = call.query.only(queries.LIST | {"watch"})
+        fields = query.text("fieldSelector") or ""
+        await self._authorizer.authorize(call.identity, Action(Verb.LIST, call.target, fields))
+        page = await self._store.list(
+            call.target.definition,
+            call.target.project,
+            label_selector=query.text("labelSelector") or "",
+            field_selector=fields,
+            limit=min(query.count("limit") or 0, PAGE_LIMIT) or None,
+            continue_=query.text("continue") or "",
+        )
+        return json_reply(render_list(call.target.definition.kind, page))
+
+    async def watch(self, call: Call) -> Response:
+        """Stream the changes after a resourceVersion (default: from now on)."""
+        query = call.query.only(queries.WATCH)
+        fields = query.text("fieldSelector") or ""
+        await self._authorizer.authorize(call.identity, Action(Verb.WATCH, call.target, fields))
+        since = query.count("resourceVersion")
+        items = await self._store.watch(
+            call.target.definition,
+            call.target.project,
+            since=since,
+            label_selector=query.text("labelSelector") or "",
+            field_selector=fields,
+        )
+        return WatchResponse(
+            items,
+            bookmarks=query.flag("allowWatchBookmarks"),
+            seconds=watch_seconds(query.count("timeoutSeconds", most=86_400), self._settings),
+            settings=self._settings,
+            drain=self._drain,
+        )
+
+    async def create(self, call: Call) -> Response:
+        """Create an object."""
+        query = call.query.only(queries.WRITE)
+        await self._authorizer.authorize(call.identity, Action(Verb.CREATE, call.target))
+        wire = bodies.fit_to_path(await bodies.read_object(call.request), call.target, named=False)
+        await self._authorize_content(call, wire)
+        stored = await self._store.create(
+            call.target.definition,
+            wire,
+            actor=call.actor(),
+            dry_run=query.dry_run(),
+            allow_missing_references=query.allow_missing_references(),
+        )
+        return json_reply(stored.json, 201)
+
+    async def replace(self, call: Call) -> Response:
+        """Replace labels, annotations, owners, finalizers and spec."""
+        query = call.query.only(queries.WRITE)
+        await self._authorizer.authorize(call.identity, Action(Verb.UPDATE, call.target))
+        wire = bodies.fit_to_path(await bodies.read_object(call.request), call.target, named=True)
+        await self._authorize_content(call, wire)
+        stored = await self._store.replace(
+            call.target.definition,
+            call.target.project,
+            call.target.name,
+            wire,
+            actor=call.actor(),
+            dry_run=query.dry_run(),
+            allow_missing_references=query.allow_missing_references(),
+        )
+        return json_reply(stored.json)
+
+    async def patch(self, call: Call) -> Response:
+        """Merge a patch, or apply a manifest on the server's side."""
+        await self._authorizer.authorize(call.identity, Action(Verb.UPDATE, call.target))
+        media_type = bodies.media_type_of(call.request, bodies.PATCH_TYPES)
+        return await (self._merge(call) if media_type == bodies.MERGE_PATCH else self._apply(call))
+
+    async def delete(self, call: Call) -> Response:
+        """Ask for the deletion; 204 when the object is gone at once."""
+        query = call.query.only(queries.DELETE)
+        await self._authorizer.authorize(call.identity, Action(Verb.DELETE, call.target))
+        body = await bodies.read_bytes(call.request)
+        preconditions = _read_preconditions(bodies.decode(body, is_yaml=False)) if body else {}
+        version = query.text("resourceVersion") or preconditions.get("resourceVersion")
+        propagation = query.choice("propagationPolicy", PROPAGATIONS) or preconditions.get("propagationPolicy")
+        stored = await self._store.delete(
+            call.target.definition,
+            call.target.project,
+            call.target.name,
+            uid=query.text("uid") or preconditions.get("uid"),
+            resource_version=version,
+            propagation=Propagation(propagation or Propagation.BACKGROUND),
+            actor=call.actor(),
+            dry_run=query.dry_run(),
+        )
+        return Response(status_code=204) if stored is None else json_reply(stored.json)
+
+    async def _merge(self, call: Call) -> Response:
+        query = call.query.only(queries.WRITE)
+        patch = await bodies.read_object(call.request, bodies.PATCH_TYPES)
+        if call.target.definition.kind == Event.KIND:
+            await self._authorize_content(call, merge_patch((await self._find(call)).wire, patch))
+        stored = await self._store.merge_patch(
+            call.target.definition,
+            call.target.project,
+            call.target.name,
+            patch,
+            actor=call.actor(),
+            dry_run=query.dry_run(),
+            allow_missing_references=query.allow_missing_references(),
+        )
+        return json_reply(stored.json)
+
+    async def _apply(self, call: Call) -> Response:
+        query = call.query.only(queries.APPLY)
+        manager = call.manager()
+        if manager is None:
+            raise queries.refuse("fieldManager", "is needed for an apply: it says who owns the fields given")
+        wire = bodies.fit_to_path(await bodies.read_object(call.request, bodies.PATCH_TYPES), call.target, named=True)
+        await self._authorize_content(call, wire)
+        stored = await self._store.apply(
+            call.target.definition,
+            call.target.project,
+            call.target.name,
+            wire,
+            manager=manager,
+            force=query.flag("force"),
+            actor=call.actor(manager=manager),
+            dry_run=query.dry_run(),
+            allow_missing_references=query.allow_missing_references(),
+        )
+        return json_reply(stored.json)
+
+    async def _authorize_content(self, call: Call, wire: bodies.Wire) -> None:
+        if call.target.definition.kind == Event.KIND:
+            await self._authorizer.authorize_event(call.identity, wire["metadata"].get("project"), wire)
+
+    async def _find(self, call: Call) -> Stored:
+        return await self._store.get(call.target.definition, call.target.project, call.target.name)
+
+
+def render_list(kind: str, page: ListPage) -> bytes:
+    """Return the list's JSON, joined from the cached bytes of its objects."""
+    metadata: dict[str, str | int] = {"resourceVersion": str(page.revision)}
+    if page.continue_:
+        metadata["continue"] = page.continue_
+    if page.remaining is not None:
+        metadata["remainingItemCount"] = page.remaining
+    head = orjson.dumps({"apiVersion": API_VERSION, "kind": f"{kind}List", "metadata": metadata})
+    return b'%b,"items":[%b]}' % (head[:-1], b",".join(page.items))
+
+
+def _read_preconditions(body: bodies.Wire) -> dict[str, str]:
+    """Return what a DELETE's body asks for: {"uid", "resourceVersion", "propagationPolicy"}."""
+    known = ("uid", "resourceVersion", "propagationPolicy")
+    for name, value in body.items():
+        if name not in known or not isinstance(value, str):
+            cause = Cause(
+                field=name[:80], reason="FieldValueInvalid", message=f"known are the texts {', '.join(known)}"
+            )
+            raise Invalid(f"{name[:80]}: {cause.message}", causes=[cause])
+    if body.get("propagationPolicy", PROPAGATIONS[0]) not in PROPAGATIONS:
+        raise BadRequest(f"propagationPolicy must be {' or '.join(PROPAGATIONS)}")
+    return body

@@ -1,0 +1,100 @@
+"""Websockets: a host's tunnel, streams of other replicas through it, and the console."""
+
+import structlog
+from pydantic import ValidationError
+from starlette.responses import Response
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from vcstack.apiclient.frames import StreamRequest
+from vcstack.apiserver.authz import Action, Authorizer, Verb
+from vcstack.apiserver.identity import Authenticator, Identity, Role
+from vcstack.apiserver.queries import NONE, Query
+from vcstack.apiserver.replies import error_reply
+from vcstack.apiserver.shutdown import Drain
+from vcstack.apiserver.streams import StreamRoutes, bridge
+from vcstack.apiserver.targets import Target, parse_target
+from vcstack.apiserver.tunnels import Tunnels
+from vcstack.specs.errors import ApiError, BadRequest, InternalError, NotFound, Unauthorized, Unavailable
+
+logger = structlog.get_logger(__name__)
+
+ROOT = "/api/v1/"
+CLOSE_ERROR = 1011
+
+
+class SocketRoutes:
+    """Serves websockets. Until they are accepted, errors are proper HTTP answers."""
+
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        authorizer: Authorizer,
+        tunnels: Tunnels,
+        streams: StreamRoutes,
+        drain: Drain,
+    ) -> None:
+        self._authenticator = authenticator
+        self._authorizer = authorizer
+        self._tunnels = tunnels
+        self._streams = streams
+        self._drain = drain
+
+    async def serve(self, socket: WebSocket) -> None:
+        """Serve one websocket to its end."""
+        try:
+            await self._serve(socket)
+        except WebSocketDisconnect:
+            return
+        except ApiError as error:
+            await _refuse(socket, error)
+        except Exception:
+            logger.exception("websocket failed", path=socket.url.path)
+            await _refuse(socket, InternalError("a fault of the server; its log has more"))
+
+    async def _serve(self, socket: WebSocket) -> None:
+        identity = self._authenticator.authenticate(socket.scope)
+        path: str = socket.scope["path"]
+        if identity.role is Role.ANONYMOUS:
+            raise Unauthorized("say who you are: a bearer token or a client certificate")
+        if not path.startswith(ROOT):
+            raise NotFound(f"there is no websocket {path[:200]!r}")
+        target = parse_target(path.removeprefix(ROOT))
+        query = Query.parse(socket.scope["query_string"])
+        logger.info("websocket", path=path, subject=identity.subject)
+        if target.subresource == "console":
+            query.only(NONE)
+            await self._authorizer.authorize(identity, Action(Verb.UPDATE, target))
+            await self._streams.console(target, socket)
+        elif target.subresource == "tunnel":
+            await self._tunnel(identity, target, query, socket)
+        else:
+            raise NotFound(f"{path[:200]!r} is no websocket")
+
+    async def _tunnel(self, identity: Identity, target: Target, query: Query, socket: WebSocket) -> None:
+        asked = query.only(frozenset({"open"})).text("open")
+        if asked is None:
+            await self._authorizer.authorize(identity, Action(Verb.GET, target))
+            await self._tunnels.serve(target.name, socket)
+            return
+        self._authorizer.demand_admin(identity)
+        if not self._tunnels.has(target.name):
+            raise Unavailable(f"host {target.name} is not connected to this replica any more; try again")
+        async with self._tunnels.open(target.name, _read_request(asked)) as stream:
+            await socket.accept()
+            await bridge(socket, stream, self._drain)
+
+
+def _read_request(text: str) -> StreamRequest:
+    try:
+        return StreamRequest.from_wire(text)
+    except ValidationError as error:
+        raise BadRequest("query parameter 'open' is no stream request") from error
+
+
+async def _refuse(socket: WebSocket, error: ApiError) -> None:
+    """Answer the handshake with the error, or close what is open already."""
+    if socket.application_state.name == "CONNECTING":
+        reply: Response = error_reply(error)
+        await socket.send_denial_response(reply)
+    elif socket.application_state.name == "CONNECTED":
+        await socket.close(CLOSE_ERROR, error.message.encode()[:120].decode("utf-8", "ignore"))

@@ -1,0 +1,154 @@
+"""The serial log and the console of instances: streams to the host that runs them."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.responses import Response
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from vcstack.apiclient.frames import StreamRequest
+from vcstack.apiserver import queries
+from vcstack.apiserver.authz import Action, Authorizer, Verb
+from vcstack.apiserver.context import Call
+from vcstack.apiserver.parts import ApiParts
+from vcstack.apiserver.shutdown import Drain
+from vcstack.apiserver.targets import Target
+from vcstack.apiserver.tunnels import HostStream, Tunnels
+from vcstack.specs.errors import ApiError, Conflict, MethodNotAllowed
+from vcstack.specs.kinds.instance import Instance
+from vcstack.store.store import Store
+
+TAIL_LIMIT = 1_000_000
+FIRST_SECONDS = 2.0
+"""How long a log's beginning is waited for before the answer begins: errors until then are proper answers."""
+CLOSE_REASON_BYTES = 120
+"""RFC 6455 section 5.5: a close frame has at most 125 bytes, 2 of them the code."""
+CLOSE_NORMAL, CLOSE_GOING_AWAY, CLOSE_ERROR = 1000, 1001, 1011
+
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+
+
+class StreamRoutes:
+    """Answers requests for /log and /console."""
+
+    def __init__(self, parts: ApiParts, authorizer: Authorizer, tunnels: Tunnels, drain: Drain) -> None:
+        self._store = parts.store
+        self._authorizer = authorizer
+        self._tunnels = tunnels
+        self._drain = drain
+
+    async def log(self, call: Call) -> Response:
+        """Stream the serial log."""
+        if call.method != "GET":
+            raise MethodNotAllowed(f"{call.method} is not possible here; there is GET")
+        query = call.query.only(queries.LOG)
+        await self._authorizer.authorize(call.identity, Action(Verb.GET, call.target))
+        host, request = await find_host(self._store, call.target, "log")
+        request.tail_lines = query.count("tail", most=TAIL_LIMIT)
+        request.follow = query.flag("follow")
+        return LogResponse(self._tunnels, host, request, self._drain)
+
+    async def console(self, target: Target, socket: WebSocket) -> None:
+        """Connect a websocket with the serial console; the caller has been authorized."""
+        host, request = await find_host(self._store, target, "console")
+        async with self._tunnels.open(host, request) as stream:
+            await socket.accept()
+            await bridge(socket, stream, self._drain)
+
+
+class LogResponse(Response):
+    """Streams a log as plain text."""
+
+    media_type = "text/plain"
+
+    def __init__(self, tunnels: Tunnels, host: str, request: StreamRequest, drain: Drain) -> None:
+        super().__init__()
+        del self.headers["content-length"]
+        self._tunnels, self._host, self._request = tunnels, host, request
+        self._drain = drain
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        """Send the stream; an error before its beginning is raised."""
+        async with self._tunnels.open(self._host, self._request) as stream:
+            first = asyncio.create_task(stream.receive())
+            await asyncio.wait({first}, timeout=FIRST_SECONDS)
+            try:
+                if first.done():
+                    first.result()
+                await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                await self._race(first, stream, receive, send)
+            finally:
+                first.cancel()
+                await asyncio.gather(first, return_exceptions=True)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _race(self, first: "asyncio.Task[bytes]", stream: HostStream, receive: Receive, send: Send) -> None:
+        async def copy() -> None:
+            data = await first
+            while data:
+                await send({"type": "http.response.body", "body": data, "more_body": True})
+                data = await stream.receive()
+
+        async def gone() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+
+        await first_of(copy(), gone(), self._drain.started.wait())
+
+
+async def find_host(store: Store, target: Target, service: str) -> tuple[str, StreamRequest]:
+    """Return the instance's host and what to ask it for. Raises NotFound; Conflict while it has no host."""
+    stored = await store.get(target.definition, target.project, target.name)
+    instance = Instance.from_wire(stored.json)
+    if instance.status.host is None:
+        raise Conflict(f"{instance.ref} is on no host yet, so it has no {service}; see 'vcctl why'")
+    request = StreamRequest(
+        service=service, project=instance.metadata.project or "", name=instance.metadata.name, uid=instance.uid
+    )
+    return instance.status.host, request
+
+
+async def bridge(socket: WebSocket, stream: HostStream, drain: Drain) -> None:
+    """Copy both ways until one side ends or the server stops, and say why in the close frame."""
+    code, reason = CLOSE_NORMAL, ""
+    try:
+        await first_of(_to_host(socket, stream), _to_client(socket, stream), drain.started.wait())
+        if drain.started.is_set():
+            code, reason = CLOSE_GOING_AWAY, "the server stops"
+    except WebSocketDisconnect:
+        return
+    except ApiError as error:
+        code, reason = CLOSE_ERROR, error.message
+    with contextlib.suppress(RuntimeError, WebSocketDisconnect):  # the client was faster
+        await socket.close(code, reason.encode()[:CLOSE_REASON_BYTES].decode("utf-8", "ignore"))
+
+
+async def first_of(*waits: Any) -> None:
+    """Return when the first one ends, cancelling the others; its exception is raised."""
+    tasks = {asyncio.ensure_future(w) for w in waits}
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _to_host(socket: WebSocket, stream: HostStream) -> None:
+    while True:
+        message = await socket.receive()
+        if message["type"] == "websocket.disconnect":
+            return
+        data = message.get("bytes") or (message.get("text") or "").encode()
+        if data:
+            await stream.send(data)
+
+
+async def _to_client(socket: WebSocket, stream: HostStream) -> None:
+    while data := await stream.receive():
+        await socket.send_bytes(data)

@@ -1,0 +1,94 @@
+"""From a path to what it means: kind, project, name, subresource."""
+
+import difflib
+import re
+from dataclasses import dataclass
+from functools import cache
+
+from vcstack.specs.errors import Cause, Invalid, NotFound
+from vcstack.specs.model import LABEL_PATTERN
+from vcstack.specs.registry import KindDefinition, Scope, load_kinds
+from vcstack.specs.resource import Ref
+
+COMMON_SUBRESOURCES = frozenset({"status", "finalize", "history"})
+KIND_SUBRESOURCES = {
+    "Image": frozenset({"content"}),
+    "Instance": frozenset({"log", "console"}),
+    "Host": frozenset({"heartbeat", "jointoken", "certificate", "tunnel"}),
+}
+_LABEL = re.compile(LABEL_PATTERN)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a resource path names."""
+
+    definition: KindDefinition
+    project: str | None
+    """None: global objects, or for lists all projects."""
+    name: str = ""
+    """Empty: the collection."""
+    subresource: str = ""
+
+    @property
+    def ref(self) -> Ref:
+        """Return the object's identity."""
+        return Ref(self.definition.kind, self.project, self.name)
+
+
+@cache
+def _by_plural() -> dict[str, KindDefinition]:
+    return {d.plural: d for d in load_kinds().values()}
+
+
+def subresources_of(definition: KindDefinition) -> frozenset[str]:
+    """Return the names of the kind's subresources."""
+    return COMMON_SUBRESOURCES | KIND_SUBRESOURCES.get(definition.kind, frozenset())
+
+
+def parse_target(path: str) -> Target:
+    """Return what the path below /api/v1/ names.
+
+    Raises:
+        NotFound: if there is no such route.
+        Invalid: if a project or object in it has a name that cannot exist.
+    """
+    steps = path.split("/")
+    project: str | None = None
+    if steps[0] == "projects" and len(steps) >= 3 and steps[2] not in COMMON_SUBRESOURCES:
+        project, steps = steps[1], steps[2:]
+        _check_label("metadata.project", project)
+    definition = _by_plural().get(steps[0])
+    if definition is None:
+        raise NotFound(_unknown_kind(steps[0]))
+    if len(steps) > 3 or "" in steps:
+        raise NotFound(f"there is no route {path!r}; see /docs")
+    name = steps[1] if len(steps) > 1 else ""
+    subresource = steps[2] if len(steps) > 2 else ""
+    _check_scope(definition, project, name)
+    if name:
+        _check_label("metadata.name", name)
+    if subresource and subresource not in subresources_of(definition):
+        known = ", ".join(sorted(subresources_of(definition)))
+        raise NotFound(f"{definition.plural} have no subresource {subresource!r}; they have {known}")
+    return Target(definition, project, name, subresource)
+
+
+def _check_scope(definition: KindDefinition, project: str | None, name: str) -> None:
+    if project is not None and definition.scope is Scope.GLOBAL:
+        raise NotFound(f"{definition.plural} are global: use /api/v1/{definition.plural}")
+    if project is None and definition.scope is Scope.PROJECT and name:
+        raise NotFound(f"{definition.plural} live in projects: use /api/v1/projects/PROJECT/{definition.plural}/{name}")
+
+
+def _check_label(field: str, value: str) -> None:
+    if len(value) > 63 or not _LABEL.match(value):
+        message = f"{value[:80]!r} is no DNS label: lower-case letters, digits and '-', at most 63 characters"
+        cause = Cause(field=field, reason="FieldValueInvalid", message=message)
+        raise Invalid(f"{field}: {message}", causes=[cause])
+
+
+def _unknown_kind(plural: str) -> str:
+    near = difflib.get_close_matches(plural, _by_plural(), n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(sorted(_by_plural()))}"
+    return f"there is no kind {plural[:80]!r}{hint}"

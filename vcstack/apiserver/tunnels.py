@@ -1,0 +1,132 @@
+"""The server's half of the hosts' tunnels: who is connected here, and streams to any host.
+
+A host keeps one tunnel to one replica. A stream asked for at another replica goes through that one: each
+replica notes its hosts in the store under a lease, with the address where it can be reached itself.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+import structlog
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from vcstack.apiclient.connection import Connection
+from vcstack.apiclient.frames import PAYLOAD_LIMIT, Multiplexer, StreamRequest
+from vcstack.apiclient.paths import API_ROOT
+from vcstack.apiclient.settings import ConnectionSettings
+from vcstack.apiclient.websocket import ByteSocket, open_socket
+from vcstack.apiserver import metrics
+from vcstack.apiserver.replicas import ReplicaDirectory
+from vcstack.apiserver.shutdown import Drain
+from vcstack.specs.errors import ApiError, Unavailable
+
+logger = structlog.get_logger(__name__)
+
+GOING_AWAY = 1001
+
+
+class HostStream(Protocol):
+    """A byte stream to a host, wherever its tunnel ends."""
+
+    async def send(self, data: bytes) -> None:
+        """Send. Raises ApiError when it is closed."""
+
+    async def receive(self) -> bytes:
+        """Return the next bytes, b"" at the end. Raises the ApiError that it was closed with."""
+
+
+class Tunnels:
+    """The tunnels that end here, and the way to the others."""
+
+    def __init__(self, replicas: ReplicaDirectory, peer_settings: ConnectionSettings | None, drain: Drain) -> None:
+        self._replicas = replicas
+        self._peer_settings = peer_settings
+        self._drain = drain
+        self._local: dict[str, Multiplexer] = {}
+
+    async def serve(self, host: str, socket: WebSocket) -> None:
+        """Keep the host's tunnel until it breaks, a newer one comes or the server stops."""
+        await socket.accept()
+        multiplexer = Multiplexer(socket.send_bytes)
+        older, self._local[host] = self._local.get(host), multiplexer
+        if older is not None:
+            await older.aclose(Unavailable("the host opened a new tunnel; try again"))
+        metrics.TUNNELS.inc()
+        logger.info("tunnel opened", host=host)
+        try:
+            await self._replicas.announce(host)
+            await self._pump(socket, multiplexer)
+        except ApiError as error:
+            logger.warning("tunnel dropped", host=host, error=error.message)
+        finally:
+            metrics.TUNNELS.dec()
+            await multiplexer.aclose()
+            if self._local.get(host) is multiplexer:
+                del self._local[host]
+                await self._replicas.withdraw(host)
+            logger.info("tunnel closed", host=host)
+
+    async def _pump(self, socket: WebSocket, multiplexer: Multiplexer) -> None:
+        draining = asyncio.create_task(self._drain.started.wait())
+        try:
+            while not multiplexer.closed:
+                receiving = asyncio.create_task(socket.receive_bytes())
+                done, _ = await asyncio.wait({receiving, draining}, return_when=asyncio.FIRST_COMPLETED)
+                if receiving not in done:
+                    receiving.cancel()
+                    await socket.close(GOING_AWAY, "the server stops")
+                    return
+                await multiplexer.take(receiving.result())
+        except WebSocketDisconnect:
+            return
+        finally:
+            draining.cancel()
+
+    def has(self, host: str) -> bool:
+        """Return whether the host's tunnel ends here."""
+        return host in self._local
+
+    @contextlib.asynccontextmanager
+    async def open(self, host: str, request: StreamRequest) -> AsyncIterator[HostStream]:
+        """Yield a stream to the host. Raises Unavailable when it has no tunnel anywhere."""
+        local = self._local.get(host)
+        if local is None:
+            async with self._open_remote(host, request) as remote:
+                yield remote
+            return
+        stream = await local.open(request)
+        try:
+            yield stream
+        finally:
+            with contextlib.suppress(Unavailable):
+                await stream.close()
+
+    @contextlib.asynccontextmanager
+    async def _open_remote(self, host: str, request: StreamRequest) -> AsyncIterator[HostStream]:
+        url = await self._replicas.find(host)
+        if url is None or self._peer_settings is None or url == self._peer_settings.api_url:
+            raise Unavailable(f"host {host} is not connected at the moment; is its vc-compute running?")
+        settings = dataclasses.replace(self._peer_settings, api_url=url)
+        params = {"open": request.to_json().decode()}
+        path = f"{API_ROOT}/hosts/{host}/tunnel"
+        async with Connection(settings) as connection, open_socket(connection, path, params) as socket:
+            yield RemoteStream(socket)
+
+
+class RemoteStream:
+    """A stream through the replica that has the host's tunnel."""
+
+    def __init__(self, socket: ByteSocket) -> None:
+        self._socket = socket
+
+    async def send(self, data: bytes) -> None:
+        """Send in messages of a size that both sides take."""
+        for start in range(0, len(data), PAYLOAD_LIMIT):
+            await self._socket.send(data[start : start + PAYLOAD_LIMIT])
+
+    async def receive(self) -> bytes:
+        """Return the next bytes, b"" at the end."""
+        return await self._socket.receive() or b""

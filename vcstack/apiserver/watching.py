@@ -1,0 +1,124 @@
+"""Watch streams: JSON lines straight from the store's shared bytes, with keep-alives and an orderly end."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import orjson
+import structlog
+from starlette.responses import Response
+
+from vcstack.apiserver import metrics
+from vcstack.apiserver.parts import ApiSettings
+from vcstack.apiserver.shutdown import Drain
+from vcstack.runtime.client import EventType
+from vcstack.specs.errors import ApiError, Unavailable
+from vcstack.store.records import WatchItem
+
+logger = structlog.get_logger(__name__)
+
+BATCH_LINES = 256
+"""Lines that are waiting already go out in one write, at most that many."""
+SEND_SECONDS = 30.0
+"""A client that does not take data for that long is dead."""
+KEEP_ALIVE = b"\n"
+
+Send = Callable[[Any], Awaitable[None]]
+Receive = Callable[[], Awaitable[Any]]
+
+
+class WatchResponse(Response):
+    """Streams one watch until the client goes, the store ends it, its time is over or the server stops."""
+
+    media_type = "application/json"
+
+    def __init__(
+        self, items: AsyncIterator[WatchItem], *, bookmarks: bool, seconds: float, settings: ApiSettings, drain: Drain
+    ) -> None:
+        super().__init__()
+        del self.headers["content-length"]
+        self._items = items
+        self._bookmarks = bookmarks
+        self._seconds = seconds
+        self._settings = settings
+        self._drain = drain
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        """Send the stream."""
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        tasks = {
+            asyncio.create_task(self._stream(send)),
+            asyncio.create_task(_until_disconnect(receive)),
+            asyncio.create_task(self._drain.started.wait()),
+        }
+        metrics.WATCHES.inc()
+        try:
+            done, _ = await asyncio.wait(tasks, timeout=self._seconds, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            metrics.WATCHES.dec()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SEND_SECONDS):
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _stream(self, send: Send) -> None:
+        queue: asyncio.Queue[WatchItem | ApiError | None] = asyncio.Queue(maxsize=BATCH_LINES)
+        async with asyncio.TaskGroup() as group:
+            reader = group.create_task(self._read(queue))
+            try:
+                await self._write(queue, send)
+            finally:
+                reader.cancel()
+
+    async def _read(self, queue: "asyncio.Queue[WatchItem | ApiError | None]") -> None:
+        try:
+            async for item in self._items:
+                if self._bookmarks or item.type is not EventType.BOOKMARK:
+                    await queue.put(item)
+            await queue.put(None)
+        except ApiError as error:
+            await queue.put(error)
+
+    async def _write(self, queue: "asyncio.Queue[WatchItem | ApiError | None]", send: Send) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(self._settings.keep_alive_seconds):
+                    entries = [await queue.get()]
+            except TimeoutError:
+                await _send(send, KEEP_ALIVE)
+                continue
+            while not queue.empty():
+                entries.append(queue.get_nowait())
+            lines = [e.line if isinstance(e, WatchItem) else _error_line(e) for e in entries if e is not None]
+            await _send(send, b"".join(lines))
+            if not isinstance(entries[-1], WatchItem):
+                return
+
+
+def watch_seconds(asked: int | None, settings: ApiSettings) -> float:
+    """Return how long a watch lasts: as asked, at most as set; spread, so that not all end at once."""
+    longest = settings.watch_seconds * random.uniform(0.8, 1.0)  # noqa: S311
+    return min(asked, longest) if asked else longest
+
+
+async def _until_disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _send(send: Send, body: bytes) -> None:
+    try:
+        async with asyncio.timeout(SEND_SECONDS):
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+    except TimeoutError as error:
+        raise Unavailable("the watcher does not read") from error
+
+
+def _error_line(error: ApiError) -> bytes:
+    return b'{"type":"ERROR","object":%b}\n' % orjson.dumps(error.to_status().to_wire())
