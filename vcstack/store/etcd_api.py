@@ -52,9 +52,6 @@ class Etcd(Protocol):
     async def txn(self, compares: Sequence[Compare], success: Sequence[Op], failure: Sequence[Op] = ()) -> TxnResult:
         """Do one branch of operations atomically."""
 
-    async def current_revision(self) -> int:
-        """Return the store's revision, by a quorum read that is shared among callers."""
-
     def watch(self, prefix: bytes, start_revision: int) -> EtcdWatch:
         """Return the changes from that revision on."""
 
