@@ -5,9 +5,10 @@ would; between two calls the test plays the other parts of the cloud. ``restart`
 process remembers. A user's and the other parts' writes go through ``admin`` and ``system``.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
+from tests.fakes.crash import Crasher, Killed, every_kill
 from tests.fakes.manual_clock import ManualClock
 from tests.fakes.memory_etcd import MemoryEtcd
 from vcstack.runtime.client import ResourceClient
@@ -48,11 +49,32 @@ class FakeHeartbeats:
         yield self.live
 
 
+async def sweep(scenario: "Callable[[World], Awaitable[None]]") -> int:
+    """Live through the scenario once for each call that a controller makes in it, killed before or after it.
+
+    The scenario plays the rest of the cloud, calls ``settle`` and asserts what has to hold in the end.
+
+    Returns:
+        How many calls there are.
+    """
+
+    async def live(crasher: Crasher) -> None:
+        etcd = MemoryEtcd()
+        async with Store(etcd) as store:
+            await scenario(World(store, etcd, crasher))
+
+    counting = Crasher()
+    await live(counting)
+    for crasher in every_kill(len(counting.calls)):
+        await live(crasher)
+    return len(counting.calls)
+
+
 class World:
     """A store and what controllers need on it."""
 
-    def __init__(self, store: Store, etcd: MemoryEtcd) -> None:
-        self.store, self.etcd = store, etcd
+    def __init__(self, store: Store, etcd: MemoryEtcd, crasher: Crasher | None = None) -> None:
+        self.store, self.etcd, self.crasher = store, etcd, crasher
         self.clock = ManualClock()
         self.admin: ResourceClient = store.bound(Actor("admin", "vcctl"))
         self.system: ResourceClient = store.bound(Actor("system:test", "test"))
@@ -62,12 +84,12 @@ class World:
         self.held: dict[Ref, Exception] = {}
         self.restart()
 
-    def restart(self, client: ResourceClient | None = None) -> None:
-        """Forget what a process remembers; its successor may have a client of its own."""
+    def restart(self) -> None:
+        """Forget what a process remembers."""
         self.controllers: dict[str, Controller] = {}
-        client = client or self.client
-        self.informers = Informers(client, self.clock)
-        self.events = EventRecorder(client, "vc-management", self.clock)
+        self.informers = Informers(self.client, self.clock)
+        client = self.client if self.crasher is None else self.crasher.wrap(self.client)
+        self.events = EventRecorder(self.client, "vc-management", self.clock)
         self._context = ControllerContext(
             ObservingClient(client, self.informers),
             self.informers,
@@ -90,8 +112,18 @@ class World:
         return self.controllers[name]
 
     async def settle(self, *builds: Build, rounds: int = ROUNDS) -> None:
-        """Reconcile all that the controllers are for until nothing is written."""
-        controllers = [self.controller(build) for build in builds]
+        """Reconcile all that the controllers are for until nothing is written.
+
+        Killed on the way, the process is started again and goes on.
+        """
+        try:
+            await self._settle([self.controller(build) for build in builds], rounds)
+        except Killed:
+            self.crasher = None
+            self.restart()
+            await self._settle([self.controller(build) for build in builds], rounds)
+
+    async def _settle(self, controllers: Sequence[Controller], rounds: int) -> None:
         for _ in range(rounds):
             before = self.etcd.writes
             for controller in controllers:
@@ -113,7 +145,7 @@ class World:
 
     async def writes_of(self, *builds: Build) -> int:
         """Return how many writes a fresh process makes that finds all as it should be."""
-        self.restart(self.client)
+        self.restart()
         before = self.etcd.writes
         await self.settle(*builds)
         return self.etcd.writes - before

@@ -1,0 +1,131 @@
+"""Hosts: alive by their lease, counted by their instances, kept while instances are bound."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.fakes.world import FakeHeartbeats, World
+from vcstack.controllers import host
+from vcstack.controllers.capacity import build_allocatable
+from vcstack.controllers.host import COUNT_SECONDS, HostReconciler
+from vcstack.runtime.users import DELETABLE
+from vcstack.specs.kinds.host import AGENT_READY, ALIVE, Capacity, Host, HostSpec, HostStatus, Overcommit
+from vcstack.specs.kinds.instance import DOMAIN_FINALIZER, Instance
+from vcstack.specs.meta import ConditionStatus, ObjectMeta
+from vcstack.specs.resource import Ref
+
+
+async def beat(world: World, *live: str) -> list[Ref]:
+    """Tell the controller once who is alive; return whom it would look at."""
+    world.heartbeats.live = frozenset(live)
+    reconciler = world.controller(host.build).reconciler
+    assert isinstance(reconciler, HostReconciler)
+    return [ref async for ref in reconciler.follow_heartbeats()]
+
+
+async def alive(world: World, name: str) -> tuple[ConditionStatus, str]:
+    condition = (await world.get(Host, name)).find_condition(ALIVE)
+    assert condition is not None
+    return condition.status, condition.reason
+
+
+async def test_a_host_with_a_lease_and_a_ready_agent_is_ready(world: World) -> None:
+    made = await world.create(Host.new("h1", HostSpec()))
+    await world.set_status(made, AGENT_READY)
+    await world.settle(host.build)
+    assert (await world.get(Host, "h1")).find_condition(ALIVE) is None, "nothing is known of leases yet"
+    assert await beat(world, "h1") == [made.ref]
+    await world.settle(host.build)
+    assert (await world.get(Host, "h1")).is_true("Ready")
+
+
+async def test_a_lost_lease_makes_it_unknown_and_a_new_one_alive_again(world: World) -> None:
+    await world.create_host("h1")
+    await world.create_host("h2")
+    await beat(world, "h1", "h2")
+    await world.settle(host.build)
+    assert await beat(world, "h2") == [Ref("Host", None, "h1")], "only the host that changed is looked at"
+    await world.settle(host.build)
+    assert await alive(world, "h1") == (ConditionStatus.UNKNOWN, "LeaseLost")
+    assert await alive(world, "h2") == (ConditionStatus.TRUE, "LeaseHeld")
+    ready = (await world.get(Host, "h1")).find_condition("Ready")
+    assert ready is not None
+    assert ready.status is ConditionStatus.UNKNOWN
+    assert "vc-compute" in ready.message
+    await beat(world, "h1", "h2")
+    await world.settle(host.build)
+    assert await alive(world, "h1") == (ConditionStatus.TRUE, "LeaseHeld")
+    assert {"HostLost", "HostAlive"} <= set(await world.event_reasons())
+
+
+async def test_steady_heartbeats_write_nothing(world: World) -> None:
+    await world.create_host("h1")
+    await beat(world, "h1")
+    await world.settle(host.build)
+    before = world.etcd.writes
+    for _ in range(5):
+        assert await beat(world, "h1") == []
+        await world.settle(host.build)
+    assert world.etcd.writes == before
+
+
+def test_allocatable_is_capacity_less_the_reserve_times_overcommit() -> None:
+    spec = HostSpec(
+        overcommit=Overcommit(vcpu_percent=400, memory_percent=150, disk_percent=90), reserved_memory_mib=512
+    )
+    status = HostStatus(capacity=Capacity(vcpus=4, memory_mib=2512, disk_gib=100))
+    measured = Host(metadata=ObjectMeta(name="h1"), spec=spec, status=status)
+    assert build_allocatable(measured) == Capacity(vcpus=16, memory_mib=3000, disk_gib=90)
+    assert build_allocatable(Host(metadata=ObjectMeta(name="h1"))) is None
+
+
+async def test_what_instances_claim_is_counted_at_most_once_a_second(world: World) -> None:
+    await world.create_basics()
+    await world.create_host("h1")
+    await world.settle(host.build)
+    for n in range(3):
+        instance = await world.create_instance(f"web-{n}")
+        await world.bind(instance, "h1")
+        await world.settle(host.build)
+    assert (await world.get(Host, "h1")).status.instance_count == 0
+    world.clock.skip(COUNT_SECONDS)
+    await world.settle(host.build)
+    counted = (await world.get(Host, "h1")).status
+    assert counted.instance_count == 3
+    assert counted.allocated == Capacity(vcpus=3, memory_mib=384, disk_gib=3)
+
+
+async def test_a_host_with_instances_stays_and_names_them(world: World) -> None:
+    await world.create_basics()
+    made = await world.create_host("h1")
+    instance = await world.bind(await world.create_instance("web-1"), "h1")
+    await world.delete(made)
+    await world.settle(host.build)
+    held = (await world.get(Host, "h1")).find_condition(DELETABLE)
+    assert held is not None
+    assert held.reason == "InstancesBound"
+    assert "Instance demo/web-1" in held.message
+    await world.delete(instance)
+    found = await world.get(Instance, "web-1")
+    assert DOMAIN_FINALIZER in found.metadata.finalizers
+    await world.remove_finalizers(found)
+    await world.settle(host.build)
+    assert await world.find(Host, "h1") is None
+
+
+async def test_a_source_of_heartbeats_is_needed(world: World) -> None:
+    world.backends.clear()
+    with pytest.raises(LookupError, match="heartbeats"):
+        world.controller(host.build)
+
+
+async def test_a_stream_that_breaks_and_comes_back_changes_only_what_changed(world: World) -> None:
+    class Twice(FakeHeartbeats):
+        async def live_hosts(self) -> AsyncIterator[frozenset[str]]:
+            yield frozenset({"h1"})
+            yield frozenset({"h1", "h2"})
+
+    await world.create_host("h1")
+    world.backends["heartbeats"] = Twice()
+    await world.settle(host.build)
+    assert await beat(world) == [Ref("Host", None, "h1"), Ref("Host", None, "h2")]

@@ -1,0 +1,110 @@
+"""Projects: given a default group, and emptied in order before they go."""
+
+from tests.fakes.world import PROJECT, World, sweep
+from vcstack.controllers import flavor, project
+from vcstack.controllers.project import build_default_group, contained_kinds
+from vcstack.runtime.users import DELETABLE
+from vcstack.specs.kinds.instance import Instance
+from vcstack.specs.kinds.network import Network
+from vcstack.specs.kinds.project import Project, ProjectSpec
+from vcstack.specs.kinds.securitygroup import SecurityGroup
+from vcstack.specs.kinds.subnet import Subnet
+
+
+async def test_a_project_becomes_ready_with_its_default_group(world: World) -> None:
+    await world.create(Project.new(PROJECT, ProjectSpec()))
+    await world.settle(project.build)
+    assert (await world.get(Project, PROJECT)).is_true("Ready")
+    group = await world.get(SecurityGroup, "default")
+    directions = {r.direction: r for r in group.spec.rules}
+    assert directions["Egress"].remote_cidr is None
+    assert directions["Egress"].remote_security_group is None
+    assert directions["Ingress"].remote_security_group == "default"
+
+
+async def test_a_second_run_writes_nothing(world: World) -> None:
+    await world.create(Project.new(PROJECT, ProjectSpec()))
+    await world.settle(project.build)
+    assert await world.writes_of(project.build) == 0
+
+
+async def test_a_deleted_default_group_is_made_anew(world: World) -> None:
+    await world.create(Project.new(PROJECT, ProjectSpec()))
+    await world.settle(project.build)
+    group = await world.get(SecurityGroup, "default")
+    await world.delete(group)
+    await world.settle(project.build)
+    held = (await world.get(Project, PROJECT)).find_condition("DefaultsCreated")
+    assert held is not None
+    assert held.reason == "DefaultGroupDeleting"
+    await world.remove_finalizers(await world.get(SecurityGroup, "default"))
+    await world.settle(project.build)
+    assert (await world.get(SecurityGroup, "default")).uid != group.uid
+    assert (await world.get(Project, PROJECT)).is_true("Ready")
+
+
+async def test_a_default_group_that_the_user_changed_is_left_as_it_is(world: World) -> None:
+    await world.create(Project.new(PROJECT, ProjectSpec()))
+    await world.settle(project.build)
+    group = await world.get(SecurityGroup, "default")
+    group.spec.rules = []
+    await world.admin.update(group)
+    await world.settle(project.build)
+    assert (await world.get(SecurityGroup, "default")).spec.rules == []
+
+
+async def test_a_deleted_project_is_emptied_from_the_top_and_names_what_is_left(world: World) -> None:
+    await world.create_basics()
+    await world.settle(project.build)
+    await world.create_instance("web-1")
+    await world.delete(await world.get(Project, PROJECT))
+    await world.settle(project.build)
+    assert (await world.get(Instance, "web-1")).deleting
+    assert not (await world.get(Network, "web")).deleting, "the instance still uses it"
+    held = (await world.get(Project, PROJECT)).find_condition(DELETABLE)
+    assert held is not None
+    assert "Instance demo/web-1" in held.message
+
+    for kind, name in ((Instance, "web-1"), (Subnet, "web-v4"), (SecurityGroup, "default"), (Network, "web")):
+        found: Instance | Subnet | SecurityGroup | Network = await world.get(kind, name)
+        assert found.deleting
+        await world.remove_finalizers(found)
+        await world.settle(project.build)
+    assert await world.find(Project, PROJECT) is None
+
+
+async def test_other_projects_and_global_objects_are_untouched(world: World) -> None:
+    await world.create_basics()
+    await world.create(Project.new("other", ProjectSpec()))
+    await world.settle(project.build, flavor.build)
+    await world.delete(await world.get(Project, "other"))
+    await world.settle(project.build)
+    await world.remove_finalizers(await world.get(SecurityGroup, "default", "other"))
+    await world.settle(project.build)
+    assert await world.find(Project, "other") is None
+    assert not (await world.get(SecurityGroup, "default")).deleting
+    assert not (await world.get(Network, "web")).deleting
+
+
+def test_all_kinds_of_projects_are_emptied_users_before_what_they_use() -> None:
+    order = [d.kind for d in contained_kinds()]
+    assert {"Instance", "Port", "Network", "Subnet", "SecurityGroup", "Image", "SSHKey", "Task"} <= set(order)
+    assert order.index("Instance") < order.index("Port") < order.index("Subnet") < order.index("Network")
+
+
+def test_the_default_group_fits_its_own_rules() -> None:
+    assert build_default_group("demo").metadata.project == "demo"
+
+
+async def test_killed_between_any_two_calls_and_run_again_it_ends_the_same() -> None:
+    async def scenario(world: World) -> None:
+        await world.create(Project.new(PROJECT, ProjectSpec()))
+        await world.settle(project.build)
+        assert (await world.get(Project, PROJECT)).is_true("Ready")
+        await world.delete(await world.get(Project, PROJECT))
+        await world.settle(project.build)
+        await world.remove_finalizers(await world.get(SecurityGroup, "default"))
+        await world.settle(project.build)
+        assert await world.find(Project, PROJECT) is None
+
+    assert await sweep(scenario) > 10
