@@ -32,6 +32,8 @@ from vcstack.specs.resource import Ref
 
 RELEASE_SECONDS = 3.0
 """A guest that holds a card that is to go is asked again after that."""
+RELEASED = "released"
+"""Stands for cards that the guest let go of at once."""
 SAME_START_SECONDS = 2.0
 """Two readings of one process's start differ by less, as the wall clock is adjusted."""
 
@@ -122,16 +124,19 @@ class InstanceRealizer:
         before = domain
         with report.blame(RUNNING):
             domain = await self._define(instance, domain, flavor, network)
-            held = await self._ensure_cards(instance, domain, network, report)
+            held = await self._ensure_cards(instance, domain, network)
             can_start = has_disks and failure is None
             outcome = await self._ensure_power(instance, domain, can_start, failure, report)
             if outcome is not None and (outcome.changed or before is None):
                 domain = await self._get_domain(instance)
             report_observed(report, instance, domain)
-            if not held:
-                await parts.interfaces.remove_leftovers(instance, domain, network)
+            if held:
+                # The manager takes Running of this generation for leave to delete the ports of removed cards.
+                report.drop(RUNNING)
+            else:
+                await parts.interfaces.remove_leftovers(domain, network)
         self._report_pending(instance, domain, network, held, report)
-        waits = [RELEASE_SECONDS] if held else []
+        waits = [0.0 if held == [RELEASED] else RELEASE_SECONDS] if held else []
         waits += [outcome.again_in] if outcome is not None and outcome.again_in is not None else []
         return Result(min(waits) if waits else None), failure
 
@@ -193,15 +198,16 @@ class InstanceRealizer:
             userspace_datapath=self._parts.host.userspace_datapath,
         )
 
-    async def _ensure_cards(self, instance: Instance, domain: Domain, network: Network, report: Report) -> list[str]:
+    async def _ensure_cards(self, instance: Instance, domain: Domain, network: Network) -> list[str]:
         """Plug and unplug in a running machine; return the cards that the guest still holds."""
-        if domain.power is not Power.RUNNING or network.missing:
+        if not domain.active:
             return []
         released = await self._parts.interfaces.ensure_cards(domain, network)
         if not released:
             return []
         now = await self._get_domain(instance)
-        return [i.mac for i in now.interfaces if i.mac in released] or ["released"]
+        # What the guest has let go of already is put in again, or cleaned up, by the next reconcile.
+        return [i.mac for i in now.interfaces if i.mac in released] or [RELEASED]
 
     async def _ensure_power(
         self,

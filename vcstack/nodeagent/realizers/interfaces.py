@@ -7,7 +7,7 @@ another card. Taps and bridge ports stay while a machine is stopped; only the ca
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from vcstack.nodeagent.backends.hypervisor import Domain, Hypervisor
+from vcstack.nodeagent.backends.hypervisor import Domain, Hypervisor, LiveInterface, Power
 from vcstack.nodeagent.backends.switch import Switch, SwitchPort
 from vcstack.nodeagent.backends.tap import Tap, Taps
 from vcstack.nodeagent.domain_xml import InterfaceWanted, build_interface
@@ -87,32 +87,39 @@ class Interfaces:
         await together(*(self._ensure_plug(instance, plug, network) for plug in network.plugs))
 
     async def ensure_cards(self, domain: Domain, network: Network) -> list[str]:
-        """Make the running machine's cards those that it should have; return what the guest still holds.
+        """Make the running machine's cards those that it should have; return what the guest has to let go of.
 
         A card whose tap nobody holds is dead: QEMU keeps the file of a device that was deleted. It is
         taken out first and put in again once the guest has let go of it.
         """
         wanted = {c.mac: c for c in network.cards}
         live = {i.mac: i for i in domain.interfaces}
-        released = []
-        for mac, card in live.items():
-            known = wanted.get(mac)
-            tap = network.taps.get(card.tap)
-            if known is None or known.tap != card.tap or tap is None or not tap.held:
+        released = [mac for mac, card in live.items() if not self._is_good(card, wanted.get(mac), network)]
+        if domain.power is Power.RUNNING:  # a paused guest lets go of nothing
+            for mac in released:
                 await self._hypervisor.detach_interface(domain.name, mac)
-                released.append(mac)
-        for mac, known in wanted.items():
+        for mac, card in wanted.items():
             if mac not in live:
-                xml = build_interface(known, userspace_datapath=self._userspace_datapath)
+                xml = build_interface(card, userspace_datapath=self._userspace_datapath)
                 await self._hypervisor.attach_interface(domain.name, xml)
         return released
 
-    async def remove_leftovers(self, instance: Instance, domain: Domain | None, network: Network) -> None:
+    async def remove_leftovers(self, domain: Domain | None, network: Network) -> None:
         """Remove taps and bridge ports that no card needs any more."""
         needed = {c.tap for c in network.cards} | {i.tap for i in (domain.interfaces if domain else ())}
-        # A port that is not known at the moment may well be the one of a card that is wanted.
-        if not network.missing:
-            await self._remove(set(network.taps) - needed, set(network.ports) - needed)
+        unneeded = {t for t in {*network.taps, *network.ports} - needed if not self._may_be_missing(t, network)}
+        await self._remove(unneeded & set(network.taps), unneeded & set(network.ports))
+
+    def _is_good(self, card: LiveInterface, wanted: InterfaceWanted | None, network: Network) -> bool:
+        if wanted is None:
+            return self._may_be_missing(card.tap, network)
+        tap = network.taps.get(card.tap)
+        return wanted.tap == card.tap and tap is not None and tap.held
+
+    def _may_be_missing(self, tap: str, network: Network) -> bool:
+        """Return whether the tap may be the one of a port that is wanted but not known at the moment."""
+        port = network.ports.get(tap)
+        return bool(network.missing) and (port is None or port.name in network.missing)
 
     async def delete(self, instance_uid: str, ports: list[Port]) -> None:
         """Remove all taps and bridge ports of an instance. Absent is success."""

@@ -130,7 +130,7 @@ class PowerKeeper:
         starts.in_a_row += 1
         starts.at = now
         await self._hypervisor.start(domain.name, paused=paused)
-        return Outcome(True, "Started", changed=True)
+        return Outcome(True, "Paused" if paused else "Running", changed=True)
 
     async def _set_paused(self, domain: Domain, wanted: PowerState) -> Outcome:
         if wanted is PowerState.PAUSED and domain.power is Power.RUNNING:

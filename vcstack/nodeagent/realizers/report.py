@@ -31,9 +31,9 @@ class Report:
         """Note a condition, in place of an earlier one of that type."""
         self._conditions[type_] = condition_of(self._resource, type_, status, reason, message, clock=self._clock)
 
-    def has(self, type_: str) -> bool:
-        """Return whether the condition was noted."""
-        return type_ in self._conditions
+    def drop(self, type_: str) -> None:
+        """Take back what was noted; the object keeps what it had."""
+        self._conditions.pop(type_, None)
 
     def fail(self, type_: str, error: ReconcileError | ApiError, *, what: str = "") -> None:
         """Note why a condition does not hold: Unknown when somebody does not answer, else False."""
