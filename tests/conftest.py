@@ -1,6 +1,7 @@
 """The fixtures that all tests share, by area."""
 
 pytest_plugins = [
+    "tests.fixtures.api",
     "tests.fixtures.etcd",
     "tests.fixtures.ovn",
     "tests.fixtures.postgres",

@@ -79,7 +79,7 @@ class Connection:
         repeatable = content is None or isinstance(content, bytes)
         retrying = AsyncRetrying(
             stop=stop_after_attempt(self.settings.attempts if repeatable else 1),
-            wait=wait_exponential_jitter(initial=0.1, max=2.0),
+            wait=wait_exponential_jitter(multiplier=0.1, max=2.0, jitter=0.1),
             retry=retry_if_exception(lambda e: _may_repeat(method, e)),
             reraise=True,
         )
