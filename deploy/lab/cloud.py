@@ -40,6 +40,7 @@ class Lab:
         self.layout = Layout.of(state, cache)
         self.supervisor = Supervisor(self.layout)
         self._wanted = hosts
+        self._management_changed = False
         self._report = report or Report(silent=True)
 
     @property
@@ -132,7 +133,7 @@ class Lab:
             return
         with self._report.step("pki", "certificates, admin token and vcctl context"):
             quickstart.ensure_pki(self.layout, self.api_url)
-            central.write_management_config(self.layout)
+        self._management_changed = central.write_management_config(self.layout)
 
     def _infra_up(self, only: str | None) -> None:
         with self._report.step("network", "namespaces and underlay"):
@@ -176,6 +177,8 @@ class Lab:
 
     def _management_up(self) -> None:
         with self._report.step("central", f"vc-management at {self.api_url}"):
+            if self._management_changed:
+                self.stop(CENTRAL, central.MANAGEMENT)
             self.start(CENTRAL, central.MANAGEMENT)
 
     def _compute_up(self) -> None:

@@ -2,7 +2,6 @@
 
 import shlex
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -157,7 +156,7 @@ done"""
         Program(host, "ovn-controller", ["ovn-controller", *QUIET, "--no-chdir", "--pidfile"]),
         Program(
             host, "libvirtd",
-            [sys.executable, "-IS", str(reaper), "/usr/sbin/libvirtd", "-p", "/run/libvirtd.pid"],
+            [str(BIN / "python"), "-IS", str(reaper), "/usr/sbin/libvirtd", "-p", "/run/libvirtd.pid"],
             pid_file="libvirtd.pid",
         ),
         Program(host, COMPUTE, [str(BIN / "vc-compute"), "--config", str(layout.node(host) / "compute.yaml")]),

@@ -23,9 +23,8 @@ class Machine:
     def describe(self) -> str:
         """One line for a person."""
         switch = "kernel" if self.datapath == "system" else "userspace"
-        return (
-            f"{switch} datapath; guests run under {'KVM' if self.virt_type == 'kvm' else 'TCG (KVM starts none here)'}"
-        )
+        guests = "KVM" if self.virt_type == "kvm" else "TCG (KVM starts none here)"
+        return f"{switch} datapath; guests run under {guests}"
 
 
 def _datapath(layout: Layout) -> str:

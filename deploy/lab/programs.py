@@ -1,12 +1,11 @@
 """The programs of a lab: what is run where. Each is written as one JSON file that `deploy.lab.launch` starts from."""
 
 import json
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from deploy.lab import namespaces
-from deploy.lab.layout import CHECKOUT, Layout, write
+from deploy.lab.layout import BIN, CHECKOUT, Layout, write
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ def supervisor_section(layout: Layout, program: Program) -> str:
     """The program's section in the supervisor's configuration."""
     launcher = CHECKOUT / "deploy" / "lab" / "launch.py"
     command = " ".join(
-        f'"{part}"'.replace("%", "%%") for part in (sys.executable, "-I", launcher, spec_file(layout, program))
+        f'"{part}"'.replace("%", "%%") for part in (BIN / "python", "-I", launcher, spec_file(layout, program))
     )
     # startsecs=0: a start counts at once, and each death is followed by a start; the launcher paces them.
     return f"""[program:{program.node}-{program.name}]

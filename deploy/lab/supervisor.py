@@ -109,9 +109,10 @@ class Supervisor:
         return True
 
     def add(self, node: str, programs: list[Program]) -> None:
-        """Makes a node's programs known, stopped; known ones stay as they are, running or not."""
+        """Makes a node's programs known, stopped; running ones stay so unless they would be run differently now."""
         for program in programs:
-            write_spec(self._layout, program)
+            if write_spec(self._layout, program) and self.info(program)["pid"]:
+                self.stop(program)
         names = ",".join(f"{node}-{program.name}" for program in programs)
         sections = [supervisor_section(self._layout, program) for program in programs]
         text = f"[group:{node}]\nprograms={names}\n" + "".join(sections)
