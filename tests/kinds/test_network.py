@@ -1,7 +1,6 @@
 """The network's reconciler."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -16,10 +15,10 @@ from vcstack.store.store import Store
 
 
 @pytest.fixture
-async def world(memory_store: Store) -> AsyncIterator[World]:
+async def world(memory_store: Store) -> World:
     world = World(memory_store, FakeOvn())
     await world.add_project()
-    yield world
+    return world
 
 
 async def test_create_makes_a_switch_and_reports_the_mtu(world: World) -> None:

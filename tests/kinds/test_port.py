@@ -1,7 +1,6 @@
 """The port's reconciler."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from ipaddress import ip_address, ip_network
 
 import pytest
@@ -13,19 +12,22 @@ from tests.fakes.memory_etcd import MemoryEtcd
 from tests.fakes.ovn_nb import FakeOvn
 from vcstack.controllers.backends.network import LogicalSwitchPort, Owner
 from vcstack.runtime.errors import BackendUnavailable
+from vcstack.specs.errors import ApiError
 from vcstack.specs.kinds.network import Network
 from vcstack.specs.kinds.port import Port, PortSpec
 from vcstack.specs.kinds.securitygroup import SecurityGroup, SecurityGroupSpec
-from vcstack.specs.kinds.subnet import AllocationRange, Subnet
+from vcstack.specs.kinds.subnet import AllocationRange, Subnet, SubnetSpec
 from vcstack.specs.meta import ConditionStatus
+from vcstack.specs.registry import get_kind
+from vcstack.store.actor import Actor
 from vcstack.store.store import Store
 
 
 @pytest.fixture
-async def world(memory_store: Store) -> AsyncIterator[World]:
+async def world(memory_store: Store) -> World:
     world = World(memory_store, FakeOvn())
     await world.add_project()
-    yield world
+    return world
 
 
 def addresses_of(port: Port) -> list[str]:
@@ -179,14 +181,8 @@ async def test_a_network_without_subnet_is_waited_for(world: World) -> None:
         await world.add_network("web")
         await world.add_port()
         await world.condition(Port, "p", "Allocated", "NoSubnet")
-        await world.add(Subnet, "late", (await _spec("10.0.0.0/24")))
+        await world.add(Subnet, "late", SubnetSpec(network="web", cidr="10.0.0.0/24"))
         await world.ready(Port, "p")
-
-
-async def _spec(cidr: str) -> object:
-    from vcstack.specs.kinds.subnet import SubnetSpec
-
-    return SubnetSpec(network="web", cidr=cidr)
 
 
 async def test_groups_are_followed_and_an_empty_list_means_none(world: World) -> None:
@@ -208,14 +204,9 @@ async def test_groups_are_followed_and_an_empty_list_means_none(world: World) ->
 async def test_a_missing_group_is_named(world: World) -> None:
     async with world.running():
         await world.add_network("web", "10.0.0.0/24")
-        from vcstack.specs.registry import get_kind
-        from vcstack.store.actor import Actor
-
         wire = Port.new("p", PortSpec(network="web", security_groups=["later"]), project=DEMO).to_wire()
         del wire["status"]
-        await world.store.create(
-            get_kind("Port"), wire, actor=Actor("admin", "gitops"), allow_missing_references=True
-        )
+        await world.store.create(get_kind("Port"), wire, actor=Actor("admin", "gitops"), allow_missing_references=True)
         told = await world.condition(Port, "p", "Realized", "SecurityGroupMissing")
         assert "later" in told.message
         await world.add(SecurityGroup, "later", SecurityGroupSpec())
@@ -285,9 +276,7 @@ async def test_rows_without_object_are_swept(world: World) -> None:
         await world.until(swept)
 
 
-steps = st.lists(
-    st.tuples(st.sampled_from(["add", "fixed", "delete"]), st.integers(0, 11)), min_size=5, max_size=25
-)
+steps = st.lists(st.tuples(st.sampled_from(["add", "fixed", "delete"]), st.integers(0, 11)), min_size=5, max_size=25)
 
 
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -297,8 +286,6 @@ def test_no_address_is_ever_held_twice(steps: list[tuple[str, int]]) -> None:
 
 
 async def _run_steps(steps: list[tuple[str, int]]) -> None:
-    from vcstack.specs.errors import ApiError
-
     async with Store(MemoryEtcd()) as store:
         world = World(store, FakeOvn())
         await world.add_project()

@@ -1,7 +1,5 @@
 """The subnet's reconciler."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from tests.controllers.backends.network_world import DEMO, World
@@ -16,10 +14,10 @@ from vcstack.store.store import Store
 
 
 @pytest.fixture
-async def world(memory_store: Store) -> AsyncIterator[World]:
+async def world(memory_store: Store) -> World:
     world = World(memory_store, FakeOvn())
     await world.add_project()
-    yield world
+    return world
 
 
 def build_subnet(cidr: str = "10.0.0.0/24", **spec: object) -> Subnet:

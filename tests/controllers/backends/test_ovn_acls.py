@@ -157,9 +157,7 @@ async def test_a_port_without_groups_receives_nothing(cloud: NetworkBackend, sha
     assert not await arrives(shared_central, packet(B, C, "6:tcp && tcp.dst == 22"), C)
 
 
-async def test_a_group_may_name_itself_and_ports_be_in_several(
-    cloud: NetworkBackend, shared_central: Central
-) -> None:
+async def test_a_group_may_name_itself_and_ports_be_in_several(cloud: NetworkBackend, shared_central: Central) -> None:
     assert not await arrives(shared_central, packet(B, A, "tcp && tcp.dst == 5000"), A)
     await cloud.ensure_port(build_port(B, {OPEN.uid, OPEN6.uid, WEB.uid}))
     assert await arrives(shared_central, packet(B, A, "tcp && tcp.dst == 5000"), A)
@@ -199,9 +197,7 @@ async def test_neighbours_find_each_other_without_rules(cloud: NetworkBackend, s
 
 
 @pytest.mark.parametrize("port", [A, B, C])
-async def test_dhcp_is_answered_even_without_groups(
-    port: str, cloud: NetworkBackend, shared_central: Central
-) -> None:
+async def test_dhcp_is_answered_even_without_groups(port: str, cloud: NetworkBackend, shared_central: Central) -> None:
     flow = (
         f'inport == "{port}" && eth.src == {MACS[port]} && eth.dst == ff:ff:ff:ff:ff:ff && ip4.src == 0.0.0.0 '
         "&& ip4.dst == 255.255.255.255 && ip.ttl == 64 && udp.src == 68 && udp.dst == 67"

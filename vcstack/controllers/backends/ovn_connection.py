@@ -69,7 +69,9 @@ async def fetch_schema(settings: OvnSettings) -> dict[str, Any]:
         except ssl.SSLError as error:
             hint = "check ovn.certFile and ovn.keyFile"
             faults.append(f"{remote}: TLS was refused ({error.reason or error}); {hint}")
-        except (OSError, ValueError, asyncio.IncompleteReadError) as error:
+        except (ConnectionResetError, BrokenPipeError):
+            faults.append(f"{remote}: it closed the connection; it may not accept our certificate (ovn.certFile)")
+        except (OSError, ValueError) as error:
             faults.append(f"{remote}: {error or type(error).__name__}")
     raise BackendUnavailable(f"OVN's northbound database does not answer: {'; '.join(faults)}")
 
@@ -105,7 +107,7 @@ async def _read_schema(reader: asyncio.StreamReader) -> dict[str, Any]:
             schema: dict[str, Any] = reply["result"]
             return schema
         raise ValueError(f"no database {DATABASE}: {reply.get('error')}")
-    raise ConnectionResetError("the server closed the connection (it may not accept our certificate)")
+    raise ConnectionResetError
 
 
 def build_context(settings: OvnSettings) -> ssl.SSLContext:
