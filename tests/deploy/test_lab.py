@@ -25,10 +25,10 @@ def pids(lab: Lab) -> dict[tuple[str, str], int | None]:
     return {(node, name): lab.pid(node, name) for node, name in INFRA}
 
 
-def run_up(lab: Lab, *args: str) -> subprocess.Popen[str]:
-    """`python -m deploy.lab up --only infra` of a lab's folder as a process of its own."""
+def command_line(lab: Lab, *args: str) -> subprocess.Popen[str]:
+    """`python -m deploy.lab` for a lab's folder as a process of its own."""
     env = {**os.environ, "VCSTACK_STATE": str(lab.state), "VCSTACK_CACHE": str(lab.layout.cache)}
-    argv = [sys.executable, "-m", "deploy.lab", "up", "--only", "infra", *args]
+    argv = [sys.executable, "-m", "deploy.lab", *args]
     return subprocess.Popen(
         argv, cwd=CHECKOUT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
@@ -56,6 +56,18 @@ def test_the_host_registers_with_ovn_over_tls(lab: Lab) -> None:
 def test_a_command_inside_a_host_keeps_its_output_and_exit_code(lab: Lab) -> None:
     done = lab.host_exec("h1", ["sh", "-c", "hostname; echo oh >&2; exit 7"])
     assert (done.stdout, done.stderr, done.returncode) == ("h1\n", "oh\n", 7)
+
+
+def test_the_command_line_shows_status_logs_and_runs_commands(lab: Lab) -> None:
+    shown, _ = command_line(lab, "status").communicate(timeout=30)
+    rows = {tuple(line.split()[:3]) for line in shown.splitlines()}
+    assert {(node, name, "RUNNING") for node, name in INFRA} <= rows
+    assert ("central", "vc-management", "STOPPED") in rows
+    shown, _ = command_line(lab, "logs", "h1/ovn-controller", "--no-follow").communicate(timeout=30)
+    assert "ovn-controller" in shown or "ovsdb" in shown
+    executed = command_line(lab, "exec", "--host", "central", "--shell", "ovn-nbctl get-connection; exit 9")
+    assert executed.communicate(timeout=30)[0].strip() == "pssl:6641:10.98.0.1"
+    assert executed.returncode == 9
 
 
 def test_sockets_are_usable_from_outside_in_spite_of_the_long_path(lab: Lab) -> None:
@@ -113,7 +125,7 @@ def test_a_lost_supervisor_is_replaced_and_nothing_runs_twice(lab: Lab) -> None:
 
 def test_a_second_up_at_the_same_time_is_refused(lab: Lab) -> None:
     with lab._locked():
-        told, _ = (second := run_up(lab)).communicate(timeout=30)
+        told, _ = (second := command_line(lab, "up", "--only", "infra")).communicate(timeout=30)
     assert second.returncode == 1
     assert "another `up` or `down`" in told
 
@@ -137,7 +149,7 @@ def test_an_interrupted_up_is_finished_by_the_next_and_down_leaves_nothing(tmp_p
     lab = Lab(tmp_path / "state", cache=cache)
     try:
         for seconds in (0.3, 0.6, 1.0, 1.8):
-            going = run_up(lab)
+            going = command_line(lab, "up", "--only", "infra")
             time.sleep(seconds)
             os.killpg(going.pid, signal.SIGKILL)
             going.communicate()
@@ -151,9 +163,8 @@ def test_an_interrupted_up_is_finished_by_the_next_and_down_leaves_nothing(tmp_p
 
 
 def test_hosts_are_added_later_and_reach_each_other(lab: Lab) -> None:
-    lab._wanted = 2
     before = pids(lab)
-    lab.up("infra")
+    Lab(lab.state, 2, cache=lab.layout.cache).up("infra")
     assert lab.hosts == ["h1", "h2"]
     assert pids(lab) == before
     lab.host_exec("h2", ["ping", "-c1", "-W2", "10.98.0.11"], check=True)
