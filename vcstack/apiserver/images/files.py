@@ -135,6 +135,11 @@ class ImageFiles:
             return None
         return path
 
+    def has_content(self, uid: str) -> bool:
+        """Return whether the image's accepted content is there in full length."""
+        record = self.find_record(uid)
+        return record is not None and self.find_content(record) is not None
+
     def delete(self, uid: str) -> None:
         """Remove the image's content unless another image has the same. Absent is success."""
         with self._exclusively():

@@ -1,0 +1,257 @@
+"""vc-management put together: store, API, controllers and mirror in one process, each by its role.
+
+What is missing degrades what needs it and nothing else: without PostgreSQL there is no history, without OVN
+networks are not realized; without etcd reads and writes are refused until it is back.
+"""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import structlog
+from prometheus_client import REGISTRY
+
+from vcstack.apiclient.settings import ConnectionSettings
+from vcstack.apiserver.application import Application
+from vcstack.apiserver.images.files import ImageFiles
+from vcstack.apiserver.parts import ApiParts, ApiSettings, HistoryReader
+from vcstack.apiserver.server import (
+    ApiServer,
+    build_tls,
+    inherited_sockets,
+    open_sockets,
+    reload_certificate,
+    split_address,
+)
+from vcstack.controllers.backends.network_sources import NETWORK
+from vcstack.controllers.backends.ovn_connection import OvnSettings
+from vcstack.controllers.backends.ovn_nb import OvnNorthbound
+from vcstack.controllers.host import HEARTBEATS
+from vcstack.controllers.image import CONTENTS
+from vcstack.controllers.placement import Strategy
+from vcstack.controllers.scheduler import STRATEGY
+from vcstack.controllers.wiring import find_builds
+from vcstack.pki.authority import CertificateAuthority
+from vcstack.programs.roles import Role
+from vcstack.programs.settings import GIB, ManagementSettings, SettingsError
+from vcstack.runtime.clock import Clock, SystemClock
+from vcstack.runtime.manager import Manager
+from vcstack.runtime.metrics import RuntimeMetrics
+from vcstack.store.actor import Actor
+from vcstack.store.etcd.client import EtcdClient
+from vcstack.store.etcd.election import Election
+from vcstack.store.etcd.lease import SharedLease
+from vcstack.store.etcd.settings import EtcdSettings
+from vcstack.store.heartbeats import Heartbeats
+from vcstack.store.mirror.database import open_engine
+from vcstack.store.mirror.history import HistoryReader as MirrorHistory
+from vcstack.store.mirror.mirror import Mirror
+from vcstack.store.store import Store
+
+logger = structlog.get_logger(__name__)
+
+MIRROR_RETRY_SECONDS = 5.0
+
+
+class Management:
+    """One process of vc-management."""
+
+    def __init__(
+        self, settings: ManagementSettings, roles: frozenset[Role], environment: dict[str, str], identity: str
+    ) -> None:
+        self._settings = settings
+        self._roles = roles
+        self._environment = environment
+        self._identity = identity
+        self._clock: Clock = SystemClock()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run until stop is set, then stop in order: API, controllers, mirror, store."""
+        async with contextlib.AsyncExitStack() as stack:
+            etcd = await stack.enter_async_context(EtcdClient(build_etcd_settings(self._settings)))
+            store = Store(etcd, self._clock)
+            if not await _before(stop, store.start()):
+                return
+            stack.push_async_callback(store.close)
+            lease = await stack.enter_async_context(SharedLease(etcd, self._settings.election_ttl_seconds))
+            async with asyncio.TaskGroup() as group:
+                mirror = group.create_task(self._mirror(etcd, lease)) if Role.MIRROR in self._roles else None
+                working = [group.create_task(w) for w in await self._work(stack, etcd, store, lease, stop)]
+                logger.info("started", roles=sorted(self._roles), identity=self._identity)
+                await asyncio.gather(*working)
+                if mirror is not None:
+                    mirror.cancel()
+
+    async def _work(
+        self,
+        stack: contextlib.AsyncExitStack,
+        etcd: EtcdClient,
+        store: Store,
+        lease: SharedLease,
+        stop: asyncio.Event,
+    ) -> list[Any]:
+        """Return what runs until stop: the API and the controllers."""
+        work: list[Any] = [stop.wait()]
+        if Role.API in self._roles:
+            work.append(await self._api(stack, etcd, store, stop))
+        if Role.CONTROLLERS in self._roles:
+            work.append(await self._controllers(stack, etcd, store, lease, stop))
+        return work
+
+    async def _api(
+        self, stack: contextlib.AsyncExitStack, etcd: EtcdClient, store: Store, stop: asyncio.Event
+    ) -> Awaitable[None]:
+        settings = self._settings
+        sockets, peer_url = self._open_sockets()
+        parts = ApiParts(
+            store=store,
+            etcd=etcd,
+            clock=self._clock,
+            authority=_load_authority(settings),
+            admin_token=read_admin_token(settings.state_dir),
+            settings=_api_settings(settings, peer_url),
+            history=await self._open_history(stack),
+        )
+        peers = ConnectionSettings(api_url=peer_url, ca_file=settings.pki.ca_cert_file, token=parts.admin_token)
+        context = build_tls(settings.api.cert_file, settings.api.key_file, settings.pki.ca_cert_file)
+        reloading = asyncio.create_task(reload_certificate(context, settings.api.cert_file, settings.api.key_file))
+        stack.callback(reloading.cancel)
+        return ApiServer(Application(parts, peers), context, sockets).run(stop)
+
+    def _open_sockets(self) -> tuple[list[socket.socket], str]:
+        """Return the sockets to serve, one of them for other replicas only, and that one's URL."""
+        api = self._settings.api
+        sockets = inherited_sockets(self._environment)
+        sockets += open_sockets(api.listen, share=self._settings.api_workers > 1)
+        if not sockets:
+            raise SettingsError("api.listen: name an address to listen on, or let systemd pass sockets on")
+        host = api.peer_host or (split_address(api.listen[0])[0] if api.listen else sockets[0].getsockname()[0])
+        bracketed = f"[{host}]" if ":" in host else host
+        peer = open_sockets([f"{bracketed}:0"], share=False)
+        return [*sockets, *peer], f"https://{bracketed}:{peer[0].getsockname()[1]}"
+
+    async def _open_history(self, stack: contextlib.AsyncExitStack) -> HistoryReader | None:
+        if self._settings.postgres is None:
+            return None
+        engine = open_engine(self._settings.postgres.dsn)
+        stack.push_async_callback(engine.dispose)
+        return MirrorHistory(engine)
+
+    async def _controllers(
+        self, stack: contextlib.AsyncExitStack, etcd: EtcdClient, store: Store, lease: SharedLease, stop: asyncio.Event
+    ) -> Awaitable[None]:
+        ovn = OvnNorthbound(_ovn_settings(self._settings))
+        stack.push_async_callback(ovn.close)
+        files = ImageFiles(self._settings.image_dir)
+        await asyncio.to_thread(files.prepare)
+        manager = Manager(
+            find_builds(),
+            store.bound(Actor("system:management", "vc-management")),
+            clock=self._clock,
+            actor="vc-management",
+            client_for=lambda name, fence: store.bound(Actor(f"system:controller:{name}", name, fence)),
+            elections=lambda name: Election(etcd, name, self._identity, lease=lease),
+            backends={
+                HEARTBEATS.name: Heartbeats(etcd),
+                NETWORK.name: ovn,
+                STRATEGY.name: Strategy(self._settings.scheduler_strategy),
+                CONTENTS.name: files,
+            },
+            metrics=RuntimeMetrics(REGISTRY),
+        )
+        return manager.run(stop)
+
+    async def _mirror(self, etcd: EtcdClient, lease: SharedLease) -> None:
+        """Mirror while we lead, for ever; whatever fails there stops nothing else."""
+        if self._settings.postgres is None:
+            return
+        dsn = self._settings.postgres.dsn
+        election = Election(etcd, "mirror", self._identity, lease=lease)
+        while True:
+            engine = open_engine(dsn)
+            try:
+                term = await election.campaign()
+                await _first_of(Mirror(etcd, engine, dsn).run, term.lost.wait)
+            except Exception:
+                logger.exception("the mirror failed, it begins again")
+            finally:
+                await engine.dispose()
+                await election.resign()
+            await self._clock.sleep(MIRROR_RETRY_SECONDS)
+
+
+def build_etcd_settings(settings: ManagementSettings) -> EtcdSettings:
+    """Return the etcd client's settings. Raises SettingsError."""
+    etcd = settings.etcd
+    try:
+        return EtcdSettings(
+            endpoints=etcd.endpoints, ca_file=etcd.ca_file, cert_file=etcd.cert_file, key_file=etcd.key_file
+        )
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
+
+
+def read_admin_token(state_dir: Path) -> str:
+    """Return the administrator's token. Raises SettingsError."""
+    path = state_dir / "admin-token"
+    try:
+        return path.read_text().strip()
+    except OSError as error:
+        raise SettingsError(f"stateDir: {path}: {error.strerror}; run 'vc-management init' first") from error
+
+
+def _load_authority(settings: ManagementSettings) -> CertificateAuthority:
+    try:
+        return CertificateAuthority.load(settings.pki.ca_cert_file, settings.pki.ca_key_file)
+    except OSError as error:
+        raise SettingsError(f"pki: {error.filename}: {error.strerror}; run 'vc-management init' first") from error
+
+
+def _api_settings(settings: ManagementSettings, peer_url: str) -> ApiSettings:
+    return ApiSettings(
+        image_dir=settings.image_dir,
+        max_virtual_size_bytes=settings.max_image_virtual_size_gib * GIB,
+        max_image_bytes=settings.max_image_size_gib * GIB,
+        host_certificate_hours=settings.host_certificate_hours,
+        join_token_seconds=settings.join_token_seconds,
+        peer_url=peer_url,
+    )
+
+
+def _ovn_settings(settings: ManagementSettings) -> OvnSettings:
+    ovn = settings.ovn
+    if ovn is None:
+        raise SettingsError("ovn: is needed by the role controllers; name the northbound database")
+    return OvnSettings(remote=ovn.northbound, ca_file=ovn.ca_file, cert_file=ovn.cert_file, key_file=ovn.key_file)
+
+
+async def _before(stop: asyncio.Event, work: Awaitable[None]) -> bool:
+    """Wait for the work; False when stop came first and it was given up."""
+    working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+            return True
+        return False
+    finally:
+        await _cancel(working, stopping)
+
+
+async def _first_of(*waits: Callable[[], Awaitable[Any]]) -> None:
+    tasks = [asyncio.ensure_future(wait()) for wait in waits]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        await _cancel(*tasks)
+
+
+async def _cancel(*tasks: "asyncio.Future[Any]") -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,173 @@
+"""vc-management's settings: one YAML file, each value also as an environment variable VCSTACK_MANAGEMENT_A__B."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic.alias_generators import to_camel
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from vcstack.specs.errors import BadRequest
+from vcstack.specs.manifest import load_documents
+
+GIB = 1024**3
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; the text names the file, the field and the fix."""
+
+
+class Section(BaseModel):
+    """A part of the settings: camelCase in the file, unknown names refused."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="forbid", use_attribute_docstrings=True
+    )
+
+
+class EtcdSection(Section):
+    """Where the store is."""
+
+    endpoints: tuple[str, ...] = ("127.0.0.1:2379",)
+    """HOST:PORT of each member, without a scheme. Default: a member on this machine."""
+    ca_file: Path | None = None
+    """The CA of etcd's certificate, PEM. Default none: no TLS, for experiments on the loopback only."""
+    cert_file: Path | None = None
+    """Our client certificate, PEM; etcd asks for one."""
+    key_file: Path | None = None
+    """Its key, PEM."""
+
+
+class PostgresSection(Section):
+    """Where the mirror writes."""
+
+    dsn: str
+    """libpq connection string or URI; its database is made when it is missing."""
+
+
+class OvnSection(Section):
+    """Where OVN's databases are."""
+
+    northbound: str
+    """ssl:HOST:PORT or unix:PATH of the northbound database; several separated by commas (raft)."""
+    southbound: str = ""
+    """The same of the southbound database; not used by the manager yet."""
+    ca_file: Path | None = None
+    """The CA of the databases' certificate, PEM."""
+    cert_file: Path | None = None
+    """Our certificate, PEM."""
+    key_file: Path | None = None
+    """Its key, PEM."""
+
+
+class ApiSection(Section):
+    """How the API is served."""
+
+    listen: tuple[str, ...] = ()
+    """HOST:PORT to listen on, besides the sockets that systemd passes on. Default none."""
+    cert_file: Path
+    """The server's certificate, PEM; read again when it changes."""
+    key_file: Path
+    """Its key, PEM."""
+    peer_host: str = ""
+    """The address by which other replicas reach this one, for the tunnels of hosts that are connected here; it has
+    to stand in the certificate. Default: the host of the first address listened on."""
+
+
+class PkiSection(Section):
+    """The certificate authority."""
+
+    ca_cert_file: Path
+    """The CA's certificate, PEM: client certificates are checked against it."""
+    ca_key_file: Path
+    """The CA's key, PEM: hosts' certificates are signed with it."""
+
+
+class ManagementSettings(BaseSettings):
+    """All of it."""
+
+    model_config = SettingsConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="forbid",
+        env_prefix="VCSTACK_MANAGEMENT_",
+        env_nested_delimiter="__",
+        use_attribute_docstrings=True,
+    )
+
+    state_dir: Path
+    """Where the admin token and everything else of this installation is kept."""
+    etcd: EtcdSection = Field(default_factory=EtcdSection)
+    """Where the store is."""
+    postgres: PostgresSection | None = None
+    """Where the mirror writes. Default none: no history and no queries, everything else works."""
+    ovn: OvnSection | None = None
+    """Where OVN is. Needed by the role controllers."""
+    api: ApiSection
+    """How the API is served."""
+    pki: PkiSection
+    """The certificate authority."""
+    image_dir: Path
+    """Where image content is kept; the replicas of the API share it."""
+    api_workers: int = Field(default=1, ge=1, le=64)
+    """Processes that serve the API. Default 1: one fills a core; more share the port and grow throughput."""
+    host_certificate_hours: int = Field(default=24, ge=1, le=24 * 90)
+    """How long a host's certificate is good, in hours. Default 24: a stolen one is soon useless, and a host may be
+    cut off for the last third of it."""
+    join_token_seconds: int = Field(default=3600, ge=60, le=7 * 86_400)
+    """How long a join token is good, in seconds. Default an hour: long enough to carry it to the host by hand."""
+    max_image_virtual_size_gib: int = Field(default=100, ge=1, le=64 * 1024)
+    """Largest virtual size of an image in GiB. Default 100: a small file may claim a disk that fills every host."""
+    max_image_size_gib: int = Field(default=50, ge=1, le=64 * 1024)
+    """Largest content of an image in GiB. Default 50: uploads must not fill the image directory by accident."""
+    scheduler_strategy: Literal["BinPacking", "Spread"] = "BinPacking"
+    """Which of the hosts that fit is taken. Default the fullest, which keeps others free for large instances."""
+    election_ttl_seconds: int = Field(default=10, ge=2, le=60)
+    """After how many seconds another replica takes over the controllers of one that is gone. Default 10: longer
+    than a pause of a busy machine, shorter than patience."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """What is logged. Default info: what changed; debug adds every read."""
+
+    @field_validator("image_dir", "state_dir")
+    @classmethod
+    def _absolute(cls, path: Path) -> Path:
+        if not path.is_absolute():
+            raise ValueError(f"{path} must be an absolute path")
+        return path
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Let the environment win over the file."""
+        return env_settings, init_settings
+
+
+def load_settings(path: Path) -> ManagementSettings:
+    """Return the settings. Raises SettingsError with the file, the field and the fix."""
+    try:
+        documents = load_documents(path.read_bytes(), source=str(path))
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}; write it or name it with --config") from error
+    except BadRequest as error:
+        raise SettingsError(error.message) from error
+    if len(documents) > 1:
+        raise SettingsError(f"{path}: one document is expected, there are {len(documents)}")
+    values: dict[str, Any] = documents[0] if documents else {}
+    try:
+        return ManagementSettings(**values)
+    except ValidationError as error:
+        raise SettingsError("\n".join(f"{path}: {line}" for line in _explain(error))) from error
+
+
+def _explain(error: ValidationError) -> list[str]:
+    found = []
+    for fault in error.errors(include_url=False):
+        field = ".".join(to_camel(str(step)) if "_" in str(step) else str(step) for step in fault["loc"]) or "file"
+        found.append(f"{field}: {fault['msg']}")
+    return found
