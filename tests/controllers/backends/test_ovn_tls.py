@@ -112,11 +112,12 @@ async def test_a_server_that_never_answers_is_given_up(ours: Installation) -> No
 
 
 async def test_the_next_remote_is_tried(remote: str, ours: Installation) -> None:
-    assert await attempt(build_settings(f"ssl:127.0.0.1:1,{remote}", ours, ours)) == ""
+    settings = build_settings(f"ssl:127.0.0.1:1,{remote}", ours, ours)
+    assert await attempt(replace(settings, timeout_seconds=10)) == ""
 
 
 def test_the_servers_side_really_asks_for_a_certificate(remote: str, ours: Installation) -> None:
-    with pytest.raises(OSError, match=r"certificate|closed"):
+    with pytest.raises(OSError, match=r"certificate|closed|pipe|reset|EOF"):
         ask_without_certificate(remote, ours)
 
 
