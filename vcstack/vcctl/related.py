@@ -64,7 +64,7 @@ async def find_linked(session: Session, wire: Wire, link: Link) -> Link:
     """Return the link with the object that it names: the project's own first, else the global one."""
     definition = get_kind(link.kind)
     project = project_in(wire)
-    places = {
+    places: dict[Scope, list[str | None]] = {
         Scope.GLOBAL: [None],
         Scope.PROJECT: [project],
         Scope.GLOBAL_OR_PROJECT: [project, None] if project else [None],
