@@ -64,8 +64,10 @@ def _closed_already() -> type[Exception]:
 @contextlib.asynccontextmanager
 async def open_socket(connection: Connection, path: str, params: Params | None = None) -> AsyncIterator[ByteSocket]:
     """Yield a websocket to that path; error answers to the handshake are raised as what they say."""
-    from httpx2.websockets import WebSocketUpgradeError
-
+    try:
+        from httpx2.websockets import WebSocketUpgradeError
+    except ImportError as error:
+        raise Unavailable("websockets need the Python package wsproto; install it") from error
     client = await connection.current_client()
     url = connection.url(path)
     query = {k: str(v) for k, v in (params or {}).items() if v is not None}

@@ -165,7 +165,8 @@ class Exchange:
         metrics.REQUESTS.labels(method if method in METHODS else "other", kind, str(self._status)).inc()
         if not _is_stream(self._scope):
             metrics.SECONDS.labels(method if method in METHODS else "other", kind).observe(seconds)
-        logger.info(
+        log = logger.debug if self._status < 400 and method in READS else logger.info
+        log(
             "request",
             method=method,
             path=self._scope["path"][:512],
@@ -177,6 +178,7 @@ class Exchange:
 
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
+READS = frozenset({"GET", "HEAD"})
 PUBLIC = frozenset({"/healthz", "/readyz", "/version", "/openapi.json", "/docs", f"{ROOT}/join"})
 """What needs no credential: the API's shape is no secret, and joining brings its own token."""
 

@@ -10,6 +10,7 @@ from vcstack.apiclient.hosts import CertificateRequest, Heartbeat, IssuedCertifi
 from vcstack.apiserver.openapi_operations import (
     Json,
     collection_operations,
+    error_responses,
     object_operations,
     operation,
     parameter,
@@ -50,6 +51,7 @@ def build_openapi() -> Json:
         "paths": dict(_paths(kinds)),
         "components": {
             "schemas": _schemas(kinds),
+            "responses": error_responses(),
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer", "description": "The administrator's token."},
                 "certificate": {"type": "mutualTLS", "description": "A host's certificate."},

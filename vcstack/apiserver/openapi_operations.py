@@ -218,6 +218,11 @@ def _enum(*values: str) -> Json:
     return {"type": "string", "enum": list(values)}
 
 
-def _errors() -> Json:
+def error_responses() -> Json:
+    """Return the answers that every operation may give, for the components."""
     content = {"application/json": {"schema": reference("ErrorStatus")}}
-    return {code: {"description": text, "content": content} for code, text in ERRORS.items()}
+    return {f"Error{code}": {"description": text, "content": content} for code, text in ERRORS.items()}
+
+
+def _errors() -> Json:
+    return {code: {"$ref": f"#/components/responses/Error{code}"} for code in ERRORS}

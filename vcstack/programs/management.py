@@ -44,13 +44,12 @@ def main(arguments: list[str] | None = None) -> None:
     asked = _parser().parse_args(arguments)
     try:
         asked.run(asked)
-    except EXPECTED as error:
-        _fail(error)
-    except BaseExceptionGroup as group:
-        error = _innermost(group)
-        if not isinstance(error, EXPECTED):
+    except Exception as error:
+        cause = _innermost(error)
+        if not isinstance(cause, EXPECTED):
             raise
-        _fail(error)
+        print(f"vc-management: {_sentence(cause)}", file=sys.stderr)
+        _leave(1)
     _leave(0)
 
 
@@ -156,11 +155,6 @@ def _innermost(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
-
-
-def _fail(error: BaseException) -> NoReturn:
-    print(f"vc-management: {_sentence(error)}", file=sys.stderr)
-    _leave(1)
 
 
 def _sentence(error: BaseException) -> str:
