@@ -64,7 +64,9 @@ def validate(definition: KindDefinition, project: str | None, name: str, body: b
         Invalid: with a cause for each field that does not fit the schema.
     """
     try:
-        return definition.model.__pydantic_validator__.validate_json(body)  # type: ignore[no-any-return]
+        # By wire names only: the models take Python's names as well, for code.
+        validator = definition.model.__pydantic_validator__
+        return validator.validate_json(body, by_alias=True, by_name=False)  # type: ignore[no-any-return]
     except ValidationError as error:
         raise refuse(definition, project, name, causes_of(error, definition.model)) from error
 
