@@ -1,8 +1,8 @@
 """Instances, the manager's part: their ports, addresses and NetworkReady, and the order of their end.
 
 The host's agent makes the domain. What passes between the two: the agent finds the instance's ports by
-status.host, which is written here; it tells by RUNNING's observedGeneration that it has looked at a
-change of spec (and unplugged what is no longer wanted); it removes the domain finalizer when nothing is
+status.host, which is written here; RUNNING that is True for the present generation tells that it has
+unplugged what is no longer wanted; it removes the domain finalizer when nothing is
 left on the host, and only then the ports go.
 """
 
@@ -140,9 +140,7 @@ class InstanceReconciler:
 
 def _agent_has_seen(instance: Instance) -> bool:
     """Return whether nothing of an earlier spec can still be plugged on a host."""
-    running = instance.find_condition(RUNNING)
-    seen = running.observed_generation if running else 0
-    return instance.status.host is None or seen >= instance.metadata.generation
+    return instance.status.host is None or instance.is_true(RUNNING)
 
 
 def _owns(instance: Instance, port: Port) -> bool:

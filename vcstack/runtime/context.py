@@ -40,6 +40,8 @@ class ControllerContext:
     clock: Clock
     metrics: RuntimeMetrics | None = None
     backends: Mapping[str, Any] = field(default_factory=dict)
+    fence: Any = None
+    """The term's proof of leadership, for backends that refuse late writes themselves; opaque here."""
 
     def backend(self, key: BackendKey[T], default: T | None = None) -> T:
         """Return the backend of that key, or the default.

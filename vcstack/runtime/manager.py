@@ -119,7 +119,7 @@ class Manager:
 
     def _context(self, name: str, fence: Any) -> ControllerContext:
         client = ObservingClient(self._client_for(name, fence), self.informers)
-        return ControllerContext(client, self.informers, self.events, self._clock, self._metrics, self._backends)
+        return ControllerContext(client, self.informers, self.events, self._clock, self._metrics, self._backends, fence)
 
     def _note(self, name: str, leads: bool) -> None:
         (self.leading.add if leads else self.leading.discard)(name)
