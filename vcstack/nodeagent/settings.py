@@ -4,12 +4,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from vcstack.specs.meta import LabelKey, LabelValue
 from vcstack.specs.model import Model, Name
-
-FilePath = Annotated[Path, BeforeValidator(lambda v: Path(v) if isinstance(v, str) else v)]
 
 
 class SettingsError(Exception):
@@ -32,15 +30,15 @@ class Settings(Model):
     """The host's name in the cloud."""
     api_url: str
     """https://HOST:PORT of vc-management."""
-    ca_file: FilePath
+    ca_file: Path
     """The cloud's CA, by which the API is trusted."""
-    join_token_file: FilePath | None = None
+    join_token_file: Path | None = None
     """The one-time token for joining; not needed any more afterwards."""
-    state_dir: FilePath
+    state_dir: Path
     """Where keys, images and disks are kept."""
     libvirt_uri: str = "qemu:///system"
     """Where libvirtd is."""
-    libvirt_run_dir: FilePath = Path("/run/libvirt/qemu")
+    libvirt_run_dir: Path = Path("/run/libvirt/qemu")
     """Where QEMU's pid files are."""
     ovsdb: str = "unix:/run/openvswitch/db.sock"
     """Where the host's ovsdb-server is."""
