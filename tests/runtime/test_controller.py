@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
+import structlog
 from prometheus_client import CollectorRegistry
 
 from tests.fakes.feed import Feed, flavor
@@ -284,3 +285,27 @@ async def test_metrics_tell_the_lag_from_the_first_event(bench: Bench) -> None:
     await breathe()
     assert bench.registry.get_sample_value("vcstack_reconcile_lag_seconds_sum", {"controller": "flavor"}) == 7.0
     assert bench.registry.get_sample_value("vcstack_queue_depth", {"controller": "flavor"}) == 0.0
+
+
+async def test_a_stop_before_the_first_list_ends_it(bench: Bench) -> None:
+    bench.tasks = [asyncio.create_task(bench.informer.run()), asyncio.create_task(bench.controller.run(bench.stop))]
+    await breathe()
+    bench.stop.set()
+    await bench.tasks[1]
+    assert bench.recorder.calls == []
+
+
+async def test_each_reconcile_logs_with_its_object_and_an_id_of_its_own(bench: Bench) -> None:
+    bound: list[dict[str, object]] = []
+
+    async def look(resource: Flavor | None, ref: Ref) -> Result | None:
+        bound.append(structlog.contextvars.get_contextvars())
+        return None
+
+    bench.recorder.behaviour = look
+    await bench.start(flavor("a", 1), flavor("b", 2))
+    assert [(b["controller"], b["kind"], b["name"], b["uid"], b["generation"]) for b in bound] == [
+        ("flavor", "Flavor", "a", "fl-a", 0),
+        ("flavor", "Flavor", "b", "fl-b", 0),
+    ]
+    assert bound[0]["reconcile_id"] != bound[1]["reconcile_id"]

@@ -3,9 +3,6 @@
 from vcstack.specs.kinds.flavor import FlavorSpec
 from vcstack.specs.kinds.host import Capacity, Host
 
-UNITS = {"vcpus": "vCPUs", "memory_mib": "MiB of memory", "disk_gib": "GiB of disk"}
-"""How a sentence names what is claimed."""
-
 
 def build_allocatable(host: Host) -> Capacity | None:
     """Return what instances may claim of the host in sum; None while its capacity was not observed."""
@@ -45,8 +42,11 @@ def largest(one: Capacity, other: Capacity) -> Capacity:
 
 def find_shortage(request: Capacity, used: Capacity, allocatable: Capacity) -> str | None:
     """Return what there is too little of, as a sentence's part, or None when the request fits."""
-    for name, unit in UNITS.items():
-        asked, free = getattr(request, name), getattr(allocatable, name) - getattr(used, name)
+    for asked, free, unit in (
+        (request.vcpus, allocatable.vcpus - used.vcpus, "vCPUs"),
+        (request.memory_mib, allocatable.memory_mib - used.memory_mib, "MiB of memory"),
+        (request.disk_gib, allocatable.disk_gib - used.disk_gib, "GiB of disk"),
+    ):
         if asked > free:
             return f"{asked} {unit} asked, {max(free, 0)} free"
     return None

@@ -35,20 +35,45 @@ class Demand:
 
 
 @dataclass(frozen=True, slots=True)
+class Offer:
+    """What a version of a host offers; worked out once, since thousands of decisions look at it."""
+
+    host: Host
+    allocatable: Capacity | None
+    unfit: str | None
+    """Why it takes no instance at all, or None."""
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """A host with what is claimed of it."""
 
-    host: Host
+    offer: Offer
     used: Capacity
-    allocatable: Capacity | None
+
+    @property
+    def host(self) -> Host:
+        """Return the host."""
+        return self.offer.host
+
+    @property
+    def allocatable(self) -> Capacity | None:
+        """Return what instances may claim of it in sum."""
+        return self.offer.allocatable
 
 
 Filter = Callable[[Demand, Candidate], str | None]
 
 
+def build_offer(host: Host) -> Offer:
+    """Return what the host offers."""
+    unfit = next((reason for reject in HOST_FILTERS if (reason := reject(host))), None)
+    return Offer(host, build_allocatable(host), unfit)
+
+
 def build_candidate(host: Host, used: Capacity) -> Candidate:
     """Return the host as a candidate."""
-    return Candidate(host, used, build_allocatable(host))
+    return Candidate(build_offer(host), used)
 
 
 def reject_other_hosts(demand: Demand, candidate: Candidate) -> str | None:
@@ -57,24 +82,38 @@ def reject_other_hosts(demand: Demand, candidate: Candidate) -> str | None:
     return f"placement asks for host {wanted}" if wanted and wanted != candidate.host.metadata.name else None
 
 
-def reject_leaving(demand: Demand, candidate: Candidate) -> str | None:
+def reject_leaving(host: Host) -> str | None:
     """No host that is being deleted."""
-    return "it is being deleted" if candidate.host.deleting else None
+    return "it is being deleted" if host.deleting else None
 
 
-def reject_not_alive(demand: Demand, candidate: Candidate) -> str | None:
+def reject_not_alive(host: Host) -> str | None:
     """Only hosts whose lease is held and whose agent reached libvirt and OVS."""
     for type_ in (ALIVE, AGENT_READY):
-        condition = candidate.host.find_condition(type_)
+        condition = host.find_condition(type_)
         if condition is None or condition.status != "True":
             reason = condition.reason if condition else "not observed yet"
             return f"it is not {type_} ({reason})"
     return None
 
 
-def reject_cordoned(demand: Demand, candidate: Candidate) -> str | None:
+def reject_cordoned(host: Host) -> str | None:
     """No cordoned hosts."""
-    return "it is cordoned" if candidate.host.spec.scheduling is Scheduling.DISABLED else None
+    return "it is cordoned" if host.spec.scheduling is Scheduling.DISABLED else None
+
+
+def reject_without_hypervisor(host: Host) -> str | None:
+    """Only hosts on which a guest CPU was started."""
+    return None if host.status.virt_type else "it has no working hypervisor"
+
+
+HOST_FILTERS = (reject_leaving, reject_cordoned, reject_not_alive, reject_without_hypervisor)
+"""What a host itself lacks, whatever is asked for."""
+
+
+def reject_unfit(demand: Demand, candidate: Candidate) -> str | None:
+    """Only hosts that take instances at all."""
+    return candidate.offer.unfit
 
 
 def reject_other_zones(demand: Demand, candidate: Candidate) -> str | None:
@@ -90,11 +129,6 @@ def reject_unselected(demand: Demand, candidate: Candidate) -> str | None:
     return f"it has no label {', '.join(missing)}" if missing else None
 
 
-def reject_without_hypervisor(demand: Demand, candidate: Candidate) -> str | None:
-    """Only hosts on which a guest CPU was started."""
-    return None if candidate.host.status.virt_type else "it has no working hypervisor"
-
-
 def reject_full(demand: Demand, candidate: Candidate) -> str | None:
     """Only hosts with room, overcommit counted."""
     if candidate.allocatable is None:
@@ -104,12 +138,9 @@ def reject_full(demand: Demand, candidate: Candidate) -> str | None:
 
 FILTERS: Sequence[Filter] = (
     reject_other_hosts,
-    reject_leaving,
     reject_other_zones,
     reject_unselected,
-    reject_cordoned,
-    reject_not_alive,
-    reject_without_hypervisor,
+    reject_unfit,
     reject_full,
 )
 """In the order in which a reason is given: what the user asked for before what the host lacks."""
@@ -126,12 +157,10 @@ def find_rejection(demand: Demand, candidate: Candidate) -> str | None:
 
 def score(demand: Demand, candidate: Candidate, strategy: Strategy) -> tuple[float, bool]:
     """Return how good the host is: by its load after placing, then by whether it has the image."""
-    allocatable = candidate.allocatable or Capacity()
-    shares = [
-        (getattr(candidate.used, name) + getattr(demand.request, name)) / max(getattr(allocatable, name), 1)
-        for name in ("vcpus", "memory_mib")
-    ]
-    load = sum(shares) / len(shares)
+    allocatable, used, request = candidate.allocatable or Capacity(), candidate.used, demand.request
+    cpu = (used.vcpus + request.vcpus) / max(allocatable.vcpus, 1)
+    memory = (used.memory_mib + request.memory_mib) / max(allocatable.memory_mib, 1)
+    load = (cpu + memory) / 2
     has_image = demand.image_digest is not None and demand.image_digest in (candidate.host.status.cached_images or ())
     return (load if strategy is Strategy.BIN_PACKING else -load, has_image)
 
@@ -141,16 +170,18 @@ def choose(
 ) -> tuple[Candidate | None, Mapping[str, str]]:
     """Return the best host, None when none fits, and the reason for each rejected one by name."""
     rejected: dict[str, str] = {}
-    best: tuple[tuple[float, bool], Candidate] | None = None
-    for candidate in sorted(candidates, key=lambda c: c.host.metadata.name):
+    best: Candidate | None = None
+    best_points, best_name = (0.0, False), ""
+    for candidate in candidates:
+        name = candidate.host.metadata.name
         reason = find_rejection(demand, candidate)
         if reason:
-            rejected[candidate.host.metadata.name] = reason
+            rejected[name] = reason
             continue
         points = score(demand, candidate, strategy)
-        if best is None or points > best[0]:
-            best = (points, candidate)
-    return (best[1] if best else None), rejected
+        if best is None or points > best_points or (points == best_points and name < best_name):
+            best, best_points, best_name = candidate, points, name
+    return best, rejected
 
 
 def describe_rejections(rejected: Mapping[str, str]) -> str:

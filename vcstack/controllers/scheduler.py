@@ -13,8 +13,10 @@ from vcstack.controllers.capacity import add, build_allocatable, build_request, 
 from vcstack.controllers.placement import (
     Candidate,
     Demand,
+    Offer,
     Strategy,
     build_candidate,
+    build_offer,
     choose,
     describe_rejections,
 )
@@ -75,6 +77,7 @@ class Scheduler:
         self._context = context
         self._strategy = context.backend(STRATEGY, Strategy.BIN_PACKING)
         self._hosts = context.informer(Host)
+        self._offers: dict[str, Offer] = {}
         self.ledger = Ledger()
 
     async def reconcile(self, instance: Instance | None, ref: Ref) -> Result | None:
@@ -149,8 +152,10 @@ class Scheduler:
             message = "There are no hosts; join one with vc-compute."
         elif wanted and wanted not in rejected:
             message = f"Host {wanted}, which placement names, does not exist."
+        before = instance.find_condition(SCHEDULED)
         await self._write(instance, self._condition(instance, False, "Unschedulable", message))
-        self._context.events.warning(instance, "Unschedulable", message)
+        if before is None or before.message != message:
+            self._context.events.warning(instance, "Unschedulable", message)
         return WaitingFor("Unschedulable", message, RETRY_SECONDS)
 
     async def _ensure_claim(self, instance: Instance, name: str, request: Capacity) -> None:
@@ -180,7 +185,11 @@ class Scheduler:
 
     def _candidates(self) -> Iterator[Candidate]:
         for host in self._hosts.list():
-            yield build_candidate(host, self.ledger.used(host.metadata.name))
+            name = host.metadata.name
+            offer = self._offers.get(name)
+            if offer is None or offer.host is not host:
+                offer = self._offers[name] = build_offer(host)
+            yield Candidate(offer, self.ledger.used(name))
 
     def _find_digest(self, instance: Instance) -> str | None:
         images, name = self._context.informer(Image), instance.spec.image

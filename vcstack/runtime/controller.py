@@ -98,16 +98,28 @@ class Controller:
                 handlers.callback(watch.informer.add_handler(self._on_change_of(watch.mapper)))
             for informer, listener in self.listeners:
                 handlers.callback(informer.add_handler(listener, replay=True))
-            for informer in (*self.informers.values(), *(w.informer for w in self._watches)):
-                await informer.wait_synced()
-            self.enqueue_all()
-            await self._run_workers(stop)
+            if await self._wait_synced(stop):
+                self.enqueue_all()
+                await self._run_workers(stop)
 
     def enqueue_all(self, *, background: bool = True) -> None:
         """Have every object looked at."""
         for informer in self.informers.values():
             for resource in informer.list():
                 self.queue.add(resource.ref, background=background)
+
+    async def _wait_synced(self, stop: asyncio.Event) -> bool:
+        """Wait for the first lists; return False when the stop came first."""
+        needed = [*self.informers.values(), *(w.informer for w in self._watches)]
+        synced = asyncio.gather(*(i.wait_synced() for i in needed))
+        stopped = asyncio.ensure_future(stop.wait())
+        try:
+            await asyncio.wait((synced, stopped), return_when=asyncio.FIRST_COMPLETED)
+            return synced.done()
+        finally:
+            synced.cancel()
+            stopped.cancel()
+            await asyncio.gather(synced, stopped, return_exceptions=True)
 
     async def _run_workers(self, stop: asyncio.Event) -> None:
         names = [f"{self.name}-worker-{n}" for n in range(self._workers)]
