@@ -1,15 +1,18 @@
 """image upload: an image from a file, resumable, its digest checked on both sides."""
 
 import asyncio
+import contextlib
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from vcstack.apiclient.content import ImageContent
+from vcstack.apiclient.content import Progress as ProgressReport
 from vcstack.specs.columns import find_value, format_bytes
 from vcstack.specs.errors import NotFound
 from vcstack.specs.kinds.image import UPLOADED, Image, ImageFormat, ImageSpec
@@ -21,9 +24,15 @@ from vcstack.vcctl.reading import Wire
 from vcstack.vcctl.session import MANAGER, Session
 from vcstack.vcctl.waiting import Awaited, parse_duration, ready, wait_for
 
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
 QCOW2_MAGIC = b"QFI\xfb"
 """docs/interop/qcow2.txt of QEMU: the first four bytes."""
 READ_BYTES = 4 * 1024 * 1024
+UPLOADING = "uploading"
+STEP_PERCENT = 25
+"""Where there is no bar, a line is printed that often."""
 
 image = typer.Typer(help="Upload images.", no_args_is_help=True)
 app.add_typer(image, name="image", rich_help_panel=INSTANCES)
@@ -65,7 +74,7 @@ async def upload(
     if find_value(wire, f"status.conditions[{UPLOADED}].status") == "True":
         session.out.print(f"image/{escape(name)} is there already ({digest})", soft_wrap=True)
     else:
-        with meter.measure("uploading") as report:
+        with meter.measure(UPLOADING) as report:
             await ImageContent(session.client.connection).upload(name, file, project=project, progress=report)
         session.out.print(f"image/{escape(name)} uploaded ({format_bytes(size)}, {digest})", soft_wrap=True)
     if wait:
@@ -144,41 +153,38 @@ class _Meter:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def measure(self, what: str) -> "_Measure":
-        """Return a context that yields the function to report progress to."""
-        return _Measure(self._session, what)
-
-
-class _Measure:
-    """One transfer."""
-
-    STEP_PERCENT = 25
-
-    def __init__(self, session: Session, what: str) -> None:
-        self._session, self._what, self._told = session, what, -1
-        columns = (
-            TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True),
-            TransferSpeedColumn(), TimeRemainingColumn(),
-        )  # fmt: skip
-        self._bar = Progress(*columns, console=session.err) if session.err.is_terminal else None
-        self._task = self._bar.add_task(what) if self._bar else None
-
-    def __enter__(self) -> "_Measure":
-        if self._bar:
-            self._bar.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        if self._bar:
-            self._bar.stop()
-
-    def __call__(self, done: int, total: int) -> None:
-        """Show how far it is."""
-        if self._bar and self._task is not None:
-            self._bar.update(self._task, completed=done, total=total)
+    @contextlib.contextmanager
+    def measure(self, what: str) -> Iterator[ProgressReport]:
+        """Yield the function to report (bytes done, bytes in all) to."""
+        if not self._session.err.is_terminal:
+            yield self._tell_by_lines(what)
             return
-        step = done * 100 // max(total, 1) // self.STEP_PERCENT
-        if step > self._told and self._what == "uploading":
-            self._told = step
-            text = f"{self._what} {format_bytes(done)} of {format_bytes(total)}"
-            self._session.err.print(text, soft_wrap=True)
+        with _build_bar(self._session.err) as bar:
+            task = bar.add_task(what)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+
+    def _tell_by_lines(self, what: str) -> ProgressReport:
+        told = -1
+
+        def report(done: int, total: int) -> None:
+            nonlocal told
+            step = done * 100 // max(total, 1) // STEP_PERCENT
+            if step > told and what == UPLOADING:
+                told = step
+                self._session.err.print(f"{what} {format_bytes(done)} of {format_bytes(total)}", soft_wrap=True)
+
+        return report
+
+
+def _build_bar(console: Console) -> "Progress":
+    # Imported when needed: it takes a tenth of a second, which every start of vcctl would feel.
+    from rich import progress
+
+    return progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.DownloadColumn(binary_units=True),
+        progress.TransferSpeedColumn(),
+        progress.TimeRemainingColumn(),
+        console=console,
+    )
