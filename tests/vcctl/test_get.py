@@ -1,0 +1,174 @@
+"""get, describe, explain, events: looking at things."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from tests.vcctl.harness import Hands, Vcctl
+from tests.vcctl.scene import set_scene
+from vcstack.specs.kinds.instance import Instance
+from vcstack.specs.kinds.network import Network
+from vcstack.specs.registry import load_kinds
+from vcstack.vcctl.errors import ExitCode
+
+
+async def test_a_table_has_name_ready_the_kinds_columns_and_age(vcctl: Vcctl, hands: Hands) -> None:
+    await set_scene(vcctl, hands)
+    head, *rows = (await vcctl.ok("get", "instances")).splitlines()
+    assert head.split() == ["NAME", "READY", "POWER", "HOST", "ADDRESSES", "FLAVOR", "AGE"]
+    assert [r.split()[:2] for r in rows] == [["db-1", "True"], ["web-1", "True"]]
+    assert "IMAGE" in (await vcctl.ok("get", "vm", "-o", "wide")).splitlines()[0]
+
+
+async def test_piped_output_has_no_colours(vcctl: Vcctl, hands: Hands) -> None:
+    await set_scene(vcctl, hands)
+    assert "\x1b" not in await vcctl.ok("get", "all", "-A")
+
+
+async def test_kinds_are_found_by_any_of_their_names(vcctl: Vcctl) -> None:
+    await set_scene(vcctl)
+    found = {await vcctl.ok("get", word, "-o", "name") for word in ("instance", "instances", "vm", "VMS", "Instance")}
+    assert found == {"instance/db-1\ninstance/web-1\n"}
+
+
+@pytest.mark.parametrize("definition", load_kinds().values(), ids=lambda d: d.kind)
+async def test_every_kind_can_be_listed_described_and_explained(vcctl: Vcctl, definition: object) -> None:
+    plural = definition.plural  # type: ignore[attr-defined]
+    await vcctl.ok("get", plural, "-A", "-o", "wide")
+    await vcctl.ok("describe", plural)
+    assert plural in await vcctl.ok("explain", plural)
+
+
+async def test_objects_come_as_json_and_yaml_without_managed_fields(vcctl: Vcctl) -> None:
+    await set_scene(vcctl)
+    as_json = json.loads(await vcctl.ok("get", "instance", "web-1", "-o", "json"))
+    as_yaml = yaml.safe_load(await vcctl.ok("get", "instance/web-1", "-o", "yaml"))
+    assert as_json == as_yaml
+    assert as_json["spec"]["networkInterfaces"] == [{"name": "eth0", "network": "web", "subnet": "web-v4"}]
+    assert "managedFields" not in as_json["metadata"]
+    shown = await vcctl.ok("get", "instance", "web-1", "-o", "json", "--show-managed-fields")
+    assert json.loads(shown)["metadata"]["managedFields"][0]["manager"] == "vcctl"
+
+
+async def test_several_objects_come_as_a_list(vcctl: Vcctl) -> None:
+    await set_scene(vcctl)
+    listed = json.loads(await vcctl.ok("get", "instance/web-1", "network/web", "-o", "json"))
+    assert [(i["kind"], i["metadata"]["name"]) for i in listed["items"]] == [("Instance", "web-1"), ("Network", "web")]
+
+
+async def test_values_are_picked_by_jsonpath_and_custom_columns(vcctl: Vcctl) -> None:
+    await set_scene(vcctl)
+    template = '{range .items[*]}{.metadata.name}={.spec.flavor}{"\\n"}{end}'
+    assert await vcctl.ok("get", "instances", "-o", f"jsonpath={template}") == "db-1=tiny\nweb-1=tiny\n"
+    out = await vcctl.ok("get", "instances", "-o", "custom-columns=N:.metadata.name,F:.spec.flavor")
+    assert [line.split() for line in out.splitlines()] == [["N", "F"], ["db-1", "tiny"], ["web-1", "tiny"]]
+
+
+async def test_selectors_choose(vcctl: Vcctl) -> None:
+    await set_scene(vcctl)
+    assert await vcctl.ok("get", "instances", "-l", "app=web", "-o", "name") == "instance/web-1\n"
+    out = await vcctl.ok("get", "instances", "--field-selector", "metadata.name!=web-1", "-o", "name")
+    assert out == "instance/db-1\n"
+    ended = await vcctl("get", "instances", "--field-selector", "status.hots=h1")
+    assert ended.code == ExitCode.REFUSED
+    assert "did you mean status.host" in ended.err
+
+
+async def test_rows_are_sorted_by_a_path(vcctl: Vcctl) -> None:
+    await set_scene(vcctl)
+    out = await vcctl.ok("get", "instances", "--sort-by", ".metadata.labels.app", "-o", "name")
+    assert out.split() == ["instance/db-1", "instance/web-1"]
+
+
+async def test_several_kinds_are_tables_with_prefixed_names(vcctl: Vcctl) -> None:
+    await set_scene(vcctl)
+    out = await vcctl.ok("get", "networks,subnets")
+    assert "network/web " in out
+    assert "subnet/web-v4 " in out
+
+
+async def test_across_projects_the_project_is_shown(vcctl: Vcctl) -> None:
+    await set_scene(vcctl)
+    assert (await vcctl.ok("get", "networks", "-A")).split()[:2] == ["PROJECT", "NAME"]
+    assert "Nothing found" in (await vcctl("get", "networks", "-p", "other")).err
+
+
+async def test_the_project_may_be_given_before_and_after_the_command(vcctl: Vcctl) -> None:
+    await set_scene(vcctl)
+    before = await vcctl.ok("-p", "demo", "get", "vm", "-o", "name")
+    assert before == await vcctl.ok("get", "vm", "-o", "name", "-p", "demo")
+
+
+async def test_a_name_that_is_not_there_is_answered_with_similar_ones(vcctl: Vcctl) -> None:
+    await set_scene(vcctl)
+    ended = await vcctl("get", "instance", "web-2")
+    assert ended.code == ExitCode.NOT_FOUND
+    assert "did you mean web-1" in ended.err
+
+
+async def test_an_unknown_kind_is_a_usage_error_with_similar_ones(vcctl: Vcctl) -> None:
+    ended = await vcctl("get", "instnaces")
+    assert ended.code == ExitCode.USAGE
+    assert "Did you mean instances" in ended.err
+
+
+async def test_watch_prints_the_list_and_every_change_until_interrupted(vcctl: Vcctl, hands: Hands) -> None:
+    await set_scene(vcctl)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", "from vcstack.vcctl.main import main; main()", "get", "networks", "-w",
+        env={**os.environ, **vcctl.environ}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert (await process.stdout.readline()).split()[0] == b"NAME"
+    assert (await process.stdout.readline()).split()[0] == b"web"
+    await hands.observe(await hands.get(Network, "web"))
+    assert (await process.stdout.readline()).split()[:2] == [b"web", b"True"]
+    process.send_signal(signal.SIGINT)
+    _, err = await process.communicate()
+    assert process.returncode == ExitCode.INTERRUPTED
+    assert b"Traceback" not in err
+
+
+async def test_describe_shows_conditions_events_and_what_is_connected(vcctl: Vcctl, hands: Hands) -> None:
+    await set_scene(vcctl, hands)
+    instance = await hands.get(Instance, "web-1")
+    await hands.observe(instance, but={"Running": ("CrashLoop", "QEMU ends at once.")})
+    await hands.report(instance, "QemuFailed", "QEMU ended with 1", warning=True)
+    out = await vcctl.ok("describe", "instance", "web-1")
+    for part in ("CrashLoop", "QEMU ends at once.", "QemuFailed", "flavor/tiny", "spec.networkInterfaces[0].network"):
+        assert part in out
+    flavor = await vcctl.ok("describe", "flavor", "tiny")
+    assert "Used by" in flavor
+    assert "instance/db-1" in flavor
+
+
+async def test_explain_says_type_rules_and_what_a_change_takes(vcctl: Vcctl) -> None:
+    out = await vcctl.ok("explain", "instance.spec.flavor")
+    assert "<string>" in out
+    assert "Refers to Flavor" in out
+    assert "reboot" in out
+    assert "One of: Running, Stopped, Paused" in await vcctl.ok("explain", "vm.spec.powerState")
+    ended = await vcctl("explain", "instance.spec.flavour")
+    assert "Did you mean spec.flavor?" in ended.err
+
+
+async def test_events_are_listed_and_filtered(vcctl: Vcctl, hands: Hands) -> None:
+    await set_scene(vcctl, hands)
+    instance = await hands.get(Instance, "web-1")
+    await hands.report(instance, "Started", "running")
+    await hands.report(instance, "Crashed", "again\nand again", warning=True)
+    assert len((await vcctl.ok("events")).splitlines()) == 3
+    assert "Started" not in await vcctl.ok("events", "--warnings")
+    assert "again and again" in await vcctl.ok("events", "instance/web-1")
+    assert "No events" in (await vcctl("events", "instance", "db-1")).err
+
+
+async def test_api_resources_lists_every_kind(vcctl: Vcctl) -> None:
+    listed = (await vcctl.ok("api-resources", "-o", "name")).split()
+    assert sorted(listed) == sorted(d.plural for d in load_kinds().values())
