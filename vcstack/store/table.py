@@ -43,10 +43,14 @@ class Table:
         self._ring.clear()
         self.drop_watchers()
 
+    @property
+    def watcher_count(self) -> int:
+        """Return how many streams are open."""
+        return len(self._all_watchers())
+
     def drop_watchers(self) -> None:
         """End all streams; their readers resume or list again."""
-        anchored = [w for by_value in self._anchored.values() for group in by_value.values() for w in group]
-        for watcher in (*self._watchers, *anchored):
+        for watcher in self._all_watchers():
             watcher.drop()
 
     def put(self, row: str, json: bytes, revision: int) -> None:
@@ -124,3 +128,7 @@ class Table:
     def _home_of(self, watcher: Watcher) -> set[Watcher]:
         anchor = watcher.selection.anchor
         return self._watchers if anchor is None else self._anchored[anchor[0]][anchor[1]]
+
+    def _all_watchers(self) -> list[Watcher]:
+        anchored = [w for by_value in self._anchored.values() for group in by_value.values() for w in group]
+        return [*self._watchers, *anchored]
