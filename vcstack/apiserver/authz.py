@@ -100,7 +100,7 @@ class Authorizer:
             return
         if subresource in SYSTEM_SUBRESOURCES:
             raise Forbidden(f"{subresource} of {definition.plural} is written by the cloud itself, not by people")
-        if definition.system_only and action.verb is not Verb.DELETE:
+        if definition.system_only:
             raise Forbidden(f"{definition.plural} are written by the cloud itself, not by people")
 
     async def _host_may(self, host: str, action: Action) -> bool:

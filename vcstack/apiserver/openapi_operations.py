@@ -113,6 +113,8 @@ def object_operations(definition: KindDefinition, *, in_project: bool) -> Json:
     kind, plural = definition.kind, definition.plural
     at = ("atRevision", "As it was at that revision.", COUNT)
     found = {"get": operation(plural, f"Read a {kind}.", content=_object(definition), parameters=(at,))}
+    if definition.system_only:
+        return found
     gone = {"204": {"description": "It is gone."}}
     found["delete"] = operation(
         plural,
@@ -126,8 +128,6 @@ def object_operations(definition: KindDefinition, *, in_project: bool) -> Json:
             ("resourceVersion", "Only if it is at this version.", {"type": "string"}),
         ),
     )
-    if definition.system_only:
-        return found
     found["put"] = operation(
         plural,
         f"Replace a {kind}.",

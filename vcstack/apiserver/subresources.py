@@ -6,9 +6,9 @@ from vcstack.apiserver import bodies, queries
 from vcstack.apiserver.authz import Action, Authorizer, Verb
 from vcstack.apiserver.context import Call
 from vcstack.apiserver.identity import Role
+from vcstack.apiserver.ownfields import check_host_status
 from vcstack.apiserver.parts import ApiParts
 from vcstack.apiserver.replies import json_reply, value_reply
-from vcstack.specs.columns import find_value
 from vcstack.specs.errors import Cause, Forbidden, Invalid, MethodNotAllowed, NotFound
 from vcstack.specs.model import Model
 from vcstack.specs.registry import KindDefinition
@@ -48,7 +48,9 @@ class CommonSubresources:
         replace = call.method == "PUT"
         wire = await bodies.read_object(call.request, bodies.OBJECT_TYPES if replace else (bodies.MERGE_PATCH,))
         status = _status_of(wire)
-        self._check_binding(call, status, replace=replace)
+        if call.identity.role is Role.HOST:
+            stored = await self._store.get(*_place(call))
+            check_host_status(call.target.definition, stored.wire.get("status") or {}, status, replace=replace)
         write = self._store.replace_status if replace else self._store.patch_status
         metadata = wire.get("metadata") or {}
         stored = await write(
@@ -89,15 +91,6 @@ class CommonSubresources:
         limit = query.count("limit", least=1, most=HISTORY_LIMIT) or 100
         revisions = await self._history.list_revisions(call.target.ref, limit=limit, before=query.count("before"))
         return value_reply({"kind": "History", "items": [r.to_wire() for r in revisions]})
-
-    def _check_binding(self, call: Call, status: bodies.Wire, *, replace: bool) -> None:
-        """A host cannot hand its objects to another one."""
-        path = call.target.definition.node_path or ""
-        if call.identity.role is not Role.HOST or not path.startswith("status."):
-            return
-        leaf = path.removeprefix("status.")
-        if (replace or leaf in status) and find_value({"status": status}, path) != call.identity.host:
-            raise _forbidden_field(path, "says where the object is bound; a host cannot change it")
 
 
 def _place(call: Call) -> tuple[KindDefinition, str | None, str]:
