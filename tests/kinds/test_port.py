@@ -263,6 +263,19 @@ async def test_deletion_removes_the_switch_port_and_twice_succeeds(world: World)
         await world.gone(Port, "q")
 
 
+async def test_a_deletion_that_ovn_does_not_answer_is_shown_and_tried_again(world: World) -> None:
+    async with world.running():
+        await world.add_network("web", "10.0.0.0/24")
+        port = await world.add_port()
+        await world.ready(Port, "p")
+        world.backend.state.failure = BackendUnavailable("OVN is away")
+        await world.delete(Port, "p")
+        await world.condition(Port, "p", "Realized", "BackendUnavailable")
+        world.backend.state.failure = None
+        await world.gone(Port, "p")
+        assert await world.backend.observe_port(port.uid) is None
+
+
 async def test_rows_without_object_are_swept(world: World) -> None:
     async with world.running():
         network = await world.add_network("web", "10.0.0.0/24")

@@ -38,7 +38,8 @@ class NetworkReconciler:
         if FINALIZER not in network.metadata.finalizers:
             return
         await ensure_unused(self._context, network)
-        await self._backend.delete_switch(network.uid)
+        async with hold_shown(self._context.client, network, REALIZED, clock=self._context.clock):
+            await self._backend.delete_switch(network.uid)
         await self._context.client.remove_finalizer(network, FINALIZER)
 
     async def _ensure_switch(self, network: Network) -> None:

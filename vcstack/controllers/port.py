@@ -53,7 +53,8 @@ class PortReconciler:
             return
         if not _made_for_instance(port) or find_users(self._context.informers, port.ref):
             await ensure_unused(self._context, port)
-        await self._backend.delete_port(port.uid)
+        async with hold_shown(self._context.client, port, REALIZED, clock=self._context.clock):
+            await self._backend.delete_port(port.uid)
         await self._context.client.remove_finalizer(port, FINALIZER)
 
     async def _ensure_addresses(self, port: Port) -> Port:

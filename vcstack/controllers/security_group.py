@@ -16,7 +16,7 @@ from vcstack.controllers.backends.network import (
     PortGroup,
     group_name,
 )
-from vcstack.controllers.backends.network_sources import OwnedRows, Wake, build_backend, ignore
+from vcstack.controllers.backends.network_sources import OwnedRows, Throttle, Wake, build_backend, ignore
 from vcstack.runtime.context import ControllerContext
 from vcstack.runtime.controller import Controller
 from vcstack.runtime.errors import BackendConflict
@@ -36,8 +36,8 @@ from vcstack.specs.kinds.securitygroup import (
 from vcstack.specs.meta import Condition
 from vcstack.specs.resource import Ref
 
-COUNT_DELAY_SECONDS = 1.0
-"""Ports that come and go are gathered for so long before their number is written."""
+COUNT_SECONDS = 2.0
+"""The number of ports is written at most this often; ports that come and go meanwhile are gathered."""
 
 
 def build_acls(group: SecurityGroup, remotes: Mapping[str, str]) -> frozenset[Acl]:
@@ -105,6 +105,7 @@ class SecurityGroupReconciler:
         self._context = context
         self._backend = backend
         self._groups = context.informer(SecurityGroup)
+        self._counting = Throttle(context.clock, COUNT_SECONDS)
 
     async def reconcile(self, resource: SecurityGroup | None, ref: Ref) -> Result | None:
         """Make it so, once."""
@@ -113,8 +114,7 @@ class SecurityGroupReconciler:
         if resource.deleting:
             await self._finalize(resource)
             return None
-        await self._ensure_group(resource)
-        return None
+        return await self._ensure_group(resource)
 
     async def _finalize(self, group: SecurityGroup) -> None:
         if FINALIZER not in group.metadata.finalizers:
@@ -125,10 +125,12 @@ class SecurityGroupReconciler:
         if members:
             message = f"{name_some(members)} are in it; delete them or change their securityGroups first."
             await refuse_deletion(self._context, group, "InUse", message)
-        await self._backend.delete_port_group(group.uid)
+        async with hold_shown(self._context.client, group, REALIZED, clock=self._context.clock):
+            await self._backend.delete_port_group(group.uid)
         await self._context.client.remove_finalizer(group, FINALIZER)
+        self._counting.forget(group.uid)
 
-    async def _ensure_group(self, group: SecurityGroup) -> None:
+    async def _ensure_group(self, group: SecurityGroup) -> Result | None:
         client, clock = self._context.client, self._context.clock
         found = {ref.name: self._groups.get(ref) for ref in remotes_of(group)}
         missing = sorted(name for name, remote in found.items() if remote is None)
@@ -137,8 +139,14 @@ class SecurityGroupReconciler:
             observed = await self._backend.ensure_port_group(wanted)
             if observed.group != wanted:
                 raise BackendConflict("the port group in OVN was changed meanwhile; it is looked at again")
-        fields = {"ruleCount": len(observed.group.acls), "portCount": observed.ports}
+        fields = {"ruleCount": len(observed.group.acls)}
+        wait = self._counting.remaining(group.uid)
+        if not wait:
+            fields["portCount"] = observed.ports
+            if observed.ports != group.status.port_count:
+                self._counting.note(group.uid)
         await write_status(client, group, fields=fields, conditions=[self._build_realized(group, missing)])
+        return Result(requeue_after=wait) if wait else None
 
     def _build_realized(self, group: SecurityGroup, missing: list[str]) -> Condition:
         clock = self._context.clock
@@ -154,7 +162,7 @@ def build(context: ControllerContext) -> Controller:
     rows = OwnedRows(context, backend, SecurityGroup, backend.delete_port_group)
     groups, ports = context.informer(SecurityGroup), context.informer(Port)
     groups.add_index("remotes", remotes_of)
-    counted, named = Wake(context.clock, COUNT_DELAY_SECONDS), Wake(context.clock)
+    counted, named = Wake(context.clock, COUNT_SECONDS / 2), Wake(context.clock)
 
     def joined_or_left(old: Port | None, new: Port | None) -> Iterable[Ref]:
         before, after = ((groups_of(p), p.is_true(PORT_REALIZED)) if p else (set(), False) for p in (old, new))

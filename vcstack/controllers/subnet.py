@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable
 from ipaddress import ip_network
+from typing import Any
 
-from vcstack.controllers.backends.allocation import FREE_LIMIT, SERVER_MAC_PREFIX, build_mac, count_free
+from vcstack.controllers.backends.allocation import SERVER_MAC_PREFIX, build_mac, count_free
 from vcstack.controllers.backends.network import DhcpOptions, NetworkBackend, Owner
-from vcstack.controllers.backends.network_sources import OwnedRows, Wake, build_backend, ignore
+from vcstack.controllers.backends.network_sources import OwnedRows, Throttle, Wake, build_backend, ignore
 from vcstack.runtime.context import ControllerContext
 from vcstack.runtime.controller import Controller
 from vcstack.runtime.errors import BackendConflict, WaitingFor
@@ -20,8 +21,8 @@ from vcstack.specs.resource import Ref
 
 LEASE_SECONDS = 3600
 """Guests ask again after half of it and so learn changed options; OVN answers also while we are away."""
-COUNT_DELAY_SECONDS = 1.0
-"""Ports that come and go are gathered for so long before their number is written."""
+COUNT_SECONDS = 2.0
+"""The number of addresses is written at most this often; ports that come and go meanwhile are gathered."""
 
 HOLDERS = "subnets-held"
 
@@ -64,6 +65,7 @@ class SubnetReconciler:
         self._networks = context.informer(Network)
         self._ports = context.informer(Port)
         self._ports.add_index(HOLDERS, subnets_held)
+        self._counting = Throttle(context.clock, COUNT_SECONDS)
 
     async def reconcile(self, resource: Subnet | None, ref: Ref) -> Result | None:
         """Make it so, once."""
@@ -74,8 +76,7 @@ class SubnetReconciler:
             return None
         async with hold_shown(self._context.client, resource, REALIZED, clock=self._context.clock):
             realized = await self._ensure_options(resource)
-        await self._report(resource, realized)
-        return None
+        return await self._report(resource, realized)
 
     async def _finalize(self, subnet: Subnet) -> None:
         if FINALIZER not in subnet.metadata.finalizers:
@@ -86,8 +87,10 @@ class SubnetReconciler:
         if holders:
             message = f"{name_some(holders)} hold addresses of it; delete them first."
             await refuse_deletion(self._context, subnet, "InUse", message)
-        await self._backend.delete_dhcp_options(subnet.uid)
+        async with hold_shown(self._context.client, subnet, REALIZED, clock=self._context.clock):
+            await self._backend.delete_dhcp_options(subnet.uid)
         await self._context.client.remove_finalizer(subnet, FINALIZER)
+        self._counting.forget(subnet.uid)
 
     async def _ensure_options(self, subnet: Subnet) -> Condition:
         clock = self._context.clock
@@ -103,17 +106,22 @@ class SubnetReconciler:
             raise BackendConflict("the DHCP options in OVN were changed meanwhile; they are looked at again")
         return condition_of(subnet, REALIZED, True, "OptionsFound", clock=clock)
 
-    async def _report(self, subnet: Subnet, realized: Condition) -> None:
-        """Write status once: the condition, the gateway and the count of addresses."""
+    async def _report(self, subnet: Subnet, realized: Condition) -> Result | None:
+        """Write status once: the condition, the gateway and, when they are due, the counts of addresses."""
+        name, gateway = subnet.metadata.name, gateway_of(subnet.spec)
         holders = self._ports.by_index(HOLDERS, subnet.ref)
-        used = {a.address: p for p in holders for a in p.status.addresses or () if a.subnet == subnet.metadata.name}
-        gateway = gateway_of(subnet.spec)
+        used = {a.address: p for p in holders for a in p.status.addresses or () if a.subnet == name}
         if gateway in used:
             message = f"{used[gateway].ref} holds the gateway's address {gateway}; choose another gateway."
             realized = condition_of(subnet, REALIZED, False, "GatewayTaken", message, clock=self._context.clock)
-        counts = {"usedAddresses": min(len(used), FREE_LIMIT), "freeAddresses": count_free(subnet, set(used))}
-        fields = {"gateway": gateway, **counts}
+        fields: dict[str, Any] = {"gateway": gateway}
+        wait = self._counting.remaining(subnet.uid)
+        if not wait:
+            fields |= {"usedAddresses": len(used), "freeAddresses": count_free(subnet, set(used))}
+            if fields["usedAddresses"] != subnet.status.used_addresses:
+                self._counting.note(subnet.uid)
         await write_status(self._context.client, subnet, fields=fields, conditions=[realized])
+        return Result(requeue_after=wait) if wait else None
 
 
 def build(context: ControllerContext) -> Controller:
@@ -121,7 +129,7 @@ def build(context: ControllerContext) -> Controller:
     backend = build_backend(context, "subnet")
     rows = OwnedRows(context, backend, Subnet, backend.delete_dhcp_options)
     subnets, ports, networks = context.informer(Subnet), context.informer(Port), context.informer(Network)
-    counted, told = Wake(context.clock, COUNT_DELAY_SECONDS), Wake(context.clock)
+    counted, told = Wake(context.clock, COUNT_SECONDS / 2), Wake(context.clock)
 
     def recounted(old: Port | None, new: Port | None) -> Iterable[Ref]:
         before, after = (p.status.addresses or [] if p else [] for p in (old, new))

@@ -33,7 +33,10 @@ BUILDS = {
 
 
 class QuickClock(SystemClock):
-    """Sleeps shorter; the machine's time otherwise."""
+    """Time that runs faster, but for the wall clock."""
+
+    def monotonic(self) -> float:
+        return super().monotonic() * 20
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds / 20)

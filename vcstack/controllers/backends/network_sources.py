@@ -79,6 +79,29 @@ class Wake:
                 yield ref
 
 
+class Throttle:
+    """Lets something be written at most once in a while per object.
+
+    A status write wakes its own object, so a count that is moving would otherwise be written without pause.
+    """
+
+    def __init__(self, clock: Clock, seconds: float) -> None:
+        self._clock, self._seconds = clock, seconds
+        self._last: dict[str, float] = {}
+
+    def remaining(self, uid: str) -> float:
+        """Return the seconds until it may be written again; 0 when it may be now."""
+        return max(0.0, self._last.get(uid, -self._seconds) + self._seconds - self._clock.monotonic())
+
+    def note(self, uid: str) -> None:
+        """Take note that it is written now."""
+        self._last[uid] = self._clock.monotonic()
+
+    def forget(self, uid: str) -> None:
+        """Forget an object that is gone."""
+        self._last.pop(uid, None)
+
+
 class OwnedRows:
     """The rows of one kind in OVN: which objects to look at when they change, and which nobody owns."""
 
