@@ -1,7 +1,7 @@
 """A cloud with one host, seen from its agent: the real store in memory and a host in memory."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from tests.fakes.crash import Crasher
 from tests.fakes.hypervisor import MemoryDisks, MemoryHypervisor, MemoryImages, MemorySwitch, MemoryTaps
@@ -49,7 +49,7 @@ class World:
         self.power = PowerKeeper(self.hypervisor, self.clock)
 
     @classmethod
-    async def create(cls, store: Store, folder: Path) -> "World":
+    async def create(cls, store: Store, folder: Path) -> Self:
         world = cls(store, folder)
         await world.client.create(Project.new(PROJECT, ProjectSpec()))
         await world.client.create(Flavor.new("tiny", FlavorSpec(vcpus=1, memory_mib=128, root_disk_gib=1)))

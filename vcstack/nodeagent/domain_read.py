@@ -3,10 +3,9 @@
 import hashlib
 from xml.etree import ElementTree as ET
 
-from vcstack.nodeagent.backends.hypervisor import NAMESPACE, LiveInterface, Mark
+from vcstack.nodeagent.backends.hypervisor import MARK_TAG, NAMESPACE, LiveInterface, Mark
 
-_MARK = f"{{{NAMESPACE}}}instance"
-_FIELD = f"{{{NAMESPACE}}}field"
+_MARK = f"{{{NAMESPACE}}}{MARK_TAG}"
 
 
 def parse(xml: str) -> ET.Element:
@@ -26,7 +25,7 @@ def read_mark(domain: ET.Element) -> tuple[Mark | None, str]:
         name=element.get("name", ""),
         generation=int(generation) if generation.isdecimal() else 0,
         wanted=element.get("wanted", ""),
-        reboot_fields={f.get("name", ""): f.get("digest", "") for f in element.findall(_FIELD)},
+        reboot_fields={f.get("name", ""): f.get("digest", "") for f in element.findall("field")},
     )
     return mark, element.get("defined", "")
 

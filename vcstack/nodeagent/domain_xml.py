@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.etree import ElementTree as ET  # builds only; what is read comes from libvirt
 
-from vcstack.nodeagent.backends.hypervisor import NAMESPACE, Mark
+from vcstack.nodeagent.backends.hypervisor import MARK_TAG, NAMESPACE, Mark
 from vcstack.nodeagent.names import domain_uuid
 
 KVM, TCG = "kvm", "qemu"
@@ -62,13 +62,13 @@ def build_interface(wanted: InterfaceWanted, *, userspace_datapath: bool) -> str
     return ET.tostring(_interface(wanted, userspace_datapath), encoding="unicode")
 
 
-def build_mark(mark: Mark, *, defined: str = "") -> ET.Element:
+def build_mark(mark: Mark, *, defined: str = "", tag: str = f"{{{NAMESPACE}}}{MARK_TAG}") -> ET.Element:
     """Return the mark as the element of the domain's metadata.
 
     ``defined`` is the digest of the definition as the hypervisor reads it back.
     """
     element = ET.Element(
-        f"{{{NAMESPACE}}}instance",
+        tag,
         {
             "uid": mark.uid,
             "project": mark.project,
@@ -79,7 +79,7 @@ def build_mark(mark: Mark, *, defined: str = "") -> ET.Element:
         },
     )
     for name, digest in sorted(mark.reboot_fields.items()):
-        ET.SubElement(element, f"{{{NAMESPACE}}}field", {"name": name, "digest": digest})
+        ET.SubElement(element, "field", {"name": name, "digest": digest})
     return element
 
 

@@ -4,12 +4,16 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 
 from vcstack.runtime.controller import Source
+from vcstack.runtime.errors import BackendUnavailable, ReconcileError
 from vcstack.runtime.informer import Informer
 from vcstack.specs.kinds.instance import Instance
 from vcstack.specs.resource import AnyResource, Ref
 
 BY_UID = "uid"
 LIMIT = 4096
+
+GAP_SECONDS = 0.25
+"""Between two looks at one instance because of events of one kind."""
 
 Uids = Callable[[], AsyncIterator[str | None]]
 """Opens a stream of instance uids; None: anything may have happened."""
@@ -21,15 +25,62 @@ def index_by_uid(instances: Informer[Instance]) -> None:
 
 
 def source_of(uids: Uids, instances: Informer[Instance]) -> Source:
-    """Return a controller's source from a backend's stream of events."""
+    """Return a controller's source from a backend's stream of events.
+
+    Of many events of one instance those that come too fast are held back and told as one: what the agent
+    does causes events too, and a step that fails after such a one must not be tried without a pause.
+    """
 
     async def refs() -> AsyncIterator[Ref]:
-        async for uid in uids():
-            found = instances.list() if uid is None else instances.by_index(BY_UID, uid)
-            for instance in found:
-                yield instance.ref
+        told: dict[Ref, float] = {}
+        late = _Late()
+        reader = asyncio.create_task(_read(uids, late.queue))
+        try:
+            while True:
+                uid = await late.queue.get()
+                if isinstance(uid, BaseException):
+                    raise uid
+                now = asyncio.get_running_loop().time()
+                for ref in [uid] if isinstance(uid, Ref) else _find(uid, instances):
+                    if now - told.get(ref, -GAP_SECONDS) >= GAP_SECONDS or isinstance(uid, Ref):
+                        told[ref] = now
+                        late.waiting.discard(ref)
+                        yield ref
+                    else:
+                        late.tell(ref, told[ref] + GAP_SECONDS - now)
+                if len(told) > LIMIT:
+                    told.clear()
+        finally:
+            reader.cancel()
 
     return refs
+
+
+class _Late:
+    """Keys that are held back for a moment."""
+
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[str | Ref | BaseException | None] = asyncio.Queue()
+        self.waiting: set[Ref] = set()
+
+    def tell(self, ref: Ref, seconds: float) -> None:
+        if ref not in self.waiting:
+            self.waiting.add(ref)
+            asyncio.get_running_loop().call_later(seconds, self.queue.put_nowait, ref)
+
+
+async def _read(uids: Uids, queue: "asyncio.Queue[str | Ref | BaseException | None]") -> None:
+    try:
+        async for uid in uids():
+            queue.put_nowait(uid)
+        queue.put_nowait(BackendUnavailable("the stream of events ended"))
+    except ReconcileError as error:
+        queue.put_nowait(error)
+
+
+def _find(uid: str | None, instances: Informer[Instance]) -> list[Ref]:
+    found = instances.list() if uid is None else instances.by_index(BY_UID, uid)
+    return [instance.ref for instance in found]
 
 
 class Wakeups:

@@ -8,6 +8,8 @@ from typing import Protocol
 
 NAMESPACE = "https://vcstack.io/xmlns/domain/1.0"
 """The XML namespace of our metadata element."""
+MARK_TAG = "instance"
+"""Our metadata element."""
 
 
 class Power(StrEnum):

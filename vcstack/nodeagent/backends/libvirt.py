@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 
 import libvirt
 
-from vcstack.nodeagent.backends.hypervisor import NAMESPACE, Domain, HypervisorFacts, Owned, Power
+from vcstack.nodeagent.backends.hypervisor import MARK_TAG, NAMESPACE, Domain, HypervisorFacts, Owned, Power
 from vcstack.nodeagent.backends.libvirt_connection import LibvirtConnection
 from vcstack.nodeagent.domain_read import digest_definition, parse, read_interfaces, read_mark, read_serial_device
 from vcstack.nodeagent.domain_xml import build_mark
@@ -179,7 +179,8 @@ def _define(connection: Any, xml: str) -> None:
     mark, _ = read_mark(inactive)
     if mark is None:
         raise BackendConflict(f"{domain.name()}: libvirt dropped the metadata of the definition")
-    element = ET.tostring(build_mark(mark, defined=digest_definition(inactive)), encoding="unicode")
+    # libvirt itself puts the element into the namespace.
+    element = ET.tostring(build_mark(mark, defined=digest_definition(inactive), tag=MARK_TAG), encoding="unicode")
     config = libvirt.VIR_DOMAIN_AFFECT_CONFIG
     domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, element, "vcstack", NAMESPACE, config)
 

@@ -117,7 +117,7 @@ class OpenVSwitch:
 
         def commit() -> None:
             try:
-                with api.transaction(check_error=True) as transaction:
+                with _Transaction(api, api.ovsdb_connection, TIMEOUT_SECONDS, check_error=True) as transaction:
                     for entry in commands(api):
                         transaction.add(entry)
             except TimeoutException as error:
@@ -172,6 +172,17 @@ class OpenVSwitch:
                 self._events.get_nowait()
             self._events.put_nowait(None)
         self._events.put_nowait(owner)
+
+
+class _Transaction(impl_idl.OvsVsctlTransaction):  # type: ignore[misc]
+    """Ends when ovsdb-server has committed; does not wait until ovs-vswitchd has acted on it too."""
+
+    def pre_commit(self, txn: Any) -> None:
+        """Do not ask ovs-vswitchd to say when it is done."""
+        txn.expected_ifaces = set()
+
+    def do_post_commit(self, txn: Any) -> None:
+        """Do not wait until it says so."""
 
 
 class _SetSSL(command.BaseCommand):  # type: ignore[misc]

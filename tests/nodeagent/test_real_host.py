@@ -1,0 +1,238 @@
+"""The whole agent but for its connection to the API, on a real host with a real guest."""
+
+import asyncio
+import os
+import shutil
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.libvirt import HOST, RealHost
+from tests.nodeagent.world import PROJECT, World
+from vcstack.nodeagent.backends.disks import QemuDisks
+from vcstack.nodeagent.backends.images import ImageCache
+from vcstack.nodeagent.controllers import Backends, HostParts, build_host
+from vcstack.nodeagent.realizers.instance import HostFacts
+from vcstack.nodeagent.settings import Settings
+from vcstack.runtime.clock import SystemClock
+from vcstack.specs.kinds.image import Image
+from vcstack.specs.kinds.instance import RUNNING, Instance, NetworkInterface, PowerState, port_name_of
+from vcstack.specs.kinds.port import Port
+from vcstack.specs.kinds.task import Phase, RebootMode, Task, TaskSpec, TaskTarget, TaskType
+from vcstack.store.store import Store
+
+pytestmark = pytest.mark.daemons
+
+
+class RealWorld(World):
+    """The cloud's one host is real, and its agent's controllers run."""
+
+    host: RealHost
+    parts_: HostParts
+
+    def start_agent(self, image: Path) -> tuple[asyncio.Event, "asyncio.Task[None]"]:
+        async def download(_: Image, path: Path) -> None:
+            await asyncio.to_thread(shutil.copy, image, path)
+
+        settings = Settings(
+            host_name=HOST,
+            api_url="https://unused",
+            ca_file=Path("unused"),
+            state_dir=self.layout.root,
+            shutdown_grace_seconds=20,
+        )
+        backends = Backends(
+            self.host.hypervisor,
+            self.host.taps,
+            self.host.switch,
+            QemuDisks(),
+            ImageCache(self.layout.images, download),
+        )
+        self.parts_ = build_host(
+            settings,
+            HostFacts(HOST, "qemu", True),
+            backends,
+            layout=self.layout,
+            api=self.client,
+            client=self.client,
+            clock=SystemClock(),
+        )
+        stop = asyncio.Event()
+        return stop, asyncio.create_task(self.parts_.manager.run(stop))
+
+    async def until(self, check: Callable[[Instance], bool], name: str = "web-1", seconds: float = 30) -> Instance:
+        deadline = time.monotonic() + seconds
+        while True:
+            instance = await self.get(name)
+            if check(instance):
+                return instance
+            assert time.monotonic() < deadline, instance.status.to_json().decode()
+            await asyncio.sleep(0.05)
+
+    async def until_log(self, instance: Instance, words: str, *, count: int = 1) -> str:
+        path = self.layout.of_instance(instance.uid).serial_log
+        for _ in range(1200):
+            text = path.read_text(errors="replace") if path.exists() else ""
+            if text.count(words) >= count:
+                return text
+            await asyncio.sleep(0.05)
+        raise AssertionError(f"no {words!r} in:\n{text}")
+
+    async def until_created(self) -> Instance:
+        """Add an instance and return it when its guest is up."""
+        await self.add_instance()
+        instance = await self.until(running)
+        await self.until_log(instance, "GUEST-READY")
+        return instance
+
+    async def until_done(self, check: Callable[[], object], seconds: float = 30) -> None:
+        deadline = time.monotonic() + seconds
+        while not check():
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+
+
+@pytest.fixture
+async def world(memory_store: Store, tmp_path: Path, real_host: RealHost, tiny_image: Path) -> AsyncIterator[RealWorld]:
+    world = await RealWorld.create(memory_store, tmp_path)
+    assert isinstance(world, RealWorld)
+    world.host = real_host
+    stop, running = world.start_agent(tiny_image)
+    yield world
+    stop.set()
+    await running
+
+
+def running(instance: Instance) -> bool:
+    return instance.is_true(RUNNING) and instance.status.power_state is PowerState.RUNNING
+
+
+def restarted_since(before: Instance) -> Callable[[Instance], bool]:
+    return lambda i: running(i) and i.status.started_at != before.status.started_at
+
+
+def qemu_pid(world: RealWorld, instance: Instance) -> int:
+    return int((world.host.lab.layout.node(HOST) / f"run/libvirt/qemu/{instance.uid}.pid").read_text())
+
+
+async def test_a_guest_boots_with_its_name_and_key_and_is_removed_without_a_trace(world: RealWorld) -> None:
+    script = "#!/bin/sh\necho \"quoted <&> 'x' $((6*7))\"\n"
+    instance = await world.add_instance(user_data=script)
+    instance = await world.until(running)
+    shown = await world.until_log(instance, "GUEST-READY web-1")
+    assert "USERDATA: quoted <&> 'x' 42" in shown
+    await world.client.delete(instance.ref)
+    await world.until(lambda i: len(i.metadata.finalizers) == 1)
+    assert await world.host.hypervisor.list_owned() == []
+    assert await world.host.taps.list_taps() == {}
+    assert await world.host.switch.list_ports() == {}
+    assert list(world.layout.instances.iterdir()) == []
+
+
+async def test_what_is_broken_by_hand_comes_back(world: RealWorld) -> None:
+    instance = await world.add_instance()
+    instance = await world.until(running)
+    await world.until_log(instance, "GUEST-READY")
+    tap = await world.tap_of(instance)
+    run, uid = world.host.run, instance.uid
+
+    run(f"virsh destroy {uid}")
+    instance = await world.until(restarted_since(instance))
+    os.kill(qemu_pid(world, instance), signal.SIGKILL)
+    instance = await world.until(restarted_since(instance))
+    run(f"virsh undefine {uid}")
+    await world.until_done(lambda: uid in run("virsh list --all --persistent --name"))
+    run(f"virsh dumpxml --inactive {uid} | sed 's/131072/262144/' > /run/edited.xml && virsh define /run/edited.xml")
+    await world.until_done(lambda: ">131072<" in run(f"virsh dumpxml --inactive {uid}"))
+    run(f"ovs-vsctl del-port br-int {tap}")
+    await world.until_done(lambda: tap in run("ovs-vsctl list-ports br-int"))
+    assert (await world.get()).status.started_at == instance.status.started_at
+
+
+async def test_a_deleted_tap_is_replaced_under_the_running_guest(world: RealWorld) -> None:
+    instance = await world.until_created()
+    tap = await world.tap_of(instance)
+    world.host.run(f"ip link del {tap}")
+
+    async def held() -> bool:
+        found = (await world.host.taps.list_taps()).get(tap)
+        return found is not None and found.held
+
+    for _ in range(400):
+        if await held():
+            break
+        await asyncio.sleep(0.05)
+    assert await held()
+    assert (await world.get()).status.started_at == instance.status.started_at
+    await world.until_done(lambda: world.host.run(f"ovs-vsctl get interface {tap} ofport").strip().isdigit())
+
+
+async def test_libvirtd_killed_and_back_guests_run_on_and_are_watched(world: RealWorld) -> None:
+    instance = await world.until_created()
+    pid = qemu_pid(world, instance)
+    world.host.lab.kill(HOST, "libvirtd")
+    world.host.lab.wait_ready(HOST, "libvirtd")
+    await asyncio.wait_for(world.host.connection.wait_connected(), 20)
+    assert qemu_pid(world, instance) == pid
+    world.host.run(f"virsh destroy {instance.uid}")
+    await world.until(restarted_since(instance))
+
+
+async def test_power_states(world: RealWorld) -> None:
+    instance = await world.until_created()
+    await world.update(power_state=PowerState.PAUSED)
+    await world.until(lambda i: i.status.power_state is PowerState.PAUSED and i.is_true(RUNNING))
+    await world.update(power_state=PowerState.STOPPED)
+    await world.until(lambda i: i.status.power_state is PowerState.STOPPED and i.is_true(RUNNING))
+    assert "GUEST-POWERBUTTON" in await world.until_log(instance, "GUEST-POWERBUTTON")
+    await world.update(power_state=PowerState.RUNNING, flavor="small")
+    after = await world.until(restarted_since(instance))
+    assert ">262144<" in world.host.run(f"virsh dumpxml {after.uid}")
+
+
+async def test_cards_are_plugged_and_unplugged_while_the_guest_runs(world: RealWorld) -> None:
+    instance = await world.until_created()
+    cards = [NetworkInterface(name=f"eth{i}", network="web") for i in range(2)]
+    await world.add_port(instance, cards[1])
+    await world.update(network_interfaces=cards)
+    listed = f"virsh domiflist {instance.uid} | grep -c tap"
+    await world.until_done(lambda: world.host.run(f"{listed} || true").strip() == "2")
+    await world.update(network_interfaces=cards[1:])
+    await world.until_done(lambda: world.host.run(f"{listed} || true").strip() == "1")
+    await world.until(lambda i: i.is_true("UpToDate") and running(i))
+    port = await world.client.get(Port, port_name_of(instance, cards[1]), PROJECT)
+    assert [p.port_uid for p in (await world.host.switch.list_ports()).values()] == [port.uid]
+
+
+@pytest.mark.parametrize("type_", [TaskType.REBOOT, TaskType.RECREATE])
+async def test_tasks(world: RealWorld, type_: TaskType) -> None:
+    instance = await world.until_created()
+    target = TaskTarget(kind="Instance", name="web-1")
+    spec = TaskSpec(type=type_, target=target, mode=RebootMode.SOFT, timeout_seconds=20)
+    task = await world.client.create(Task.new("do", spec, project=PROJECT))
+    await world.client.patch_status(task, {"host": HOST, "targetUid": instance.uid})
+    for _ in range(800):
+        task = await world.client.get(Task, "do", PROJECT)
+        if task.status.phase is Phase.SUCCEEDED:
+            break
+        await asyncio.sleep(0.05)
+    assert task.status.phase is Phase.SUCCEEDED, task.status
+    await world.until(restarted_since(instance))
+    shown = await world.until_log(instance, "GUEST-READY", count=2)
+    assert shown.rstrip().rpartition("boots=")[2].startswith("2" if type_ is TaskType.REBOOT else "1")
+
+
+async def test_twenty_at_once(world: RealWorld, record_property: Callable[[str, object], None]) -> None:
+    began = time.monotonic()
+    names = [f"many-{i}" for i in range(20)]
+    for name in names:
+        await world.add_instance(name)
+    for name in names:
+        await world.until(running, name, seconds=90)
+    record_property("twenty_seconds", time.monotonic() - began)
+    for name in names:
+        await world.client.delete((await world.get(name)).ref)
+    await world.until_done(lambda: not list(world.layout.instances.iterdir()), 60)
