@@ -83,7 +83,9 @@ async def open_socket(connection: Connection, path: str, params: Params | None =
         ) as session:
             yield ByteSocket(session, url)
     except WebSocketUpgradeError as error:
-        body = await error.response.aread()
+        body = b""
+        with contextlib.suppress(httpx2.StreamError):  # what came with the handshake only; the rest is closed
+            body = await error.response.aread()
         raise read_error(error.response.status_code, body) from error
     except httpx2.TransportError as error:
         raise transport_error(error, url) from error
