@@ -137,8 +137,8 @@ async def test_the_result_is_validated_and_checked(store: Store) -> None:
     with pytest.raises(Invalid):
         await apply(store, wire("web", {"mtuBytes": 5}))
     await store.apply(FLAVOR, None, "tiny", wire("tiny", TINY, project=None), actor=ADMIN)
+    body = wire("tiny", {**TINY, "vcpus": 2}, project=None)
     with pytest.raises(Invalid) as error:
-        body = wire("tiny", {**TINY, "vcpus": 2}, project=None)
         await store.apply(FLAVOR, None, "tiny", body, actor=ADMIN)
     assert "spec.vcpus" in causes(error)
 

@@ -136,9 +136,7 @@ async def test_nothing_is_created_in_a_project_that_is_being_deleted(any_store: 
     assert causes(error)["metadata.project"] == "project demo is being deleted; nothing can be created in it"
 
 
-async def test_a_project_deleted_at_the_same_time_gets_no_orphans(
-    memory_etcd: MemoryEtcd, memory_store: Store
-) -> None:
+async def test_a_project_deleted_at_the_same_time_gets_no_orphans(memory_etcd: MemoryEtcd, memory_store: Store) -> None:
     await make_project(memory_store)
     async with Store(memory_etcd) as other:
         deleted = asyncio.create_task(other.delete(PROJECT, None, "demo", actor=ADMIN))

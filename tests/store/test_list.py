@@ -149,9 +149,7 @@ async def test_a_list_shows_the_writes_of_another_store_at_once(memory_etcd: Mem
             assert await other.get(NETWORK, "demo", f"n{i}")
 
 
-async def test_reads_say_unavailable_when_etcd_does_not_answer(
-    memory_etcd: MemoryEtcd, memory_store: Store
-) -> None:
+async def test_reads_say_unavailable_when_etcd_does_not_answer(memory_etcd: MemoryEtcd, memory_store: Store) -> None:
     def cut(call: str, phase: str) -> None:
         raise EtcdUnavailable("cut")
 

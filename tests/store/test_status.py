@@ -170,10 +170,7 @@ async def test_writers_of_different_conditions_do_not_disturb_each_other(any_sto
     await create(any_store, INSTANCE, instance())
     types = INSTANCE.ready_when
     await asyncio.gather(
-        *(
-            any_store.patch_status(INSTANCE, "demo", "web-1", {"conditions": [condition(t)]}, actor=HOST)
-            for t in types
-        )
+        *(any_store.patch_status(INSTANCE, "demo", "web-1", {"conditions": [condition(t)]}, actor=HOST) for t in types)
     )
     assert ready(await any_store.get(INSTANCE, "demo", "web-1"))["status"] == "True"
 

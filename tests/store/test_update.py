@@ -153,8 +153,8 @@ async def test_spelling_out_the_default_of_an_immutable_field_is_no_change(memor
     await create(memory_store, INSTANCE, instance())
     after = await memory_store.merge_patch(INSTANCE, "demo", "web-1", {"spec": {"placement": {}}}, actor=ADMIN)
     assert after.wire["metadata"]["generation"] == 2
+    patch = {"spec": {"placement": {"zone": "z1"}}}
     with pytest.raises(Invalid):
-        patch = {"spec": {"placement": {"zone": "z1"}}}
         await memory_store.merge_patch(INSTANCE, "demo", "web-1", patch, actor=ADMIN)
 
 
@@ -226,7 +226,11 @@ async def test_increments_by_exact_version_are_never_lost(any_store: Store) -> N
 
 async def test_two_stores_never_overwrite_each_other(memory_etcd: MemoryEtcd, store: Store) -> None:
     async with Store(memory_etcd) as other:
-        writes = [merge(s, {"metadata": {"labels": {f"{n}-{i}": "x"}}}) for n, s in (("a", store), ("b", other)) for i in range(10)]
+        writes = [
+            merge(s, {"metadata": {"labels": {f"{n}-{i}": "x"}}})
+            for n, s in (("a", store), ("b", other))
+            for i in range(10)
+        ]
         await asyncio.gather(*writes)
         assert len((await other.get(NETWORK, "demo", "web")).wire["metadata"]["labels"]) == 20
 

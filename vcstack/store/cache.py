@@ -21,7 +21,7 @@ from vcstack.store.etcd.coalesce import CoalescedRead
 from vcstack.store.etcd.errors import Compacted, EtcdError, FutureRevision
 from vcstack.store.etcd.ops import Get, Op, Put
 from vcstack.store.etcd.records import Event, EventType, KeyValue, WatchBatch
-from vcstack.store.etcd_api import Etcd
+from vcstack.store.etcd_api import Etcd, EtcdWatch
 from vcstack.store.keys import CLAIMS, PREFIX
 from vcstack.store.pools import ClaimIndex
 from vcstack.store.table import Entry, Table
@@ -56,6 +56,7 @@ class WatchCache:
         self._etcd = etcd
         self._tables = {d.plural: Table(d, ring=self.settings.ring) for d in load_kinds().values()}
         self._current = CoalescedRead(self._read_revision)
+        self._watch: EtcdWatch | None = None
         self._own: dict[int, Sequence[Op]] = {}
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._ticket = itertools.count()
@@ -93,12 +94,17 @@ class WatchCache:
         """Wait until the cache shows everything acknowledged before this call; return its revision.
 
         Raises:
-            Unavailable: etcd does not answer or the cache does not catch up.
+            Unavailable: etcd does not answer, the cache does not catch up, or etcd's content was set back.
         """
+        known = self.revision
         try:
             target = await self._current()
         except EtcdError as error:
             raise Unavailable("the store does not answer; try again") from error
+        if target < known:
+            # A backup was restored: what the cache shows is of a store that is no more.
+            await self._begin_anew()
+            raise Unavailable("the store was set back and is being read anew; try again")
         await self.wait_for(target)
         return self.revision
 
@@ -145,6 +151,12 @@ class WatchCache:
                 log.warning("cache.etcd_unavailable", error=str(error))
                 await asyncio.sleep(self.settings.retry_seconds)
 
+    async def _begin_anew(self) -> None:
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            log.warning("cache.set_back", revision=self.revision)
+            await watch.aclose()
+
     async def _load(self) -> None:
         found: dict[str, dict[str, Entry]] = {plural: {} for plural in self._tables}
         claims: list[KeyValue] = []
@@ -168,18 +180,17 @@ class WatchCache:
         if kv.key.startswith(CLAIMS):
             claims.append(kv)
             return
-        plural, _, row = kv.key[len(PREFIX) :].decode().partition("/")
-        if plural not in found:
-            return
         try:
-            json = to_json(self._tables[plural].definition, kv.value, kv.mod_revision)
+            plural, _, row = kv.key[len(PREFIX) :].decode().partition("/")
+            if plural in found:
+                json = to_json(self._tables[plural].definition, kv.value, kv.mod_revision)
+                found[plural][row] = Entry(json, kv.mod_revision)
         except ValueError:
             log.exception("cache.unreadable", key=kv.key)
-        else:
-            found[plural][row] = Entry(json, kv.mod_revision)
 
     async def _follow(self) -> None:
         async with self._etcd.watch(PREFIX, self.revision + 1) as watch:
+            self._watch = watch
             async for batch in watch:
                 if len(batch.events) <= self.settings.yield_every:
                     self._take_in_all(batch)

@@ -31,6 +31,9 @@ class EtcdWatch(Protocol):
     async def __aexit__(self, *_: object) -> None:
         """End the watch."""
 
+    async def aclose(self) -> None:
+        """End the watch; an iteration under way stops."""
+
 
 class Etcd(Protocol):
     """The calls used; see ``EtcdClient`` for what they promise and raise."""
