@@ -32,7 +32,7 @@ def build_backend(context: ControllerContext, seat: str) -> NetworkBackend:
 
     The token is the create_revision of the seat's election key, which rises from leader to leader.
     """
-    token = getattr(getattr(context, "fence", None), "create_revision", None)
+    token = getattr(context.fence, "create_revision", None)
     return context.backend(NETWORK).fenced(None if token is None else Fence(token, seat))
 
 
