@@ -33,9 +33,10 @@ def collected_kinds() -> list[type[AnyResource]]:
 
 def owner_refs(resource: AnyResource, owner: OwnerReference) -> Iterator[Ref]:
     """Yield where the owner may be: in the object's own project, or global; nothing for unknown kinds."""
-    if owner.kind not in load_kinds():
+    try:
+        scope = get_kind(owner.kind).scope
+    except KeyError:
         return
-    scope = get_kind(owner.kind).scope
     if scope is not Scope.GLOBAL and resource.metadata.project is not None:
         yield Ref(owner.kind, resource.metadata.project, owner.name)
     if scope is not Scope.PROJECT:
