@@ -22,6 +22,7 @@ from vcstack.nodeagent.backends.libvirt_connection import LibvirtConnection
 from vcstack.nodeagent.backends.ovs import OpenVSwitch
 from vcstack.nodeagent.backends.switch import USERSPACE, ChassisSettings
 from vcstack.nodeagent.backends.tap import NetlinkTaps
+from vcstack.nodeagent.background import keep_running
 from vcstack.nodeagent.controllers import Backends, build_host
 from vcstack.nodeagent.identity import Identity
 from vcstack.nodeagent.lastknown import LastKnownClient
@@ -132,12 +133,15 @@ class Agent:
         tunnel = HostTunnel(api.connection, settings.host_name, streams.serve)
         async with asyncio.TaskGroup() as group:
             background = [
-                group.create_task(self._beat(api.hosts), name="heartbeat"),
-                group.create_task(reporter.run(), name="host-report"),
-                group.create_task(tunnel.run(), name="tunnel"),
-                group.create_task(self._identity.keep_renewed(api.hosts), name="certificate"),
-                group.create_task(self._trim_logs(), name="logs"),
-                group.create_task(self._keep_swept(host.sweep), name="sweep"),
+                group.create_task(keep_running(name, run), name=name)
+                for name, run in {
+                    "heartbeat": lambda: self._beat(api.hosts),
+                    "host-report": reporter.run,
+                    "tunnel": tunnel.run,
+                    "certificate": lambda: self._identity.keep_renewed(api.hosts),
+                    "logs": self._trim_logs,
+                    "sweep": lambda: self._keep_swept(host.sweep),
+                }.items()
             ]
             await host.manager.run(stop)
             for task in background:

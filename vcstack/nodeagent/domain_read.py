@@ -6,6 +6,8 @@ from xml.etree import ElementTree as ET
 from vcstack.nodeagent.backends.hypervisor import MARK_TAG, NAMESPACE, LiveInterface, Mark
 
 _MARK = f"{{{NAMESPACE}}}{MARK_TAG}"
+_FIELDS = ("field", f"{{{NAMESPACE}}}field")
+"""libvirt puts the children of a metadata element into its namespace, or not, by how it came there."""
 
 
 def parse(xml: str) -> ET.Element:
@@ -25,7 +27,7 @@ def read_mark(domain: ET.Element) -> tuple[Mark | None, str]:
         name=element.get("name", ""),
         generation=int(generation) if generation.isdecimal() else 0,
         wanted=element.get("wanted", ""),
-        reboot_fields={f.get("name", ""): f.get("digest", "") for f in element.findall("field")},
+        reboot_fields={f.get("name", ""): f.get("digest", "") for f in element if f.tag in _FIELDS},
     )
     return mark, element.get("defined", "")
 
