@@ -192,6 +192,20 @@ async def test_a_frozen_database_is_unavailable_in_time_and_the_loop_goes_on(
     assert central.nbctl("get", "Logical_Switch", NET.uid, "external_ids:vcstack-mtu") == '"1400"'
 
 
+async def test_a_backend_can_be_closed_while_its_database_is_frozen(central: Central) -> None:
+    backend = OvnNorthbound(OvnSettings(remote=central.remote, timeout_seconds=1, probe_seconds=1))
+    await backend.ensure_switch(SWITCH)
+    central.freeze("nb")
+    try:
+        calls = (backend.ensure_switch(replace(SWITCH, mtu_bytes=1300 + i)) for i in range(8))
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        assert all(isinstance(r, BackendUnavailable) for r in results)
+        async with asyncio.timeout(10):
+            await backend.close()
+    finally:
+        central.thaw("nb")
+
+
 async def test_an_absent_database_is_unavailable_and_connected_to_later(central: Central) -> None:
     central.kill("nb")
     backend = OvnNorthbound(OvnSettings(remote=central.remote, timeout_seconds=2))

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from ovs.db import idl
 from ovs.stream import Stream
-from ovsdbapp.backend.ovs_idl import command, connection
+from ovsdbapp.backend.ovs_idl import command, connection, transaction
 from ovsdbapp.exceptions import TimeoutException
 from ovsdbapp.schema.ovn_northbound import impl_idl
 
@@ -172,6 +172,23 @@ class _Write(command.BaseCommand):  # type: ignore[misc]
         self.committed = True
 
 
+class _Transaction(transaction.Transaction):  # type: ignore[misc]
+    """ovsdbapp's, but it never waits for ever: there a timeout that has passed already means none."""
+
+    def time_remaining(self) -> float:
+        """Return the seconds left, never 0 or less."""
+        return max(0.1, float(super().time_remaining()))
+
+
+class _Northbound(impl_idl.OvnNbApiIdlImpl):  # type: ignore[misc]
+    """ovsdbapp's interface to the database."""
+
+    def create_transaction(self, check_error: bool = False, log_errors: bool = True, **kwargs: Any) -> _Transaction:
+        """Return a transaction that ends in time."""
+        link = self.ovsdb_connection
+        return _Transaction(self, link, link.timeout, check_error, log_errors)
+
+
 class OvnConnection:
     """A connection that is up; ovsdbapp reconnects it by itself. Its methods block."""
 
@@ -190,7 +207,7 @@ class OvnConnection:
             replica.index_create(table, NAME_INDEX).add_column("name")
         self._connection = connection.Connection(replica, timeout=settings.timeout_seconds)
         # ovsdbapp keeps the connection in the class: a subclass for each, or the second would use the first's
-        kept = type("Northbound", (impl_idl.OvnNbApiIdlImpl,), {"_ovsdb_connection": None})
+        kept = type("Northbound", (_Northbound,), {"_ovsdb_connection": None})
         try:
             self._api = kept(self._connection, auto_index=False)
         except Exception as error:
@@ -224,5 +241,10 @@ class OvnConnection:
         return change.committed
 
     def close(self) -> None:
-        """Stop the thread and close the socket."""
-        self._connection.stop(self._settings.timeout_seconds)
+        """Stop the thread, which closes the socket; one that hangs on a frozen server is left (it is a daemon).
+
+        Connection.stop would wait for room in the queue of transactions, perhaps for ever.
+        """
+        self._connection.is_running = False
+        self._connection.txns.alert_notify()
+        self._connection.thread.join(self._settings.timeout_seconds)
