@@ -1,0 +1,139 @@
+"""The manager as a process: a store on etcd, elections, all controllers. Put together as vc-management does."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tests.cloud.program import Counted, Program
+from tests.cloud.virtual_time import VirtualClock
+from tests.fakes.memory_etcd import MemoryEtcd
+from tests.fakes.ovn_nb import FakeOvn
+from vcstack.controllers.backends.network import Fence
+from vcstack.controllers.backends.network_sources import NETWORK
+from vcstack.controllers.host import HEARTBEATS
+from vcstack.controllers.image import CONTENTS
+from vcstack.controllers.wiring import find_builds
+from vcstack.runtime.context import Build
+from vcstack.runtime.manager import Manager
+from vcstack.specs.errors import Unavailable
+from vcstack.store.actor import Actor
+from vcstack.store.etcd.election import Election
+from vcstack.store.etcd.lease import SharedLease
+from vcstack.store.etcd.records import Lease
+from vcstack.store.etcd.settings import EtcdSettings
+from vcstack.store.heartbeats import Heartbeats
+from vcstack.store.store import Store
+
+ETCD_WRITES = frozenset({"txn", "put", "delete", "lease_grant", "lease_revoke"})
+"""What changes etcd. A kill before or after a mere read leaves the same world as one at the next write."""
+OVN_CALLS = frozenset(
+    f"{verb}_{noun}" for verb in ("ensure", "delete", "observe") for noun in ("switch", "dhcp_options", "port")
+) | {"ensure_port_group", "delete_port_group", "observe_port_group", "list_owned"}
+
+
+class TimedEtcd(MemoryEtcd):
+    """The etcd in memory with what elections ask for besides."""
+
+    settings = EtcdSettings()
+
+    async def lease_keepalive_once(self, lease_id: int, *, timeout_seconds: float | None = None) -> Lease:
+        return await super().lease_keepalive_once(lease_id)
+
+    def copy(self) -> "TimedEtcd":
+        """Return another etcd with the same content and history."""
+        other = TimedEtcd()
+        for name in ("revision", "compacted", "writes", "_lease_id", "_now"):
+            setattr(other, name, getattr(self, name))
+        other._live, other._keys, other._log = dict(self._live), list(self._keys), list(self._log)
+        other._leases = dict(self._leases)
+        other._lease_keys = {lease: set(keys) for lease, keys in self._lease_keys.items()}
+        return other
+
+
+class CountedOvn(Counted):
+    """OVN's northbound database, each call counted."""
+
+    def __init__(self, ovn: FakeOvn, program: Program) -> None:
+        super().__init__(ovn, program.crasher, OVN_CALLS)
+        self._ovn, self._program = ovn, program
+
+    def fenced(self, fence: Fence | None) -> "CountedOvn":
+        return CountedOvn(self._ovn.fenced(fence), self._program)
+
+
+@dataclass(frozen=True)
+class Content:
+    """What is known of an uploaded image."""
+
+    digest: str = "sha256:" + "ab" * 32
+    size_bytes: int = 9
+    virtual_size_bytes: int = 1 << 20
+    refusal: str = ""
+
+
+class Contents:
+    """An image directory that has the content of every image."""
+
+    def find_record(self, uid: str) -> Content:
+        return Content()
+
+    def has_content(self, uid: str) -> bool:
+        return True
+
+    def get_received_bytes(self, uid: str) -> int:
+        return 0
+
+    def delete(self, uid: str) -> None:
+        pass
+
+
+class ManagerProcess:
+    """One life of the manager."""
+
+    def __init__(self, etcd: TimedEtcd, ovn: FakeOvn, builds: Mapping[str, Build] | None = None) -> None:
+        self.program = Program("vc-management")
+        self._etcd: Any = Counted(etcd, self.program.crasher, ETCD_WRITES)
+        self._ovn = CountedOvn(ovn, self.program)
+        self._builds = builds or find_builds()
+        self._store: Store | None = None
+        self.heartbeats = Heartbeats(self._etcd)
+        self.ready = asyncio.Event()
+        self.leading: set[str] = set()
+
+    def start(self) -> None:
+        self.program.spawn(self._run())
+
+    def ready_store(self) -> Store:
+        """Return the store. Raises Unavailable until it is loaded."""
+        if self._store is None:
+            raise Unavailable("vc-management is starting")
+        return self._store
+
+    @property
+    def leads_all(self) -> bool:
+        return self.leading == set(self._builds)
+
+    async def kill(self) -> None:
+        await self.program.end()
+        if self._store is not None:
+            await self._store.close()  # as the kernel closes a dead process's connections
+
+    async def _run(self) -> None:
+        clock = VirtualClock()
+        store = Store(self._etcd, clock)
+        await store.start()
+        self._store = store
+        lease = SharedLease(self._etcd)
+        manager = Manager(
+            self._builds,
+            store.bound(Actor("system:manager", "vc-management")),
+            clock=clock,
+            actor="vc-management",
+            client_for=lambda name, fence: store.bound(Actor(f"system:controller:{name}", name, fence)),
+            elections=lambda name: Election(self._etcd, name, "manager", lease=lease),
+            backends={NETWORK.name: self._ovn, HEARTBEATS.name: self.heartbeats, CONTENTS.name: Contents()},
+        )
+        self.leading = manager.leading
+        self.ready.set()
+        await manager.run(asyncio.Event())

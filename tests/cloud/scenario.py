@@ -1,0 +1,89 @@
+"""The life of an instance and its network, step by step; each step begins where the one before came to rest."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from tests.cloud.tenant import Tenant
+
+HOSTS = ("h1", "h2")
+SSH = {"name": "ssh", "direction": "Ingress", "protocol": "TCP", "portMin": 22, "portMax": 22}
+WEB = {"name": "web", "direction": "Ingress", "protocol": "TCP", "portMin": 80, "remoteSecurityGroup": "default"}
+ETH0 = {"name": "eth0", "network": "web", "securityGroups": ["ssh"]}
+ETH1 = {"name": "eth1", "port": "kept"}
+ETH2 = {"name": "eth2", "network": "web", "subnet": "web-v4"}
+
+Step = Callable[[Tenant], Awaitable[None]]
+
+
+async def create(user: Tenant) -> None:
+    """Create an instance with its network at once, one card on a port of its own and one on a named port."""
+    await user.apply("Network", "web", {})
+    await user.apply("Subnet", "web-v4", {"network": "web", "cidr": "10.10.0.0/24"})
+    await user.apply("Subnet", "web-v6", {"network": "web", "cidr": "fd00:10::/64"})
+    await user.apply("SecurityGroup", "ssh", {"rules": [SSH]})
+    await user.apply("Port", "kept", {"network": "web"})
+    spec = {"flavor": "tiny", "image": "tiny", "networkInterfaces": [ETH0, ETH1]}
+    await user.apply("Instance", "web-1", spec)
+
+
+def change(**spec: Any) -> Step:
+    """Return a step that patches the instance's spec."""
+    return lambda user: user.patch("Instance", "web-1", spec=spec)
+
+
+async def label(user: Tenant) -> None:
+    """Label the instance."""
+    await user.patch("Instance", "web-1", labels={"tier": "front"})
+
+
+async def edit_rules(user: Tenant) -> None:
+    """Change the rules of a group that is in use."""
+    await user.patch("SecurityGroup", "ssh", spec={"rules": [WEB]})
+
+
+async def reboot(user: Tenant) -> None:
+    """Reboot the instance by a task."""
+    await user.apply("Task", "reboot", {"type": "Reboot", "target": {"kind": "Instance", "name": "web-1"}})
+
+
+async def recreate(user: Tenant) -> None:
+    """Have the root disk made anew by a task."""
+    await user.apply("Task", "recreate", {"type": "Recreate", "target": {"kind": "Instance", "name": "web-1"}})
+
+
+async def delete(user: Tenant) -> None:
+    """Delete everything at once."""
+    for kind, name in (
+        ("Instance", "web-1"),
+        ("Task", "reboot"),
+        ("Task", "recreate"),
+        ("Port", "kept"),
+        ("SecurityGroup", "ssh"),
+        ("Subnet", "web-v4"),
+        ("Subnet", "web-v6"),
+        ("Network", "web"),
+    ):
+        await user.delete(kind, name)
+
+
+async def delete_project(user: Tenant) -> None:
+    """Delete the project with all that is in it."""
+    await user.delete("Project", "demo", project=None)
+
+
+STEPS: dict[str, Step] = {
+    "create": create,
+    "plug": change(networkInterfaces=[ETH0, ETH1, ETH2]),
+    "unplug": change(networkInterfaces=[ETH1]),
+    "replug": change(networkInterfaces=[ETH0, ETH1]),
+    "regroup": change(networkInterfaces=[{**ETH0, "securityGroups": ["default"]}, ETH1]),
+    "edit_rules": edit_rules,
+    "label": label,
+    "pause": change(powerState="Paused"),
+    "stop": change(powerState="Stopped"),
+    "start": change(powerState="Running"),
+    "reboot": reboot,
+    "recreate": recreate,
+    "delete": delete,
+    "delete_project": delete_project,
+}
