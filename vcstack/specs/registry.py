@@ -8,6 +8,7 @@ import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cache
 from typing import Any, TypeVar
 
 from vcstack.specs.claims import Claim
@@ -133,10 +134,16 @@ def register(definition: KindDefinition) -> KindDefinition:
 
 def load_kinds() -> Mapping[str, KindDefinition]:
     """Return all kinds by name, importing the modules below vcstack.specs.kinds on the first call."""
+    _import_kinds()
+    return _KINDS
+
+
+@cache
+def _import_kinds() -> None:
+    """Once only: looking for modules takes half a millisecond, and this is asked at every reconcile."""
     package = importlib.import_module("vcstack.specs.kinds")
     for module in sorted(m.name for m in pkgutil.iter_modules(package.__path__)):
         importlib.import_module(f"vcstack.specs.kinds.{module}")
-    return _KINDS
 
 
 def get_kind(kind: str) -> KindDefinition:
