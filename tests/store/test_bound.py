@@ -6,7 +6,8 @@ import pytest
 
 from tests.fakes.memory_etcd import MemoryEtcd
 from tests.store.objects import CONTROLLER, NETWORK, condition, make_project
-from vcstack.runtime.client import EventType, Propagation, ResourceClient
+from vcstack.runtime.client import ResourceClient
+from vcstack.specs.access import EventType, Propagation
 from vcstack.specs.errors import ClaimTaken, Conflict, Expired, Invalid, NotFound
 from vcstack.specs.kinds.network import Network, NetworkSpec
 from vcstack.specs.kinds.port import Port, PortSpec

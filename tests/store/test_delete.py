@@ -22,7 +22,7 @@ from tests.store.objects import (
     make_world,
     wire,
 )
-from vcstack.runtime.client import Propagation
+from vcstack.specs.access import Propagation
 from vcstack.specs.errors import Conflict, Forbidden, NotFound
 from vcstack.specs.kinds.instance import DOMAIN_FINALIZER, FINALIZER
 from vcstack.store.store import Store

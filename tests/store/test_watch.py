@@ -22,7 +22,7 @@ from tests.store.objects import (
     make_world,
     wire,
 )
-from vcstack.runtime.client import EventType
+from vcstack.specs.access import EventType
 from vcstack.specs.errors import BadRequest, Expired
 from vcstack.specs.registry import KindDefinition
 from vcstack.store.cache import CacheSettings

@@ -75,7 +75,7 @@ def compose(cache: WatchCache, draft: Draft, terms: Terms, now: datetime) -> Tra
         _check_rules(cache, draft, resource, transaction, terms)
     plan = plan_claims(cache, draft, resource, terms.limits)
     transaction.compares += plan.compares
-    fields = encode_managed_fields(draft, terms.actor.manager, terms.subresource, now)
+    fields = encode_managed_fields(draft, len(body), terms.actor.manager, terms.subresource, now)
     transaction.value = build_value(draft.definition, body, fields, encode_actor(terms.actor, now))
     check_size(transaction.value)
     transaction.ops += [Put(key, transaction.value), *plan.ops]

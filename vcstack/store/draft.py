@@ -201,14 +201,14 @@ def _foreign_finalizers(finalizers: Sequence[Any], own: Sequence[str]) -> list[C
     ]
 
 
-def _revise_finalizers(
-    given: Mapping[str, Any], present: Mapping[str, Any], actor: Actor
-) -> tuple[list[str], list[Cause]]:
+def _revise_finalizers(given: Mapping[str, Any], present: Mapping[str, Any], actor: Actor) -> tuple[Any, list[Cause]]:
     """Return the finalizers after a user's write: the system's stay, others may come (not when deleting) and go."""
     before: list[str] = present.get("finalizers", [])
     wanted = given.get("finalizers")
-    if wanted is None or not isinstance(wanted, list):
+    if wanted is None:
         return before, []
+    if not isinstance(wanted, list):
+        return wanted, []  # validation says what is wrong
     causes: list[Cause] = []
     if not actor.is_system:
         lost = [f for f in before if f.startswith(SYSTEM_FINALIZER) and f not in wanted]

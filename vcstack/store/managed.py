@@ -14,33 +14,45 @@ from vcstack.specs.meta import format_time
 from vcstack.specs.registry import KindDefinition
 from vcstack.store.draft import Draft
 
-MAX_SHAPES: Final = 2048
+MAX_SHAPES: Final = 1024
+MAX_BYTES: Final = 8192
 _KEYS: Final = frozenset(("name", "type", "uid"))
 """What items of lists may be told apart by: their values are part of the shape."""
 
 _known: dict[Any, bytes] = {}
 
 
-def encode_managed_fields(draft: Draft, manager: str, subresource: str, now: datetime) -> bytes:
-    """Return the JSON of the object's managedFields after the write, empty for none."""
+def encode_managed_fields(draft: Draft, size: int, manager: str, subresource: str, now: datetime) -> bytes:
+    """Return the JSON of the object's managedFields after the write, empty for none.
+
+    Args:
+        draft: the object.
+        size: bytes of its JSON; the shapes of large ones are not remembered, which bounds the memory.
+        manager: who writes.
+        subresource: status, or empty.
+        now: the time of the write.
+    """
     if draft.managed_fields is not None:
         return orjson.dumps(draft.managed_fields) if draft.managed_fields else b""
     if draft.live is None:
-        return _encode_new(draft, manager, now)
+        return _encode_new(draft, size, manager, now)
     new = {"metadata": draft.metadata, "spec": draft.spec, "status": draft.status}
     model = draft.definition.model
     entries = track_update(model, draft.live, new, manager=manager, now=now, subresource=subresource)
     return orjson.dumps(entries) if entries else b""
 
 
-def _encode_new(draft: Draft, manager: str, now: datetime) -> bytes:
+def _encode_new(draft: Draft, size: int, manager: str, now: datetime) -> bytes:
     metadata = _owned_metadata(draft)
-    shape = (draft.definition.kind, _shape_of(metadata), _shape_of(draft.spec))
-    fields = _known.get(shape)
-    if fields is None:
-        if len(_known) >= MAX_SHAPES:
-            _known.clear()
-        fields = _known[shape] = _build_fields(draft.definition, metadata, draft.spec, now)
+    if size > MAX_BYTES:
+        fields: bytes | None = _build_fields(draft.definition, metadata, draft.spec, now)
+    else:
+        shape = (draft.definition.kind, _shape_of(metadata), _shape_of(draft.spec))
+        fields = _known.get(shape)
+        if fields is None:
+            if len(_known) >= MAX_SHAPES:
+                _known.clear()
+            fields = _known[shape] = _build_fields(draft.definition, metadata, draft.spec, now)
     if not fields:
         return b""
     head = orjson.dumps({"manager": manager, "operation": UPDATE, "time": format_time(now)})

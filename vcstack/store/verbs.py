@@ -24,7 +24,7 @@ from vcstack.store.draft import (
     check_preconditions,
     keep,
 )
-from vcstack.store.validation import build_cause, check_shape, refuse
+from vcstack.store.validation import build_cause, check_shape, encode, refuse
 
 Revise = Callable[[Wire, int], Draft]
 """From the live object and its version to the draft."""
@@ -73,6 +73,7 @@ def replace(definition: KindDefinition, wire: Mapping[str, Any], actor: Actor) -
 
 def merge(definition: KindDefinition, patch: Mapping[str, Any], actor: Actor) -> Revise:
     """Return the revision by a merge patch."""
+    encode(patch)  # also bounds its depth, before anything recurses into it
     for section in ("metadata", "spec"):
         # Removing a whole section would otherwise hide a wrong patch.
         if section in patch and not isinstance(patch[section], Mapping):
@@ -178,6 +179,7 @@ class Application:
             Invalid: the object is no object.
             BadRequest: nobody is named as the manager.
         """
+        encode(self.wire)  # also bounds its depth, before anything recurses into it
         check_shape(self.definition, self.wire)
         if not self.manager:
             raise BadRequest("fieldManager: is required for apply; name the program that owns these fields")
@@ -214,6 +216,7 @@ class Application:
 
 
 def _check_status(definition: KindDefinition, status: Mapping[str, Any]) -> None:
+    encode({"status": status})  # also bounds its depth, before anything recurses into it
     if not isinstance(status, Mapping):
         raise refuse(definition, None, "", [build_cause("status", "FieldValueInvalid", "must be an object")])
 

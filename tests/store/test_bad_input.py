@@ -1,0 +1,134 @@
+"""Whatever comes in: a refusal of the API's own kind or a valid object, never a fault, never half a write."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.fakes.memory_etcd import MemoryEtcd
+from tests.store.objects import ADMIN, CONTROLLER, GROUP, INSTANCE, PORT, SUBNET, create, instance, make_world, wire
+from vcstack.specs.errors import ApiError, BadRequest, InternalError, Invalid
+from vcstack.specs.registry import load_kinds
+from vcstack.store.store import Store
+
+# fmt: off
+FIELDS = [
+    "metadata", "spec", "status", "name", "project", "labels", "annotations", "finalizers", "ownerReferences",
+    "managedFields", "uid", "kind", "apiVersion", "resourceVersion", "network", "networks", "cidr", "rules",
+    "networkInterfaces", "address", "subnet", "securityGroups", "mac", "flavor", "image", "conditions",
+    "type", "addresses", "host", "allocated", "actor", "schemaVersion",
+]
+# fmt: on
+WORDS = (
+    "",
+    "web",
+    "web-v4",
+    "tiny",
+    "demo",
+    "p1",
+    "10.10.0.5",
+    "10.0.0.0/24",
+    "vcstack.io/x",
+    "a/b",
+    "..",
+    "\0",
+    "é",
+    "Ready",
+)
+
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats()
+    | st.sampled_from(WORDS)
+    | st.text(max_size=5)
+)
+junk = st.recursive(
+    scalars,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=4), inner, max_size=5)
+    ),
+    max_leaves=15,
+)
+objects = st.dictionaries(st.sampled_from(FIELDS[:3]) | st.sampled_from(FIELDS) | st.text(max_size=4), junk, max_size=5)
+bodies = st.builds(
+    lambda rest, meta, spec: {**rest, "metadata": {"project": "demo", "name": "p1", **meta}, "spec": spec},
+    objects,
+    st.dictionaries(st.sampled_from(FIELDS), junk, max_size=3),
+    junk,
+)
+
+Write = Callable[[Store, Any], Awaitable[object]]
+WRITES: dict[str, Write] = {
+    "create": lambda s, b: s.create(PORT, b, actor=ADMIN),
+    "create subnet": lambda s, b: s.create(SUBNET, b, actor=ADMIN),
+    "create group": lambda s, b: s.create(GROUP, b, actor=CONTROLLER),
+    "replace": lambda s, b: s.replace(INSTANCE, "demo", "web-1", b, actor=ADMIN),
+    "merge": lambda s, b: s.merge_patch(INSTANCE, "demo", "web-1", b, actor=ADMIN),
+    "apply new": lambda s, b: s.apply(PORT, "demo", "p1", b, actor=ADMIN),
+    "apply": lambda s, b: s.apply(INSTANCE, "demo", "web-1", b, actor=ADMIN, force=True),
+    "patch status": lambda s, b: s.patch_status(PORT, "demo", "p0", b, actor=CONTROLLER),
+    "replace status": lambda s, b: s.replace_status(INSTANCE, "demo", "web-1", b, actor=CONTROLLER),
+}
+
+
+@pytest.mark.parametrize("verb", WRITES)
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(body=st.one_of(bodies, objects))
+def test_junk_is_refused_or_stored_whole(verb: str, body: Any) -> None:
+    async def run() -> None:
+        etcd = MemoryEtcd()
+        async with Store(etcd) as store:
+            await make_world(store)
+            await create(store, INSTANCE, instance())
+            await create(store, PORT, wire("p0", {"network": "web"}))
+            before = etcd.snapshot()
+            try:
+                await WRITES[verb](store, body)
+            except InternalError:
+                raise
+            except ApiError:
+                assert etcd.snapshot() == before
+            check_all_valid(etcd)
+
+    asyncio.run(run())
+
+
+def check_all_valid(etcd: MemoryEtcd) -> None:
+    plurals = {d.plural: d for d in load_kinds().values()}
+    for key, value in etcd.snapshot().items():
+        definition = plurals.get(key.split(b"/")[2].decode())
+        if definition is not None:
+            found = orjson.loads(value)
+            del found["actor"]
+            definition.model.from_wire(found)
+
+
+@pytest.mark.parametrize("verb", WRITES)
+async def test_what_is_nested_without_end_is_a_bad_request(memory_store: Store, verb: str) -> None:
+    await make_world(memory_store)
+    await create(memory_store, INSTANCE, instance())
+    deep: Any = {}
+    for _ in range(900):
+        deep = {"spec": deep}
+    with pytest.raises((BadRequest, Invalid)):
+        await WRITES[verb](memory_store, {**wire("p1"), "spec": deep, "x": deep})
+
+
+@pytest.mark.parametrize("finalizers", ["x", 5, {"a": 1}, [5], [None], [["x"]]])
+async def test_finalizers_of_the_wrong_type_are_refused(memory_store: Store, finalizers: Any) -> None:
+    await make_world(memory_store)
+    with pytest.raises(Invalid):
+        await create(memory_store, GROUP, wire("g", {}, finalizers=finalizers))
+    await create(memory_store, GROUP, wire("g", {}))
+    for write in (
+        memory_store.merge_patch(GROUP, "demo", "g", {"metadata": {"finalizers": finalizers}}, actor=CONTROLLER),
+        memory_store.replace(GROUP, "demo", "g", wire("g", {}, finalizers=finalizers), actor=CONTROLLER),
+    ):
+        with pytest.raises(Invalid):
+            await write
