@@ -130,6 +130,6 @@ class SystemNow:
 
     @staticmethod
     def now() -> Any:
-        from vcstack.runtime.clock import SystemClock
+        from vcstack.clock import SystemClock
 
         return SystemClock().now()

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 
-from vcstack.runtime.client import Propagation
+from vcstack.specs.access import Propagation
 from vcstack.specs.apply import apply as apply_locally
 from vcstack.specs.errors import ApiError, NotFound
 from vcstack.specs.registry import get_kind, load_kinds

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from vcstack.apiclient.watch import WireEvent
-from vcstack.runtime.client import EventType
+from vcstack.specs.access import EventType
 from vcstack.specs.errors import Expired, NotFound, Unavailable
 from vcstack.specs.registry import KindDefinition, Scope
 from vcstack.vcctl.session import Session

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from vcstack.apiclient.client import ApiClient
-from vcstack.runtime.clock import Clock, SystemClock
+from vcstack.clock import Clock, SystemClock
 from vcstack.specs.registry import KindDefinition, Scope
 from vcstack.vcctl.contexts import Context, Contexts, load_contexts, locate
 from vcstack.vcctl.errors import CommandError

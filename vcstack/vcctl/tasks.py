@@ -6,7 +6,7 @@ from contextlib import aclosing
 
 from rich.markup import escape
 
-from vcstack.runtime.client import EventType
+from vcstack.specs.access import EventType
 from vcstack.specs.kinds.task import Phase, Task
 from vcstack.specs.registry import get_kind
 from vcstack.vcctl.errors import CommandError, ExitCode

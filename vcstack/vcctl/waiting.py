@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from rich.markup import escape
 
-from vcstack.runtime.client import EventType
+from vcstack.specs.access import EventType
 from vcstack.specs.columns import find_value
 from vcstack.specs.conditions import READY
 from vcstack.specs.registry import KindDefinition, get_kind

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from vcstack.runtime.client import Propagation
+from vcstack.specs.access import Propagation
 from vcstack.specs.errors import NotFound
 from vcstack.specs.registry import KindDefinition
 from vcstack.vcctl.application import command

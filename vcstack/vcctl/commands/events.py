@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from vcstack.runtime.client import EventType
+from vcstack.specs.access import EventType
 from vcstack.specs.columns import format_age
 from vcstack.specs.registry import get_kind
 from vcstack.vcctl.application import command

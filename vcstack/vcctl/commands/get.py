@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vcstack.runtime.client import EventType
+from vcstack.specs.access import EventType
 from vcstack.specs.registry import Column, KindDefinition, Scope
 from vcstack.vcctl.application import command
 from vcstack.vcctl.arguments import READ, Everywhere, Fields, Labels, OutputFormat, Targets

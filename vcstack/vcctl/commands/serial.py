@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from vcstack.apiclient.paths import object_path
-from vcstack.apiclient.websocket import ByteSocket, open_socket
+from vcstack.apiclient.tunnel import open_console
+from vcstack.apiclient.websocket import ByteSocket
 from vcstack.specs.kinds.instance import Instance
 from vcstack.specs.registry import get_kind
 from vcstack.vcctl.application import command
@@ -47,10 +47,8 @@ async def logs(
 async def console(session: Session, name: InstanceName) -> None:
     """Sit at an instance's serial console. Ctrl-] leaves; press Return if nothing shows."""
     [plain] = parse_objects([name], Instance.KIND)
-    definition = get_kind(Instance.KIND)
-    wire = await get_object(session, definition, plain)
-    path = object_path(definition, project_in(wire), plain, "console")
-    async with open_socket(session.client.connection, path) as socket:
+    wire = await get_object(session, get_kind(Instance.KIND), plain)
+    async with open_console(session.client.connection, plain, project=project_in(wire) or "") as socket:
         session.err.print(f"Connected to {plain}. Ctrl-] leaves.", soft_wrap=True)
         with raw_terminal() as at_terminal:
             ended_there = await _talk(socket, at_terminal=at_terminal)
