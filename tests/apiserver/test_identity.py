@@ -11,9 +11,9 @@ from cryptography.hazmat.primitives import hashes
 
 from tests.fixtures.api import Api, error_of
 from vcstack.apiserver.identity import PEER_KEY, Authenticator, Peer, Role
+from vcstack.clock import SystemClock
 from vcstack.pki.authority import CertificateAuthority
 from vcstack.pki.keys import common_name, generate_key
-from vcstack.runtime.clock import SystemClock
 from vcstack.specs.errors import Unauthorized
 
 TOKEN = "0123456789abcdef-token"

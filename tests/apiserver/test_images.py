@@ -1,3 +1,4 @@
+# ruff: noqa: ASYNC240 (blocking file access is fine here)
 """Uploads: chunked, resumed, checked; downloads: whole or in parts."""
 
 import asyncio

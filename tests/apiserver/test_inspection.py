@@ -1,3 +1,4 @@
+# ruff: noqa: ASYNC240 (blocking file access is fine here)
 """Content is what it is declared to be and harmless, or it is refused, before any tool opens it."""
 
 import os

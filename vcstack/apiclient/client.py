@@ -9,7 +9,7 @@ from vcstack.apiclient.connection import Connection
 from vcstack.apiclient.paths import object_path
 from vcstack.apiclient.settings import ConnectionSettings
 from vcstack.apiclient.wire import Wire, WireClient
-from vcstack.runtime.client import EventType, Page, Propagation, WatchEvent
+from vcstack.specs.access import EventType, Page, Propagation, WatchEvent
 from vcstack.specs.errors import BadRequest, Conflict, NotFound
 from vcstack.specs.registry import definition_of, get_kind
 from vcstack.specs.resource import AnyResource, Ref

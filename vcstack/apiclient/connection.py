@@ -19,6 +19,7 @@ Content = bytes | AsyncIterator[bytes] | None
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 KEEPALIVE_SECONDS = 20.0
 """Shorter than the server's, so that no request is sent into a connection that is being closed."""
+SWITCHING_PROTOCOLS = 101
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
 APPLY_YAML = "application/apply-patch+yaml"
@@ -170,6 +171,7 @@ class Connection:
             transport=self._transport,
             trust_env=False,
             http2=False,
+            event_hooks={"response": [_read_refused_upgrade]},
             limits=httpx2.Limits(
                 max_connections=None, max_keepalive_connections=32, keepalive_expiry=KEEPALIVE_SECONDS
             ),
@@ -192,6 +194,12 @@ def decode(response: httpx2.Response) -> dict[str, Any]:
     """Return the answer's JSON object."""
     value: dict[str, Any] = orjson.loads(response.content)
     return value
+
+
+async def _read_refused_upgrade(response: httpx2.Response) -> None:
+    """Read the error answer to a websocket's handshake: nobody can any more once it is raised."""
+    if "upgrade" in response.request.headers and response.status_code != SWITCHING_PROTOCOLS:
+        await response.aread()
 
 
 def _may_repeat(method: str, error: BaseException) -> bool:

@@ -147,7 +147,12 @@ class Multiplexer:
         self._streams: dict[int, TunnelStream] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._next = 1
-        self.closed = False
+        self.ended = asyncio.Event()
+
+    @property
+    def closed(self) -> bool:
+        """Return whether the tunnel is over."""
+        return self.ended.is_set()
 
     async def open(self, request: StreamRequest) -> TunnelStream:
         """Return a new stream. Raises Unavailable when the tunnel is gone or has too many."""
@@ -183,7 +188,7 @@ class Multiplexer:
 
     async def aclose(self, error: ApiError | None = None) -> None:
         """End all streams; the channel below is the caller's."""
-        self.closed = True
+        self.ended.set()
         for stream in self._streams.values():
             stream.end(error or Unavailable("the host's tunnel broke; try again"))
         self._streams.clear()

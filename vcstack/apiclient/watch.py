@@ -9,7 +9,7 @@ import orjson
 
 from vcstack.apiclient.connection import Connection, Params
 from vcstack.apiclient.faults import read_error, transport_error
-from vcstack.runtime.client import EventType
+from vcstack.specs.access import EventType
 from vcstack.specs.errors import InternalError, Unavailable
 
 LINE_LIMIT = 4 * 1024 * 1024

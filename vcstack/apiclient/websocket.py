@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 PING_SECONDS = 10.0
 """A peer that does not answer a ping for that long is dead."""
 QUEUE_MESSAGES = 64
-CLOSE_NORMAL = 1000
-CLOSE_GOING_AWAY = 1001
+ORDERLY_CLOSES = (1000, 1001, 1012)
+"""RFC 6455 section 7.4.1 and IANA: normal, going away, service restart."""
 
 
 class ByteSocket:
@@ -48,7 +48,7 @@ class ByteSocket:
         try:
             return await self._session.receive_bytes()
         except WebSocketDisconnect as error:
-            if error.code in (CLOSE_NORMAL, CLOSE_GOING_AWAY):
+            if error.code in ORDERLY_CLOSES:
                 return None
             raise Unavailable(error.reason or f"{self._url} closed the connection ({error.code})") from error
         except HTTPXWSException as error:
@@ -83,10 +83,7 @@ async def open_socket(connection: Connection, path: str, params: Params | None =
         ) as session:
             yield ByteSocket(session, url)
     except WebSocketUpgradeError as error:
-        body = b""
-        with contextlib.suppress(httpx2.StreamError):  # what came with the handshake only; the rest is closed
-            body = await error.response.aread()
-        raise read_error(error.response.status_code, body) from error
+        raise read_error(error.response.status_code, error.response.content) from error
     except httpx2.TransportError as error:
         raise transport_error(error, url) from error
     except BaseExceptionGroup as group:

@@ -9,7 +9,7 @@ import orjson
 from vcstack.apiclient.connection import APPLY_JSON, APPLY_YAML, MERGE_PATCH, Connection, Params, decode
 from vcstack.apiclient.paths import API_ROOT, collection_path, object_path
 from vcstack.apiclient.watch import WireEvent, read_events
-from vcstack.runtime.client import Propagation
+from vcstack.specs.access import Propagation
 from vcstack.specs.model import Model
 from vcstack.specs.registry import KindDefinition
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from vcstack.runtime.clock import Clock
+from vcstack.clock import Clock
 from vcstack.specs.errors import Unauthorized
 
 HOST_PREFIX = "system:host:"

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from vcstack.runtime.clock import Clock
+from vcstack.clock import Clock
 from vcstack.specs.errors import Forbidden, Unavailable
 from vcstack.specs.meta import Time
 from vcstack.specs.model import Model

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from vcstack.clock import Clock
 from vcstack.pki.authority import CertificateAuthority
-from vcstack.runtime.clock import Clock
 from vcstack.specs.resource import Ref
 from vcstack.store.etcd_api import Etcd
 from vcstack.store.store import Store

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from vcstack.apiserver.targets import Target
-from vcstack.runtime.clock import Clock
+from vcstack.clock import Clock
 from vcstack.specs.columns import find_value
 from vcstack.specs.errors import Forbidden, NotFound
 from vcstack.specs.introspect import iter_wire_references

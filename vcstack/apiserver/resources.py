@@ -12,7 +12,7 @@ from vcstack.apiserver.parts import ApiParts
 from vcstack.apiserver.replies import json_reply, value_reply
 from vcstack.apiserver.shutdown import Drain
 from vcstack.apiserver.watching import WatchResponse, watch_seconds
-from vcstack.runtime.client import Propagation
+from vcstack.specs.access import Propagation
 from vcstack.specs.errors import BadRequest, Cause, Invalid, MethodNotAllowed, NotFound
 from vcstack.specs.kinds.event import Event
 from vcstack.specs.meta import API_VERSION

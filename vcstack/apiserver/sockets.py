@@ -95,6 +95,7 @@ async def _refuse(socket: WebSocket, error: ApiError) -> None:
     """Answer the handshake with the error, or close what is open already."""
     if socket.application_state.name == "CONNECTING":
         reply: Response = error_reply(error)
+        reply.headers["connection"] = "close"  # uvicorn closes what began as an upgrade
         await socket.send_denial_response(reply)
     elif socket.application_state.name == "CONNECTED":
         await socket.close(CLOSE_ERROR, error.message.encode()[:120].decode("utf-8", "ignore"))

@@ -13,6 +13,7 @@ from vcstack.apiserver import queries
 from vcstack.apiserver.authz import Action, Authorizer, Verb
 from vcstack.apiserver.context import Call
 from vcstack.apiserver.parts import ApiParts
+from vcstack.apiserver.racing import first_of
 from vcstack.apiserver.shutdown import Drain
 from vcstack.apiserver.targets import Target
 from vcstack.apiserver.tunnels import HostStream, Tunnels
@@ -124,19 +125,6 @@ async def bridge(socket: WebSocket, stream: HostStream, drain: Drain) -> None:
         code, reason = CLOSE_ERROR, error.message
     with contextlib.suppress(RuntimeError, WebSocketDisconnect):  # the client was faster
         await socket.close(code, reason.encode()[:CLOSE_REASON_BYTES].decode("utf-8", "ignore"))
-
-
-async def first_of(*waits: Any) -> None:
-    """Return when the first one ends, cancelling the others; its exception is raised."""
-    tasks = {asyncio.ensure_future(w) for w in waits}
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _to_host(socket: WebSocket, stream: HostStream) -> None:

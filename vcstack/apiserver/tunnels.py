@@ -4,7 +4,6 @@ A host keeps one tunnel to one replica. A stream asked for at another replica go
 replica notes its hosts in the store under a lease, with the address where it can be reached itself.
 """
 
-import asyncio
 import contextlib
 import dataclasses
 from collections.abc import AsyncIterator
@@ -19,6 +18,7 @@ from vcstack.apiclient.paths import API_ROOT
 from vcstack.apiclient.settings import ConnectionSettings
 from vcstack.apiclient.websocket import ByteSocket, open_socket
 from vcstack.apiserver import metrics
+from vcstack.apiserver.racing import first_of
 from vcstack.apiserver.replicas import ReplicaDirectory
 from vcstack.apiserver.shutdown import Drain
 from vcstack.specs.errors import ApiError, Unavailable
@@ -70,20 +70,17 @@ class Tunnels:
             logger.info("tunnel closed", host=host)
 
     async def _pump(self, socket: WebSocket, multiplexer: Multiplexer) -> None:
-        draining = asyncio.create_task(self._drain.started.wait())
+        """Take frames until the host goes, the tunnel is given up or the server stops."""
+
+        async def take() -> None:
+            while True:
+                await multiplexer.take(await socket.receive_bytes())
+
         try:
-            while not multiplexer.closed:
-                receiving = asyncio.create_task(socket.receive_bytes())
-                done, _ = await asyncio.wait({receiving, draining}, return_when=asyncio.FIRST_COMPLETED)
-                if receiving not in done:
-                    receiving.cancel()
-                    await socket.close(GOING_AWAY, "the server stops")
-                    return
-                await multiplexer.take(receiving.result())
+            await first_of(take(), multiplexer.ended.wait(), self._drain.started.wait())
+            await socket.close(GOING_AWAY, "the server stops" if self._drain.started.is_set() else "replaced")
         except WebSocketDisconnect:
             return
-        finally:
-            draining.cancel()
 
     def has(self, host: str) -> bool:
         """Return whether the host's tunnel ends here."""

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from vcstack.apiserver import metrics
 from vcstack.apiserver.parts import ApiSettings
 from vcstack.apiserver.shutdown import Drain
-from vcstack.runtime.client import EventType
+from vcstack.specs.access import EventType
 from vcstack.specs.errors import ApiError, Unavailable
 from vcstack.store.records import WatchItem
 
