@@ -14,7 +14,7 @@ from vcstack.vcctl.arguments import READ, SETTINGS, OutputFormat
 from vcstack.vcctl.completing import complete_kinds
 from vcstack.vcctl.errors import CommandError
 from vcstack.vcctl.printing import Table, parse_output, style_of, write
-from vcstack.vcctl.schema import FieldDoc, document, document_tree, find_field
+from vcstack.specs.fielddocs import FieldDoc, document, document_tree, find_field
 from vcstack.vcctl.selection import parse_kind
 from vcstack.vcctl.session import Session
 from vcstack.vcctl.showing import EXPLAINED

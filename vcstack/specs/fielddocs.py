@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 from vcstack.specs.introspect import Field, Shape, fields_of
-from vcstack.specs.model import Change, Model
+from vcstack.specs.model import LABEL_PATTERN, Change, Model
 from vcstack.specs.resource import AnyResource
 
 LIMITS = {
@@ -98,11 +98,21 @@ def _document(model: type[Model], field: Field, path: str, above: Change) -> Fie
 
 
 def _rules(schema: Mapping[str, Any], items: Mapping[str, Any]) -> Iterator[str]:
+    is_name = items.get("pattern") == LABEL_PATTERN
+    if is_name:
+        yield ("a DNS label" if items is schema else "each a DNS label") + _length_of_name(items)
     for name, words in LIMITS.items():
+        if is_name and name in ("pattern", "maxLength"):
+            continue
         if name in schema:
             yield words.format(schema[name])
         elif name in items and items is not schema:
             yield "each " + words.format(items[name])
+
+
+def _length_of_name(schema: Mapping[str, Any]) -> str:
+    limit = schema.get("maxLength", 63)
+    return f" of at most {limit} characters" if limit != 63 else ""
 
 
 def _plain(schema: Any, root: Mapping[str, Any]) -> dict[str, Any]:
@@ -125,7 +135,8 @@ def _type_of(shape: Shape, schema: Mapping[str, Any], root: Mapping[str, Any]) -
     if shape.items:
         return f"[]{_type_of(shape.items, _plain(schema.get('items', {}), root), root)}"
     if shape.values:
-        return f"map[string]{_type_of(shape.values, _plain(schema.get('additionalProperties', {}), root), root)}"
+        values = schema.get("additionalProperties") or next(iter(schema.get("patternProperties", {}).values()), {})
+        return f"map[string]{_type_of(shape.values, _plain(values, root), root)}"
     if shape.model:
         return shape.model.__name__
     if "enum" in schema:
