@@ -23,7 +23,7 @@ def models_of(model: type[Model]) -> set[type[Model]]:
             continue
         found.add(current)
         for field in current.model_fields.values():
-            stack += [m for m in _models_in(field.annotation)]
+            stack += _models_in(field.annotation)
     return found
 
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 from tests.cloud.manager import ManagerProcess
-from vcstack.runtime.client import EventType, Page, Propagation, WatchEvent
+from vcstack.specs.access import EventType, Page, Propagation, WatchEvent
 from vcstack.specs.errors import Forbidden, Unavailable
 from vcstack.specs.registry import definition_of, get_kind
 from vcstack.specs.resource import AnyResource, Ref

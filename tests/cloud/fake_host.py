@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.fakes.hypervisor import MemoryDisks, MemoryHypervisor, MemorySwitch, MemoryTaps
+from vcstack.clock import Clock
 from vcstack.nodeagent.backends.hypervisor import HypervisorFacts, LiveInterface, Power
 from vcstack.nodeagent.backends.switch import SwitchPort
 from vcstack.nodeagent.backends.tap import Tap
 from vcstack.nodeagent.domain_read import read_interfaces
-from vcstack.runtime.clock import Clock
 
 VCPUS, MEMORY_MIB = 16, 65536
 

@@ -5,8 +5,8 @@ import pytest
 from tests.fakes.world import PROJECT, World, sweep
 from vcstack.controllers import garbage
 from vcstack.controllers.garbage import FOREGROUND_FINALIZER, ORPHAN_FINALIZER, collected_kinds
-from vcstack.runtime.client import Propagation
 from vcstack.runtime.errors import WaitingFor
+from vcstack.specs.access import Propagation
 from vcstack.specs.kinds.flavor import Flavor
 from vcstack.specs.kinds.instance import Instance
 from vcstack.specs.kinds.port import Port, PortSpec

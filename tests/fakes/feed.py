@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from vcstack.runtime.client import EventType, Page, WatchEvent
+from vcstack.specs.access import EventType, Page, WatchEvent
 from vcstack.specs.errors import Unavailable
 from vcstack.specs.kinds.flavor import Flavor, FlavorSpec
 from vcstack.specs.meta import ObjectMeta

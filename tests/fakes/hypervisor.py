@@ -13,11 +13,11 @@ from datetime import datetime
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+from vcstack.clock import Clock
 from vcstack.nodeagent.backends.hypervisor import Domain, HypervisorFacts, Mark, Owned, Power
 from vcstack.nodeagent.backends.switch import ChassisSettings, SwitchFacts, SwitchPort
 from vcstack.nodeagent.backends.tap import Tap
 from vcstack.nodeagent.domain_read import digest_definition, parse, read_interfaces, read_mark
-from vcstack.runtime.clock import Clock
 from vcstack.runtime.errors import BackendAlreadyExists, BackendConflict, BackendNotFound, BackendRefused
 from vcstack.specs.kinds.image import Image, ImageFormat
 

@@ -12,12 +12,12 @@ import pytest
 
 from tests.fixtures.libvirt import HOST, RealHost
 from tests.nodeagent.world import PROJECT, World
+from vcstack.clock import SystemClock
 from vcstack.nodeagent.backends.disks import QemuDisks
 from vcstack.nodeagent.backends.images import ImageCache
 from vcstack.nodeagent.controllers import Backends, HostParts, build_host
 from vcstack.nodeagent.realizers.instance import HostFacts
 from vcstack.nodeagent.settings import Settings
-from vcstack.runtime.clock import SystemClock
 from vcstack.specs.kinds.image import Image
 from vcstack.specs.kinds.instance import RUNNING, Instance, NetworkInterface, PowerState, port_name_of
 from vcstack.specs.kinds.port import Port

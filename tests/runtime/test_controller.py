@@ -10,12 +10,12 @@ from prometheus_client import CollectorRegistry
 from tests.fakes.feed import Feed, flavor
 from tests.fakes.manual_clock import ManualClock, breathe
 from vcstack.runtime.backoff import Backoff
-from vcstack.runtime.client import EventType
 from vcstack.runtime.controller import Controller, Watch
 from vcstack.runtime.errors import BackendUnavailable, TerminalError, WaitingFor
 from vcstack.runtime.informer import Informer
 from vcstack.runtime.metrics import RuntimeMetrics
 from vcstack.runtime.reconciler import PAUSED_ANNOTATION, Result
+from vcstack.specs.access import EventType
 from vcstack.specs.errors import Conflict, FencedOut
 from vcstack.specs.kinds.flavor import Flavor
 from vcstack.specs.resource import Ref

@@ -7,8 +7,8 @@ import pytest
 
 from tests.fakes.feed import Feed, flavor, names
 from tests.fakes.manual_clock import ManualClock, breathe
-from vcstack.runtime.client import EventType
 from vcstack.runtime.informer import Informer
+from vcstack.specs.access import EventType
 from vcstack.specs.errors import Expired, Unavailable
 from vcstack.specs.kinds.flavor import Flavor
 from vcstack.specs.resource import Ref

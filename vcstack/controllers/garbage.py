@@ -8,12 +8,12 @@ read.
 
 from collections.abc import Iterator
 
-from vcstack.runtime.client import Propagation
 from vcstack.runtime.context import ControllerContext
 from vcstack.runtime.controller import Controller
 from vcstack.runtime.errors import WaitingFor
 from vcstack.runtime.reconciler import Result
 from vcstack.runtime.users import name_some
+from vcstack.specs.access import Propagation
 from vcstack.specs.errors import NotFound
 from vcstack.specs.meta import OwnerReference
 from vcstack.specs.registry import Scope, get_kind, load_kinds

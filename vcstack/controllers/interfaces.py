@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from vcstack.runtime.clock import Clock
+from vcstack.clock import Clock
 from vcstack.runtime.status import condition_of
 from vcstack.specs.kinds.instance import (
     NETWORK_READY,

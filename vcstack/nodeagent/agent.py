@@ -14,6 +14,7 @@ from vcstack.apiclient.content import ImageContent
 from vcstack.apiclient.hosts import HostClient
 from vcstack.apiclient.settings import ConnectionSettings
 from vcstack.apiclient.tunnel import HostTunnel
+from vcstack.clock import SystemClock
 from vcstack.nodeagent.backends.disks import QemuDisks
 from vcstack.nodeagent.backends.images import ImageCache
 from vcstack.nodeagent.backends.kvm import choose_virt_type
@@ -33,7 +34,6 @@ from vcstack.nodeagent.realizers.sweep import Sweep
 from vcstack.nodeagent.serial import trim_log
 from vcstack.nodeagent.settings import Settings
 from vcstack.nodeagent.streams import Streams
-from vcstack.runtime.clock import SystemClock
 from vcstack.runtime.errors import BackendError, ReconcileError
 from vcstack.runtime.metrics import RuntimeMetrics
 from vcstack.specs.errors import ApiError

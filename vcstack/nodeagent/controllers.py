@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from vcstack.clock import Clock
 from vcstack.nodeagent.backends.disks import Disks
 from vcstack.nodeagent.backends.hypervisor import Hypervisor
 from vcstack.nodeagent.backends.images import Images
@@ -19,7 +20,6 @@ from vcstack.nodeagent.references import References
 from vcstack.nodeagent.settings import Settings
 from vcstack.nodeagent.wakeups import Wakeups, index_by_uid, source_of
 from vcstack.runtime.client import ResourceClient
-from vcstack.runtime.clock import Clock
 from vcstack.runtime.context import ControllerContext
 from vcstack.runtime.controller import Controller
 from vcstack.runtime.informer import Informer

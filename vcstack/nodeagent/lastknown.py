@@ -10,7 +10,8 @@ import structlog
 from pydantic import ValidationError
 
 from vcstack.nodeagent.backends.files import write_file
-from vcstack.runtime.client import EventType, Page, Propagation, ResourceClient, WatchEvent
+from vcstack.runtime.client import ResourceClient
+from vcstack.specs.access import EventType, Page, Propagation, WatchEvent
 from vcstack.specs.errors import NotFound, Unavailable
 from vcstack.specs.registry import definition_of
 from vcstack.specs.resource import AnyResource, Ref

@@ -2,8 +2,8 @@
 
 from typing import TypeVar
 
+from vcstack.clock import Clock
 from vcstack.runtime.client import ResourceClient
-from vcstack.runtime.clock import Clock
 from vcstack.runtime.errors import WaitingFor
 from vcstack.specs.errors import Forbidden, NotFound
 from vcstack.specs.kinds.flavor import Flavor

@@ -26,6 +26,7 @@ from vcstack.apiserver.server import (
     reload_certificate,
     split_address,
 )
+from vcstack.clock import Clock, SystemClock
 from vcstack.controllers.backends.network_sources import NETWORK
 from vcstack.controllers.backends.ovn_connection import OvnSettings
 from vcstack.controllers.backends.ovn_nb import OvnNorthbound
@@ -37,7 +38,6 @@ from vcstack.controllers.wiring import find_builds
 from vcstack.pki.authority import CertificateAuthority
 from vcstack.programs.roles import Role
 from vcstack.programs.settings import GIB, ManagementSettings, SettingsError
-from vcstack.runtime.clock import Clock, SystemClock
 from vcstack.runtime.manager import Manager
 from vcstack.runtime.metrics import RuntimeMetrics
 from vcstack.store.actor import Actor

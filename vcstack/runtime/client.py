@@ -4,51 +4,13 @@ The store (in the manager) and the API client (on a host) both implement it; the
 and the host's realizers know nothing else. All methods raise the errors of ``vcstack.specs.errors``.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Protocol, TypeVar
 
+from vcstack.specs.access import Page, Propagation, WatchEvent
 from vcstack.specs.resource import AnyResource, Ref
 
 R = TypeVar("R", bound=AnyResource)
-
-
-class EventType(StrEnum):
-    """What a watch reports."""
-
-    ADDED = "ADDED"
-    MODIFIED = "MODIFIED"
-    DELETED = "DELETED"
-    BOOKMARK = "BOOKMARK"
-
-
-@dataclass(frozen=True, slots=True)
-class WatchEvent(Generic[R]):
-    """One event of a watch. A bookmark has no object."""
-
-    type: EventType
-    object: R | None
-    """For DELETED the last state."""
-    resource_version: str
-    """Where to resume from."""
-
-
-@dataclass(frozen=True, slots=True)
-class Page(Generic[R]):
-    """A consistent list."""
-
-    items: Sequence[R]
-    resource_version: str
-    """Where to begin watching from."""
-
-
-class Propagation(StrEnum):
-    """What happens to the objects owned by a deleted one."""
-
-    BACKGROUND = "Background"
-    FOREGROUND = "Foreground"
-    ORPHAN = "Orphan"
 
 
 class ResourceClient(Protocol):

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 
+from vcstack.clock import Clock
 from vcstack.runtime.client import ResourceClient
-from vcstack.runtime.clock import Clock
 from vcstack.runtime.controller import Controller, Source, Watch
 from vcstack.runtime.events import EventRecorder
 from vcstack.runtime.informer import Informer

@@ -14,8 +14,8 @@ from typing import Any
 
 import structlog
 
+from vcstack.clock import Clock, SystemClock
 from vcstack.runtime.backoff import Backoff
-from vcstack.runtime.clock import Clock, SystemClock
 from vcstack.runtime.errors import BackendError, TerminalError, WaitingFor
 from vcstack.runtime.informer import Handler, Informer
 from vcstack.runtime.metrics import RuntimeMetrics

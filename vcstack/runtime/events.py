@@ -13,8 +13,8 @@ from datetime import datetime
 
 import structlog
 
+from vcstack.clock import Clock
 from vcstack.runtime.client import ResourceClient
-from vcstack.runtime.clock import Clock
 from vcstack.runtime.metrics import RuntimeMetrics
 from vcstack.specs.errors import AlreadyExists, ApiError, Conflict, FencedOut, NotFound
 from vcstack.specs.kinds.event import Event, EventSpec, EventType, ObjectReference

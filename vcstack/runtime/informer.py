@@ -13,9 +13,10 @@ from typing import Generic, TypeVar
 
 import structlog
 
+from vcstack.clock import Clock
 from vcstack.runtime.backoff import Backoff
-from vcstack.runtime.client import EventType, ResourceClient, WatchEvent
-from vcstack.runtime.clock import Clock
+from vcstack.runtime.client import ResourceClient
+from vcstack.specs.access import EventType, WatchEvent
 from vcstack.specs.errors import ApiError, Expired
 from vcstack.specs.resource import AnyResource, Ref
 

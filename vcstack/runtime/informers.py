@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
+from vcstack.clock import Clock
 from vcstack.runtime.client import ResourceClient
-from vcstack.runtime.clock import Clock
 from vcstack.runtime.informer import Informer
 from vcstack.specs.registry import get_kind
 from vcstack.specs.resource import AnyResource, Ref

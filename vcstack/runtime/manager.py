@@ -11,9 +11,9 @@ from typing import Any
 
 import structlog
 
+from vcstack.clock import Clock
 from vcstack.runtime.backoff import Backoff
 from vcstack.runtime.client import ResourceClient
-from vcstack.runtime.clock import Clock
 from vcstack.runtime.context import Build, ControllerContext
 from vcstack.runtime.events import EventRecorder
 from vcstack.runtime.informers import FieldsOf, Informers

@@ -3,8 +3,9 @@
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, TypeVar
 
-from vcstack.runtime.client import Page, Propagation, ResourceClient, WatchEvent
+from vcstack.runtime.client import ResourceClient
 from vcstack.runtime.informers import Informers
+from vcstack.specs.access import Page, Propagation, WatchEvent
 from vcstack.specs.resource import AnyResource, Ref
 
 R = TypeVar("R", bound=AnyResource)

@@ -13,8 +13,8 @@ from collections.abc import Hashable
 from enum import IntEnum
 from typing import Generic, TypeVar
 
+from vcstack.clock import Clock
 from vcstack.runtime.backoff import Backoff
-from vcstack.runtime.clock import Clock
 
 K = TypeVar("K", bound=Hashable)
 

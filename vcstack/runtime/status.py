@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
+from vcstack.clock import Clock
 from vcstack.runtime.client import ResourceClient
-from vcstack.runtime.clock import Clock
 from vcstack.runtime.errors import BackendUnavailable, ReconcileError
 from vcstack.specs.conditions import build_condition, merge_conditions
 from vcstack.specs.meta import Condition, ConditionStatus

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from vcstack.clock import Clock
 from vcstack.runtime.client import ResourceClient
-from vcstack.runtime.clock import Clock
 from vcstack.runtime.errors import TerminalError
 from vcstack.runtime.events import EventRecorder
 from vcstack.runtime.status import condition_of, write_status

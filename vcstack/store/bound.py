@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from vcstack.runtime.client import EventType, Page, Propagation, WatchEvent
+from vcstack.specs.access import EventType, Page, Propagation, WatchEvent
 from vcstack.specs.errors import Conflict, NotFound
 from vcstack.specs.registry import definition_of, get_kind
 from vcstack.specs.resource import AnyResource, Ref

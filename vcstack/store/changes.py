@@ -4,7 +4,7 @@ from typing import Any
 
 import orjson
 
-from vcstack.runtime.client import EventType
+from vcstack.specs.access import EventType
 from vcstack.specs.registry import KindDefinition
 from vcstack.store.encoding import with_revision
 from vcstack.store.records import WatchItem

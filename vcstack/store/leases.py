@@ -2,7 +2,7 @@
 
 import asyncio
 
-from vcstack.runtime.clock import Clock
+from vcstack.clock import Clock
 from vcstack.store.etcd_api import Etcd
 
 BUCKETS = 24

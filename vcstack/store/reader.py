@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import orjson
 
-from vcstack.runtime.client import EventType
+from vcstack.specs.access import EventType
 from vcstack.specs.errors import BadRequest, Expired, Unavailable
 from vcstack.specs.registry import KindDefinition
 from vcstack.store.cache import WatchCache

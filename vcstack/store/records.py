@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from vcstack.runtime.client import EventType
+from vcstack.specs.access import EventType
 
 
 class Stored:

@@ -11,8 +11,8 @@ from typing import Any, Self
 
 import orjson
 
-from vcstack.runtime.client import Propagation
-from vcstack.runtime.clock import Clock, SystemClock
+from vcstack.clock import Clock, SystemClock
+from vcstack.specs.access import Propagation
 from vcstack.specs.errors import AlreadyExists, ErrorDetails
 from vcstack.specs.registry import KindDefinition
 from vcstack.store import verbs

@@ -6,7 +6,7 @@ from typing import Self
 
 import orjson
 
-from vcstack.runtime.client import EventType
+from vcstack.specs.access import EventType
 from vcstack.specs.meta import API_VERSION
 from vcstack.store.cache import WatchCache
 from vcstack.store.records import WatchItem

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from vcstack.runtime.client import Propagation
+from vcstack.specs.access import Propagation
 from vcstack.specs.apply import apply
 from vcstack.specs.errors import BadRequest, Forbidden
 from vcstack.specs.fieldset import TRACKED_METADATA

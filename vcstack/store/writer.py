@@ -8,7 +8,7 @@ cache was proven fresh after the request came; else the cache is brought up to d
 import dataclasses
 from collections.abc import Callable
 
-from vcstack.runtime.clock import Clock
+from vcstack.clock import Clock
 from vcstack.specs.errors import ApiError, Conflict, FencedOut, TooLarge, Unavailable
 from vcstack.specs.registry import KindDefinition
 from vcstack.store.cache import WatchCache

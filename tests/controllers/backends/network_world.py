@@ -5,11 +5,11 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
+from vcstack.clock import SystemClock
 from vcstack.controllers import network, port, security_group, subnet
 from vcstack.controllers.backends.network import NetworkBackend
 from vcstack.controllers.backends.network_sources import NETWORK
 from vcstack.runtime.client import ResourceClient
-from vcstack.runtime.clock import SystemClock
 from vcstack.runtime.manager import Manager
 from vcstack.specs.errors import NotFound
 from vcstack.specs.kinds.network import Network, NetworkSpec

@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 
 import structlog
 
+from vcstack.clock import Clock
 from vcstack.controllers.backends.network import Fence, NetworkBackend, Owner
-from vcstack.runtime.clock import Clock
 from vcstack.runtime.context import BackendKey, ControllerContext
 from vcstack.runtime.controller import RESYNC_SECONDS, Source
 from vcstack.runtime.errors import BackendError

@@ -10,13 +10,13 @@ from typing import Any
 
 import structlog
 
+from vcstack.clock import Clock
 from vcstack.nodeagent.backends.disks import GIB
 from vcstack.nodeagent.backends.hypervisor import Hypervisor
 from vcstack.nodeagent.backends.images import Images
 from vcstack.nodeagent.backends.switch import Switch
 from vcstack.nodeagent.realizers.report import Report
 from vcstack.runtime.client import ResourceClient
-from vcstack.runtime.clock import Clock
 from vcstack.runtime.errors import BackendError
 from vcstack.runtime.status import write_status
 from vcstack.specs.errors import ApiError

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
+from vcstack.clock import Clock
 from vcstack.nodeagent.backends.hypervisor import Domain, Hypervisor, Mark, Power
 from vcstack.nodeagent.domain_xml import DomainWanted, build_domain, seal
 from vcstack.nodeagent.fields import digest_fields
@@ -16,7 +17,6 @@ from vcstack.nodeagent.realizers.storage import Storage
 from vcstack.nodeagent.record import Making
 from vcstack.nodeagent.references import References
 from vcstack.runtime.client import ResourceClient
-from vcstack.runtime.clock import Clock
 from vcstack.runtime.errors import BackendNotFound, ReconcileError, WaitingFor
 from vcstack.runtime.events import EventRecorder
 from vcstack.runtime.informer import Informer

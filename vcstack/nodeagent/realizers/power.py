@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from vcstack.clock import Clock
 from vcstack.nodeagent.backends.hypervisor import Domain, Hypervisor, Power
-from vcstack.runtime.clock import Clock
 from vcstack.specs.kinds.instance import Instance, PowerState
 
 GRACE_SECONDS = 60.0

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from vcstack.runtime.clock import Clock
+from vcstack.clock import Clock
 from vcstack.runtime.errors import BackendUnavailable, ReconcileError
 from vcstack.runtime.status import condition_of
 from vcstack.specs.errors import ApiError

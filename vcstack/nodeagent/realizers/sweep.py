@@ -6,11 +6,11 @@ the API with a pause between them, and the API has to be the one that this host 
 
 from pathlib import Path
 
+from vcstack.clock import Clock
 from vcstack.nodeagent.backends.files import write_file
 from vcstack.nodeagent.names import UID_PATTERN
 from vcstack.nodeagent.realizers.instance import InstanceParts, remove_instance
 from vcstack.runtime.client import ResourceClient
-from vcstack.runtime.clock import Clock
 from vcstack.specs.kinds.host import Host
 from vcstack.specs.kinds.instance import Instance
 
