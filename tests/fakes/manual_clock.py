@@ -9,7 +9,7 @@ BEGINNING = datetime(2026, 11, 1, 12, 0, tzinfo=UTC)
 
 
 class ManualClock:
-    """Implements vcstack.runtime.clock.Clock."""
+    """Implements vcstack.clock.Clock."""
 
     def __init__(self) -> None:
         self._seconds = 0.0

@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 import orjson
+
 from vcstack.specs.errors import BadRequest
 
 _PART = re.compile(r"\{((?:\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|[^{}\"'])*)\}|([^{}]+)|(.)", re.DOTALL)
