@@ -5,6 +5,7 @@ https://cloudinit.readthedocs.io/en/latest/reference/datasources/nocloud.html
 
 import io
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from pycdlib import PyCdlib, dates
 SECTOR = 2048
 FIXED_TIME = 1_500_000_000.0
 """The date of everything on the drive."""
+_ESCAPED = re.compile("[\x7f-\uffff]")
 _TIMES = (
     "creation_time", "access_time", "modification_time", "attribute_change_time",
     "backup_time", "expiration_time", "effective_time",
@@ -54,8 +56,13 @@ def build_seed(wanted: SeedWanted) -> bytes:
 
 
 def _text(value: dict[str, Any]) -> bytes:
-    """Return JSON, which is YAML too, in ASCII: no character of a value means anything to a YAML reader."""
-    return json.dumps(value, indent=1).encode() + b"\n"
+    """Return JSON that is YAML too: no character of a value means anything to a reader of either.
+
+    Beyond the basic plane characters stay as they are: JSON writes two escapes for them, which YAML reads
+    as two characters.
+    """
+    text = json.dumps(value, indent=1, ensure_ascii=False)
+    return _ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode() + b"\n"
 
 
 def _network(macs: Sequence[str]) -> dict[str, Any]:
