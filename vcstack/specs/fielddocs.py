@@ -135,7 +135,8 @@ def _type_of(shape: Shape, schema: Mapping[str, Any], root: Mapping[str, Any]) -
     if shape.items:
         return f"[]{_type_of(shape.items, _plain(schema.get('items', {}), root), root)}"
     if shape.values:
-        values = schema.get("additionalProperties") or next(iter(schema.get("patternProperties", {}).values()), {})
+        patterns: dict[str, Any] = schema.get("patternProperties", {})
+        values: Any = schema.get("additionalProperties") or next(iter(patterns.values()), {})
         return f"map[string]{_type_of(shape.values, _plain(values, root), root)}"
     if shape.model:
         return shape.model.__name__
