@@ -1,3 +1,4 @@
+# ruff: noqa: SIM117 (nested blocks read better here)
 """Logs and consoles through the hosts' tunnels, over real websockets and TLS."""
 
 import asyncio
@@ -45,6 +46,12 @@ class Agent:
                 await stream.send(data.upper())
         finally:
             self.open -= 1
+
+
+async def fail(connection: Connection) -> None:
+    async with open_console(connection, "web-1", project="demo") as console:
+        await console.send(b"fail")
+        await console.receive()
 
 
 @contextlib.asynccontextmanager
@@ -101,9 +108,7 @@ async def test_a_console_goes_both_ways(admin: ApiClient, agent: Agent) -> None:
 
 async def test_an_error_of_the_host_reaches_who_asked(admin: ApiClient, agent: Agent) -> None:
     with pytest.raises(Unavailable, match="domain is gone"):
-        async with open_console(admin.connection, "web-1", project="demo") as console:
-            await console.send(b"fail")
-            await console.receive()
+        await fail(admin.connection)
 
 
 async def test_many_consoles_share_a_tunnel_without_mixing(admin: ApiClient, agent: Agent) -> None:
@@ -208,9 +213,7 @@ async def test_another_replica_reaches_the_host_through_the_one_that_has_its_tun
             await console.send(b"hello")
             assert await console.receive() == b"HELLO"
         with pytest.raises(Unavailable, match="domain is gone"):
-            async with open_console(connection, "web-1", project="demo") as console:
-                await console.send(b"fail")
-                await console.receive()
+            await fail(connection)
         assert len(agent.asked) == 3
 
 

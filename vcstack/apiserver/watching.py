@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
@@ -16,6 +16,7 @@ from vcstack.apiserver.shutdown import Drain
 from vcstack.specs.access import EventType
 from vcstack.specs.errors import ApiError, Unavailable
 from vcstack.store.records import WatchItem
+from vcstack.store.stream import WatchStream
 
 logger = structlog.get_logger(__name__)
 
@@ -35,7 +36,7 @@ class WatchResponse(Response):
     media_type = "application/json"
 
     def __init__(
-        self, items: AsyncIterator[WatchItem], *, bookmarks: bool, seconds: float, settings: ApiSettings, drain: Drain
+        self, items: WatchStream, *, bookmarks: bool, seconds: float, settings: ApiSettings, drain: Drain
     ) -> None:
         super().__init__()
         del self.headers["content-length"]
@@ -63,6 +64,7 @@ class WatchResponse(Response):
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await self._items.aclose()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SEND_SECONDS):
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
