@@ -56,10 +56,10 @@ class Writer:
             attempt = self._attempt(definition, row, build, terms)
             if isinstance(attempt, Transaction):
                 if terms.dry_run:
-                    return _stored(attempt, attempt.draft.revision)
+                    return self._stored(row, attempt, attempt.draft.revision)
                 result = await self._send(attempt, terms)
                 if result.succeeded:
-                    return _stored(attempt, result.revision)
+                    return self._stored(row, attempt, result.revision)
                 _check_fence(terms.actor.fence, result)
                 await self._cache.wait_for(result.revision)
             elif not proven:
@@ -86,6 +86,15 @@ class Writer:
         except ApiError as error:
             return error
         return Stored(entry.json, entry.revision)
+
+    def _stored(self, row: str, transaction: Transaction, revision: int) -> Stored:
+        definition = transaction.draft.definition
+        if transaction.removes:
+            return Stored(with_revision(definition, transaction.value, revision), revision, gone=True)
+        entry = self._cache.find(definition, row)
+        if entry is not None and entry.revision == revision and revision > transaction.draft.revision:
+            return Stored(entry.json, revision)  # the cache has made it already
+        return Stored(to_json(definition, transaction.value, revision), revision)
 
     async def _send(self, transaction: Transaction, terms: Terms) -> TxnResult:
         """Send the transaction; when its answer is lost find out what became of it."""
@@ -135,13 +144,6 @@ def _unavailable(unknown: bool) -> Unavailable:
             "the store does not answer; whether the write was done is not known, read before trying again"
         )
     return Unavailable("the store does not answer; nothing was written, try again")
-
-
-def _stored(transaction: Transaction, revision: int) -> Stored:
-    definition = transaction.draft.definition
-    if transaction.removes:
-        return Stored(with_revision(definition, transaction.value, revision), revision, gone=True)
-    return Stored(to_json(definition, transaction.value, revision), revision)
 
 
 def _check_fence(fence: Fence | None, result: TxnResult) -> None:
