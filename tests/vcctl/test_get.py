@@ -110,6 +110,8 @@ async def test_a_name_that_is_not_there_is_answered_with_similar_ones(vcctl: Vcc
     ended = await vcctl("get", "instance", "web-2")
     assert ended.code == ExitCode.NOT_FOUND
     assert "did you mean web-1" in ended.err
+    ended = await vcctl("get", "instance", "web-1", "-p", "other")
+    assert "there is one in project demo: add -p demo" in ended.err
 
 
 async def test_an_unknown_kind_is_a_usage_error_with_similar_ones(vcctl: Vcctl) -> None:

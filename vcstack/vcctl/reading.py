@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from vcstack.apiclient.watch import WireEvent
 from vcstack.specs.access import EventType
-from vcstack.specs.errors import Expired, NotFound, Unavailable
+from vcstack.specs.errors import ApiError, Expired, NotFound, Unavailable
 from vcstack.specs.registry import KindDefinition, Scope
 from vcstack.vcctl.session import Session
 
@@ -66,12 +66,27 @@ async def get_object(session: Session, definition: KindDefinition, name: str) ->
 async def _with_proposal(
     session: Session, definition: KindDefinition, name: str, project: str | None, error: NotFound
 ) -> NotFound:
+    """Return the error with similar names, or the projects that have one of that name."""
     listed = (await session.client.list_wire(definition, project=project)).items
-    names = [item["metadata"]["name"] for item in listed]
-    close = difflib.get_close_matches(name, names, n=3)
+    close = difflib.get_close_matches(name, [item["metadata"]["name"] for item in listed], n=3)
     where = f" in project {project}" if project else ""
-    hint = f"; did you mean {' or '.join(close)}?" if close else f"; see vcctl get {definition.plural}"
-    return NotFound(f"{definition.kind} {name} does not exist{where}{hint}", details=error.details)
+    if close:
+        hint = f"did you mean {' or '.join(close)}?"
+    elif elsewhere := await _projects_with(session, definition, name):
+        hint = f"there is one in project {' and '.join(elsewhere)}: add -p {elsewhere[0]}"
+    else:
+        hint = f"see vcctl get {definition.plural}"
+    return NotFound(f"{definition.kind} {name} does not exist{where}; {hint}", details=error.details)
+
+
+async def _projects_with(session: Session, definition: KindDefinition, name: str) -> list[str]:
+    if definition.scope is Scope.GLOBAL:
+        return []
+    try:
+        page = await session.client.list_wire(definition, fields=f"metadata.name={name}")
+    except ApiError:
+        return []
+    return sorted(p for item in page.items if (p := project_in(item)))
 
 
 def places_of(

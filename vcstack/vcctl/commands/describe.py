@@ -99,7 +99,7 @@ def _block(session: Session, value: object) -> None:
 def _print_conditions(session: Session, wire: Wire) -> None:
     _section(session, "Conditions")
     table = Table(["  TYPE", "STATUS", "AGE", "REASON", "MESSAGE"])
-    for c in find_value(wire, "status.conditions") or []:
+    for c in sorted(find_value(wire, "status.conditions") or [], key=lambda c: c["type"] != READY):
         age = format_age(c.get("lastTransitionTime", ""), session.clock.now())
         stale = c.get("observedGeneration", 0) < wire["metadata"].get("generation", 0)
         message = c.get("message", "") + (" (of an older generation)" if stale else "")

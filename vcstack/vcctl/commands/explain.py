@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from vcstack.specs.fielddocs import FieldDoc, document, document_tree, find_field
 from vcstack.specs.meta import API_VERSION
 from vcstack.specs.model import Change
 from vcstack.specs.registry import KindDefinition, Scope, load_kinds
@@ -14,7 +15,6 @@ from vcstack.vcctl.arguments import READ, SETTINGS, OutputFormat
 from vcstack.vcctl.completing import complete_kinds
 from vcstack.vcctl.errors import CommandError
 from vcstack.vcctl.printing import Table, parse_output, style_of, write
-from vcstack.specs.fielddocs import FieldDoc, document, document_tree, find_field
 from vcstack.vcctl.selection import parse_kind
 from vcstack.vcctl.session import Session
 from vcstack.vcctl.showing import EXPLAINED

@@ -122,8 +122,11 @@ class _View:
                 table.add(self._row(definition, wire, prefixed=len(kinds) > 1, mixed=mixed))
             table.print(self._session.out)
         if not found:
-            where = "" if self._everywhere else f" in project {self._session.default_project}"
-            self._session.err.print(f"Nothing found{where if self._session.default_project else ''}.")
+            project = None if self._everywhere else self._session.default_project
+            self._session.err.print(
+                f"Nothing found in project {project}; -A looks in all projects." if project else "Nothing found.",
+                soft_wrap=True,
+            )
 
     async def follow(self, places: Sequence[Place]) -> None:
         """Print the objects and then every change, for ever."""

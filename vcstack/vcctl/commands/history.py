@@ -1,5 +1,6 @@
 """history and rollback: what an object was, and making it so again."""
 
+import re
 from typing import Annotated
 
 import typer
@@ -21,6 +22,8 @@ from vcstack.vcctl.selection import parse_one
 from vcstack.vcctl.session import Session
 from vcstack.vcctl.showing import print_changes
 
+_CONDITION = re.compile(r"(status\.conditions\[\w+\]).*")
+"""A condition's fields change together; one word for them is enough in a table."""
 WRITTEN = ("labels", "annotations")
 SHOWN = 3
 
@@ -73,7 +76,8 @@ async def _project_of(session: Session, definition: KindDefinition, name: str) -
 
 
 def _row(session: Session, item: Wire) -> list[object]:
-    paths = [str(d["path"]) for d in item.get("diff") or []]
+    whole = item.get("operation") in ("Created", "Deleted")
+    paths = [] if whole else list(dict.fromkeys(_CONDITION.sub(r"\1", str(d["path"])) for d in item.get("diff") or []))
     more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
     return [
         item["revision"],
