@@ -3,6 +3,7 @@
 pytest_plugins = [
     "tests.fixtures.api",
     "tests.fixtures.etcd",
+    "tests.fixtures.lab",
     "tests.fixtures.libvirt",
     "tests.fixtures.ovn",
     "tests.fixtures.postgres",

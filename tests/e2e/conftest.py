@@ -1,0 +1,15 @@
+"""Every test of this folder needs the real parts, and is checked for what it leaves behind."""
+
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if FOLDER in item.path.parents:
+            item.add_marker(pytest.mark.daemons)
+            item.add_marker(pytest.mark.timeout(300))
+            item.add_marker(pytest.mark.usefixtures("no_leaks"))
