@@ -225,5 +225,6 @@ class EtcdClient:
         return wire.read_range(response, response.header.revision)
 
     async def _read_revision(self) -> int:
-        # Any key does: it is the header that counts, and a linearizable read brings it up to date.
-        return (await self.range(b"/vcstack/", count_only=True, limit=1)).revision
+        # Any key does, even none: it is the header that counts, and a linearizable read brings it up to date.
+        # One key, because counting a prefix takes the longer the more keys there are.
+        return (await self.get(b"/vcstack/")).revision
