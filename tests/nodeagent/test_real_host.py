@@ -33,6 +33,21 @@ class RealWorld(World):
     host: RealHost
     parts_: HostParts
 
+    async def add_port(self, instance: Instance, card: NetworkInterface) -> Port:
+        """Create the port in OVN too, with DHCP, as the manager does."""
+        port = await super().add_port(instance, card)
+        assert port.status.addresses
+        lsp, address = port.uid, port.status.addresses[0].address
+        script = f"""
+        ovn-nbctl --may-exist ls-add web
+        dhcp=$(ovn-nbctl --bare --columns=_uuid find dhcp_options cidr=10.10.0.0/24)
+        [ "$dhcp" ] || dhcp=$(ovn-nbctl create dhcp_options cidr=10.10.0.0/24 options='lease_time="3600" \
+            router="10.10.0.1" server_id="10.10.0.1" server_mac="52:54:00:aa:00:01" mtu="1442"')
+        ovn-nbctl --may-exist lsp-add web {lsp} -- lsp-set-addresses {lsp} "{port.status.mac} {address}" \
+            -- lsp-set-dhcpv4-options {lsp} $dhcp"""
+        await asyncio.to_thread(self.host.lab.host_exec, "central", ["sh", "-ec", script], check=True)
+        return port
+
     def start_agent(self, image: Path) -> tuple[asyncio.Event, "asyncio.Task[None]"]:
         async def download(_: Image, path: Path) -> None:
             await asyncio.to_thread(shutil.copy, image, path)
@@ -100,6 +115,7 @@ async def world(memory_store: Store, tmp_path: Path, real_host: RealHost, tiny_i
     world = await RealWorld.create(memory_store, tmp_path)
     assert isinstance(world, RealWorld)
     world.host = real_host
+    real_host.lab.host_exec("central", ["ovn-nbctl", "--if-exists", "ls-del", "web"], check=True)
     stop, running = world.start_agent(tiny_image)
     yield world
     stop.set()
@@ -122,7 +138,7 @@ async def test_a_guest_boots_with_its_name_and_key_and_is_removed_without_a_trac
     script = "#!/bin/sh\necho \"quoted <&> 'x' $((6*7))\"\n"
     instance = await world.add_instance(user_data=script)
     instance = await world.until(running)
-    shown = await world.until_log(instance, "GUEST-READY web-1")
+    shown = await world.until_log(instance, "GUEST-READY web-1 10.10.0.2")
     assert "USERDATA: quoted <&> 'x' 42" in shown
     await world.client.delete(instance.ref)
     await world.until(lambda i: len(i.metadata.finalizers) == 1)
@@ -135,7 +151,6 @@ async def test_a_guest_boots_with_its_name_and_key_and_is_removed_without_a_trac
 async def test_what_is_broken_by_hand_comes_back(world: RealWorld) -> None:
     instance = await world.add_instance()
     instance = await world.until(running)
-    await world.until_log(instance, "GUEST-READY")
     tap = await world.tap_of(instance)
     run, uid = world.host.run, instance.uid
 
@@ -167,7 +182,8 @@ async def test_a_deleted_tap_is_replaced_under_the_running_guest(world: RealWorl
         await asyncio.sleep(0.05)
     assert await held()
     assert (await world.get()).status.started_at == instance.status.started_at
-    await world.until_done(lambda: world.host.run(f"ovs-vsctl get interface {tap} ofport").strip().isdigit())
+    # The guest asks for its address once more, on the card that came anew.
+    await world.until_log(instance, "GUEST-ADDRESS eth0 10.10.0.2", count=2)
 
 
 async def test_libvirtd_killed_and_back_guests_run_on_and_are_watched(world: RealWorld) -> None:
