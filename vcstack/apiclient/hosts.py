@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from datetime import datetime
 
+from pydantic import Field
+
 from vcstack.apiclient.connection import Connection
 from vcstack.apiclient.paths import API_ROOT
-from vcstack.specs.meta import Time
+from vcstack.specs.meta import LabelKey, LabelValue, Time
 from vcstack.specs.model import Model, Name
 
 
@@ -20,7 +22,7 @@ class JoinRequest(Model):
     """A certificate signing request, PEM; its key never leaves the host."""
     zone: Name | None = None
     """The failure domain of the new Host object."""
-    labels: dict[str, str] = {}
+    labels: dict[LabelKey, LabelValue] = Field(default_factory=dict)
     """Labels of the new Host object."""
 
 
