@@ -34,8 +34,8 @@ RELEASE_SECONDS = 3.0
 """A guest that holds a card that is to go is asked again after that."""
 RELEASED = "released"
 """Stands for cards that the guest let go of at once."""
-SAME_START_SECONDS = 2.0
-"""Two readings of one process's start differ by less, as the wall clock is adjusted."""
+SAME_START_SECONDS = 0.5
+"""Two readings of one process's start differ by less when the wall clock is adjusted; two starts never do."""
 
 _OBSERVED = {
     Power.RUNNING: PowerState.RUNNING,
