@@ -26,7 +26,7 @@ async def answer(stream: TunnelStream) -> None:
         for line in LINES[-(stream.request.tail_lines or len(LINES)) :]:
             await stream.send(line)
         return
-    while (data := await stream.receive()) is not None:
+    while data := await stream.receive():
         await stream.send(data.upper())
         if b"quit" in data:
             return
