@@ -137,6 +137,11 @@ class Interfaces:
     async def _ensure_plug(self, instance: Instance, plug: Plug, network: Network) -> None:
         card = plug.card
         tap = network.taps.get(card.tap)
+        present = network.ports.get(card.tap)
+        if tap is None and present is not None:
+            # The switch still has the deleted device open and does not take to a new one of that name.
+            await self._switch.unplug(card.tap)
+            present = None
         if tap is None or not tap.up or tap.mtu != card.mtu:
             await self._taps.ensure_tap(card.tap, instance.uid, card.mtu)
         port = SwitchPort(
@@ -147,7 +152,7 @@ class Interfaces:
             project=plug.port.metadata.project or "",
             name=plug.port.metadata.name,
         )
-        if network.ports.get(card.tap) != port:
+        if present != port:
             await self._switch.plug(port)
 
     async def _remove(self, taps: set[str], ports: set[str]) -> None:
