@@ -80,7 +80,7 @@ def test_a_kind_that_others_refer_to_is_held_while_used(definition: KindDefiniti
 def test_the_kind_has_an_example_and_a_reference_page(definition: KindDefinition) -> None:
     if definition.system_only:
         pytest.skip("nobody writes it")
-    assert (ROOT / f"docs/reference/{definition.singular}.md").exists()
+    assert (ROOT / f"docs/reference/{definition.plural}.md").exists()
     examples = "\n".join(p.read_text() for p in (ROOT / "examples").rglob("*.yaml"))
     made_by_system = {"Host", "Port", "Image"}
     assert definition.kind in made_by_system or re.search(rf"^kind: {definition.kind}$", examples, re.MULTILINE)
