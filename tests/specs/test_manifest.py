@@ -152,7 +152,7 @@ def test_what_json_writes_is_read_back(value: dict[str, Any]) -> None:
 
 @given(st.dictionaries(st.text(max_size=5), json_values, max_size=4))
 def test_what_yaml_writes_is_read_back(value: dict[str, Any]) -> None:
-    text = yaml.safe_dump(value, allow_unicode=False)
+    text = yaml.safe_dump(value, allow_unicode=False, default_style='"')
     assert load(text) == [value]
 
 

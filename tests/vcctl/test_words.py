@@ -3,9 +3,12 @@
 import io
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 
 from vcstack.specs.kinds.instance import Instance
+from vcstack.specs.manifest import load_documents
 from vcstack.specs.registry import get_kind
 from vcstack.vcctl.commands.change import split_changes
 from vcstack.vcctl.commands.wait import parse_goal
@@ -104,6 +107,18 @@ def test_objects_are_sorted_by_numbers_then_words_then_nothing() -> None:
 
 def test_yaml_keeps_the_order_and_writes_long_texts_as_blocks() -> None:
     assert to_yaml({"b": "x\ny\n", "a": "yes"}) == "b: |\n  x\n  y\na: 'yes'\n"
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.text() | st.from_regex(r"[0-9.eox+-]{1,6}"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(st.dictionaries(st.text(max_size=5) | st.sampled_from(["1e3", "0o7", "<<", "~", "no"]), json_values, max_size=4))
+def test_the_yaml_that_is_printed_is_read_back_by_apply(value: dict[str, object]) -> None:
+    assert load_documents(to_yaml(value), source="-") == [value]
 
 
 def wire(**status: object) -> dict[str, object]:

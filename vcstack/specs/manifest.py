@@ -121,6 +121,12 @@ _TAGS = {"null": _NULL, "bool": _BOOL, "int": _INT, "float": _FLOAT, "str": re.c
 _TAG_PREFIX = "tag:yaml.org,2002:"
 
 
+def is_text(plain: str) -> bool:
+    """Return whether an unquoted scalar is read as the text that it is; else it must be written in quotes."""
+    patterns = (_NULL, _BOOL, _INT, _FLOAT, _NOT_FINITE)
+    return plain != "<<" and not any(pattern.fullmatch(plain) for pattern in patterns)
+
+
 class _Node(NamedTuple):
     """A value with its extent, aliases counted in full."""
 

@@ -15,7 +15,7 @@ def load_commands() -> None:
     """Import every module of commands; each registers itself."""
     for module in sorted(m.name for m in pkgutil.iter_modules(commands.__path__)):
         importlib.import_module(f"{commands.__name__}.{module}")
-    app.registered_commands.sort(key=lambda c: PANELS.index(str(c.rich_help_panel)))
+    app.registered_commands.sort(key=lambda c: (PANELS.index(str(c.rich_help_panel)), c.name or ""))
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from vcstack.specs.columns import columns_of, find_value, format_cell
 from vcstack.specs.jsonpath import render_template
+from vcstack.specs.manifest import is_text
 from vcstack.specs.meta import API_VERSION
 from vcstack.specs.registry import Column, KindDefinition
 from vcstack.vcctl.errors import CommandError
@@ -179,7 +180,9 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    style = "|" if "\n" in text else None
+    # PyYAML quotes what YAML 1.1 would not read as text; ours is the 1.2 core schema (1e3, 0o17).
+    printable = all(c.isprintable() or c == "\n" for c in text)
+    style = '"' if not printable else "|" if "\n" in text else None if is_text(text) else "'"
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
