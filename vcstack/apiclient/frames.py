@@ -11,6 +11,8 @@ import struct
 from collections.abc import Awaitable, Callable
 from enum import IntEnum
 
+from pydantic import ValidationError
+
 from vcstack.specs.errors import ApiError, ErrorStatus, Unavailable, from_status
 from vcstack.specs.model import Model
 
@@ -171,7 +173,12 @@ class Multiplexer:
         if len(message) < _HEADER.size:
             raise Unavailable("a tunnel frame without a header came")
         kind, number = _HEADER.unpack_from(message)
-        payload = message[_HEADER.size :]
+        try:
+            await self._act(kind, number, message[_HEADER.size :])
+        except (struct.error, ValidationError) as error:
+            raise Unavailable("a malformed tunnel frame came") from error
+
+    async def _act(self, kind: int, number: int, payload: bytes) -> None:
         stream = self._streams.get(number)
         if kind == FrameType.OPEN and self._on_open is not None:
             await self._opened(number, payload)

@@ -1,0 +1,103 @@
+# ruff: noqa: SIM117 (nested blocks read better here)
+"""History through the API: from a reader of the mirror, and 503 while PostgreSQL is away."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.memory_etcd import MemoryEtcd
+from tests.fixtures.api import Api, serving
+from vcstack.apiclient.client import ApiClient
+from vcstack.apiclient.connection import Connection
+from vcstack.pki.installation import Installation
+from vcstack.specs.errors import BadRequest, NotFound, Unavailable
+from vcstack.specs.registry import get_kind
+from vcstack.specs.resource import Ref
+from vcstack.store.store import Store
+
+INSTANCE = get_kind("Instance")
+
+
+@dataclass(frozen=True)
+class Change:
+    """A revision of the fake."""
+
+    revision: int
+
+    def to_wire(self) -> dict[str, Any]:
+        return {"revision": str(self.revision), "operation": "Updated", "actor": "admin", "diff": []}
+
+
+class FakeHistory:
+    """Revisions 1 to 9 of one object; ``away``: PostgreSQL does not answer."""
+
+    def __init__(self) -> None:
+        self.away = False
+        self.asked: list[tuple[Ref, int, int | None]] = []
+
+    async def list_revisions(self, ref: Ref, *, limit: int = 100, before: int | None = None) -> Sequence[Change]:
+        if self.away:
+            raise Unavailable("History cannot be read: PostgreSQL does not answer.")
+        self.asked.append((ref, limit, before))
+        return [Change(n) for n in range(9, 0, -1) if before is None or n < before][:limit]
+
+    async def get_at_revision(self, ref: Ref, revision: int) -> Mapping[str, Any]:
+        if self.away:
+            raise Unavailable("History cannot be read: PostgreSQL does not answer.")
+        if revision < 3:
+            raise NotFound(f"{ref} did not exist at revision {revision}")
+        return {"kind": ref.kind, "metadata": {"name": ref.name}, "spec": {"at": revision}}
+
+
+@pytest.fixture
+def history() -> FakeHistory:
+    return FakeHistory()
+
+
+@pytest.fixture
+async def client(
+    memory_store: Store, memory_etcd: MemoryEtcd, pki_installation: Installation, tmp_path: Path, history: FakeHistory
+) -> AsyncIterator[ApiClient]:
+    async with serving(memory_store, memory_etcd, pki_installation, tmp_path, history=history) as api:
+        async with Connection(api.settings(attempts=1)) as connection:
+            yield ApiClient(connection)
+
+
+async def test_revisions_come_newest_first_and_page_on(client: ApiClient, history: FakeHistory) -> None:
+    first = await client.history(INSTANCE, "web-1", project="demo", limit=2)
+    assert [r["revision"] for r in first] == ["9", "8"]
+    rest = await client.history(INSTANCE, "web-1", project="demo", limit=2, before=first[-1]["revision"])
+    assert [r["revision"] for r in rest] == ["7", "6"]
+    assert history.asked[0] == (Ref("Instance", "demo", "web-1"), 2, None)
+
+
+async def test_an_object_is_shown_as_it_was(client: ApiClient) -> None:
+    wire = await client.get_at_revision(INSTANCE, "web-1", "5", project="demo")
+    assert wire["spec"] == {"at": 5}
+    with pytest.raises(NotFound):
+        await client.get_at_revision(INSTANCE, "web-1", "2", project="demo")
+
+
+@pytest.mark.parametrize("revision", ["x", "-1", "1.5", "9" * 30])
+async def test_a_revision_that_is_none_is_refused(client: ApiClient, revision: str) -> None:
+    with pytest.raises(BadRequest):
+        await client.get_at_revision(INSTANCE, "web-1", revision, project="demo")
+
+
+async def test_without_postgresql_history_is_unavailable_and_everything_else_works(
+    client: ApiClient, history: FakeHistory
+) -> None:
+    history.away = True
+    with pytest.raises(Unavailable, match="PostgreSQL"):
+        await client.history(INSTANCE, "web-1", project="demo")
+    with pytest.raises(Unavailable, match="PostgreSQL"):
+        await client.get_at_revision(INSTANCE, "web-1", "5", project="demo")
+    assert (await client.list_wire(INSTANCE)).items == []
+
+
+async def test_without_a_mirror_it_says_so(api: Api, admin: ApiClient) -> None:
+    with pytest.raises(NotFound, match="no history is kept"):
+        await admin.history(INSTANCE, "web-1", project="demo")

@@ -1,0 +1,276 @@
+# ruff: noqa: SIM117 (blocking file access is fine here; nested blocks read better)
+"""vc-management as a process: init, serve, join-token, workers, and what is missing."""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import ssl
+import stat
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+from tests.fixtures.etcd import EtcdServer, TlsFiles
+from vcstack.apiclient.client import ApiClient
+from vcstack.apiclient.settings import ConnectionSettings
+from vcstack.apiserver.server import inherited_sockets, open_sockets, split_address
+from vcstack.programs.management import init
+from vcstack.programs.roles import ALL_ROLES, Role, parse_roles
+from vcstack.programs.settings import SettingsError, load_settings
+from vcstack.specs.errors import Unavailable
+from vcstack.specs.kinds.flavor import Flavor, FlavorSpec
+from vcstack.specs.registry import get_kind
+
+PROGRAM = str(Path(sys.executable).with_name("vc-management"))
+START_SECONDS = 40
+
+
+def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([PROGRAM, *arguments], capture_output=True, text=True, timeout=60)
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+def config_for(state: Path, etcd: str, port: int) -> dict[str, Any]:
+    pki = state / "pki"
+    client = {"caFile": f"{pki}/ca.crt", "certFile": f"{pki}/management.crt", "keyFile": f"{pki}/management.key"}
+    return {
+        "stateDir": str(state),
+        "etcd": {"endpoints": [etcd], **client},
+        "postgres": {"dsn": "postgresql://nobody@127.0.0.1:1/none"},
+        "ovn": {"northbound": "ssl:127.0.0.1:1", **client},
+        "api": {"listen": [f"127.0.0.1:{port}"], "certFile": f"{pki}/api.crt", "keyFile": f"{pki}/api.key"},
+        "pki": {"caCertFile": f"{pki}/ca.crt", "caKeyFile": f"{pki}/ca.key"},
+        "imageDir": str(state / "images"),
+    }
+
+
+class Manager:
+    """A running vc-management."""
+
+    def __init__(self, state: Path, config: Path, port: int) -> None:
+        self.state, self.config, self.port = state, config, port
+        self.url = f"https://127.0.0.1:{port}"
+        self.log = state / "log"
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen([PROGRAM, "serve", "--config", str(config)], stderr=log)
+
+    def wait_until_ready(self) -> None:
+        context = ssl.create_default_context(cafile=str(self.state / "pki" / "ca.crt"))
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            with contextlib.suppress(urllib.error.URLError, OSError):
+                with urllib.request.urlopen(f"{self.url}/readyz", context=context, timeout=5):
+                    return
+            assert self.process.poll() is None, self.log.read_text()[-3000:]
+            assert time.monotonic() < deadline, self.log.read_text()[-3000:]
+            time.sleep(0.1)
+
+    def client(self) -> ApiClient:
+        token, ca = self.state / "admin-token", self.state / "pki" / "ca.crt"
+        return ApiClient.connect(ConnectionSettings(api_url=self.url, ca_file=ca, token_file=token))
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        return self.process.wait(timeout=30)
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    found = tmp_path / "state"
+    init(argparse.Namespace(state=found, api_url="https://127.0.0.1:8443", san=[]))
+    return found
+
+
+@pytest.fixture
+def etcd(state: Path) -> Iterator[EtcdServer]:
+    from vcstack.pki.installation import ensure_installation
+
+    server = EtcdServer(TlsFiles(ensure_installation(state)))
+    server.start()
+    yield server
+    server.discard()
+
+
+@pytest.fixture
+def manager(state: Path, etcd: EtcdServer, request: pytest.FixtureRequest) -> Iterator[Manager]:
+    """vc-management with etcd, without PostgreSQL and OVN."""
+    port = free_port()
+    config = state / "management.yaml"
+    extra = getattr(request, "param", {})
+    config.write_text(yaml.safe_dump(config_for(state, etcd.endpoint, port) | extra))
+    found = Manager(state, config, port)
+    try:
+        found.wait_until_ready()
+        yield found
+    finally:
+        found.stop(signal.SIGKILL)
+
+
+def test_init_makes_secrets_that_only_the_owner_reads_and_keeps_them(state: Path) -> None:
+    for path in (state / "admin-token", state / "pki" / "ca.key", state / "vcctl.yaml"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    before = {p: p.read_bytes() for p in state.rglob("*") if p.is_file()}
+    assert run("init", "--state", str(state), "--api-url", "https://127.0.0.1:8443").returncode == 0
+    assert {p: p.read_bytes() for p in state.rglob("*") if p.is_file()} == before
+
+
+def test_init_writes_a_context_with_absolute_paths(state: Path) -> None:
+    context = yaml.safe_load((state / "vcctl.yaml").read_text())
+    (found,) = context["contexts"]
+    assert found["apiUrl"] == "https://127.0.0.1:8443"
+    assert Path(found["caFile"]).is_absolute()
+    assert Path(found["tokenFile"]).exists()
+    assert context["currentContext"] == found["name"]
+
+
+def test_init_refuses_an_url_that_is_none(tmp_path: Path) -> None:
+    done = run("init", "--state", str(tmp_path), "--api-url", "http://x")
+    assert done.returncode == 1
+    assert "https://HOST:PORT" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"colour": "red"}, "colour"),
+        ({"api": {"listen": ["x"]}}, "api.certFile"),
+        ({"apiWorkers": 0}, "apiWorkers"),
+        ({"apiWorkers": "many"}, "apiWorkers"),
+        ({"imageDir": "images"}, "imageDir"),
+        ({"etcd": {"endpoint": "x"}}, "etcd.endpoint"),
+        ({"logLevel": "loud"}, "logLevel"),
+    ],
+)
+def test_a_wrong_setting_names_the_file_and_the_field(state: Path, change: dict[str, Any], says: str) -> None:
+    path = state / "management.yaml"
+    path.write_text(yaml.safe_dump(config_for(state, "127.0.0.1:1", 1) | change))
+    with pytest.raises(SettingsError) as refused:
+        load_settings(path)
+    assert str(path) in str(refused.value)
+    assert says in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "a: [", "a: 1\na: 2\n", "a: &a [*a]\n"])
+def test_a_file_that_is_no_settings_is_refused_with_a_sentence(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "management.yaml"
+    path.write_text(text)
+    done = run("serve", "--config", str(path))
+    assert done.returncode == 1
+    assert str(path) in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_environment_wins_over_the_file(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = state / "management.yaml"
+    path.write_text(yaml.safe_dump(config_for(state, "127.0.0.1:1", 1)))
+    monkeypatch.setenv("VCSTACK_MANAGEMENT_API_WORKERS", "3")
+    assert load_settings(path).api_workers == 3
+
+
+def test_without_init_serve_says_what_to_do(state: Path, etcd: EtcdServer) -> None:
+    path = state / "management.yaml"
+    path.write_text(yaml.safe_dump(config_for(state, etcd.endpoint, free_port())))
+    (state / "admin-token").unlink()
+    done = run("serve", "--config", str(path))
+    assert done.returncode == 1
+    assert "vc-management init" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_roles_are_read() -> None:
+    assert parse_roles("api, mirror") == {Role.API, Role.MIRROR}
+    assert len(ALL_ROLES) == 3
+    with pytest.raises(ValueError, match="controllers"):
+        parse_roles("api,scheduler")
+
+
+@pytest.mark.parametrize("address", ["x", "x:", ":1", "x:70000", "x:-1"])
+def test_an_address_that_is_none_is_refused(address: str) -> None:
+    with pytest.raises(ValueError, match="HOST:PORT"):
+        split_address(address)
+
+
+def test_several_processes_may_share_a_port() -> None:
+    (first,) = open_sockets(["127.0.0.1:0"], share=True)
+    (second,) = open_sockets([f"127.0.0.1:{first.getsockname()[1]}"], share=True)
+    first.close()
+    second.close()
+
+
+def test_sockets_for_another_process_are_left_alone() -> None:
+    assert inherited_sockets({"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid() + 1)}) == []
+    assert inherited_sockets({}) == []
+
+
+@pytest.mark.daemons
+async def test_it_serves_without_postgresql_and_ovn_and_stops_in_order(manager: Manager) -> None:
+    client = manager.client()
+    made = await client.create(Flavor.new("tiny", FlavorSpec(vcpus=1, memory_mib=128, root_disk_gib=1)))
+    async with asyncio.timeout(20):
+        async for event in client.watch(Flavor, since=made.metadata.resource_version):
+            if event.object is not None and event.object.is_true("Ready"):
+                break
+    with pytest.raises(Unavailable, match="PostgreSQL"):
+        await client.history(get_kind("Flavor"), "tiny")
+    await client.aclose()
+    token = await asyncio.to_thread(run, "join-token", "--config", str(manager.config), "h1")
+    assert token.returncode == 0
+    assert len(token.stdout.strip()) > 20
+    assert await asyncio.to_thread(manager.stop) == 0
+    log = await asyncio.to_thread(manager.log.read_text)
+    assert "Traceback" not in log
+    assert (manager.state / "admin-token").read_text() not in log
+
+
+@pytest.mark.daemons
+@pytest.mark.parametrize("manager", [{"apiWorkers": 2}], indirect=True)
+async def test_workers_share_the_port_and_end_with_their_parent(manager: Manager) -> None:
+    async with asyncio.timeout(START_SECONDS):
+        while not (children := psutil.Process(manager.process.pid).children()):
+            await asyncio.sleep(0.05)
+    client = manager.client()
+    await client.create(Flavor.new("tiny", FlavorSpec(vcpus=1, memory_mib=128, root_disk_gib=1)))
+    for _ in range(20):
+        other = manager.client()
+        assert (await other.get(Flavor, "tiny")).spec.vcpus == 1
+        await other.aclose()
+    await client.aclose()
+    await asyncio.to_thread(manager.stop, signal.SIGKILL)
+    async with asyncio.timeout(20):
+        while any(c.is_running() and c.status() != psutil.STATUS_ZOMBIE for c in children):
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.daemons
+async def test_it_survives_a_restart_of_etcd(manager: Manager, etcd: EtcdServer) -> None:
+    client = manager.client()
+    await client.create(Flavor.new("tiny", FlavorSpec(vcpus=1, memory_mib=128, root_disk_gib=1)))
+    await asyncio.to_thread(etcd.kill)
+    with pytest.raises(Unavailable):
+        await client.create(Flavor.new("lost", FlavorSpec(vcpus=1, memory_mib=128, root_disk_gib=1)))
+    await asyncio.to_thread(etcd.start)
+    async with asyncio.timeout(30):
+        while True:
+            with contextlib.suppress(Unavailable):
+                assert (await client.get(Flavor, "tiny")).spec.vcpus == 1
+                break
+    await client.aclose()
