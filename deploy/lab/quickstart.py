@@ -39,6 +39,10 @@ def ensure_certificates(layout: Layout) -> None:
     ensure_installation(layout.state)
 
 
+PROJECT = "demo"
+"""The project of examples/quickstart/: what vcctl means when none is named."""
+
+
 def ensure_pki(layout: Layout, api_url: str) -> None:
     """Lets vc-management make what is missing: certificates, admin token and vcctl's context; idempotent."""
     pki = layout.state / "pki"
@@ -48,7 +52,7 @@ def ensure_pki(layout: Layout, api_url: str) -> None:
     done = all(file.is_file() and file.stat().st_mtime > fresh for file in files)
     if done and (layout.state / "admin-token").is_file() and context.is_file() and api_url in context.read_text():
         return
-    run([BIN / "vc-management", "init", "--state", layout.state, "--api-url", api_url])
+    run([BIN / "vc-management", "init", "--state", layout.state, "--api-url", api_url, "--project", PROJECT])
 
 
 def ensure_join_token(layout: Layout, host: str) -> None:

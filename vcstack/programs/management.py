@@ -66,7 +66,7 @@ def init(asked: argparse.Namespace) -> None:
         "apiUrl": asked.api_url,
         "caFile": str(paths.ca_cert),
         "tokenFile": str(paths.admin_token),
-        "project": "default",
+        **({"project": asked.project} if asked.project else {}),
     }
     text = yaml.safe_dump({"currentContext": "default", "contexts": [context]}, sort_keys=False)
     write_atomically(state / "vcctl.yaml", text.encode(), PRIVATE)
@@ -137,6 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     making = commands.add_parser("init", help="make CA, certificates, admin token and vcctl's context")
     making.add_argument("--state", type=Path, required=True, help="the folder that keeps them")
     making.add_argument("--api-url", default=DEFAULT_API_URL, help="where the API will be (default: %(default)s)")
+    making.add_argument("--project", default="", help="the project that vcctl means when none is named")
     making.add_argument("--san", action="append", default=[], help="one more name or address of the servers")
     making.set_defaults(run=init)
     serving = commands.add_parser("serve", help="run API, controllers and mirror")

@@ -64,7 +64,7 @@ def no_causes(resource: AnyResource, old: AnyResource | None, referenced: Refere
     return ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class KindDefinition:
     """All that the generic parts know of a kind."""
 
