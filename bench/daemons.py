@@ -61,7 +61,14 @@ class Daemons:
         if self._ovn:
             database = self.folder / "nb.db"
             subprocess.run(["ovsdb-tool", "create", str(database), str(NB_SCHEMA)], check=True)
-            self._start("ovsdb", "ovsdb-server", f"--remote=punix:{self.northbound}", str(database))
+            control = f"--unixctl={self.folder}/nb.ctl"
+            self._start("ovsdb", "ovsdb-server", f"--remote=punix:{self.northbound}", control, str(database))
+            deadline = time.monotonic() + START_SECONDS
+            while not self.northbound.exists():
+                if time.monotonic() > deadline:
+                    raise RuntimeError(f"ovsdb-server did not start:\n{self.log('ovsdb')[-2000:]}")
+                time.sleep(0.02)
+            subprocess.run(["ovn-nbctl", f"--db=unix:{self.northbound}", "init"], check=True, timeout=START_SECONDS)
         asyncio.run(self._wait_for_etcd())
         return self
 

@@ -44,7 +44,7 @@ def in_own_process(function: Callable[..., Coroutine[Any, Any, T]], *arguments: 
     """Run the coroutine function in a fresh process on uvloop and return what it returns."""
     fresh = multiprocessing.get_context("spawn")
     with fresh.Pool(1) as pool:
-        return pool.apply(_run, (function, arguments))
+        return cast(T, pool.apply(_run, (function, arguments)))
 
 
 def _run(function: Callable[..., Coroutine[Any, Any, T]], arguments: tuple[Any, ...]) -> T:

@@ -119,10 +119,15 @@ async def _run(kill: Kill, cloud: Cloud, user: Tenant) -> Outcome:
     return Outcome(kill, " and ".join(c.calls[(c.at or 0) - 1] for c in crashers), fault)
 
 
-def prepare_worker() -> None:
-    """Log nothing, for the loss of connections is what is tested ($CLOUD_LOG=10 shows all); clean up at the end."""
+def set_up_logging() -> None:
+    """Log nothing, for the loss of connections is what is tested; $CLOUD_LOG=10 shows all."""
     level = int(os.environ.get("CLOUD_LOG", str(logging.CRITICAL)))
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(level))
+
+
+def prepare_worker() -> None:
+    """Make a fresh process one that runs kills; what it writes goes with it."""
+    set_up_logging()
     multiprocessing.util.Finalize(None, shutil.rmtree, (_folder(),), {"ignore_errors": True}, exitpriority=1)
 
 

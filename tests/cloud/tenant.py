@@ -79,6 +79,11 @@ class Tenant:
         self.wanted.pop(Ref(kind, project, name), None)
         self.gone.add(Ref(kind, project, name))
 
+    async def wait_gone(self, kind: str, name: str) -> None:
+        """Wait until an object whose deletion was asked for is gone, as who wants its name again has to."""
+        while Ref(kind, PROJECT, name) in read_objects(self.cloud):
+            await asyncio.sleep(AGAIN_SECONDS)
+
     async def make_basics(self) -> None:
         """Join the hosts and make what an instance needs besides its network, as an operator does."""
         hosts = [Host.new(name, HostSpec()) for name in self.cloud.hosts]
