@@ -12,4 +12,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if FOLDER in item.path.parents:
             item.add_marker(pytest.mark.daemons)
             item.add_marker(pytest.mark.timeout(300))
-            item.add_marker(pytest.mark.usefixtures("no_leaks"))
+
+
+@pytest.fixture(autouse=True)
+def _checked(no_leaks: None) -> None:
+    """Every test, whichever fixtures it asks for."""

@@ -186,7 +186,7 @@ def test_a_deleted_switch_port_is_made_again(cloud: Cloud, pair: Tenant) -> None
 
 @pytest.mark.parametrize(
     ("column", "wrong"),
-    [("addresses", "52:54:00:00:00:01"), ("port_security", "[]"), ("enabled", "false"), ("dhcpv4_options", "[]")],
+    [("addresses", '"52:54:00:00:00:01"'), ("port_security", "[]"), ("enabled", "false"), ("dhcpv4_options", "[]")],
 )
 def test_an_edited_switch_port_is_put_right(cloud: Cloud, pair: Tenant, column: str, wrong: str) -> None:
     uid = port_of(cloud, pair.guest("a"))
