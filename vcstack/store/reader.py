@@ -117,8 +117,10 @@ def _cut(
     found: Iterator[tuple[str, bytes]], selection: Selection, limit: int | None, revision: int, total: int
 ) -> ListPage:
     items: list[bytes] = []
-    last = ""
+    last, needle = "", selection.needle
     for row, json in found:
+        if needle not in json:
+            continue
         if selection.by_content and not selection.matches(orjson.loads(json)):
             continue
         if limit and len(items) == limit:

@@ -1,5 +1,6 @@
 """What a list or watch asks for: a project, labels, fields."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,6 +17,10 @@ from vcstack.specs.selectors import (
 
 _ALL_LABELS: Final = LabelSelector()
 _ALL_FIELDS: Final = FieldSelector()
+_PLAIN: Final = re.compile(r"[a-z][a-z0-9-]*")
+"""What JSON writes as it is."""
+_WORDS: Final = frozenset({"true", "false", "none", "null"})
+"""What a selector may mean by values that JSON writes in another way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,15 @@ class Selection:
             if requirement.operator is Operator.IN and len(requirement.values) == 1:
                 return requirement.key, next(iter(requirement.values))
         return None
+
+    @property
+    def needle(self) -> bytes:
+        """Return text that the JSON of every object that matches contains; nothing when that cannot be said.
+
+        Most objects are told from those wanted by it, without being decoded: a host lists its own 20 of 1,000.
+        """
+        value = self.anchor[1] if self.anchor else ""
+        return value.encode() if _PLAIN.fullmatch(value) and value not in _WORDS else b""
 
     def matches(self, wire: Mapping[str, Any]) -> bool:
         """Return whether the selectors match the object; its project is not looked at."""
