@@ -171,8 +171,10 @@ class InstanceRealizer:
         mark = seal(wanted)
         known = domain.config if domain is not None else None
         same = known is not None and known.wanted == mark.wanted and known.reboot_fields == mark.reboot_fields
-        # With a port unknown for the moment its card must not drop out of the definition.
-        if domain is not None and not domain.edited and (same or network.missing):
+        # With a port unknown for the moment its card must not drop out of the definition; a size that the
+        # host has no room for is not claimed, so the machine keeps the one that is.
+        keep = same or network.missing or not _is_claimed(instance, flavor)
+        if domain is not None and not domain.edited and keep:
             return domain
         await self._parts.hypervisor.define(build_domain(wanted))
         return await self._get_domain(instance)
@@ -223,9 +225,20 @@ class InstanceRealizer:
             return None
         outcome = await self._parts.power.ensure(instance, domain)
         report.set(RUNNING, outcome.reached, outcome.reason, outcome.message)
-        if outcome.reason == "Restarting" and self._parts.events:
-            self._parts.events.warning(instance, "Restarting", outcome.message)
+        self._tell(instance, outcome)
         return outcome
+
+    def _tell(self, instance: Instance, outcome: Outcome) -> None:
+        """Tell people what was done to the machine, and why if nobody asked for it."""
+        events = self._parts.events
+        if events is None:
+            return
+        if outcome.reason == "Restarting":
+            events.warning(instance, "Restarting", outcome.message)
+        elif outcome.mishap:
+            events.warning(instance, "Restarted", f"{outcome.mishap}; it was started again.")
+        elif outcome.changed:
+            events.normal(instance, outcome.reason, outcome.message or f"The machine is {outcome.reason.lower()} now.")
 
     def _report_held(self, report: Report, failure: ReconcileError | ApiError | None) -> None:
         if failure is not None:
@@ -262,6 +275,12 @@ async def remove_instance(parts: InstanceParts, uid: str, ports: list[Port]) -> 
     await parts.interfaces.delete(uid, ports)
     await parts.storage.delete(uid)
     parts.power.forget(uid)
+
+
+def _is_claimed(instance: Instance, flavor: Flavor) -> bool:
+    """Return whether what the scheduler claimed on the host covers the flavor."""
+    claimed = instance.status.allocated
+    return claimed is None or (claimed.vcpus >= flavor.spec.vcpus and claimed.memory_mib >= flavor.spec.memory_mib)
 
 
 def report_observed(report: Report, instance: Instance, domain: Domain | None) -> None:

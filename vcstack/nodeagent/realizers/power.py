@@ -15,6 +15,7 @@ STABLE_SECONDS = 60.0
 LONGEST_PAUSE_SECONDS = 60.0
 """Between starts of a machine that stops again and again."""
 
+_MISHAPS = ("crashed", "destroyed", "failed")
 _WHY = {
     "shutdown": "The guest powered itself off",
     "crashed": "The guest crashed",
@@ -34,6 +35,8 @@ class Outcome:
     """Seconds after which to look again."""
     changed: bool = False
     """Whether something was done, so that the machine has to be observed again."""
+    mishap: str = ""
+    """Why the machine had to be started again, when nobody here had asked for its stop."""
 
 
 @dataclass(slots=True)
@@ -130,7 +133,8 @@ class PowerKeeper:
         starts.in_a_row += 1
         starts.at = now
         await self._hypervisor.start(domain.name, paused=paused)
-        return Outcome(True, "Paused" if paused else "Running", changed=True)
+        mishap = why if domain.why in _MISHAPS else ""
+        return Outcome(True, "Paused" if paused else "Running", changed=True, mishap=mishap)
 
     async def _set_paused(self, domain: Domain, wanted: PowerState) -> Outcome:
         if wanted is PowerState.PAUSED and domain.power is Power.RUNNING:

@@ -167,6 +167,8 @@ class Storage:
     async def _grow(self, instance: Instance, record: Record | None, domain: Domain | None, flavor: Flavor) -> None:
         """Give a stopped machine's root disk the size of its flavor; it never shrinks."""
         size = flavor.spec.root_disk_gib
+        if instance.status.allocated is not None:
+            size = min(size, instance.status.allocated.disk_gib)  # no more than the host has room for
         if record is None or not 0 < record.size_gib < size or (domain is not None and domain.active):
             return
         files = self.files(instance)
