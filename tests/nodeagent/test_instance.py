@@ -1,10 +1,15 @@
 """The instance realizer against a host in memory."""
 
+import dataclasses
+
 import pytest
 
 from tests.nodeagent.world import PROJECT, World
 from vcstack.nodeagent.backends.hypervisor import Power
+from vcstack.nodeagent.realizers.instance import InstanceRealizer
 from vcstack.runtime.errors import BackendRefused, TerminalError, WaitingFor
+from vcstack.runtime.events import EventRecorder
+from vcstack.specs.kinds.event import Event, EventType
 from vcstack.specs.kinds.flavor import Flavor, FlavorSpec
 from vcstack.specs.kinds.image import Image, ImageFormat, ImageSpec
 from vcstack.specs.kinds.instance import (
@@ -21,6 +26,10 @@ from vcstack.specs.kinds.instance import (
 )
 from vcstack.specs.kinds.port import Port
 from vcstack.specs.resource import Ref
+
+
+async def events_of(world: World) -> list[Event]:
+    return list((await world.client.list(Event)).items)
 
 
 async def test_create_makes_disks_taps_ports_and_a_running_domain(world: World) -> None:
@@ -258,6 +267,40 @@ async def test_another_flavor_waits_for_a_reboot_and_comes_into_force_at_the_nex
     assert after.is_true(UP_TO_DATE)
     assert ">256<" in (world.hypervisor.machines[instance.uid].config or "")
     assert world.layout.of_instance(instance.uid).root_disk.read_text().endswith(" 2")
+
+
+async def test_a_flavor_that_the_host_has_no_room_for_is_not_started(world: World) -> None:
+    instance = await world.add_instance()
+    await world.client.patch_status(instance, {"allocated": {"vcpus": 1, "memoryMiB": 128, "diskGiB": 1}})
+    await world.settle()
+    await world.update(flavor="small")
+    await world.settle()
+    world.clock.skip(100)
+    world.hypervisor.stop_by_itself(instance.uid, "shutdown")
+    after = await world.settle()
+    assert after.is_true(RUNNING)
+    assert (await world.condition(UP_TO_DATE)).reason == "RebootRequired"
+    assert ">128<" in (world.hypervisor.machines[instance.uid].config or "")
+    assert world.layout.of_instance(instance.uid).root_disk.read_text().endswith(" 1")
+    await world.client.patch_status(after, {"allocated": {"vcpus": 2, "memoryMiB": 256, "diskGiB": 2}})
+    world.clock.skip(100)
+    world.hypervisor.stop_by_itself(instance.uid, "shutdown")
+    assert (await world.settle()).is_true(UP_TO_DATE)
+    assert ">256<" in (world.hypervisor.machines[instance.uid].config or "")
+
+
+async def test_a_restart_that_nobody_asked_for_is_told_with_its_reason(world: World) -> None:
+    instance = await world.add_instance()
+    await world.settle()
+    world.clock.skip(100)
+    world.hypervisor.stop_by_itself(instance.uid, "failed")
+    events = EventRecorder(world.client, "vc-compute", world.clock)
+    parts = dataclasses.replace(await world.parts(), events=events)
+    await InstanceRealizer(parts).reconcile(await world.get(), instance.ref)
+    await events.flush()
+    (event,) = await events_of(world)
+    assert (event.spec.type, event.spec.reason) == (EventType.WARNING, "Restarted")
+    assert "QEMU was killed or failed" in event.spec.message
 
 
 async def test_other_user_data_waits_for_a_recreate(world: World) -> None:

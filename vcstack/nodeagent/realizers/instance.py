@@ -237,7 +237,7 @@ class InstanceRealizer:
             events.warning(instance, "Restarting", outcome.message)
         elif outcome.mishap:
             events.warning(instance, "Restarted", f"{outcome.mishap}; it was started again.")
-        elif outcome.changed:
+        elif outcome.changed and instance.status.started_at is not None:  # the first start is no news: Ready says it
             events.normal(instance, outcome.reason, outcome.message or f"The machine is {outcome.reason.lower()} now.")
 
     def _report_held(self, report: Report, failure: ReconcileError | ApiError | None) -> None:
