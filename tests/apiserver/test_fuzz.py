@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
@@ -55,9 +56,10 @@ def spoiled(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
 
 
 @pytest.fixture
-async def raw(api: Api) -> httpx2.AsyncClient:
+async def raw(api: Api) -> AsyncIterator[httpx2.AsyncClient]:
     await create_samples(api)
-    return api.raw()
+    async with api.raw() as found:
+        yield found
 
 
 @RELAXED
