@@ -13,6 +13,8 @@ HOSTS ?= 1
 HOST ?= h1
 PART ?=
 PYTEST_ARGS ?=
+# One more than cores of a small machine: the tests with guests mostly wait. `WORKERS=` runs them one after the other.
+WORKERS ?= -n 3 --dist loadgroup
 
 .DEFAULT_GOAL := help
 .PHONY: help install guest up down clean status logs exec test test-fast check format generate bench
@@ -46,10 +48,10 @@ exec: ## run a command inside a host (HOST=h1 CMD='virsh list'; HOST=central for
 	@$(LAB) exec --host $(HOST) --shell "$$CMD"
 
 test: guest ## run the whole test suite, real daemons included (PYTEST_ARGS='...')
-	@VCSTACK_CACHE="$${VCSTACK_CACHE:-$(VCSTACK_STATE)/cache}" $(PYTHON) -m pytest $(PYTEST_ARGS)
+	@VCSTACK_CACHE="$${VCSTACK_CACHE:-$(VCSTACK_STATE)/cache}" $(PYTHON) -m pytest $(WORKERS) $(PYTEST_ARGS)
 
 test-fast: install ## run the tests that need no daemons
-	@$(PYTHON) -m pytest -m 'not daemons' $(PYTEST_ARGS)
+	@$(PYTHON) -m pytest $(WORKERS) -m 'not daemons' $(PYTEST_ARGS)
 
 check: install ## lint, formatting, types and import rules
 	.venv/bin/ruff check .
