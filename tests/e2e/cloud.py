@@ -25,7 +25,9 @@ HOSTS = ("h1", "h2")
 FLAVOR, IMAGE = "small", "tiny"
 WAIT_SECONDS = 60.0
 MANAGER = "e2e"
-NB_TABLES = ("Logical_Switch", "Logical_Switch_Port", "Port_Group", "ACL", "DHCP_Options", "Address_Set")
+NB_TABLES = dict.fromkeys(
+    ("Logical_Switch", "Logical_Switch_Port", "Port_Group", "DHCP_Options", "Address_Set"), "external_ids"
+) | {"ACL": "external_ids,direction,priority,match"}
 
 # Its errors are raised; on the terminal they only repeat.
 libvirt.registerErrorHandler(lambda *_: None, None)
@@ -265,10 +267,9 @@ class Cloud:
         yield from (f"{host} OVS port {uid}" for uid in re.findall(r'iface-id="?([^",}]+)', links))
 
     def _inventory_of_ovn(self) -> Iterator[str]:
-        for table in NB_TABLES:
-            for row in self.nbctl("--bare", "--columns=external_ids", "list", table).splitlines():
-                if ids := " ".join(word for word in row.split() if word.startswith("vcstack-")):
-                    yield f"NB {table} {ids}"
+        for table, columns in NB_TABLES.items():
+            shown = self.nbctl("--format=csv", "--no-headings", f"--columns={columns}", "list", table)
+            yield from (f"NB {table} {row}" for row in shown.splitlines() if "vcstack-uid=" in row)
 
     def _inventory_of_etcd(self) -> Iterator[str]:
         volatile = ("/vcstack/events/", "/vcstack/.leases/", "/vcstack/.join/")
@@ -307,6 +308,11 @@ def condition(wire: Wire, type_: str) -> Wire:
                 return {**found, "status": "Unknown"}
             return found
     return {"type": type_, "status": "Unknown", "reason": "", "message": ""}
+
+
+def doubled(found: Counter[str]) -> list[str]:
+    """What is there more than once."""
+    return sorted(thing for thing, count in found.items() if count > 1)
 
 
 def differences(before: Counter[str], after: Counter[str]) -> list[str]:
