@@ -64,6 +64,11 @@ def no_causes(resource: AnyResource, old: AnyResource | None, referenced: Refere
     return ()
 
 
+def no_neighbours(resource: AnyResource) -> Sequence[str]:
+    """Return nothing: the check needs only what the object refers to."""
+    return ()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class KindDefinition:
     """All that the generic parts know of a kind."""
@@ -89,6 +94,8 @@ class KindDefinition:
     """What the object holds exclusively; pure. Claimed and released in the object's own transactions."""
     check: Callable[[Any, Any, Referenced], Sequence[Cause]] = no_causes
     """Rules across fields and objects; pure. Called with (new, old or None, the objects it refers to)."""
+    neighbours: Callable[[Any], Sequence[str]] = no_neighbours
+    """The kinds whose objects in the same project ``check`` sees as well; pure."""
     ttl_seconds: int | None = None
     """Objects vanish this long after their last write (Event)."""
     system_only: bool = False

@@ -66,7 +66,17 @@ def resolve(cache: WatchCache, draft: Draft, resource: AnyResource, *, allow_mis
         elif entry is not None and ref not in compared:
             compared.add(ref)
             result.compares.append(_unchanged(get_kind(ref.kind), ref, entry))
+    _add_neighbours(cache, draft, resource, result)
     return result
+
+
+def _add_neighbours(cache: WatchCache, draft: Draft, resource: AnyResource, result: Resolution) -> None:
+    """Add what the kind's rules want to see of the project besides."""
+    project = resource.metadata.project
+    for kind in draft.definition.neighbours(resource) if project else ():
+        table = cache.table(get_kind(kind))
+        for row in table.rows(project):
+            result.entries.setdefault(Ref(kind, project, row.partition("/")[2]), table.objects[row])
 
 
 def check_project(cache: WatchCache, definition: KindDefinition, project: str) -> Compare:

@@ -9,7 +9,7 @@ from pydantic import Field, StringConstraints
 from vcstack.specs.claims import Claim
 from vcstack.specs.errors import Cause
 from vcstack.specs.kinds.host import Capacity
-from vcstack.specs.kinds.port import find_address_fault
+from vcstack.specs.kinds.port import Port, find_address_fault, find_stray_fault
 from vcstack.specs.kinds.subnet import Address, Subnet
 from vcstack.specs.meta import LabelKey, LabelValue, Time
 from vcstack.specs.model import Change, Model, Name, RefersTo, Takes
@@ -166,11 +166,34 @@ def _check(new: Instance, old: Instance | None, referenced: Referenced) -> Seque
                 f"{nic.subnet} belongs to network {subnet.spec.network}",
             )
         fault = nic.address and isinstance(subnet, Subnet) and find_address_fault(nic.address, subnet)
+        if nic.address and nic.network and not nic.subnet:
+            fault = find_stray_fault(nic.address, nic.network, referenced)
+        if nic.address and not fault:
+            fault = _find_holder(new, nic, referenced)
         if fault:
             refuse(f"{path}.address", "FieldValueInvalid", fault)
     if len((new.spec.user_data or "").encode()) > USER_DATA_LIMIT:
         refuse("spec.userData", "FieldValueTooLong", f"at most {USER_DATA_LIMIT} bytes")
     return causes
+
+
+def _find_holder(instance: Instance, nic: NetworkInterface, referenced: Referenced) -> str | None:
+    """Return that another port holds the interface's address, or None.
+
+    An early word for people: what decides is the claim in the transaction that makes the interface's port.
+    """
+    for port in referenced.values():
+        if not isinstance(port, Port) or port.spec.network != nic.network:
+            continue
+        held = {port.spec.address, *(a.address for a in port.status.addresses or ())}
+        if nic.address in held and not (instance.uid and port.metadata.name == port_name_of(instance, nic)):
+            return f"{nic.address} is taken by port {port.metadata.name}; choose another one or leave it out"
+    return None
+
+
+def _neighbours(instance: Instance) -> Sequence[str]:
+    """Return the kinds that are looked at when an interface asks for an address."""
+    return ("Subnet", "Port") if any(nic.address for nic in instance.spec.network_interfaces) else ()
 
 
 def _claims(instance: Instance) -> Sequence[Claim]:
@@ -216,6 +239,7 @@ register(
         node_path="status.host",
         claims=_claims,
         check=_check,
+        neighbours=_neighbours,
         apply_order=40,
         category="compute",
     )

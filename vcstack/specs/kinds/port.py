@@ -91,7 +91,12 @@ def _check(new: Port, old: Port | None, referenced: Referenced) -> Sequence[Caus
     """The subnet is one of the network; a fixed address is a usable one of the subnet."""
     subnet = referenced.get(Ref("Subnet", new.metadata.project, new.spec.subnet or ""))
     if not isinstance(subnet, Subnet):
-        return ()
+        fault = (
+            new.spec.address
+            and not new.spec.subnet
+            and find_stray_fault(new.spec.address, new.spec.network, referenced)
+        )
+        return (Cause(field="spec.address", reason="FieldValueInvalid", message=fault),) if fault else ()
     causes = []
     if subnet.spec.network != new.spec.network:
         message = f"subnet {subnet.metadata.name} belongs to network {subnet.spec.network}, not {new.spec.network}"
@@ -112,6 +117,24 @@ def find_address_fault(address: str, subnet: Subnet) -> str | None:
     if (network.version == 4 and wanted in (network[0], network[-1])) or wanted == network[0]:
         return f"{address} is the network's or the broadcast address of {subnet.spec.cidr}"
     return None
+
+
+def find_stray_fault(address: str, network: str, referenced: Referenced) -> str | None:
+    """Return why a port of the network cannot have the address when no subnet is named, or None.
+
+    A network without subnets says nothing yet; the port then waits, with a condition.
+    """
+    subnets = [s for s in referenced.values() if isinstance(s, Subnet) and s.spec.network == network]
+    for subnet in subnets:
+        if ip_address(address) in ip_network(subnet.spec.cidr):
+            return find_address_fault(address, subnet)
+    ranges = ", ".join(sorted(s.spec.cidr for s in subnets))
+    return f"{address} lies in no subnet of network {network}; choose one in {ranges}" if subnets else None
+
+
+def _neighbours(port: Port) -> Sequence[str]:
+    """Return Subnet when an address is given without its subnet: all of them are looked at."""
+    return ("Subnet",) if port.spec.address and not port.spec.subnet else ()
 
 
 def _claims(port: Port) -> Sequence[Claim]:
@@ -153,6 +176,7 @@ register(
         node_path="status.host",
         claims=_claims,
         check=_check,
+        neighbours=_neighbours,
         apply_order=30,
         category="network",
     )
