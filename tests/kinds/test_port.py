@@ -169,8 +169,11 @@ async def test_a_fixed_address_finds_its_subnet(world: World) -> None:
 @pytest.mark.parametrize(("address", "reason"), [("192.168.0.1", "AddressOutside"), ("10.0.0.1", "AddressUnusable")])
 async def test_an_impossible_address_is_explained(address: str, reason: str, world: World) -> None:
     async with world.running():
-        await world.add_network("web", "10.0.0.0/24")
+        # The port is there first: with the subnet there its address would have been refused at once.
+        await world.add_network("web")
         await world.add_port(address=address)
+        await world.condition(Port, "p", "Allocated", "NoSubnet")
+        await world.add(Subnet, "web-0", SubnetSpec(network="web", cidr="10.0.0.0/24"))
         told = await world.condition(Port, "p", "Allocated", reason)
     assert address in told.message
     assert "web-0" in told.message
