@@ -7,7 +7,7 @@ from tests.e2e.tenant import Tenant
 
 PROJECT = "pair"
 NAMES = ("a", "b")
-USER_DATA = "#!/bin/sh\necho user data of $(hostname)\n"
+USER_DATA = "#!/bin/sh\necho user data of $(hostname) | tee /data/told\n"
 
 
 class Pair:

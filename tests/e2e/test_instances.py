@@ -62,14 +62,15 @@ def test_a_guest_gets_address_name_key_and_user_data(cloud: Cloud, pair: Tenant,
     assert guest.sh("ip route show default").startswith("default via 10.30.0.1")
 
     client = pair.client("h2", "client")
-    done = client.run("ssh", *SSH, "-i", ssh_key, f"root@{guest.address}", "hostname; cat /run/ci/out")
+    done = client.run("ssh", *SSH, "-i", ssh_key, f"root@{guest.address}", "hostname; cat /data/told")
     assert done.stdout.split("\n")[:2] == ["a", "user data of a"], done.stderr
 
 
 def test_the_serial_log_and_the_console_are_reached_through_the_api(cloud: Cloud, pair: Tenant) -> None:
     log = cloud.wait("the boot in the log", lambda: _log_with(cloud, "GUEST-READY"))
     assert "USERDATA: user data of a" in log
-    assert cloud.vcctl("logs", "a", "-p", pair.name, "--tail", "1").count("\n") <= 1
+    assert "GUEST-READY" in cloud.vcctl("logs", "a", "-p", pair.name)
+    assert str(cloud.call("GET", path_of("instances", pair.name, "a", "log"), tail=1)).count("\n") <= 1
     shown = cloud.vcctl("console", "a", "-p", pair.name, stdin="root\n")
     assert "Password" in shown or "login" in shown
 
