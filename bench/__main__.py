@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 import sys
 from pathlib import Path
 
@@ -25,6 +26,7 @@ def main() -> None:
             rows += importlib.import_module(f"bench.{part}").measure()
         except NotMeasured as error:
             failed.append(f"{part}: {error}")
+    machine.append(f"Load average at the end: {os.getloadavg()[0]:.1f}")
     print("\n".join(machine), render_plain(rows), *(f"Not measured: {f}" for f in failed), sep="\n")
     if asked.write:
         DOCUMENT.write_text(_document(machine, rows, failed))

@@ -28,6 +28,7 @@ LIMIT_SECONDS = 1.0
 WAIT_SECONDS = 180.0
 POLL_SECONDS = 0.01
 HOST = "h1"
+RUNNING = "<domstatus state='running'"
 STATE = Path(os.environ.get("BENCH_STATE") or Path(__file__).parents[1] / "var" / "bench")
 
 GROUND = f"""
@@ -79,9 +80,12 @@ class Bench:
         return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
 
     def running(self) -> set[str]:
-        """Return the names of the running domains, from QEMU's pid files: asking libvirt would slow it down."""
+        """Return the names of the running domains, from libvirt's own status files: asking it would slow it down.
+
+        It notes a machine as running when its create is about to return; QEMU's process is there long before.
+        """
         folder = self.lab.layout.node(HOST) / "run" / "libvirt" / "qemu"
-        return {p.stem for p in folder.glob("i-*.pid")}
+        return {p.stem for p in folder.glob("i-*.xml") if RUNNING in _read(p)}
 
     def apply(self, *names: str) -> None:
         """Apply the instances with one vcctl."""
@@ -190,6 +194,13 @@ def _time_qemu(bench: Bench, xml: str) -> list[float]:
         if not re.search("QMP", greeting):
             raise RuntimeError(f"QEMU did not start: {greeting!r}")
     return took
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return ""
 
 
 def _stop(bench: Bench, name: str, uid: str) -> None:
