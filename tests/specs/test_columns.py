@@ -89,3 +89,9 @@ def test_every_kinds_table_begins_with_the_name_and_its_paths_can_be_read() -> N
         for column in columns:
             find_value(WIRE, column.path)
     assert "READY" not in [c.name for c in columns_of(get_kind("Event"))]
+
+
+def test_an_absent_field_shows_the_default_in_force() -> None:
+    column = Column("SCHEDULING", "spec.scheduling", default="Enabled")
+    assert format_cell(column, {"spec": {}}, NOW) == "Enabled"
+    assert format_cell(column, {"spec": {"scheduling": "Disabled"}}, NOW) == "Disabled"

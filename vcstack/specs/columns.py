@@ -66,7 +66,7 @@ def format_cell(column: Column, wire: Mapping[str, Any], now: datetime) -> str:
     """Return the column's text for a wire object; empty when there is nothing."""
     value = find_value(wire, column.path)
     if value is None:
-        return NOTHING
+        return column.default or NOTHING
     if column.format == "age":
         return format_age(value, now)
     if column.format == "bytes" and isinstance(value, int):

@@ -39,6 +39,8 @@ class Column:
     """Shown only with -o wide."""
     format: str = "text"
     """text, age (a time shown as age), bytes, or power."""
+    default: str = ""
+    """Shown when the field is absent: the default in force, since defaults stay out of spec."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,7 +109,7 @@ register(
         scope=Scope.GLOBAL,
         columns=(
             Column("ALIVE", "status.conditions[Alive].status"),
-            Column("SCHEDULING", "spec.scheduling"),
+            Column("SCHEDULING", "spec.scheduling", default=Scheduling.ENABLED.value),
             Column("INSTANCES", "status.instanceCount"),
             Column("VCPUS", "status.allocated.vcpus"),
             Column("OF", "status.allocatable.vcpus"),

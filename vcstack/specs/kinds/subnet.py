@@ -187,7 +187,7 @@ register(
             Column("GATEWAY", "status.gateway"),
             Column("USED", "status.usedAddresses"),
             Column("FREE", "status.freeAddresses"),
-            Column("DHCP", "spec.dhcp", wide=True),
+            Column("DHCP", "spec.dhcp", wide=True, default=DHCP.ENABLED.value),
         ),
         view=(
             ViewColumn("network", "spec.network"),
