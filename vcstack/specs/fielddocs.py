@@ -86,7 +86,7 @@ def _document(model: type[Model], field: Field, path: str, above: Change) -> Fie
         path=f"{path}.{field.wire}" if path else field.wire,
         name=field.wire,
         type_name=_type_of(field.shape, schema, root),
-        description=(field.info.description or "").strip(),
+        description=model.describe_fields().get(field.attribute, ""),
         required=field.info.is_required(),
         default=None if field.default in (None, "", [], {}) else field.default,
         change=field.shape.change or above,
