@@ -243,7 +243,8 @@ class Cloud:
         found: dict[str, list[int]] = {}
         for pid in self.lab.guests(host):
             named = re.search(r"guest=([^, ]+)", procfs.command(pid))
-            found.setdefault(named[1] if named else "?", []).append(pid)
+            if named:  # libvirt starts others for a moment, to learn what they can do
+                found.setdefault(named[1], []).append(pid)
         return found
 
     def qemu_pid(self, host: str, uid: str) -> int:
@@ -272,7 +273,7 @@ class Cloud:
             yield from (f"NB {table} {row}" for row in shown.splitlines() if "vcstack-uid=" in row)
 
     def _inventory_of_etcd(self) -> Iterator[str]:
-        volatile = ("/vcstack/events/", "/vcstack/.leases/", "/vcstack/.join/")
+        volatile = ("/vcstack/events/", "/vcstack/.leases/", "/vcstack/.join/", "/vcstack/.deleted")
         yield from (f"etcd {key}" for key in self.etcd_keys() if not key.startswith(volatile))
 
     def repair(self) -> None:

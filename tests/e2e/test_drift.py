@@ -51,7 +51,7 @@ def test_a_destroyed_domain_is_started_again(cloud: Cloud, pair: Tenant) -> None
     cloud.run(guest.host, "virsh", "destroy", guest.uid)
     repaired(cloud, "another QEMU", lambda: guest.pid != first)
     pair.wait_ready("instances", "a")
-    assert guest.sh("hostname") == "a"
+    assert pair.guest("a").sh("hostname") == "a"
 
 
 def test_an_undefined_domain_is_defined_again_and_goes_on_running(cloud: Cloud, pair: Tenant) -> None:

@@ -95,7 +95,7 @@ def test_power_states_follow_the_spec_both_ways(cloud: Cloud, pair: Tenant) -> N
     assert "GUEST-POWERBUTTON" in _log_with(cloud, "GUEST")
     cloud.vcctl("start", "a", "-p", pair.name, "--wait")
     assert guest.pid != first
-    assert guest.sh("hostname") == "a"
+    assert pair.guest("a").sh("hostname") == "a"
 
 
 def test_an_interface_comes_and_goes_while_the_guest_runs(cloud: Cloud, pair: Tenant) -> None:
