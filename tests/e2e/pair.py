@@ -35,8 +35,10 @@ class Pair:
             tenant.instance(name, host, powerState="Running", sshKeys=["me"], userData=USER_DATA)
         for name in NAMES:
             found = tenant.wait_ready("instances", name)
-            if condition(found, "UpToDate")["status"] == "False":
-                self._cloud.vcctl("reboot", name, "-p", PROJECT, "--hard", "--wait")
+            pending = condition(found, "UpToDate")
+            if pending["status"] == "False":
+                verb = ("rebuild", "--yes") if pending["reason"] == "RecreateRequired" else ("reboot", "--hard")
+                self._cloud.vcctl(verb[0], name, "-p", PROJECT, "--wait", *verb[1:])
         return tenant
 
     def delete(self) -> None:
