@@ -19,6 +19,15 @@ NETWORK, SUBNET, OPEN = "net", "v4", "open"
 ALL = [{"name": "out", "direction": "Egress"}, {"name": "in", "direction": "Ingress"}]
 ALL_V4 = [{**rule, "remoteCidr": "0.0.0.0/0"} for rule in ALL]
 EXEC_SECONDS = 60
+ANNOUNCE = """
+import socket, sys
+mac, address = bytes.fromhex(sys.argv[1].replace(":", "")), socket.inet_aton(sys.argv[2])
+out = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+out.bind(("eth0", 0x806))
+head = b"\\xff" * 6 + mac + bytes.fromhex("0806 0001 0800 0604 0001")
+out.send(head + mac + address + bytes(6) + address)
+"""
+"""A gratuitous ARP request (RFC 5227 section 3)."""
 
 
 class Tenant:
@@ -168,6 +177,8 @@ ip -n {self.namespace} addr add {self.address}/24 dev eth0
         mark = ("set", "Interface", self.link, f"external_ids:iface-id={self.uid}")
         tenant.cloud.vsctl(host, "add-port", "br-int", self.link, "--", *mark)
         tenant.cloud.wait(f"{self.name} Up", lambda: self._is_up(tenant))
+        # As a guest's DHCP client would: who had the address before has another MAC, which neighbours still remember.
+        assert self.run("python3", "-IS", "-c", ANNOUNCE, self.mac, self.address).returncode == 0
 
     def _is_up(self, tenant: Tenant) -> bool:
         return bool(condition(tenant.get("ports", self.name), "Up")["status"] == "True")
