@@ -1,0 +1,111 @@
+"""A host's identity against the real API: joining once, keeping its key, renewing in time."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from tests.fixtures.api import Api
+from vcstack.apiclient.client import ApiClient
+from vcstack.apiclient.connection import Connection
+from vcstack.apiclient.hosts import HostClient
+from vcstack.nodeagent.identity import Identity, JoinError
+from vcstack.pki.authority import load_certificate
+from vcstack.pki.keys import common_name, key_from_pem
+
+
+@pytest.fixture
+def identity(tmp_path: Path) -> Identity:
+    (tmp_path / "pki").mkdir()
+    return Identity(tmp_path / "pki", "h1")
+
+
+@pytest.fixture
+async def token_file(admin: ApiClient, tmp_path: Path) -> Path:
+    path = tmp_path / "join-token"
+    path.write_text((await HostClient(admin.connection).create_join_token("h1")).token)
+    return path
+
+
+@contextlib.asynccontextmanager
+async def connected(api: Api, identity: Identity | None = None) -> AsyncIterator[HostClient]:
+    files = {"cert_file": identity.certificate, "key_file": identity.key} if identity else {}
+    async with Connection(api.settings(token=None, **files)) as connection:
+        yield HostClient(connection)
+
+
+async def join(api: Api, identity: Identity, token_file: Path | None) -> None:
+    async with connected(api) as client:
+        await identity.join(client, token_file, zone="z1", labels={})
+
+
+def age(api: Api, identity: Identity) -> None:
+    """Put a certificate for the same key in place, of whose hour 50 minutes are over."""
+    authority = x509.load_pem_x509_certificate(api.installation.ca_cert.read_bytes())
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(
+        issuer_name=authority.subject,
+        subject_name=common_name("system:host:h1"),
+        public_key=key_from_pem(identity.key.read_bytes()).public_key(),
+        serial_number=x509.random_serial_number(),
+        not_valid_before=now - timedelta(minutes=50),
+        not_valid_after=now + timedelta(minutes=10),
+    ).add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+    made = builder.sign(key_from_pem(api.installation.ca_key.read_bytes()), hashes.SHA256())
+    identity.certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+
+
+async def test_joining_leaves_a_private_key_and_a_certificate_of_the_host(
+    api: Api, identity: Identity, token_file: Path
+) -> None:
+    await join(api, identity, token_file)
+    assert identity.joined
+    assert identity.key.stat().st_mode & 0o777 == 0o600
+    async with connected(api, identity) as client:
+        assert (await client.beat("h1")).ttl_seconds > 0
+
+
+async def test_who_has_joined_needs_no_token_any_more(api: Api, identity: Identity, token_file: Path) -> None:
+    await join(api, identity, token_file)
+    before = identity.certificate.read_bytes()
+    await join(api, identity, None)
+    assert identity.certificate.read_bytes() == before
+
+
+async def test_without_a_token_joining_says_what_is_missing(api: Api, identity: Identity, tmp_path: Path) -> None:
+    for token_file in (None, tmp_path / "none"):
+        with pytest.raises(JoinError, match="has not joined yet"):
+            await join(api, identity, token_file)
+
+
+async def test_killed_after_the_token_was_taken_it_joins_with_the_same_key(
+    api: Api, identity: Identity, token_file: Path
+) -> None:
+    await join(api, identity, token_file)
+    identity.certificate.unlink()  # the answer never arrived
+    key = identity.key.read_bytes()
+    await join(api, identity, token_file)
+    assert identity.joined
+    assert identity.key.read_bytes() == key
+
+
+async def test_a_certificate_is_renewed_when_due_and_works_on_the_open_connection(
+    api: Api, identity: Identity, token_file: Path
+) -> None:
+    await join(api, identity, token_file)
+    key = identity.key.read_bytes()
+    age(api, identity)
+    due = identity.expires_at()
+    async with connected(api, identity) as client:
+        assert await identity.renew_if_due(client)
+        assert identity.expires_at() > due
+        assert not await identity.renew_if_due(client)
+        assert (await client.beat("h1")).ttl_seconds > 0
+    assert identity.key.read_bytes() == key
+    renewed = load_certificate(identity.certificate.read_bytes())
+    assert renewed.public_key() == key_from_pem(key).public_key()
