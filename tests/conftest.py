@@ -1,8 +1,10 @@
 """The fixtures that all tests share, by area, and how tests are spread over workers."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 pytest_plugins = [
     "tests.fixtures.api",
@@ -19,14 +21,30 @@ ONE_WORKER = ("tests/e2e", "tests/nodeagent/test_real_host.py", "tests/cloud", "
 """Each of these shares one lab, or is long: it stays in one worker, and begins first."""
 
 
+def _group_of(path: str) -> str | None:
+    return next((prefix for prefix in ONE_WORKER if path.startswith(prefix)), None)
+
+
+class _Spread(LoadScopeScheduling):
+    """Every test on its own, but for the groups.
+
+    xdist's own `--dist loadgroup` appends the group to the nodeid, which pytest 9.2 ignores: all tests were spread.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return _group_of(nodeid) or nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Spread:
+    return _Spread(config, log)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep what shares a lab together, the longest first, so that no worker is left alone in the end."""
+    """The longest first, so that no worker is left alone in the end."""
 
     def rank(item: pytest.Item) -> int:
-        path = Path(item.path).relative_to(config.rootpath).as_posix()
-        return next((i for i, prefix in enumerate(ONE_WORKER) if path.startswith(prefix)), len(ONE_WORKER))
+        group = _group_of(Path(item.path).relative_to(config.rootpath).as_posix())
+        return ONE_WORKER.index(group) if group else len(ONE_WORKER)
 
-    for item in items:
-        if (place := rank(item)) < len(ONE_WORKER):
-            item.add_marker(pytest.mark.xdist_group(ONE_WORKER[place]))
     items.sort(key=rank)
