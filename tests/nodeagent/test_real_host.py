@@ -237,7 +237,7 @@ async def test_tasks(world: RealWorld, type_: TaskType) -> None:
         await asyncio.sleep(0.05)
     assert task.status.phase is Phase.SUCCEEDED, task.status
     await world.until(restarted_since(instance))
-    shown = await world.until_log(instance, "GUEST-READY", count=2)
+    shown = await world.until_log(instance, "DISKS vda", count=2)  # the line after GUEST-READY
     assert shown.rstrip().rpartition("boots=")[2].startswith("2" if type_ is TaskType.REBOOT else "1")
 
 

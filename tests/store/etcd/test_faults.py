@@ -120,18 +120,21 @@ async def test_no_acknowledged_write_is_lost_and_no_failed_one_applied_twice_und
     async def count_up(client: EtcdClient, key: bytes) -> int:
         """Add one by compare-and-swap until told to stop; how often it was acknowledged or read back."""
         nonlocal unknown
-        value = 0
+        value, may_come_late = 0, False
         while not done.is_set():
             swap = Compare.version(key, "=", value)
             try:
-                assert (await client.txn([swap], [Put(key, b"%d" % (value + 1))])).succeeded
-                value += 1
+                succeeded = (await client.txn([swap], [Put(key, b"%d" % (value + 1))])).succeeded
             except EtcdUnavailable:
                 continue  # promised not to be applied: the next swap fails if it was
             except OutcomeUnknown:
                 unknown += 1
-                found = (await etcd_client.get(key)).kv
-                value = found.version if found else 0
+                may_come_late, succeeded = True, False
+            # What was under way when the connection was cut may still be applied after it was looked for.
+            assert succeeded or may_come_late
+            found = (await etcd_client.get(key)).kv
+            may_come_late = may_come_late and not succeeded
+            value = found.version if found else 0
         return value
 
     async with EtcdClient(settings(proxy.endpoint, timeout=2)) as client, asyncio.TaskGroup() as group:
@@ -144,7 +147,7 @@ async def test_no_acknowledged_write_is_lost_and_no_failed_one_applied_twice_und
     for name, counter in counters.items():
         found = (await etcd_client.get(KEY + name)).kv
         assert found is not None
-        assert found.version == counter.result() == int(found.value)
+        assert counter.result() <= found.version == int(found.value)
 
 
 async def test_the_next_endpoint_is_taken_when_one_fails(etcd_server: EtcdServer, proxy_of: MakeProxy) -> None:
