@@ -17,7 +17,6 @@ import structlog
 from vcstack.specs.errors import Unavailable
 from vcstack.specs.registry import KindDefinition, load_kinds
 from vcstack.store.encoding import to_json
-from vcstack.store.etcd.coalesce import CoalescedRead
 from vcstack.store.etcd.errors import Compacted, EtcdError, FutureRevision
 from vcstack.store.etcd.ops import Get, Op, Put
 from vcstack.store.etcd.records import Event, EventType, KeyValue, WatchBatch
@@ -55,7 +54,6 @@ class WatchCache:
         self.claims = ClaimIndex()
         self._etcd = etcd
         self._tables = {d.plural: Table(d, ring=self.settings.ring) for d in load_kinds().values()}
-        self._current = CoalescedRead(self._read_revision)
         self._watch: EtcdWatch | None = None
         self._own: dict[int, Sequence[Op]] = {}
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
@@ -86,7 +84,6 @@ class WatchCache:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
-        await self._current.aclose()
         for table in self._tables.values():
             table.drop_watchers()
 
@@ -98,7 +95,7 @@ class WatchCache:
         """
         known = self.revision
         try:
-            target = await self._current()
+            target = await self._etcd.current_revision()
         except EtcdError as error:
             raise Unavailable("the store does not answer; try again") from error
         if target < known:
@@ -134,11 +131,6 @@ class WatchCache:
         if revision > self.revision:
             self._own[revision] = ops
             self._take_in_own()
-
-    async def _read_revision(self) -> int:
-        # One key that does not exist: the answer's header has the revision, and unlike a count of the
-        # prefix it costs the same however much is stored.
-        return (await self._etcd.get(PREFIX)).revision
 
     async def _run(self) -> None:
         while True:

@@ -52,6 +52,9 @@ class Etcd(Protocol):
     async def put(self, key: bytes, value: bytes, *, lease: int = 0) -> PutResult:
         """Write a key."""
 
+    async def current_revision(self) -> int:
+        """Return the store's revision by a quorum read, which concurrent callers share."""
+
     async def txn(self, compares: Sequence[Compare], success: Sequence[Op], failure: Sequence[Op] = ()) -> TxnResult:
         """Do one branch of operations atomically."""
 
