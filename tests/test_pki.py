@@ -23,6 +23,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.fixtures.ports import free_port
 from vcstack.pki.authority import (
     CertificateAuthority,
     Issued,
@@ -427,8 +428,7 @@ def test_ovs_accepts_them_on_both_ends(installation: Installation, tmp_path: Pat
     schema, database = tmp_path / "schema", tmp_path / "db"
     schema.write_text('{"name": "T", "version": "1.0.0", "tables": {"A": {"columns": {"x": {"type": "string"}}}}}')
     subprocess.run(["ovsdb-tool", "create", database, schema], check=True)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     server = [f"--remote=pssl:{port}:127.0.0.1", f"--private-key={files.key}", f"--certificate={files.cert}", ca]
     with subprocess.Popen(
         ["setpriv", "--pdeathsig", "KILL", "ovsdb-server", *server, f"--unixctl={tmp_path}/ctl", database],

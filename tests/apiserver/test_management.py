@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import ssl
 import stat
 import subprocess
@@ -22,6 +21,7 @@ import pytest
 import yaml
 
 from tests.fixtures.etcd import EtcdServer, TlsFiles
+from tests.fixtures.ports import free_port
 from vcstack.apiclient.client import ApiClient
 from vcstack.apiclient.settings import ConnectionSettings
 from vcstack.apiserver.server import inherited_sockets, open_sockets, split_address
@@ -38,13 +38,6 @@ START_SECONDS = 40
 
 def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run([PROGRAM, *arguments], capture_output=True, text=True, timeout=60)
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 def config_for(state: Path, etcd: str, port: int) -> dict[str, Any]:

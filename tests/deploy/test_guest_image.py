@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.guest import wait_for_line, write_seed
+from tests.fixtures.ports import free_port
 
 pytestmark = pytest.mark.daemons
 
@@ -21,9 +22,7 @@ class Guest:
 
     def __init__(self, folder: Path, image: Path) -> None:
         self.console, self._monitor, self._key = folder / "console", folder / "monitor", folder / "key"
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self._key], check=True)
         write_seed(folder / "seed", "web-1", USER_DATA, (folder / "key.pub").read_text().strip())
         overlay = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", image, folder / "disk"]

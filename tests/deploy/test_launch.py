@@ -11,14 +11,9 @@ from typing import Any
 import pytest
 
 from deploy.lab.layout import CHECKOUT
+from tests.fixtures.ports import free_port
 
 LAUNCHER = CHECKOUT / "deploy" / "lab" / "launch.py"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

@@ -195,8 +195,7 @@ async def test_groups_are_followed_and_an_empty_list_means_none(world: World) ->
         await world.add_port("p", security_groups=["ssh"])
         port = await world.ready(Port, "p")
         assert (await world.backend.observe_port(port.uid)).port.groups == {ssh.uid}
-        port.spec = PortSpec(network="web", security_groups=[])
-        await world.user.update(port)
+        await world.change(port, PortSpec(network="web", security_groups=[]))
 
         async def left() -> bool:
             return (await world.backend.observe_port(port.uid)).port.groups == frozenset()

@@ -110,8 +110,7 @@ async def test_rules_are_followed_live(world: World) -> None:
     async with world.running():
         await world.add(SecurityGroup, "ssh", build_spec(SSH))
         made = await world.ready(SecurityGroup, "ssh")
-        made.spec = build_spec({"protocol": "TCP", "portMin": 80})
-        made = await world.user.update(made)
+        made = await world.change(made, build_spec({"protocol": "TCP", "portMin": 80}))
 
         async def followed() -> bool:
             observed = await world.backend.observe_port_group(made.uid)
@@ -140,8 +139,7 @@ async def test_groups_may_name_each_other_and_still_be_deleted(world: World) -> 
         await world.add(SecurityGroup, "a", build_spec())
         await world.add(SecurityGroup, "b", build_spec({"remoteSecurityGroup": "a"}))
         a = await world.ready(SecurityGroup, "a")
-        a.spec = build_spec({"remoteSecurityGroup": "b"}, {"remoteSecurityGroup": "a"})
-        await world.user.update(a)
+        await world.change(a, build_spec({"remoteSecurityGroup": "b"}, {"remoteSecurityGroup": "a"}))
         await world.ready(SecurityGroup, "b")
         await world.delete(SecurityGroup, "a")
         held = await world.condition(SecurityGroup, "a", "Deletable", "InUse")

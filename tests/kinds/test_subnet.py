@@ -91,8 +91,8 @@ async def test_edits_are_live(world: World) -> None:
     async with world.running():
         await world.add_network("web", "10.0.0.0/24")
         found = await world.ready(Subnet, "web-0")
-        found.spec = found.spec.model_copy(update={"dns_servers": ["9.9.9.9"], "gateway": "10.0.0.9"})
-        found = await world.user.update(found)
+        edited = found.spec.model_copy(update={"dns_servers": ["9.9.9.9"], "gateway": "10.0.0.9"})
+        found = await world.change(found, edited)
 
         async def followed() -> bool:
             options = await world.backend.observe_dhcp_options(found.uid)
@@ -100,9 +100,8 @@ async def test_edits_are_live(world: World) -> None:
 
         await world.until(followed)
         assert (await world.ready(Subnet, "web-0")).status.gateway == "10.0.0.9"
-        found = await world.get(Subnet, "web-0")
-        found.spec = SubnetSpec.from_wire({"network": "web", "cidr": "10.0.0.0/24", "dhcp": "Disabled"})
-        await world.user.update(found)
+        disabled = SubnetSpec.from_wire({"network": "web", "cidr": "10.0.0.0/24", "dhcp": "Disabled"})
+        await world.change(found, disabled)
 
         async def none_left() -> bool:
             return await world.backend.observe_dhcp_options(found.uid) is None
@@ -116,8 +115,7 @@ async def test_the_networks_mtu_is_told(world: World) -> None:
         await world.add_network("web", "10.0.0.0/24")
         subnet = await world.ready(Subnet, "web-0")
         network = await world.ready(Network, "web")
-        network.spec = NetworkSpec(mtu_bytes=1300)
-        await world.user.update(network)
+        await world.change(network, NetworkSpec(mtu_bytes=1300))
 
         async def told() -> bool:
             options = await world.backend.observe_dhcp_options(subnet.uid)
@@ -184,8 +182,7 @@ async def test_a_gateway_moved_onto_a_port_is_reported(world: World) -> None:
         await world.add_port(address="10.0.0.77")
         await world.ready(Port, "p")
         subnet = await world.ready(Subnet, "web-0")
-        subnet.spec = subnet.spec.model_copy(update={"gateway": "10.0.0.77"})
-        await world.user.update(subnet)
+        await world.change(subnet, subnet.spec.model_copy(update={"gateway": "10.0.0.77"}))
         told = await world.condition(Subnet, "web-0", "Realized", "GatewayTaken")
         assert "Port demo/p" in told.message
 

@@ -1,5 +1,6 @@
 """A cloud with one host, seen from its agent: the real store in memory and a host in memory."""
 
+import contextlib
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,7 +18,7 @@ from vcstack.nodeagent.references import References
 from vcstack.runtime.client import ResourceClient
 from vcstack.runtime.informer import Informer
 from vcstack.runtime.reconciler import Result
-from vcstack.specs.errors import NotFound
+from vcstack.specs.errors import Conflict, NotFound
 from vcstack.specs.kinds.flavor import Flavor, FlavorSpec
 from vcstack.specs.kinds.image import Image, ImageFormat, ImageSpec
 from vcstack.specs.kinds.instance import Instance, InstanceSpec, NetworkInterface, port_name_of
@@ -84,9 +85,12 @@ class World:
         return await self.client.get(Instance, name, PROJECT)
 
     async def update(self, name: str = "web-1", **spec: Any) -> Instance:
-        """Change fields of the spec as a user does."""
-        known = await self.get(name)
-        return await self.client.update(known.model_copy(update={"spec": known.spec.model_copy(update=spec)}))
+        """Change fields of the spec as a user does, on the newest version: the agent may write status meanwhile."""
+        while True:
+            known = await self.get(name)
+            wanted = known.model_copy(update={"spec": known.spec.model_copy(update=spec)})
+            with contextlib.suppress(Conflict):
+                return await self.client.update(wanted)
 
     async def parts(self, crasher: Crasher | None = None) -> InstanceParts:
         """Return a freshly started agent's parts; with a crasher all that is outside is behind it."""

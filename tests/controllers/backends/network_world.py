@@ -11,7 +11,7 @@ from vcstack.controllers.backends.network import NetworkBackend
 from vcstack.controllers.backends.network_sources import NETWORK
 from vcstack.runtime.client import ResourceClient
 from vcstack.runtime.manager import Manager
-from vcstack.specs.errors import NotFound
+from vcstack.specs.errors import Conflict, NotFound
 from vcstack.specs.kinds.network import Network, NetworkSpec
 from vcstack.specs.kinds.port import Port, PortSpec
 from vcstack.specs.kinds.project import Project, ProjectSpec
@@ -90,6 +90,14 @@ class World:
 
     async def get(self, kind: type[R], name: str) -> R:
         return await self.user.get(kind, name, DEMO)
+
+    async def change(self, resource: R, spec: Any) -> R:
+        """Give the object this spec, on its newest version: controllers may write status meanwhile."""
+        while True:
+            known = await self.get(type(resource), resource.metadata.name)
+            known.spec = spec
+            with contextlib.suppress(Conflict):
+                return await self.user.update(known)
 
     async def delete(self, kind: type[AnyResource], name: str) -> None:
         await self.user.delete((await self.get(kind, name)).ref)

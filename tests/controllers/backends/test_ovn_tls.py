@@ -10,6 +10,7 @@ import pytest
 
 from tests.controllers.backends.test_network_contract import SWITCH
 from tests.fixtures.ovn import Central
+from tests.fixtures.ports import free_port
 from vcstack.controllers.backends.ovn_connection import OvnSettings
 from vcstack.controllers.backends.ovn_nb import OvnNorthbound
 from vcstack.pki.installation import Installation, ensure_installation
@@ -32,9 +33,7 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> Installation:
 def remote(central: Central, ours: Installation) -> str:
     central.nbctl("set-ssl", str(ours.ovn.key), str(ours.ovn.cert), str(ours.ca_cert))
     central.kill("nb")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     central.start_database("nb", f"pssl:{port}:127.0.0.1")
     return f"ssl:127.0.0.1:{port}"
 
