@@ -6,6 +6,7 @@ networks are not realized; without etcd reads and writes are refused until it is
 
 import asyncio
 import contextlib
+import gc
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -76,6 +77,7 @@ class Management:
             if not await _before(stop, store.start()):
                 return
             stack.push_async_callback(store.close)
+            gc.freeze()  # code, schemas and the loaded store stay: the collector need not look at them again
             lease = await stack.enter_async_context(SharedLease(etcd, self._settings.election_ttl_seconds))
             async with asyncio.TaskGroup() as group:
                 mirror = group.create_task(self._mirror(etcd, lease)) if Role.MIRROR in self._roles else None

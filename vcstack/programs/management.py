@@ -7,6 +7,7 @@ vc-management join-token --config FILE HOST        prints a one-time token that 
 
 import argparse
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -35,6 +36,9 @@ from vcstack.specs.errors import ApiError
 DEFAULT_API_URL = "https://127.0.0.1:8443"
 EXPECTED = (SettingsError, PkiError, ApiError, OSError, ValueError)
 """What is told as a sentence; anything else is a fault of ours and shows its traceback."""
+
+OBJECTS_BETWEEN_COLLECTIONS = 50_000
+"""Requests leave hardly any cycles behind; at Python's 700 the collector took an eighth of a write's CPU."""
 
 logger = structlog.get_logger(__name__)
 
@@ -78,6 +82,7 @@ def serve(asked: argparse.Namespace) -> None:
     settings = load_settings(asked.config)
     roles = parse_roles(asked.roles) if asked.roles else ALL_ROLES
     set_up_logging(settings.log_level)
+    gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(settings, roles, asked.config.absolute()))
 
