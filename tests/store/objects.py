@@ -41,7 +41,9 @@ async def make_network(store: Store, name: str = "web", project: str = "demo") -
 
 
 async def make_world(store: Store) -> None:
-    """Make project demo with network web, subnet web-v4 (10.10.0.0/24), flavor and image tiny."""
+    """Make hosts h1 and h2, project demo with network web, subnet web-v4 (10.10.0.0/24), flavor and image tiny."""
+    for host in ("h1", "h2"):
+        await create(store, HOSTS, wire(host, project=None))
     await make_project(store)
     await make_network(store)
     await create(store, SUBNET, wire("web-v4", {"network": "web", "cidr": "10.10.0.0/24"}))

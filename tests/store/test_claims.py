@@ -1,6 +1,7 @@
 """Claims: never taken twice, never leaked, refused with the field and without others' names."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
@@ -10,6 +11,7 @@ from tests.fakes.memory_etcd import MemoryEtcd
 from tests.store.objects import (
     ADMIN,
     CONTROLLER,
+    HOSTS,
     INSTANCE,
     PORT,
     SUBNET,
@@ -247,3 +249,75 @@ async def test_one_port_is_attached_to_one_instance(memory_store: Store) -> None
     assert "spec.networkInterfaces[0].port" in causes(error)
     await memory_store.merge_patch(INSTANCE, "demo", "a", {"spec": {"networkInterfaces": []}}, actor=ADMIN)
     assert await create(memory_store, INSTANCE, instance("b", **nic))
+
+
+class Overtaken:
+    """An etcd before whose next transaction somebody else does something."""
+
+    def __init__(self, etcd: Any) -> None:
+        self._etcd = etcd
+        self.first: Callable[[], Awaitable[object]] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._etcd, name)
+
+    async def txn(self, *args: Any, **kwargs: Any) -> Any:
+        first, self.first = self.first, None
+        if first is not None:
+            await first()
+        return await self._etcd.txn(*args, **kwargs)
+
+
+async def remove_host(store: Store) -> Stored | None:
+    await store.delete(HOSTS, None, "h1", actor=ADMIN)
+    return await store.finalize(HOSTS, None, "h1", list(HOSTS.finalizers), actor=CONTROLLER)
+
+
+async def test_an_instance_is_not_bound_to_a_host_that_went_a_moment_before(any_etcd: Any, any_store: Store) -> None:
+    await make_world(any_store)
+    await create(any_store, INSTANCE, instance())
+    overtaken = Overtaken(any_etcd)
+    async with Store(overtaken) as late:
+        overtaken.first = lambda: remove_host(any_store)
+        with pytest.raises(ClaimTaken) as error:
+            await bind(late, "web-1")
+    assert causes(error) == {"status.host": "there is no Host h1 any more"}
+    assert (await any_store.get(INSTANCE, "demo", "web-1")).wire["status"].get("host") is None
+
+
+async def test_a_host_to_which_an_instance_is_bound_while_it_is_removed_stays(any_etcd: Any, any_store: Store) -> None:
+    await make_world(any_store)
+    await create(any_store, INSTANCE, instance())
+    decided, bound = asyncio.Event(), asyncio.Event()
+    binders, removers = Overtaken(any_etcd), Overtaken(any_etcd)
+    async with Store(binders) as binder, Store(removers) as remover, asyncio.TaskGroup() as group:
+
+        async def wait_for_the_binding() -> None:
+            decided.set()
+            await bound.wait()
+
+        async def remove() -> None:
+            await remover.delete(HOSTS, None, "h1", actor=ADMIN)
+            removers.first = wait_for_the_binding
+            with pytest.raises(Conflict, match="claimed by Instance web-1"):
+                await remover.finalize(HOSTS, None, "h1", list(HOSTS.finalizers), actor=CONTROLLER)
+
+        async def begin_removal() -> None:
+            group.create_task(remove())
+            await decided.wait()
+
+        binders.first = begin_removal
+        await bind(binder, "web-1")
+        bound.set()
+    assert (await any_store.get(HOSTS, None, "h1")).wire["metadata"]["deletionTimestamp"]
+    await any_store.patch_status(INSTANCE, "demo", "web-1", {"host": None, "allocated": None}, actor=CONTROLLER)
+    assert await remove_host(any_store) is None
+
+
+async def test_nothing_is_bound_to_a_host_that_is_being_deleted(memory_store: Store) -> None:
+    await make_world(memory_store)
+    await create(memory_store, INSTANCE, instance())
+    await memory_store.delete(HOSTS, None, "h1", actor=ADMIN)
+    with pytest.raises(ClaimTaken) as error:
+        await bind(memory_store, "web-1")
+    assert causes(error) == {"status.host": "Host h1 is being deleted"}

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from vcstack.specs.resource import Ref
+
 Members = Mapping[str, Mapping[str, Any]]
 """The members of a pool: claim key → value."""
 
@@ -31,6 +33,8 @@ class Claim:
     """What rules of other claims see (the store adds the holder's kind, project, name and uid)."""
     rule: Callable[[Members], str | None] | None = dataclasses.field(default=None, compare=False)
     """None: only the key's uniqueness counts."""
+    on: Ref | None = None
+    """The object of which a part is claimed: when the claim is taken it has to exist and not be deleting."""
 
 
 def within_limits(amounts: Mapping[str, int], limits: Mapping[str, int]) -> Callable[[Members], str | None]:

@@ -94,6 +94,8 @@ class KindDefinition:
     """Where the object names its host (status.host): that host may read it and write its status."""
     claims: Callable[[Any], Sequence[Claim]] = no_claims
     """What the object holds exclusively; pure. Claimed and released in the object's own transactions."""
+    claimed_by: Callable[[str], str] | None = None
+    """From an object's name to the pool of the claims on it: it is not removed while one is held."""
     check: Callable[[Any, Any, Referenced], Sequence[Cause]] = no_causes
     """Rules across fields and objects; pure. Called with (new, old or None, the objects it refers to)."""
     neighbours: Callable[[Any], Sequence[str]] = no_neighbours

@@ -7,14 +7,15 @@ from typing import Any
 import orjson
 
 from vcstack.specs.claims import Claim, within_limits
-from vcstack.specs.errors import Cause, ClaimTaken, ErrorDetails
-from vcstack.specs.registry import no_claims
+from vcstack.specs.errors import Cause, ClaimTaken, Conflict, ErrorDetails
+from vcstack.specs.registry import get_kind, no_claims
 from vcstack.specs.resource import AnyResource
 from vcstack.store.cache import WatchCache
 from vcstack.store.draft import Draft
 from vcstack.store.etcd.ops import Compare, Delete, Op, Put
-from vcstack.store.keys import claim_key, pool_prefix
+from vcstack.store.keys import claim_key, object_key, pool_prefix, row_of
 from vcstack.store.pools import Held
+from vcstack.store.references import is_deleting
 
 Limits = Mapping[str, Mapping[str, int]]
 """Pool → name → sum allowed."""
@@ -58,6 +59,23 @@ def plan_release(cache: WatchCache, uid: str) -> list[Op]:
     return [Delete(claim_key(*place)) for place in sorted(cache.claims.held_by(uid))]
 
 
+def plan_emptiness(cache: WatchCache, draft: Draft) -> list[Compare]:
+    """Return the comparison that nobody claims a part of an object that is to be removed.
+
+    Raises:
+        Conflict: somebody does.
+    """
+    if draft.definition.claimed_by is None:
+        return []
+    pool = draft.definition.claimed_by(draft.name)
+    members = cache.claims.members(pool)
+    if members:
+        details = ErrorDetails(kind=draft.definition.kind, project=draft.project or "", name=draft.name)
+        holders = sorted(f"{m['kind']} {m['name']}" for m in (held.decode() for held in members.values()))
+        raise Conflict(f"{draft.definition.kind} {draft.name} is claimed by {', '.join(holders[:8])}", details=details)
+    return [Compare.range_absent(pool_prefix(pool))]
+
+
 def _plan_claim(
     plan: ClaimPlan, cache: WatchCache, claim: Claim, resource: AnyResource, limits: Limits
 ) -> Cause | None:
@@ -76,6 +94,14 @@ def _plan_claim(
             return Cause(field=claim.field, reason="ClaimTaken", message=fault)
         plan.compares.append(Compare.range_unchanged(pool_prefix(claim.pool), cache.revision))
     key = claim_key(claim.pool, claim.key)
+    if held is None and claim.on is not None:
+        definition, row = get_kind(claim.on.kind), row_of(claim.on.project, claim.on.name)
+        entry = cache.find(definition, row)
+        if entry is None or is_deleting(entry):
+            fault = f"{claim.on} is being deleted" if entry is not None else f"there is no {claim.on} any more"
+            return Cause(field=claim.field, reason="ClaimTaken", message=fault)
+        # That it exists is enough: it is not removed while claims on it are held.
+        plan.compares.append(Compare.exists(object_key(definition, row)))
     if held is None:
         plan.compares.append(Compare.absent(key))
     plan.ops.append(Put(key, value))

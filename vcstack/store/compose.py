@@ -15,7 +15,7 @@ from vcstack.specs.registry import no_causes
 from vcstack.specs.resource import AnyResource
 from vcstack.store.actor import Actor
 from vcstack.store.cache import WatchCache
-from vcstack.store.claims import Limits, plan_claims, plan_release
+from vcstack.store.claims import Limits, plan_claims, plan_emptiness, plan_release
 from vcstack.store.draft import Draft, Wire
 from vcstack.store.encoding import build_value
 from vcstack.store.etcd.ops import Compare, Delete, Op, Put
@@ -89,6 +89,7 @@ def encode_actor(actor: Actor, now: datetime) -> bytes:
 
 def _compose_removal(cache: WatchCache, transaction: Transaction, actor: Actor, now: datetime) -> None:
     draft = transaction.draft
+    transaction.compares += plan_emptiness(cache, draft)
     stone = b'{"key":%b,"actor":%b}' % (orjson.dumps(transaction.key.decode()), encode_actor(actor, now))
     transaction.ops = [
         Delete(transaction.key),

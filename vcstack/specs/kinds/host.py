@@ -93,12 +93,17 @@ class HostStatus(Status):
     """When the agent registered."""
 
 
+def capacity_pool(host: str) -> str:
+    """Return the pool of what instances claim of the host."""
+    return f"capacity/{host}"
+
+
 class Host(Resource[HostSpec, HostStatus]):
     """A machine that runs instances."""
 
     KIND = "Host"
-    spec: HostSpec = HostSpec()
-    status: HostStatus = HostStatus()
+    spec: HostSpec = Field(default_factory=HostSpec)
+    status: HostStatus = Field(default_factory=HostStatus)
 
 
 register(
@@ -131,6 +136,7 @@ register(
         ),
         ready_when=(AGENT_READY, ALIVE),
         finalizers=(FINALIZER,),
+        claimed_by=capacity_pool,
         node_path="metadata.name",
         apply_order=10,
         category="compute",

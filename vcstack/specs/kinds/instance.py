@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints
 
 from vcstack.specs.claims import Claim
 from vcstack.specs.errors import Cause
-from vcstack.specs.kinds.host import Capacity
+from vcstack.specs.kinds.host import Capacity, Host, capacity_pool
 from vcstack.specs.kinds.port import Port, find_address_fault, find_stray_fault
 from vcstack.specs.kinds.subnet import Address, Subnet
 from vcstack.specs.meta import LabelKey, LabelValue, Time
@@ -126,10 +126,10 @@ class InstanceStatus(Status):
 
 
 class Instance(Resource[InstanceSpec, InstanceStatus]):
-    """A virtual machine."""
+    """A virtual machine. When it is deleted the plug is pulled: stop it first if its guest is to shut down."""
 
     KIND = "Instance"
-    status: InstanceStatus = InstanceStatus()
+    status: InstanceStatus = Field(default_factory=InstanceStatus)
 
 
 def port_name_of(instance: Instance, interface: NetworkInterface) -> str:
@@ -201,8 +201,8 @@ def _claims(instance: Instance) -> Sequence[Claim]:
     claims: list[Claim] = []
     if instance.status.host and instance.status.allocated:
         value = instance.status.allocated.to_wire()
-        pool = f"capacity/{instance.status.host}"
-        claims.append(Claim(pool=pool, key=instance.uid, field="status.host", value=value))
+        pool, host = capacity_pool(instance.status.host), Ref(Host.KIND, None, instance.status.host)
+        claims.append(Claim(pool=pool, key=instance.uid, field="status.host", value=value, on=host))
     for i, nic in enumerate(instance.spec.network_interfaces):
         if nic.port:
             field = f"spec.networkInterfaces[{i}].port"

@@ -100,6 +100,11 @@ class Compare:
         return cls.version(key, "=", 0)
 
     @classmethod
+    def exists(cls, key: bytes) -> "Compare":
+        """The key exists."""
+        return cls.version(key, ">", 0)
+
+    @classmethod
     def range_absent(cls, prefix: bytes) -> "Compare":
         """No key begins with `prefix`."""
         return cls.version(prefix, "=", 0, range_end=prefix_end(prefix))
