@@ -7,7 +7,7 @@ until its time is up. A write is repeated only while it is certain that etcd has
 import asyncio
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 import grpc.aio
@@ -100,6 +100,11 @@ class Endpoint:
         )
         self.stubs = Stubs(self.channel)
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether the channel is connected."""
+        return self.channel.get_state() is grpc.ChannelConnectivity.READY
+
     async def settled(self) -> None:
         """Wait until the channel is connected or has failed to; a failed one refuses calls at once."""
         while self.channel.get_state(try_to_connect=True) not in (  # noqa: ASYNC110 (see the constant)
@@ -167,8 +172,15 @@ class Connection:
             EtcdError: etcd refused, see the error tree.
         """
         attempt = _Attempt(self, method, request, writes=writes)
+        seconds = self.settings.request_timeout_seconds
+        end = asyncio.get_running_loop().time() + seconds
+        endpoint = self.endpoint
+        if endpoint.is_ready:
+            # As a rule one try does, and gRPC keeps its time for less than asyncio's timeout costs.
+            with suppress(EtcdUnavailable):
+                return await attempt.once(endpoint, seconds)
         try:
-            async with asyncio.timeout(self.settings.request_timeout_seconds):
+            async with asyncio.timeout_at(end):
                 return await attempt.until_answered()
         except TimeoutError as error:
             raise attempt.timed_out() from error
@@ -186,27 +198,29 @@ class _Attempt:
         self._last: EtcdError | None = None
 
     async def until_answered(self) -> Message:
+        """Try again and again. Raises EtcdError."""
         for pause in backoff_seconds(self._connection.settings):
             endpoint = self._connection.endpoint
             await endpoint.settled()
-            try:
-                return await self._once(endpoint)
-            except EtcdUnavailable as error:
-                self._last = error
-                self._connection.leave(endpoint)
-            except OutcomeUnknown:
-                self._connection.leave(endpoint)
-                raise
+            with suppress(EtcdUnavailable):
+                return await self.once(endpoint)
             await asyncio.sleep(pause)
         raise AssertionError("the pauses never end")
 
-    async def _once(self, endpoint: Endpoint) -> Message:
+    async def once(self, endpoint: Endpoint, seconds: float | None = None) -> Message:
+        """One try, without end unless told; a member that does not answer is left. Raises EtcdError."""
         self._sent_to = endpoint
+        method = getattr(endpoint.stubs, self._method)
         try:
-            answer = await getattr(endpoint.stubs, self._method)(self._request, metadata=REQUIRE_LEADER)
+            answer = await method(self._request, metadata=REQUIRE_LEADER, timeout=seconds)
         except grpc.aio.AioRpcError as error:
+            if seconds is not None and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                raise self.timed_out() from error
             self._sent_to = None
-            raise classify(error.code(), error.details() or "", writes=self._writes) from error
+            self._last = classify(error.code(), error.details() or "", writes=self._writes)
+            if isinstance(self._last, EtcdUnavailable | OutcomeUnknown):
+                self._connection.leave(endpoint)
+            raise self._last from error
         except asyncio.CancelledError as error:
             if asked_to_cancel():
                 raise
