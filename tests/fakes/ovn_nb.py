@@ -5,13 +5,14 @@ port come up, and make it fail.
 """
 
 import dataclasses
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from typing import Any
 
 from vcstack.controllers.backends.network import (
     Change,
     Counters,
     DhcpOptions,
+    Ensured,
     Fence,
     LogicalSwitch,
     LogicalSwitchPort,
@@ -69,7 +70,7 @@ class FakeOvn:
 
     # the protocol
 
-    async def ensure_switch(self, wanted: LogicalSwitch) -> LogicalSwitch:
+    async def ensure_switch(self, wanted: LogicalSwitch) -> Ensured[LogicalSwitch]:
         return self._ensure("ensure_switch", wanted)
 
     async def observe_switch(self, uid: str) -> LogicalSwitch | None:
@@ -79,7 +80,7 @@ class FakeOvn:
         self._call("delete_switch")
         self._put("Network", uid, None)
 
-    async def ensure_dhcp_options(self, wanted: DhcpOptions) -> DhcpOptions:
+    async def ensure_dhcp_options(self, wanted: DhcpOptions) -> Ensured[DhcpOptions]:
         return self._ensure("ensure_dhcp_options", wanted)
 
     async def observe_dhcp_options(self, uid: str) -> DhcpOptions | None:
@@ -89,14 +90,14 @@ class FakeOvn:
         self._call("delete_dhcp_options")
         self._put("Subnet", uid, None)
 
-    async def ensure_port(self, wanted: LogicalSwitchPort) -> ObservedPort:
+    async def ensure_port(self, wanted: LogicalSwitchPort) -> Ensured[ObservedPort]:
         needed = [("Network", wanted.switch), *(("SecurityGroup", g) for g in sorted(wanted.groups))]
         needed += [("Subnet", s) for s in (wanted.dhcpv4, wanted.dhcpv6) if s is not None]
         for kind, uid in needed:
             if uid not in self.state.rows[kind]:
                 raise BackendNotFound(f"{uid} is not in OVN (yet)")
-        self._ensure("ensure_port", wanted)
-        return self._port(wanted.owner.uid)
+        changed = self._ensure("ensure_port", wanted).changed
+        return Ensured(self._port(wanted.owner.uid), changed)
 
     async def observe_port(self, uid: str) -> ObservedPort | None:
         return self._port(uid) if self._observe("Port", uid) else None
@@ -106,9 +107,9 @@ class FakeOvn:
         self._put("Port", uid, None)
         self.state.up.discard(uid)
 
-    async def ensure_port_group(self, wanted: PortGroup) -> ObservedGroup:
-        self._ensure("ensure_port_group", wanted)
-        return self._group(wanted.owner.uid)
+    async def ensure_port_group(self, wanted: PortGroup) -> Ensured[ObservedGroup]:
+        changed = self._ensure("ensure_port_group", wanted).changed
+        return Ensured(self._group(wanted.owner.uid), changed)
 
     async def observe_port_group(self, uid: str) -> ObservedGroup | None:
         return self._group(uid) if self._observe("SecurityGroup", uid) else None
@@ -142,16 +143,17 @@ class FakeOvn:
                 raise FencedOut(f"token {self._fence.token} was superseded by {seen}")
             self.state.fences[self._fence.scope] = self._fence.token
 
-    def _ensure(self, name: str, wanted: Any) -> Any:
+    def _ensure(self, name: str, wanted: Any) -> Ensured[Any]:
         self._call(name)
         owner: Owner = wanted.owner
         found = self.state.rows[owner.kind].get(owner.uid)
         if found is not None and found.owner.uid != owner.uid:
             raise BackendConflict(f"{owner.uid} belongs to {found.owner.uid}")
-        if found != wanted:
-            self._put(owner.kind, owner.uid, wanted)
-            self.state.counters.transactions += 1
-        return wanted
+        if found == wanted:
+            return Ensured(wanted)
+        self._put(owner.kind, owner.uid, wanted)
+        self.state.counters.transactions += 1
+        return Ensured(wanted, tuple(_compare(owner.kind, found, wanted)))
 
     def _observe(self, kind: str, uid: str) -> Any:
         self._fail()
@@ -187,3 +189,12 @@ class FakeOvn:
     def _group(self, uid: str) -> ObservedGroup:
         members = sum(uid in p.groups for p in self.state.rows["Port"].values())
         return ObservedGroup(self.state.rows["SecurityGroup"][uid], members)
+
+
+def _compare(kind: str, found: Any, wanted: Any) -> Iterator[str]:
+    if found is None:
+        yield f"{kind} was missing"
+        return
+    for field in dataclasses.fields(wanted):
+        if getattr(found, field.name) != getattr(wanted, field.name):
+            yield f"{kind} had other {field.name}"

@@ -76,7 +76,8 @@ def test_a_rule_becomes_these_matches(rule: dict[str, object], matches: list[str
 
 
 def test_a_network_drops_all_ip_in_both_directions() -> None:
-    drops = {(a.direction, a.match) for a in build_drop_acls("net-00000000000a") if a.action is AclAction.DROP}
+    acls = build_drop_acls("net-00000000000a")
+    drops = {(a.direction, a.match) for a in acls if a.action is AclAction.DROP and a.rule == "drop"}
     assert drops == {
         (AclDirection.FROM_PORT, "inport == @net_00000000000a && ip"),
         (AclDirection.TO_PORT, "outport == @net_00000000000a && ip"),

@@ -26,18 +26,21 @@ def build_subnet(cidr: str = "10.0.0.0/24", **spec: object) -> Subnet:
     return subnet
 
 
-def test_ipv4_options_name_router_server_mtu_and_lease() -> None:
+def test_ipv4_options_name_server_mtu_and_lease_but_no_router_that_is_not_there() -> None:
     options = build_dhcp_options(build_subnet(), 1400).options
     mac = options["server_mac"]
     assert mac.startswith("0a:54:")
     assert options == {
         "server_id": "10.0.0.1",
         "server_mac": mac,
-        "router": "10.0.0.1",
         "lease_time": "3600",
         "mtu": "1400",
     }
     assert build_dhcp_options(build_subnet(), 1400).options["server_mac"] == mac
+
+
+def test_a_router_is_told_as_the_default_route() -> None:
+    assert build_dhcp_options(build_subnet(), 1442, "10.0.0.1").options["router"] == "10.0.0.1"
 
 
 def test_resolvers_and_routes_are_told_with_the_default_route() -> None:
@@ -46,15 +49,23 @@ def test_resolvers_and_routes_are_told_with_the_default_route() -> None:
         dns_servers=["9.9.9.9", "1.1.1.1"],
         host_routes=[HostRoute(destination="192.168.0.0/16", next_hop="10.0.0.2")],
     )
-    options = build_dhcp_options(subnet, 1442).options
+    options = build_dhcp_options(subnet, 1442, "10.0.0.254").options
     assert options["dns_server"] == "{9.9.9.9, 1.1.1.1}"
     assert options["classless_static_route"] == "{192.168.0.0/16,10.0.0.2, 0.0.0.0/0,10.0.0.254}"
     assert options["router"] == "10.0.0.254"
 
 
+def test_routes_are_told_without_a_default_route_while_there_is_no_router() -> None:
+    subnet = build_subnet(host_routes=[HostRoute(destination="192.168.0.0/16", next_hop="10.0.0.2")])
+    options = build_dhcp_options(subnet, 1442).options
+    assert options["classless_static_route"] == "{192.168.0.0/16,10.0.0.2}"
+    assert "router" not in options
+
+
 def test_a_default_route_of_the_users_is_not_doubled() -> None:
     subnet = build_subnet(host_routes=[HostRoute(destination="0.0.0.0/0", next_hop="10.0.0.2")])
-    assert build_dhcp_options(subnet, 1442).options["classless_static_route"] == "{0.0.0.0/0,10.0.0.2}"
+    options = build_dhcp_options(subnet, 1442, "10.0.0.1").options
+    assert options["classless_static_route"] == "{0.0.0.0/0,10.0.0.2}"
 
 
 def test_ipv6_options_have_a_server_and_resolvers_only() -> None:
@@ -96,7 +107,7 @@ async def test_edits_are_live(world: World) -> None:
 
         async def followed() -> bool:
             options = await world.backend.observe_dhcp_options(found.uid)
-            return bool(options.options.get("dns_server") == "{9.9.9.9}" and options.options["router"] == "10.0.0.9")
+            return bool(options.options.get("dns_server") == "{9.9.9.9}" and options.options["server_id"] == "10.0.0.9")
 
         await world.until(followed)
         assert (await world.ready(Subnet, "web-0")).status.gateway == "10.0.0.9"

@@ -2,6 +2,7 @@
 
 from vcstack.controllers.backends.network import LogicalSwitch, NetworkBackend, Owner
 from vcstack.controllers.backends.network_sources import OwnedRows, build_backend
+from vcstack.controllers.backends.repairs import Repairs
 from vcstack.runtime.context import ControllerContext
 from vcstack.runtime.controller import Controller
 from vcstack.runtime.errors import BackendConflict
@@ -23,6 +24,7 @@ class NetworkReconciler:
     def __init__(self, context: ControllerContext, backend: NetworkBackend) -> None:
         self._context = context
         self._backend = backend
+        self._repairs = Repairs(context.events)
 
     async def reconcile(self, resource: Network | None, ref: Ref) -> Result | None:
         """Make it so, once."""
@@ -41,15 +43,17 @@ class NetworkReconciler:
         async with hold_shown(self._context.client, network, REALIZED, clock=self._context.clock):
             await self._backend.delete_switch(network.uid)
         await self._context.client.remove_finalizer(network, FINALIZER)
+        self._repairs.forget(network.uid)
 
     async def _ensure_switch(self, network: Network) -> None:
         client, clock, wanted = self._context.client, self._context.clock, build_switch(network)
         async with hold_shown(client, network, REALIZED, clock=clock):
-            observed = await self._backend.ensure_switch(wanted)
-            if observed != wanted:
+            ensured = await self._backend.ensure_switch(wanted)
+            if ensured.observed != wanted:
                 raise BackendConflict("the logical switch in OVN was changed meanwhile; it is looked at again")
+        self._repairs.note(network, wanted, ensured.changed)
         done = condition_of(network, REALIZED, True, "SwitchFound", clock=clock)
-        await write_status(client, network, fields={"mtuBytes": observed.mtu_bytes}, conditions=[done])
+        await write_status(client, network, fields={"mtuBytes": ensured.observed.mtu_bytes}, conditions=[done])
 
 
 def build(context: ControllerContext) -> Controller:

@@ -6,6 +6,7 @@ from ipaddress import ip_address
 from vcstack.controllers.backends.address_pool import AddressPool, Key, network_ref
 from vcstack.controllers.backends.network import LogicalSwitchPort, NetworkBackend, ObservedPort, Owner
 from vcstack.controllers.backends.network_sources import OwnedRows, Wake, build_backend, ignore
+from vcstack.controllers.backends.repairs import Repairs
 from vcstack.runtime.context import ControllerContext
 from vcstack.runtime.controller import Controller
 from vcstack.runtime.errors import BackendConflict, BackendNotFound, WaitingFor
@@ -33,6 +34,7 @@ class PortReconciler:
 
     def __init__(self, context: ControllerContext, backend: NetworkBackend, pool: AddressPool) -> None:
         self._context, self._backend, self._pool = context, backend, pool
+        self._repairs = Repairs(context.events)
         self._networks = context.informer(Network)
         self._subnets = context.informer(Subnet)
         self._groups = context.informer(SecurityGroup)
@@ -56,6 +58,7 @@ class PortReconciler:
         async with hold_shown(self._context.client, port, REALIZED, clock=self._context.clock):
             await self._backend.delete_port(port.uid)
         await self._context.client.remove_finalizer(port, FINALIZER)
+        self._repairs.forget(port.uid)
 
     async def _ensure_addresses(self, port: Port) -> Port:
         """Choose and claim MAC and addresses, unless the port has them; return it as stored."""
@@ -85,13 +88,14 @@ class PortReconciler:
         async with hold_shown(client, port, REALIZED, clock=clock):
             wanted = self._build_port(port)
             try:
-                observed = await self._backend.ensure_port(wanted)
+                ensured = await self._backend.ensure_port(wanted)
             except BackendNotFound as error:
                 raise WaitingFor("NotInOVNYet", f"Waiting in OVN: {error.message}.", OVN_SECONDS) from error
-            if observed.port != wanted:
+            if ensured.observed.port != wanted:
                 raise BackendConflict("the logical switch port in OVN was changed meanwhile; it is looked at again")
+        self._repairs.note(port, wanted, ensured.changed)
         realized = condition_of(port, REALIZED, True, "PortFound", clock=clock)
-        await write_status(client, port, conditions=[realized, self._build_up(port, observed)])
+        await write_status(client, port, conditions=[realized, self._build_up(port, ensured.observed)])
 
     def _build_port(self, port: Port) -> LogicalSwitchPort:
         """Return what is wanted in OVN.

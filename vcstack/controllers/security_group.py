@@ -17,6 +17,7 @@ from vcstack.controllers.backends.network import (
     group_name,
 )
 from vcstack.controllers.backends.network_sources import OwnedRows, Throttle, Wake, build_backend, ignore
+from vcstack.controllers.backends.repairs import Repairs
 from vcstack.runtime.context import ControllerContext
 from vcstack.runtime.controller import Controller
 from vcstack.runtime.errors import BackendConflict
@@ -104,6 +105,7 @@ class SecurityGroupReconciler:
     def __init__(self, context: ControllerContext, backend: NetworkBackend) -> None:
         self._context = context
         self._backend = backend
+        self._repairs = Repairs(context.events)
         self._groups = context.informer(SecurityGroup)
         self._counting = Throttle(context.clock, COUNT_SECONDS)
 
@@ -129,6 +131,7 @@ class SecurityGroupReconciler:
             await self._backend.delete_port_group(group.uid)
         await self._context.client.remove_finalizer(group, FINALIZER)
         self._counting.forget(group.uid)
+        self._repairs.forget(group.uid)
 
     async def _ensure_group(self, group: SecurityGroup) -> Result | None:
         client, clock = self._context.client, self._context.clock
@@ -136,9 +139,11 @@ class SecurityGroupReconciler:
         missing = sorted(name for name, remote in found.items() if remote is None)
         wanted = PortGroup(Owner.of(group), build_acls(group, {n: r.uid for n, r in found.items() if r is not None}))
         async with hold_shown(client, group, REALIZED, clock=clock):
-            observed = await self._backend.ensure_port_group(wanted)
+            ensured = await self._backend.ensure_port_group(wanted)
+            observed = ensured.observed
             if observed.group != wanted:
                 raise BackendConflict("the port group in OVN was changed meanwhile; it is looked at again")
+        self._repairs.note(group, wanted, ensured.changed)
         fields = {"ruleCount": len(observed.group.acls)}
         wait = self._counting.remaining(group.uid)
         if not wait:

@@ -7,6 +7,7 @@ from typing import Any
 from vcstack.controllers.backends.allocation import SERVER_MAC_PREFIX, build_mac, count_free
 from vcstack.controllers.backends.network import DhcpOptions, NetworkBackend, Owner
 from vcstack.controllers.backends.network_sources import OwnedRows, Throttle, Wake, build_backend, ignore
+from vcstack.controllers.backends.repairs import Repairs
 from vcstack.runtime.context import ControllerContext
 from vcstack.runtime.controller import Controller
 from vcstack.runtime.errors import BackendConflict, WaitingFor
@@ -15,7 +16,7 @@ from vcstack.runtime.status import condition_of, hold_shown, write_status
 from vcstack.runtime.users import ensure_unused, name_some, refuse_deletion, watch_users
 from vcstack.specs.kinds.network import DEFAULT_MTU_BYTES, Network
 from vcstack.specs.kinds.port import Port
-from vcstack.specs.kinds.subnet import DHCP, FINALIZER, REALIZED, Subnet, gateway_of
+from vcstack.specs.kinds.subnet import DHCP, FINALIZER, REALIZED, Subnet, find_router, gateway_of
 from vcstack.specs.meta import Condition
 from vcstack.specs.resource import Ref
 
@@ -27,26 +28,27 @@ COUNT_SECONDS = 2.0
 HOLDERS = "subnets-held"
 
 
-def build_dhcp_options(subnet: Subnet, mtu_bytes: int) -> DhcpOptions:
-    """Return what is wanted in OVN: ovn-nb(5), DHCP Options."""
+def build_dhcp_options(subnet: Subnet, mtu_bytes: int, router: str | None = None) -> DhcpOptions:
+    """Return what is wanted in OVN: ovn-nb(5), DHCP Options. Without router guests are told no default route."""
     spec, gateway = subnet.spec, gateway_of(subnet.spec)
     mac = build_mac(subnet.uid, prefix=SERVER_MAC_PREFIX)
     if ip_network(spec.cidr).version == 6:
         options = {"server_id": mac}
     else:
         options = {
-            "server_id": gateway,
+            "server_id": gateway,  # an address that no port ever has
             "server_mac": mac,
             "lease_time": str(LEASE_SECONDS),
-            "router": gateway,
             "mtu": str(mtu_bytes),
         }
+        if router:
+            options["router"] = router
     if spec.dns_servers:
         options["dns_server"] = "{" + ", ".join(spec.dns_servers) + "}"
     if spec.host_routes:  # RFC 3442: whoever takes this option ignores router, so it has the default route too
         routes = [f"{r.destination},{r.next_hop}" for r in spec.host_routes]
-        if not any(r.destination == "0.0.0.0/0" for r in spec.host_routes):
-            routes.append(f"0.0.0.0/0,{gateway}")
+        if router and not any(r.destination == "0.0.0.0/0" for r in spec.host_routes):
+            routes.append(f"0.0.0.0/0,{router}")
         options["classless_static_route"] = "{" + ", ".join(routes) + "}"
     return DhcpOptions(Owner.of(subnet), spec.cidr, options)
 
@@ -62,6 +64,7 @@ class SubnetReconciler:
     def __init__(self, context: ControllerContext, backend: NetworkBackend) -> None:
         self._context = context
         self._backend = backend
+        self._repairs = Repairs(context.events)
         self._networks = context.informer(Network)
         self._ports = context.informer(Port)
         self._ports.add_index(HOLDERS, subnets_held)
@@ -91,6 +94,7 @@ class SubnetReconciler:
             await self._backend.delete_dhcp_options(subnet.uid)
         await self._context.client.remove_finalizer(subnet, FINALIZER)
         self._counting.forget(subnet.uid)
+        self._repairs.forget(subnet.uid)
 
     async def _ensure_options(self, subnet: Subnet) -> Condition:
         clock = self._context.clock
@@ -100,10 +104,14 @@ class SubnetReconciler:
             raise WaitingFor("NetworkMissing", message)
         if subnet.spec.dhcp is DHCP.DISABLED:
             await self._backend.delete_dhcp_options(subnet.uid)
+            self._repairs.forget(subnet.uid)
             return condition_of(subnet, REALIZED, True, "DHCPDisabled", "DHCP is disabled.", clock=clock)
-        wanted = build_dhcp_options(subnet, network.spec.mtu_bytes or DEFAULT_MTU_BYTES)
-        if await self._backend.ensure_dhcp_options(wanted) != wanted:
+        mtu = network.spec.mtu_bytes or DEFAULT_MTU_BYTES
+        wanted = build_dhcp_options(subnet, mtu, find_router(subnet))
+        ensured = await self._backend.ensure_dhcp_options(wanted)
+        if ensured.observed != wanted:
             raise BackendConflict("the DHCP options in OVN were changed meanwhile; they are looked at again")
+        self._repairs.note(subnet, wanted, ensured.changed)
         return condition_of(subnet, REALIZED, True, "OptionsFound", clock=clock)
 
     async def _report(self, subnet: Subnet, realized: Condition) -> Result | None:

@@ -147,6 +147,16 @@ async def test_a_second_ensure_makes_no_transaction(subject: Subject) -> None:
     assert subject.backend.counters.transactions == before
 
 
+async def test_an_ensure_says_what_it_had_to_write(subject: Subject) -> None:
+    for _ in range(2):
+        assert (await subject.backend.ensure_switch(SWITCH)).changed
+        assert not (await subject.backend.ensure_switch(SWITCH)).changed
+        subject.remove("Network", NET.uid)
+    await build_all(subject.backend)
+    (changed,) = (await subject.backend.ensure_port(replace(LSP, dhcpv4=None))).changed
+    assert "dhcpv4" in changed
+
+
 async def test_absent_things_are_observed_as_none(subject: Subject) -> None:
     assert await subject.backend.observe_switch(NET.uid) is None
     assert await subject.backend.observe_dhcp_options(SUBNET.uid) is None
@@ -173,8 +183,8 @@ async def test_changed_wishes_are_followed(subject: Subject) -> None:
     await subject.backend.ensure_port_group(build_group(GROUP, 80))
     await subject.backend.ensure_port_group(build_group(OTHER, 443))
     wanted = replace(LSP, addresses=("10.0.0.9",), dhcpv4=None, groups=frozenset({OTHER.uid}))
-    observed = await subject.backend.ensure_port(wanted)
-    assert observed.port == wanted
+    ensured = await subject.backend.ensure_port(wanted)
+    assert ensured.observed.port == wanted
     switch = await subject.backend.observe_switch(NET.uid)
     assert switch is not None
     assert switch.mtu_bytes == 1400
@@ -193,7 +203,7 @@ async def test_a_port_without_its_switch_group_or_options_is_refused(subject: Su
     with pytest.raises(BackendNotFound):
         await subject.backend.ensure_port(LSP)
     await subject.backend.ensure_dhcp_options(DHCP)
-    assert (await subject.backend.ensure_port(LSP)).port == LSP
+    assert (await subject.backend.ensure_port(LSP)).observed.port == LSP
 
 
 async def test_deleting_a_switch_takes_its_ports_along(subject: Subject) -> None:
@@ -277,5 +287,5 @@ async def test_many_calls_at_once_all_land(subject: Subject) -> None:
         )
         for i in range(40)
     ]
-    observed = await asyncio.gather(*(subject.backend.ensure_port(w) for w in wanted))
-    assert [o.port for o in observed] == wanted
+    ensured = await asyncio.gather(*(subject.backend.ensure_port(w) for w in wanted))
+    assert [e.observed.port for e in ensured] == wanted

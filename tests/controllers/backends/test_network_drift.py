@@ -9,10 +9,12 @@ from tests.fixtures.ovn import Central
 from vcstack.controllers.backends.network import group_name
 from vcstack.controllers.backends.ovn_connection import OvnSettings
 from vcstack.controllers.backends.ovn_nb import OvnNorthbound
+from vcstack.controllers.backends.repairs import REPAIRED
+from vcstack.specs.kinds.event import Event, EventType
 from vcstack.specs.kinds.network import Network
 from vcstack.specs.kinds.port import Port
-from vcstack.specs.kinds.securitygroup import SecurityGroup
-from vcstack.specs.kinds.subnet import Subnet
+from vcstack.specs.kinds.securitygroup import Direction, Protocol, SecurityGroup, SecurityGroupRule, SecurityGroupSpec
+from vcstack.specs.kinds.subnet import DHCP, Subnet
 from vcstack.store.store import Store
 
 pytestmark = pytest.mark.daemons
@@ -158,3 +160,58 @@ async def test_northd_reports_a_bound_port_up(world: World, central: Central) ->
         central.sbctl("lsp-bind", uids["a"], "hv")
         central.sbctl("set", "Port_Binding", uids["a"], "up=true")
         await world.condition(Port, "a", "Up", "FlowsInstalled")
+
+
+async def repairs_told(world: World) -> dict[str, str]:
+    """Return the messages of repairs by what they are about."""
+    events = (await world.user.list(Event)).items
+    assert all(e.spec.type is EventType.NORMAL for e in events)
+    return {e.spec.regarding.name: e.spec.message for e in events if e.spec.reason == REPAIRED}
+
+
+REPAIRS = {
+    "switch deleted": ("web", "Logical_Switch was missing"),
+    "drop ACLs deleted": ("web", "ACL was missing"),
+    "port deleted": ("a", "Logical_Switch_Port was missing"),
+    "port unprotected": ("a", "Logical_Switch_Port had other port_security"),
+    "ports out of the drop group": ("a", "Logical_Switch_Port was not in its Port_Group"),
+    "rule opened": ("default", "ACL was superfluous"),
+    "DHCP deleted": ("web-0", "DHCP_Options was missing"),
+}
+
+
+@pytest.mark.parametrize("name", REPAIRS)
+async def test_people_are_told_what_was_repaired(name: str, world: World, central: Central) -> None:
+    about, said = REPAIRS[name]
+    async with world.running():
+        uids = await made(world)
+        await world.settled()
+        assert await repairs_told(world) == {}
+        central.nbctl(*BREAKS[name](uids))
+
+        async def told() -> bool:
+            return said in (await repairs_told(world)).get(about, "")
+
+        await world.until(told)
+
+
+async def test_what_is_made_or_changed_on_purpose_is_no_repair(world: World) -> None:
+    async with world.running():
+        await made(world)
+        ssh = SecurityGroupRule(name="ssh", direction=Direction.INGRESS, protocol=Protocol.TCP, port_min=22)
+        group = await world.get(SecurityGroup, "default")
+        await world.user.update(group.model_copy(update={"spec": SecurityGroupSpec(rules=[ssh])}))
+        subnet = await world.get(Subnet, "web-0")
+        off = subnet.spec.model_copy(update={"dhcp": DHCP.DISABLED})
+        subnet = await world.user.update(subnet.model_copy(update={"spec": off}))
+        await world.condition(Subnet, "web-0", "Realized", "DHCPDisabled")
+        await world.settled()
+        on = off.model_copy(update={"dhcp": DHCP.ENABLED})
+        subnet = await world.get(Subnet, "web-0")
+        await world.user.update(subnet.model_copy(update={"spec": on}))
+        await world.condition(Subnet, "web-0", "Realized", "OptionsFound")
+        await world.settled()
+    async with world.running():
+        await made(world)
+        await world.settled()
+        assert await repairs_told(world) == {}

@@ -72,12 +72,14 @@ OPEN6 = build_security_group(
     SecurityGroupRule(name="out6", direction=Direction.EGRESS, protocol=Protocol.ANY, remote_cidr="::/0"),
 )
 
+IN = build_security_group("in", "sg-00000000000d", SecurityGroupRule(name="in", direction=Direction.INGRESS))
+
 
 @pytest.fixture
 async def cloud(shared_central: Central) -> AsyncIterator[OvnNorthbound]:
     """Port A in `web`; B sends anything; C may do nothing."""
     backend = OvnNorthbound(OvnSettings(remote=shared_central.remote))
-    for group in (WEB, OPEN, OPEN6):
+    for group in (WEB, OPEN, OPEN6, IN):
         await backend.ensure_port_group(PortGroup(Owner.of(group), build_acls(group, {"web": WEB.uid})))
     await backend.ensure_switch(LogicalSwitch(Owner("Network", NET, "demo", "web"), 1442))
     await backend.ensure_dhcp_options(build_subnet("sn-0000000000a4", "10.0.0.0/24"))
@@ -187,6 +189,19 @@ async def test_spoofed_senders_are_dropped(cloud: NetworkBackend, shared_central
     assert not await arrives(shared_central, arp.replace(f"arp.spa == {V4[B]}", "arp.spa == 10.0.0.1"), A)
 
 
+async def test_neighbours_are_asked_for_without_rules(cloud: NetworkBackend, shared_central: Central) -> None:
+    """A neighbour solicitation, to the address's multicast group: OVN answers it in the other port's name."""
+    flow = (
+        f'inport == "{C}" && eth.src == {MACS[C]} && eth.dst == 33:33:ff:00:00:10 && ip6.src == {V6[C]} '
+        f"&& ip6.dst == ff02::1:ff00:10 && ip.ttl == 255 && icmp6.type == 135 && icmp6.code == 0 "
+        f"&& nd.target == {V6[A]} && nd.sll == {MACS[C]}"
+    )
+    out = await asyncio.to_thread(shared_central.trace, NET, flow, "--ct=new", "--ct=new")
+    assert "nd_na" in out
+    assert f"nd.tll = {MACS[A]}" in out
+    assert f'output to "{C}"' in out
+
+
 async def test_neighbours_find_each_other_without_rules(cloud: NetworkBackend, shared_central: Central) -> None:
     flow = (
         f'inport == "{C}" && eth.src == {MACS[C]} && eth.dst == {MACS[A]} && ip6.src == {V6[C]} '
@@ -208,8 +223,29 @@ async def test_dhcp_is_answered_even_without_groups(port: str, cloud: NetworkBac
     assert f'output to "{port}"' in out
 
 
-async def test_another_ports_dhcp_server_is_not_heard(cloud: NetworkBackend, shared_central: Central) -> None:
-    assert not await arrives(shared_central, packet(B, C, "udp && udp.src == 67 && udp.dst == 68"), C)
+@pytest.mark.parametrize(
+    "said",
+    [
+        "udp && udp.src == 67 && udp.dst == 68",
+        "6:udp && udp.src == 547 && udp.dst == 546",
+        "6:icmp6.type == 137 && icmp6.code == 0",
+    ],
+    ids=["DHCPv4 server", "DHCPv6 server", "redirect"],
+)
+async def test_what_only_routers_and_dhcp_servers_say_is_dropped_between_ports_that_allow_everything(
+    said: str, cloud: NetworkBackend, shared_central: Central
+) -> None:
+    everything = frozenset({OPEN.uid, OPEN6.uid, IN.uid})
+    for port in (B, C):
+        await cloud.ensure_port(build_port(port, set(everything)))
+    flow = packet(B, C, said).replace("ip.ttl == 64", "ip.ttl == 255")
+    harmless = flow.replace("67", "1067").replace("547", "1547").replace("== 137", "== 128")
+    assert await arrives(shared_central, harmless, C)
+    assert not await arrives(shared_central, flow, C)
+    to_all = flow.replace(f"eth.dst == {MACS[C]}", "eth.dst == 33:33:00:00:00:01").replace(V6[C], "ff02::1")
+    assert not await arrives(shared_central, to_all, C)
+    await cloud.ensure_port(build_port(B, {OPEN.uid, OPEN6.uid}))
+    await cloud.ensure_port(build_port(C, set()))
 
 
 @pytest.mark.parametrize("port", [C])
@@ -262,8 +298,8 @@ def test_northd_understands_every_rule(drawn: list[SecurityGroupRule], shared_ce
         try:
             await backend.ensure_switch(LogicalSwitch(Owner("Network", NET, "demo", "web"), 1442))
             await backend.ensure_port_group(PortGroup(Owner.of(WEB), build_acls(WEB, {"web": WEB.uid})))
-            observed = await backend.ensure_port_group(PortGroup(Owner.of(group), acls))
-            assert observed.group.acls == acls
+            ensured = await backend.ensure_port_group(PortGroup(Owner.of(group), acls))
+            assert ensured.observed.group.acls == acls
             await backend.ensure_port(replace(build_port(A, {WEB.uid, uid}), dhcpv4=None, dhcpv6=None))
         finally:
             await backend.close()

@@ -188,7 +188,7 @@ async def test_a_frozen_database_is_unavailable_in_time_and_the_loop_goes_on(
             except BackendUnavailable:
                 await asyncio.sleep(0.1)
     await asyncio.sleep(1)
-    assert (await backend.ensure_switch(replace(SWITCH, mtu_bytes=1400))).mtu_bytes == 1400
+    assert (await backend.ensure_switch(replace(SWITCH, mtu_bytes=1400))).observed.mtu_bytes == 1400
     assert central.nbctl("get", "Logical_Switch", NET.uid, "external_ids:vcstack-mtu") == '"1400"'
 
 
@@ -213,7 +213,7 @@ async def test_an_absent_database_is_unavailable_and_connected_to_later(central:
         with pytest.raises(BackendUnavailable, match="No such file"):
             await backend.ensure_switch(SWITCH)
         central.start_database("nb")
-        assert await backend.ensure_switch(SWITCH) == SWITCH
+        assert (await backend.ensure_switch(SWITCH)).observed == SWITCH
     finally:
         await backend.close()
     with pytest.raises(BackendUnavailable, match="closed"):

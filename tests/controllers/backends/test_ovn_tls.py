@@ -54,7 +54,7 @@ async def attempt(settings: OvnSettings) -> str:
     backend = OvnNorthbound(settings)
     try:
         async with asyncio.timeout(15):
-            assert await backend.ensure_switch(SWITCH) == SWITCH
+            assert (await backend.ensure_switch(SWITCH)).observed == SWITCH
     except BackendUnavailable as error:
         return error.message
     finally:
@@ -71,7 +71,7 @@ async def test_our_certificate_is_let_in_and_reconnects(remote: str, ours: Insta
         async with asyncio.timeout(20):
             while True:
                 try:
-                    assert (await backend.ensure_switch(replace(SWITCH, mtu_bytes=1300))).mtu_bytes == 1300
+                    assert (await backend.ensure_switch(replace(SWITCH, mtu_bytes=1300))).observed.mtu_bytes == 1300
                     break
                 except BackendUnavailable:
                     continue

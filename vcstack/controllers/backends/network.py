@@ -7,7 +7,7 @@ same contract tests. All names in OVN derive from uids: a user's strings only ev
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol, Self
+from typing import Generic, Protocol, Self, TypeVar
 
 from vcstack.specs.resource import AnyResource, Ref
 
@@ -17,6 +17,10 @@ ALLOW_PRIORITY = 1001
 """Where a security group's rules allow."""
 BASE_PRIORITY = 1002
 """Where DHCP and neighbour discovery are let through always."""
+ROGUE_PRIORITY = 1003
+"""Where what only a router or a DHCP server says is dropped, whatever a security group allows."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +134,16 @@ class ObservedGroup:
 
 
 @dataclass(frozen=True, slots=True)
+class Ensured(Generic[T]):
+    """What came of an ensure."""
+
+    observed: T
+    """Read back after it."""
+    changed: tuple[str, ...] = ()
+    """What was written, for people: the parts that were missing, superfluous or other than wanted."""
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """Rows of an owner may have changed. Without owner: all of the kind may have."""
 
@@ -174,7 +188,7 @@ class NetworkBackend(Protocol):
     def fenced(self, fence: Fence | None) -> "NetworkBackend":
         """Return a handle on the same connection that writes under the token."""
 
-    async def ensure_switch(self, wanted: LogicalSwitch) -> LogicalSwitch:
+    async def ensure_switch(self, wanted: LogicalSwitch) -> Ensured[LogicalSwitch]:
         """Make the switch and its drop group as wanted."""
 
     async def observe_switch(self, uid: str) -> LogicalSwitch | None:
@@ -183,7 +197,7 @@ class NetworkBackend(Protocol):
     async def delete_switch(self, uid: str) -> None:
         """Remove the switch, its drop group and with them its ports."""
 
-    async def ensure_dhcp_options(self, wanted: DhcpOptions) -> DhcpOptions:
+    async def ensure_dhcp_options(self, wanted: DhcpOptions) -> Ensured[DhcpOptions]:
         """Make the options as wanted."""
 
     async def observe_dhcp_options(self, uid: str) -> DhcpOptions | None:
@@ -192,7 +206,7 @@ class NetworkBackend(Protocol):
     async def delete_dhcp_options(self, uid: str) -> None:
         """Remove the options."""
 
-    async def ensure_port(self, wanted: LogicalSwitchPort) -> ObservedPort:
+    async def ensure_port(self, wanted: LogicalSwitchPort) -> Ensured[ObservedPort]:
         """Make the port as wanted, a member of its groups and of no other group of ours."""
 
     async def observe_port(self, uid: str) -> ObservedPort | None:
@@ -201,7 +215,7 @@ class NetworkBackend(Protocol):
     async def delete_port(self, uid: str) -> None:
         """Remove the port."""
 
-    async def ensure_port_group(self, wanted: PortGroup) -> ObservedGroup:
+    async def ensure_port_group(self, wanted: PortGroup) -> Ensured[ObservedGroup]:
         """Make the group and its ACLs as wanted; its members stay."""
 
     async def observe_port_group(self, uid: str) -> ObservedGroup | None:
@@ -231,8 +245,10 @@ def group_name(uid: str) -> str:
 def build_drop_acls(network_uid: str) -> frozenset[Acl]:
     """Return the ACLs that every port of a network has: nothing but DHCP, neighbour discovery and MLD passes.
 
-    The answers of OVN's own DHCP server pass by northd's flows; no other server's do. ARP is no IP and needs
-    no rule: its senders are checked by port_security. ``nd``, ``nd_rs`` and the like are symbols of
+    No port may pass itself off as a DHCP server or redirect others, not even with a rule that allows
+    everything; the answers of OVN's own DHCP server pass by northd's flows. Router advertisements are not for
+    ACLs to drop: beside stateful ones northd lets them pass by (ls_in_acl, priority 65532). ARP is no IP and
+    needs no rule: its senders are checked by port_security. ``nd``, ``nd_rs`` and the like are symbols of
     ovn-sb(5), Logical_Flow.match.
     """
     name = group_name(network_uid)
@@ -244,8 +260,15 @@ def build_drop_acls(network_uid: str) -> frozenset[Acl]:
         Acl(sent, BASE_PRIORITY, f"{into} && (nd || nd_rs || mldv1 || mldv2)", AclAction.ALLOW, "nd"),
         Acl(received, BASE_PRIORITY, f"{out} && (nd || nd_ra || mldv1 || mldv2)", AclAction.ALLOW, "nd"),
     ]
+    rogue = [
+        Acl(sent, ROGUE_PRIORITY, f"{into} && ip4 && udp.src == 67 && udp.dst == 68", AclAction.DROP, "dhcpv4-server"),
+        Acl(
+            sent, ROGUE_PRIORITY, f"{into} && ip6 && udp.src == 547 && udp.dst == 546", AclAction.DROP, "dhcpv6-server"
+        ),
+        Acl(sent, ROGUE_PRIORITY, f"{into} && icmp6.type == 137", AclAction.DROP, "redirect"),
+    ]
     drop = [
         Acl(sent, DROP_PRIORITY, f"{into} && ip", AclAction.DROP, "drop"),
         Acl(received, DROP_PRIORITY, f"{out} && ip", AclAction.DROP, "drop"),
     ]
-    return frozenset(allow + drop)
+    return frozenset(allow + rogue + drop)

@@ -15,6 +15,7 @@ from vcstack.controllers.backends.network import (
     Change,
     Counters,
     DhcpOptions,
+    Ensured,
     Fence,
     LogicalSwitch,
     LogicalSwitchPort,
@@ -29,6 +30,7 @@ from vcstack.controllers.backends.ovn_rows import Rows
 from vcstack.runtime.errors import BackendConflict, BackendError, BackendUnavailable
 
 T = TypeVar("T")
+W = TypeVar("W", LogicalSwitch, DhcpOptions, LogicalSwitchPort, PortGroup)
 
 RECONNECT_SECONDS = 2.0
 """How often ``changes`` tries to connect while the database is away at the start."""
@@ -98,19 +100,22 @@ class OvnNorthbound:
         connection = await self._connect()
         return await self._link.call(lambda: connection.read(step))
 
-    async def _write(self, ensure: Callable[[Rows], object], observe: Callable[[Rows], T]) -> T:
+    async def _write(self, change: Callable[[Rows], object], observe: Callable[[Rows], T]) -> Ensured[T]:
         """Run one transaction under the fence and return what is read back after it."""
         connection, fence = await self._connect(), self._fence
+        changed: tuple[str, ...] = ()
 
         def step(rows: Rows) -> None:
-            ensure(rows)
+            nonlocal changed
+            change(rows)
+            changed = rows.changed
             if fence is not None:
                 rows.guard(fence)
 
-        def write() -> T:
-            if connection.write(step):
-                self.counters.transactions += 1
-            return connection.read(observe)
+        def write() -> Ensured[T]:
+            committed = connection.write(step)
+            self.counters.transactions += committed
+            return Ensured(connection.read(observe), changed if committed else ())
 
         try:
             return await self._link.call(write)
@@ -118,18 +123,24 @@ class OvnNorthbound:
             self.counters.errors[error.reason] = self.counters.errors.get(error.reason, 0) + 1
             raise
 
+    async def _ensure(
+        self, wanted: W, ensure: Callable[[Rows, W], None], observe: Callable[[Rows, str], T | None]
+    ) -> Ensured[T]:
+        uid = wanted.owner.uid
+        done = await self._write(lambda rows: ensure(rows, wanted), lambda rows: observe(rows, uid))
+        if done.observed is None:
+            raise BackendConflict(f"{uid} was changed in OVN by somebody else while it was written")
+        return Ensured(done.observed, done.changed)
+
+    async def _delete(self, uid: str, delete: Callable[[Rows, str], None]) -> None:
+        await self._write(lambda rows: delete(rows, uid), lambda rows: None)
+
     async def _connect(self) -> OvnConnection:
         return await self._link.connect()
 
-    async def ensure_switch(self, wanted: LogicalSwitch) -> LogicalSwitch:
+    async def ensure_switch(self, wanted: LogicalSwitch) -> Ensured[LogicalSwitch]:
         """Make the switch and its drop group as wanted."""
-        uid = wanted.owner.uid
-        return _present(
-            await self._write(
-                lambda rows: ovn_objects.ensure_switch(rows, wanted), lambda rows: ovn_objects.observe_switch(rows, uid)
-            ),
-            uid,
-        )
+        return await self._ensure(wanted, ovn_objects.ensure_switch, ovn_objects.observe_switch)
 
     async def observe_switch(self, uid: str) -> LogicalSwitch | None:
         """Return the switch as it is, or None."""
@@ -137,17 +148,11 @@ class OvnNorthbound:
 
     async def delete_switch(self, uid: str) -> None:
         """Remove the switch, its drop group and with them its ports."""
-        await self._write(lambda rows: ovn_objects.delete_switch(rows, uid), _nothing)
+        await self._delete(uid, ovn_objects.delete_switch)
 
-    async def ensure_dhcp_options(self, wanted: DhcpOptions) -> DhcpOptions:
+    async def ensure_dhcp_options(self, wanted: DhcpOptions) -> Ensured[DhcpOptions]:
         """Make the options as wanted."""
-        uid = wanted.owner.uid
-        return _present(
-            await self._write(
-                lambda rows: ovn_objects.ensure_dhcp(rows, wanted), lambda rows: ovn_objects.observe_dhcp(rows, uid)
-            ),
-            uid,
-        )
+        return await self._ensure(wanted, ovn_objects.ensure_dhcp, ovn_objects.observe_dhcp)
 
     async def observe_dhcp_options(self, uid: str) -> DhcpOptions | None:
         """Return the options as they are, or None."""
@@ -155,17 +160,11 @@ class OvnNorthbound:
 
     async def delete_dhcp_options(self, uid: str) -> None:
         """Remove the options."""
-        await self._write(lambda rows: ovn_objects.delete_dhcp(rows, uid), _nothing)
+        await self._delete(uid, ovn_objects.delete_dhcp)
 
-    async def ensure_port(self, wanted: LogicalSwitchPort) -> ObservedPort:
+    async def ensure_port(self, wanted: LogicalSwitchPort) -> Ensured[ObservedPort]:
         """Make the port as wanted, a member of its groups and of no other group of ours."""
-        uid = wanted.owner.uid
-        return _present(
-            await self._write(
-                lambda rows: ovn_objects.ensure_port(rows, wanted), lambda rows: ovn_objects.observe_port(rows, uid)
-            ),
-            uid,
-        )
+        return await self._ensure(wanted, ovn_objects.ensure_port, ovn_objects.observe_port)
 
     async def observe_port(self, uid: str) -> ObservedPort | None:
         """Return the port as it is, or None."""
@@ -173,17 +172,11 @@ class OvnNorthbound:
 
     async def delete_port(self, uid: str) -> None:
         """Remove the port."""
-        await self._write(lambda rows: ovn_objects.delete_port(rows, uid), _nothing)
+        await self._delete(uid, ovn_objects.delete_port)
 
-    async def ensure_port_group(self, wanted: PortGroup) -> ObservedGroup:
+    async def ensure_port_group(self, wanted: PortGroup) -> Ensured[ObservedGroup]:
         """Make the group and its ACLs as wanted; its members stay."""
-        uid = wanted.owner.uid
-        return _present(
-            await self._write(
-                lambda rows: ovn_objects.ensure_group(rows, wanted), lambda rows: ovn_objects.observe_group(rows, uid)
-            ),
-            uid,
-        )
+        return await self._ensure(wanted, ovn_objects.ensure_group, ovn_objects.observe_group)
 
     async def observe_port_group(self, uid: str) -> ObservedGroup | None:
         """Return the group as it is, or None."""
@@ -191,7 +184,7 @@ class OvnNorthbound:
 
     async def delete_port_group(self, uid: str) -> None:
         """Remove the group and its ACLs."""
-        await self._write(lambda rows: ovn_objects.delete_group(rows, uid), _nothing)
+        await self._delete(uid, ovn_objects.delete_group)
 
     async def list_owned(self, kind: str) -> Sequence[Owner]:
         """Return the owners that rows carry, of that kind."""
@@ -212,13 +205,3 @@ class OvnNorthbound:
     async def close(self) -> None:
         """Close the connection."""
         await self._link.close()
-
-
-def _nothing(rows: Rows) -> None:
-    return None
-
-
-def _present(observed: T | None, uid: str) -> T:
-    if observed is None:
-        raise BackendConflict(f"{uid} was changed in OVN by somebody else while it was written")
-    return observed

@@ -43,7 +43,7 @@ def ensure_switch(rows: Rows, wanted: LogicalSwitch) -> None:
     """Logical_Switch named by the uid, and the Port_Group that drops."""
     row, twins = rows.claim_named(SWITCH, wanted.owner.uid, wanted.owner)
     for twin in twins:
-        twin.delete()
+        rows.delete(twin)
     ids = build_ids(wanted.owner, mtu=str(wanted.mtu_bytes))
     rows.write_or_insert(SWITCH, row, name=wanted.owner.uid, external_ids=ids)
     ensure_group(rows, PortGroup(wanted.owner, build_drop_acls(wanted.owner.uid)))
@@ -64,7 +64,7 @@ def delete_switch(rows: Rows, uid: str) -> None:
     """Remove the switch with its ports (strongly referred to), and the drop group."""
     for row in rows.named(SWITCH, uid):
         if row.external_ids.get(UID) == uid:
-            row.delete()
+            rows.delete(row)
     delete_group(rows, uid)
 
 
@@ -72,7 +72,7 @@ def ensure_dhcp(rows: Rows, wanted: DhcpOptions) -> None:
     """DHCP_Options found by the uid in external_ids: it has no name."""
     found = sorted(rows.find_owned(DHCP, wanted.owner.uid), key=lambda r: str(r.uuid))
     for twin in found[1:]:
-        twin.delete()
+        rows.delete(twin)
     rows.write_or_insert(
         DHCP,
         found[0] if found else None,
@@ -92,7 +92,7 @@ def observe_dhcp(rows: Rows, uid: str) -> DhcpOptions | None:
 def delete_dhcp(rows: Rows, uid: str) -> None:
     """Remove the options; ports lose their weak reference by themselves."""
     for row in rows.find_owned(DHCP, uid):
-        row.delete()
+        rows.delete(row)
 
 
 def ensure_port(rows: Rows, wanted: LogicalSwitchPort) -> None:
@@ -117,7 +117,7 @@ def ensure_port(rows: Rows, wanted: LogicalSwitchPort) -> None:
     )
     for holder in [] if is_new else rows.holders(SWITCH, "ports", row):
         if holder.uuid != switch.uuid:
-            holder.delvalue("ports", row)
+            rows.leave(holder, "ports", row)
     rows.join(switch, "ports", row)
     _ensure_membership(rows, row, groups)
 
@@ -127,7 +127,7 @@ def _ensure_membership(rows: Rows, port: Row, groups: list[Row]) -> None:
     wanted = {g.uuid for g in groups}
     for group in rows.holders(GROUP, "ports", port):
         if group.uuid not in wanted and read_owner(group) is not None:
-            group.delvalue("ports", port)
+            rows.leave(group, "ports", port)
     for group in groups:
         rows.join(group, "ports", port)
 
@@ -160,8 +160,8 @@ def delete_port(rows: Rows, uid: str) -> None:
     if row is None:
         return
     for switch in list(rows.holders(SWITCH, "ports", row)):
-        switch.delvalue("ports", row)
-    row.delete()
+        rows.leave(switch, "ports", row)
+    rows.delete(row)
 
 
 def ensure_group(rows: Rows, wanted: PortGroup) -> None:
@@ -181,9 +181,9 @@ def ensure_group(rows: Rows, wanted: PortGroup) -> None:
             missing.discard(acl)
         else:
             row.delvalue("acls", found)
-            found.delete()
+            rows.delete(found)
     for acl in sorted(missing):
-        row.addvalue("acls", _insert_acl(rows, acl, wanted.owner))
+        rows.join(row, "acls", _insert_acl(rows, acl, wanted.owner))
 
 
 def observe_group(rows: Rows, uid: str) -> ObservedGroup | None:
@@ -202,7 +202,7 @@ def delete_group(rows: Rows, uid: str) -> None:
     """Remove the group; its ACLs go with it."""
     row = _find(rows, GROUP, group_name(uid), uid)
     if row is not None:
-        row.delete()
+        rows.delete(row)
 
 
 def list_owned(rows: Rows, kind: str) -> list[Owner]:

@@ -72,6 +72,12 @@ class Rows:
     def __init__(self, idl: Idl, txn: Any = None) -> None:
         self._idl = idl
         self._txn = txn
+        self._changed: dict[str, None] = {}
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """Return what was written so far, for people, each once."""
+        return tuple(self._changed)
 
     def all(self, table: str) -> list[Row]:
         """Return all rows of a table."""
@@ -103,6 +109,7 @@ class Rows:
 
     def insert(self, table: str, **columns: Any) -> Row:
         """Return a new row."""
+        self._note(f"{table} was missing")
         row = self._txn.insert(self._idl.tables[table])
         for column, value in columns.items():
             setattr(row, column, value)
@@ -116,7 +123,13 @@ class Rows:
                 foreign = {k: v for k, v in current.items() if not k.startswith(PREFIX)}
                 value = foreign | value
             if not _equal(current, value):
+                self._note(f"{row._table.name} had other {column}")
                 setattr(row, column, value)
+
+    def delete(self, row: Row) -> None:
+        """Remove a row."""
+        self._note(f"{row._table.name} was superfluous")
+        row.delete()
 
     def write_or_insert(self, table: str, row: Row | None, **columns: Any) -> Row:
         """Return the row with the columns as given."""
@@ -137,12 +150,18 @@ class Rows:
     def join(self, row: Row, column: str, member: Row) -> None:
         """Add a reference to a set, by a mutation that costs the same however large the set is."""
         if not self.contains(row, column, member):
+            if member._data is not None:  # a row that is new was noted already
+                self._note(f"{member._table.name} was not in its {row._table.name}")
             row.addvalue(column, member)
 
     def leave(self, row: Row, column: str, member: Row) -> None:
         """Remove a reference from a set."""
         if self.contains(row, column, member):
+            self._note(f"{member._table.name} was in another {row._table.name}")
             row.delvalue(column, member)
+
+    def _note(self, what: str) -> None:
+        self._changed[what] = None
 
     def holders(self, table: str, column: str, member: Row) -> Iterator[Row]:
         """Yield the rows whose set of references holds the member."""

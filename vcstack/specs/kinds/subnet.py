@@ -83,7 +83,8 @@ class SubnetSpec(Spec):
     cidr: Annotated[CIDR, Takes(Change.IMMUTABLE)]
     """The range, IPv4 or IPv6, e.g. 10.10.0.0/24."""
     gateway: Annotated[Address | None, Takes(Change.LIVE)] = None
-    """The default router; default the first address of the range. Never given to a port."""
+    """The address of the range that is kept for its router; default the first one. No port ever gets it. Guests
+    are told it as their default route only once a router answers there; until then they get none."""
     allocation_ranges: Annotated[list[AllocationRange], Field(max_length=32)] = Field(default_factory=list)
     """Where addresses are chosen from; default the whole range without gateway and ends."""
     dns_servers: Annotated[list[Address], Field(max_length=8)] = Field(default_factory=list)
@@ -91,14 +92,15 @@ class SubnetSpec(Spec):
     host_routes: Annotated[list[HostRoute], Field(max_length=64)] = Field(default_factory=list)
     """Routes told by DHCP (IPv4)."""
     dhcp: DHCP = DHCP.ENABLED
-    """Whether addresses are told by DHCP."""
+    """Whether DHCP answers. When Disabled, cloud-init sets the addresses that guests have at their first boot;
+    IPv6 addresses it always sets, as most guests ask DHCPv6 only when a router tells them to."""
 
 
 class SubnetStatus(Status):
     """What was observed of the range."""
 
     gateway: str | None = None
-    """The gateway in force."""
+    """The address that is kept for the router."""
     used_addresses: int | None = None
     """How many addresses ports hold."""
     free_addresses: int | None = None
@@ -109,12 +111,21 @@ class Subnet(Resource[SubnetSpec, SubnetStatus]):
     """An address range of a network with its DHCP options."""
 
     KIND = "Subnet"
-    status: SubnetStatus = SubnetStatus()
+    status: SubnetStatus = Field(default_factory=SubnetStatus)
 
 
 def gateway_of(spec: SubnetSpec) -> str:
-    """Return the gateway in force: the one given or the first address."""
+    """Return the address kept for the router: the one given or the first address."""
     return spec.gateway or str(ip_network(spec.cidr)[1])
+
+
+def find_router(subnet: Subnet) -> str | None:
+    """Return what guests of the subnet are told as their default route, None when nothing would answer there.
+
+    The one place that decides it, for DHCP and for cloud-init alike: always None until there is a kind Router
+    that a subnet can be attached to. A default route to nobody makes guests wait instead of failing at once.
+    """
+    return None
 
 
 def _inside(network: IPv4Network | IPv6Network, address: str) -> bool:
