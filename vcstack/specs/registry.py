@@ -56,6 +56,15 @@ class ViewColumn:
 Referenced = Mapping[Ref, AnyResource]
 
 
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A field that names another object."""
+
+    path: str
+    """The field to blame: spec.parent."""
+    ref: Ref
+
+
 def no_claims(resource: AnyResource) -> Sequence[Claim]:
     """Return nothing: the kind claims nothing."""
     return ()
@@ -63,6 +72,11 @@ def no_claims(resource: AnyResource) -> Sequence[Claim]:
 
 def no_causes(resource: AnyResource, old: AnyResource | None, referenced: Referenced) -> Sequence[Cause]:
     """Return nothing: the schema says all there is to check."""
+    return ()
+
+
+def no_references(resource: AnyResource) -> Sequence["Reference"]:
+    """Return nothing: what the fields marked with RefersTo name may be missing if the writer allows it."""
     return ()
 
 
@@ -98,12 +112,24 @@ class KindDefinition:
     """From an object's name to the pool of the claims on it: it is not removed while one is held."""
     check: Callable[[Any, Any, Referenced], Sequence[Cause]] = no_causes
     """Rules across fields and objects; pure. Called with (new, old or None, the objects it refers to)."""
+    must_exist: Callable[[Any], Sequence[Reference]] = no_references
+    """What has to be there, and stay until the write, when the object begins to name it, even where references
+    may be missing; pure. For names that give rights: whoever takes the name later must not get them."""
     neighbours: Callable[[Any], Sequence[str]] = no_neighbours
     """The kinds whose objects in the same project ``check`` sees as well; pure."""
     ttl_seconds: int | None = None
     """Objects vanish this long after their last write (Event)."""
     system_only: bool = False
     """Users read it but never write it (Event)."""
+    revocable: bool = False
+    """Of what only the system writes: users may delete it (Session)."""
+    domain_path: str | None = None
+    """Where a global object names the domain that it lies in (spec.domain); without one it lies at the top."""
+    owner_path: str | None = None
+    """Where a global object names whose it is: a user by name, or a subject. It lies in that one's domain, and
+    its owner may read and delete it."""
+    shared: bool = False
+    """Whether global objects of it are for the tenants of all projects to read (Image)."""
     apply_order: int = 50
     """Where it comes in an apply set: lower is applied first and pruned last."""
     category: str = "core"

@@ -141,7 +141,8 @@ def _check_rules(
     cache: WatchCache, draft: Draft, resource: AnyResource, transaction: Transaction, terms: Terms
 ) -> None:
     """References, immutability and the kind's own rules; all faults are told together."""
-    resolution = resolve(cache, draft, resource, allow_missing=terms.allow_missing_references)
+    allow_missing = terms.allow_missing_references
+    resolution = resolve(cache, draft, resource, allow_missing=allow_missing, dry_run=terms.dry_run)
     causes = [*resolution.causes, *_immutable_causes(draft)]
     check = draft.definition.check
     if check is not no_causes:

@@ -44,14 +44,23 @@ class Resolution:
     compares: list[Compare] = field(default_factory=list)
 
 
-def resolve(cache: WatchCache, draft: Draft, resource: AnyResource, *, allow_missing: bool) -> Resolution:
-    """Look up everything that the resource refers to; what is new must exist and stay until the write."""
+def resolve(
+    cache: WatchCache, draft: Draft, resource: AnyResource, *, allow_missing: bool, dry_run: bool = False
+) -> Resolution:
+    """Look up everything that the resource refers to; what is new must exist and stay until the write.
+
+    What a kind's ``must_exist`` names may not be missing either when references may: but for a dry run, whose
+    set of objects may make it.
+    """
     result = Resolution()
     model = draft.definition.model
+    if not (allow_missing and dry_run):
+        _resolve_strict(cache, draft, resource, result)
     if not refers_to(model):
         return result
     known = {(r.kind, r.name) for r in iter_wire_references(model, draft.live)} if draft.live else set()
-    compared: set[Ref] = set()
+    compared = set(result.entries)
+    blamed = {c.field for c in result.causes}
     for reference in iter_references(resource):
         ref, entry = _find(cache, reference, resource.metadata.project)
         if ref == resource.ref:
@@ -61,13 +70,32 @@ def resolve(cache: WatchCache, draft: Draft, resource: AnyResource, *, allow_mis
         if (reference.kind, reference.name) in known:
             continue
         fault = None if entry is not None and not is_deleting(entry) else _fault(reference, draft.project, entry)
-        if fault and not allow_missing:
+        if fault and not allow_missing and reference.path not in blamed:
             result.causes.append(build_cause(reference.path, NOT_FOUND, fault))
         elif entry is not None and ref not in compared:
             compared.add(ref)
             result.compares.append(_unchanged(get_kind(ref.kind), ref, entry))
     _add_neighbours(cache, draft, resource, result)
     return result
+
+
+def _resolve_strict(cache: WatchCache, draft: Draft, resource: AnyResource, result: Resolution) -> None:
+    """Look up what must exist, whoever writes and however."""
+    must_exist = draft.definition.must_exist
+    wanted = must_exist(resource)
+    if not wanted:
+        return
+    known = {r.ref for r in must_exist(draft.definition.model.from_wire(draft.live))} if draft.live else set()
+    for path, ref in ((r.path, r.ref) for r in wanted if r.ref not in known):
+        definition = get_kind(ref.kind)
+        entry = cache.find(definition, row_of(ref.project, ref.name))
+        if entry is None or is_deleting(entry):
+            where = ref.project if definition.scope is not Scope.GLOBAL else None
+            fault = _fault(FoundReference(path, ref.kind, ref.name), where, entry)
+            result.causes.append(build_cause(path, NOT_FOUND, fault))
+        elif ref not in result.entries:
+            result.entries[ref] = entry
+            result.compares.append(_unchanged(definition, ref, entry))
 
 
 def _add_neighbours(cache: WatchCache, draft: Draft, resource: AnyResource, result: Resolution) -> None:

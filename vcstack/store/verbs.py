@@ -43,12 +43,14 @@ _SYSTEM_KEYS = frozenset(
 )
 
 
-def check_writable(definition: KindDefinition, actor: Actor) -> None:
-    """Keep users from kinds that only the system writes.
+def check_writable(definition: KindDefinition, actor: Actor, *, deletes: bool = False) -> None:
+    """Keep users from kinds that only the system writes, though they may delete what can be revoked.
 
     Raises:
         Forbidden: the actor is a user.
     """
+    if deletes and definition.revocable:
+        return
     if definition.system_only and not actor.is_system:
         raise Forbidden(f"{definition.plural} are written by the system only")
 
