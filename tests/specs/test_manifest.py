@@ -160,6 +160,8 @@ def test_what_yaml_writes_is_read_back(value: dict[str, Any]) -> None:
     "raw",
     [
         b'{"a":1,"a":2}',
+        b'{"a" :1,"a":2}',
+        b'{"a":[{"b":":"},{"c":1,"c":2}]}',
         b'{"a":NaN}',
         b'{"a":"\\ud800"}',
         b'{"a":1e999}',

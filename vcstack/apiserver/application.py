@@ -4,8 +4,8 @@ Thin on purpose: what holds for all requests stands here once, everything about 
 registry.
 """
 
+import random
 import time
-import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -49,7 +49,7 @@ class Application:
     def __init__(self, parts: ApiParts, peer_settings: ConnectionSettings | None = None) -> None:
         self.drain = Drain()
         self._authenticator = Authenticator(parts.admin_token, parts.clock)
-        self._authorizer = Authorizer(HostReach(parts.store, parts.clock))
+        self._authorizer = Authorizer(HostReach(parts.store))
         self._replicas = ReplicaDirectory(parts.etcd, parts.settings.peer_url)
         self.tunnels = Tunnels(self._replicas, peer_settings, self.drain)
         self._resources = ResourceRoutes(parts, self._authorizer, self.drain)
@@ -108,7 +108,7 @@ class Exchange:
         self._receive = receive
         self._send = send
         self._began = time.monotonic()
-        self._id = uuid.uuid4().hex
+        self._id = f"{random.getrandbits(128):032x}"  # noqa: S311 (names a request, is no secret)
         self._status = 0
         self._identity = ANONYMOUS
         self._target: Target | None = None
@@ -153,7 +153,8 @@ class Exchange:
     async def _mark(self, message: Any) -> None:
         if message["type"] == "http.response.start":
             self._status = message["status"]
-            extra = [h for h in SAFE_HEADERS if not any(n == h[0] for n, _ in message["headers"])]
+            given = {name for name, _ in message["headers"]}
+            extra = [header for header in SAFE_HEADERS if header[0] not in given]
             message["headers"] = [*message["headers"], *extra, (REQUEST_ID, self._id.encode())]
         await self._send(message)
 
@@ -162,9 +163,10 @@ class Exchange:
         seconds = time.monotonic() - self._began
         method, target = self._scope["method"], self._target
         kind = target.definition.kind if target else ""
-        metrics.REQUESTS.labels(method if method in METHODS else "other", kind, str(self._status)).inc()
+        verb = method if method in METHODS else "other"
+        metrics.requests_of(verb, kind, self._status).inc()
         if not _is_stream(self._scope):
-            metrics.SECONDS.labels(method if method in METHODS else "other", kind).observe(seconds)
+            metrics.seconds_of(verb, kind).observe(seconds)
         log = logger.debug if self._status < 400 and method in READS else logger.info
         log(
             "request",

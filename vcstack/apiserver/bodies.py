@@ -3,7 +3,7 @@
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from vcstack.apiserver.targets import Target
 from vcstack.specs.errors import BadRequest, Cause, Invalid, TooLarge, UnsupportedMediaType
@@ -30,17 +30,16 @@ async def read_bytes(request: Request, limit: int = BODY_LIMIT) -> bytes:
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
         raise _too_large(limit)
-    chunks: list[bytes] = []
-    size = 0
-    try:
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > limit:
-                raise _too_large(limit)
-            chunks.append(chunk)
-    except ClientDisconnect as error:
-        raise BadRequest("the connection ended before the body did") from error
-    return b"".join(chunks)
+    body, more = bytearray(), True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise BadRequest("the connection ended before the body did")
+        body += message.get("body", b"")
+        if len(body) > limit:
+            raise _too_large(limit)
+        more = message.get("more_body", False)
+    return bytes(body)
 
 
 def media_type_of(request: Request, allowed: tuple[str, ...]) -> str:

@@ -76,14 +76,32 @@ def load_json(raw: bytes, *, source: str = "body", limits: Limits = BODY_LIMITS)
     if len(raw) > limits.max_bytes:
         raise ManifestError(f"{source}: {len(raw)} bytes, at most {limits.max_bytes} are read")
     try:
-        # orjson refuses what is no JSON; it keeps the last of repeated keys, so json reads it once more.
-        orjson.loads(raw)
-        value = json.loads(raw, object_pairs_hook=_unique, parse_int=_parse_int)
+        # orjson refuses what is no JSON; it keeps the last of repeated keys and rounds oversized integers.
+        value = orjson.loads(raw)
+        if _count_keys(value) != raw.count(b":"):
+            value = json.loads(raw, object_pairs_hook=_unique, parse_int=_parse_int)
     except (ValueError, RecursionError) as error:
         raise ManifestError(f"{source}: {error}") from None
     if raw.count(b"{") + raw.count(b"[") > limits.max_depth:
         _check_depth(value, source, limits.max_depth)
     return value
+
+
+def _count_keys(value: Any) -> int:
+    """Return how many keys all objects have together, -1 or less when a number is not whole.
+
+    Text with as many colons as its objects have keys repeats none: each key that was written has its colon.
+    """
+    if type(value) is dict:
+        return len(value) + sum([_count_keys(v) for v in value.values() if type(v) in _COUNTED])
+    if type(value) is list:
+        return sum([_count_keys(v) for v in value if type(v) in _COUNTED])
+    return _NOT_WHOLE if type(value) is float else 0
+
+
+_COUNTED = frozenset((dict, list, float))
+_NOT_WHOLE = -(2**62)
+"""So low that no text has as many keys."""
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
