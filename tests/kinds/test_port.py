@@ -188,6 +188,51 @@ async def test_a_network_without_subnet_is_waited_for(world: World) -> None:
         await world.ready(Port, "p")
 
 
+async def test_a_port_gets_an_address_of_a_family_whose_first_subnet_comes_later(world: World) -> None:
+    async with world.running():
+        await world.add_network("web", "10.0.0.0/24")
+        port = await world.add_port()
+        before = await world.ready(Port, "p")
+        await world.add_port("named", subnet="web-0")
+        await world.ready(Port, "named")
+        second = await world.add(Subnet, "second", SubnetSpec(network="web", cidr="10.0.1.0/24"))
+        v6 = await world.add(Subnet, "v6", SubnetSpec(network="web", cidr="fd00::/64"))
+
+        async def realized() -> bool:
+            observed = await world.backend.observe_port(port.uid)
+            return observed is not None and observed.port.addresses == ("10.0.0.2", "fd00::2")
+
+        await world.until(realized)
+        await world.settled()
+        found = await world.ready(Port, "p")
+        assert addresses_of(found) == ["10.0.0.2", "fd00::2"]
+        assert found.status.mac == before.status.mac
+        observed = await world.backend.observe_port(port.uid)
+        assert observed.port.dhcpv6 == v6.uid
+        assert observed.port.dhcpv4 != second.uid
+        assert addresses_of(await world.get(Port, "named")) == ["10.0.0.3"]
+
+
+async def test_a_port_that_works_stays_ready_when_a_later_subnet_of_another_family_is_full(world: World) -> None:
+    async with world.running():
+        await world.add_network("web", "10.0.0.0/24")
+        await world.add_port("a")
+        await world.add_port("b")
+        for name in ("a", "b"):
+            await world.ready(Port, name)
+        one = [AllocationRange(start="fd00::7", end="fd00::7")]
+        await world.add(Subnet, "v6", SubnetSpec(network="web", cidr="fd00::/64", allocation_ranges=one))
+
+        async def given() -> bool:
+            ports = [await world.get(Port, name) for name in ("a", "b")]
+            return any(len(addresses_of(port)) == 2 for port in ports)
+
+        await world.until(given)
+        await world.settled()
+        ports = [await world.ready(Port, name) for name in ("a", "b")]
+        assert sorted(len(addresses_of(p)) for p in ports) == [1, 2]
+
+
 async def test_groups_are_followed_and_an_empty_list_means_none(world: World) -> None:
     async with world.running():
         await world.add_network("web", "10.0.0.0/24")

@@ -1,5 +1,6 @@
 """Port → addresses that it claims, and an OVN logical switch port."""
 
+import contextlib
 from collections.abc import Iterable
 from ipaddress import ip_address
 
@@ -30,7 +31,7 @@ OVN_SECONDS = 2.0
 
 
 class PortReconciler:
-    """Gives a port its addresses once, and keeps its logical switch port."""
+    """Gives a port its addresses, one of each family and once, and keeps its logical switch port."""
 
     def __init__(self, context: ControllerContext, backend: NetworkBackend, pool: AddressPool) -> None:
         self._context, self._backend, self._pool = context, backend, pool
@@ -61,10 +62,16 @@ class PortReconciler:
         self._repairs.forget(port.uid)
 
     async def _ensure_addresses(self, port: Port) -> Port:
-        """Choose and claim MAC and addresses, unless the port has them; return it as stored."""
+        """Choose and claim MAC and addresses, unless the port has them; return it as stored.
+
+        A port that has one family and cannot get the other, of a subnet that came later, works as before.
+        """
         client, clock = self._context.client, self._context.clock
         allocated = condition_of(port, ALLOCATED, True, "AddressesHeld", clock=clock)
         if port.status.mac and port.status.addresses:
+            if self._pool.lacks_family(port):
+                with contextlib.suppress(WaitingFor):
+                    return await self._claim(port, allocated)
             return port if port.is_true(ALLOCATED) else await write_status(client, port, conditions=[allocated])
         async with hold_shown(client, port, ALLOCATED, clock=clock):
             if self._networks.get(network_ref(port)) is None:

@@ -39,7 +39,7 @@ class Choice:
 
 
 class AddressPool:
-    """Chooses MAC and addresses for ports that have none."""
+    """Chooses a MAC and one address of each family for ports, but for what they hold already."""
 
     def __init__(self, ports: Informer[Port], subnets: Informer[Subnet]) -> None:
         self._ports, self._subnets = ports, subnets
@@ -65,6 +65,12 @@ class AddressPool:
             version = (subnet.uid, subnet.metadata.generation) if subnet else ("", 0)
             if version in self._lowest:
                 self._lowest[version] = min(self._lowest[version], int(ip_address(held.address)))
+
+    def lacks_family(self, port: Port) -> bool:
+        """Return whether there is a subnet for the port of a family that it holds no address of."""
+        named = port.spec.subnet
+        subnets = [s for s in self.subnets_of(port) if named in (None, s.metadata.name)]
+        return not {ip_network(s.spec.cidr).version for s in subnets} <= _by_family(port).keys()
 
     @contextlib.contextmanager
     def chosen(self, port: Port, refused: frozenset[Key] = frozenset()) -> Iterator[Choice]:
@@ -100,9 +106,12 @@ class AddressPool:
             )
             raise WaitingFor("NoSubnet", message, STARVED_SECONDS)
         fixed = port.spec.address and self._choose_fixed(port.spec.address, subnets, port)
+        held = _by_family(port)
         for version in (4, 6):
             family = [s for s in subnets if ip_network(s.spec.cidr).version == version]
-            if fixed and ip_address(fixed.address).version == version:
+            if version in held:
+                choice.addresses.append(held[version])
+            elif fixed and ip_address(fixed.address).version == version:
                 choice.addresses.append(fixed)
             elif family and not (fixed and port.spec.subnet):
                 choice.addresses.append(self._choose_free(family, port, choice))
@@ -152,6 +161,11 @@ class AddressPool:
         self._reserved.add(key)
         choice.keys.add(key)
         return True
+
+
+def _by_family(port: Port) -> dict[int, PortAddress]:
+    """Return what the port holds by version of IP."""
+    return {ip_address(held.address).version: held for held in port.status.addresses or ()}
 
 
 def _addresses_held(port: Port) -> set[tuple[str, str, str]]:

@@ -44,7 +44,8 @@ class PortSpec(Spec):
     network: Annotated[Name, RefersTo("Network"), Takes(Change.IMMUTABLE)]
     """The network it is on."""
     subnet: Annotated[Name | None, RefersTo("Subnet"), Takes(Change.IMMUTABLE)] = None
-    """Where its address comes from; default one address of each family that the network has."""
+    """Where its address comes from; default one address of each family that the network has, also when it gets
+    its first subnet of a family later."""
     address: Annotated[Address | None, Takes(Change.IMMUTABLE)] = None
     """A fixed address; default a free one."""
     mac: Annotated[MAC | None, Takes(Change.IMMUTABLE)] = None
@@ -79,7 +80,7 @@ class Port(Resource[PortSpec, PortStatus]):
     """An attachment point on a network with its addresses and security groups."""
 
     KIND = "Port"
-    status: PortStatus = PortStatus()
+    status: PortStatus = Field(default_factory=PortStatus)
 
 
 def security_groups_of(spec: PortSpec) -> Sequence[str]:
