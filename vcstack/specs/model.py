@@ -39,6 +39,8 @@ class Model(BaseModel):
         extra="forbid",
         strict=True,
         validate_default=False,
+        # A class's validator is built when it is first used: a start of vcctl uses few of them.
+        defer_build=True,
     )
 
     @classmethod

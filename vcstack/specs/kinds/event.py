@@ -2,6 +2,8 @@
 
 from enum import StrEnum
 
+from pydantic import Field
+
 from vcstack.specs.meta import Time
 from vcstack.specs.model import Model
 from vcstack.specs.registry import Column, KindDefinition, Scope, register
@@ -57,7 +59,7 @@ class Event(Resource[EventSpec, EventStatus]):
     """What happened to an object, for people; kept for a day."""
 
     KIND = "Event"
-    status: EventStatus = EventStatus()
+    status: EventStatus = Field(default_factory=EventStatus)
 
 
 register(

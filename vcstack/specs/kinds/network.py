@@ -33,8 +33,8 @@ class Network(Resource[NetworkSpec, NetworkStatus]):
     """A layer 2 segment that ports attach to."""
 
     KIND = "Network"
-    spec: NetworkSpec = NetworkSpec()
-    status: NetworkStatus = NetworkStatus()
+    spec: NetworkSpec = Field(default_factory=NetworkSpec)
+    status: NetworkStatus = Field(default_factory=NetworkStatus)
 
 
 register(

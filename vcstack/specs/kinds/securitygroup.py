@@ -79,8 +79,8 @@ class SecurityGroup(Resource[SecurityGroupSpec, SecurityGroupStatus]):
     """What traffic its ports may send and receive; everything else is dropped."""
 
     KIND = "SecurityGroup"
-    spec: SecurityGroupSpec = SecurityGroupSpec()
-    status: SecurityGroupStatus = SecurityGroupStatus()
+    spec: SecurityGroupSpec = Field(default_factory=SecurityGroupSpec)
+    status: SecurityGroupStatus = Field(default_factory=SecurityGroupStatus)
 
 
 def _check(new: SecurityGroup, old: SecurityGroup | None, referenced: Referenced) -> Sequence[Cause]:

@@ -61,7 +61,7 @@ class SSHKey(Resource[SSHKeySpec, SSHKeyStatus]):
     """A public key that cloud-init puts into instances."""
 
     KIND = "SSHKey"
-    status: SSHKeyStatus = SSHKeyStatus()
+    status: SSHKeyStatus = Field(default_factory=SSHKeyStatus)
 
 
 register(

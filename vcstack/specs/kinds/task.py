@@ -127,7 +127,7 @@ class Task(Resource[TaskSpec, TaskStatus]):
     """Something that happens once, run as a workflow of persisted steps."""
 
     KIND = "Task"
-    status: TaskStatus = TaskStatus()
+    status: TaskStatus = Field(default_factory=TaskStatus)
 
 
 def _check(new: Task, old: Task | None, referenced: Referenced) -> Sequence[Cause]:
