@@ -12,8 +12,6 @@ from vcstack.vcctl.main import load_commands, modules_of
 LOAD = (
     "import sys, json, vcstack.vcctl.main as m; m.load_commands(sys.argv[1:]); print(json.dumps(sorted(sys.modules)))"
 )
-    "import sys, json, vcstack.vcctl.main as m; m.load_commands(sys.argv[1:]); print(json.dumps(sorted(sys.modules)))"
-)
 HEAVY = ("structlog", "jsonpath_ng", "rich.progress", "rich.traceback", "wsproto", "cryptography")
 
 
