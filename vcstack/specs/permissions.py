@@ -1,6 +1,6 @@
 """Access rules as pure functions: what a rule allows, what a role consists of, who may grant what.
 
-A rule says verbs × kinds × subresources, narrowed by a label selector. Rules only ever allow; what no rule
+A rule says verbs, kinds and subresources, narrowed by a label selector. Rules only ever allow; what no rule
 allows is refused. Where they hold (the whole cloud, a domain with all below it, one project) is not said
 here but by the binding that gives them to somebody.
 """

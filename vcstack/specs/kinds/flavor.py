@@ -30,7 +30,7 @@ class Flavor(Resource[FlavorSpec, FlavorStatus]):
     """The size of an instance."""
 
     KIND = "Flavor"
-    status: FlavorStatus = FlavorStatus()
+    status: FlavorStatus = Field(default_factory=FlavorStatus)
 
 
 register(
@@ -51,6 +51,7 @@ register(
         ),
         ready_when=("Accepted",),
         finalizers=(FINALIZER,),
+        shared=True,
         apply_order=10,
         category="compute",
     )

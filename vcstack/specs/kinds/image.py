@@ -57,7 +57,7 @@ class Image(Resource[ImageSpec, ImageStatus]):
     """The content that root disks begin from: global ones are public, others belong to a project."""
 
     KIND = "Image"
-    status: ImageStatus = ImageStatus()
+    status: ImageStatus = Field(default_factory=ImageStatus)
 
 
 register(
@@ -80,6 +80,7 @@ register(
         ),
         ready_when=(UPLOADED, ACCEPTED),
         finalizers=(FINALIZER, "vcstack.io/in-use"),
+        shared=True,
         apply_order=10,
         category="compute",
     )

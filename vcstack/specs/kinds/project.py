@@ -1,7 +1,12 @@
 """Project: the tenant namespace that most kinds live in."""
 
-from vcstack.specs.model import Text
-from vcstack.specs.registry import KindDefinition, Scope, ViewColumn, register
+from typing import Annotated
+
+from pydantic import Field
+
+from vcstack.specs.kinds.domain import in_domain
+from vcstack.specs.model import Change, Name, RefersTo, Takes, Text
+from vcstack.specs.registry import Column, KindDefinition, Scope, ViewColumn, register
 from vcstack.specs.resource import Resource, Spec, Status
 
 TERMINATING_FINALIZER = "vcstack.io/project"
@@ -10,6 +15,8 @@ TERMINATING_FINALIZER = "vcstack.io/project"
 class ProjectSpec(Spec):
     """What a project is to be."""
 
+    domain: Annotated[Name | None, RefersTo("Domain"), Takes(Change.IMMUTABLE)] = None
+    """The domain that it lies in; default the top of the tree."""
     display_name: Text = ""
     """A name for people."""
     description: Text = ""
@@ -24,8 +31,8 @@ class Project(Resource[ProjectSpec, ProjectStatus]):
     """The tenant namespace: objects of different projects never see each other."""
 
     KIND = "Project"
-    spec: ProjectSpec = ProjectSpec()
-    status: ProjectStatus = ProjectStatus()
+    spec: ProjectSpec = Field(default_factory=ProjectSpec)
+    status: ProjectStatus = Field(default_factory=ProjectStatus)
 
 
 register(
@@ -34,10 +41,13 @@ register(
         plural="projects",
         uid_prefix="pr",
         scope=Scope.GLOBAL,
-        view=(ViewColumn("display_name", "spec.displayName"),),
+        columns=(Column("DOMAIN", "spec.domain"),),
+        view=(ViewColumn("domain", "spec.domain"), ViewColumn("display_name", "spec.displayName")),
         ready_when=("DefaultsCreated",),
         finalizers=(TERMINATING_FINALIZER,),
-        apply_order=0,
+        must_exist=lambda project: in_domain(project.spec.domain),
+        domain_path="spec.domain",
+        apply_order=1,
         category="identity",
     )
 )

@@ -1,0 +1,11 @@
+"""Users: accepted as they are; what names one goes before it does."""
+
+from vcstack.controllers.subjects import build_subjects
+from vcstack.runtime.context import ControllerContext
+from vcstack.runtime.controller import Controller
+from vcstack.specs.kinds.user import FINALIZER, User
+
+
+def build(context: ControllerContext) -> Controller:
+    """Return the controller of users."""
+    return build_subjects(context, User, FINALIZER)

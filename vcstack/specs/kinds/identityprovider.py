@@ -1,0 +1,120 @@
+"""IdentityProvider: a directory outside that knows users: OpenID Connect or LDAP."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from vcstack.specs.errors import Cause
+from vcstack.specs.kinds.domain import in_domain
+from vcstack.specs.model import Change, Model, Name, RefersTo, Takes, Text
+from vcstack.specs.registry import Column, KindDefinition, Referenced, Scope, ViewColumn, register
+from vcstack.specs.resource import Resource, Spec, Status
+
+FINALIZER = "vcstack.io/in-use"
+
+HttpsUrl = Annotated[str, StringConstraints(pattern=r"^https://[A-Za-z0-9.\[\]:-]+(/[!-~]*)?$", max_length=1024)]
+LdapUrl = Annotated[str, StringConstraints(pattern=r"^ldaps?://[A-Za-z0-9.\[\]:-]+/?$", max_length=1024)]
+Word = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,255}$")]
+
+
+class ProviderType(StrEnum):
+    """The protocol it speaks."""
+
+    OIDC = "OIDC"
+    LDAP = "LDAP"
+
+
+class OIDCProvider(Model):
+    """An OpenID Connect provider."""
+
+    issuer_url: HttpsUrl
+    """Where its discovery document is, less /.well-known/openid-configuration."""
+    client_id: Word
+    """How it knows this cloud."""
+
+
+class LDAPProvider(Model):
+    """An LDAP directory."""
+
+    url: LdapUrl
+    """ldaps://HOST, or ldap://HOST, which is switched to TLS."""
+    user_base_dn: Annotated[Text, Field(min_length=1)]
+    """Below which entry users are looked for."""
+
+
+class GroupMapping(Model):
+    """A group there that stands for a group here."""
+
+    external: Annotated[Text, Field(min_length=1)]
+    """The group's name there: a value of the claim, or an entry's name."""
+    group: Annotated[Name, RefersTo("Group")]
+    """The group here."""
+
+
+class IdentityProviderSpec(Spec):
+    """Where the directory is."""
+
+    type: Annotated[ProviderType, Takes(Change.IMMUTABLE)]
+    """OIDC or LDAP."""
+    display_name: Text = ""
+    """What people choose at login."""
+    domain: Annotated[Name | None, RefersTo("Domain"), Takes(Change.IMMUTABLE)] = None
+    """The domain that its users get into; default the top of the tree."""
+    oidc: OIDCProvider | None = None
+    """Of type OIDC."""
+    ldap: LDAPProvider | None = None
+    """Of type LDAP."""
+    group_mapping: Annotated[list[GroupMapping], Field(max_length=256)] = Field(default_factory=list)
+    """Which groups there give membership here. A group that is not listed gives nothing."""
+
+
+class IdentityProviderStatus(Status):
+    """What was observed of the provider."""
+
+
+class IdentityProvider(Resource[IdentityProviderSpec, IdentityProviderStatus]):
+    """A directory outside that knows users: OpenID Connect or LDAP."""
+
+    KIND = "IdentityProvider"
+    status: IdentityProviderStatus = Field(default_factory=IdentityProviderStatus)
+
+
+def _check(new: IdentityProvider, old: IdentityProvider | None, referenced: Referenced) -> Sequence[Cause]:
+    """The section of its type is given, and no other."""
+    sections = {"oidc": new.spec.oidc, "ldap": new.spec.ldap}
+    wanted = new.spec.type.value.lower()
+    causes = []
+    for name, section in sections.items():
+        if name == wanted and section is None:
+            message = f"is required for type {new.spec.type}"
+            causes.append(Cause(field=f"spec.{name}", reason="FieldValueRequired", message=message))
+        elif name != wanted and section is not None:
+            message = f"must be left out for type {new.spec.type}"
+            causes.append(Cause(field=f"spec.{name}", reason="FieldValueForbidden", message=message))
+    return causes
+
+
+register(
+    KindDefinition(
+        model=IdentityProvider,
+        plural="identityproviders",
+        uid_prefix="idp",
+        scope=Scope.GLOBAL,
+        short_names=("idp",),
+        columns=(
+            Column("TYPE", "spec.type"),
+            Column("DISPLAY_NAME", "spec.displayName"),
+            Column("DOMAIN", "spec.domain"),
+        ),
+        view=(ViewColumn("type", "spec.type"), ViewColumn("domain", "spec.domain")),
+        ready_when=("Accepted",),
+        finalizers=(FINALIZER,),
+        check=_check,
+        must_exist=lambda provider: in_domain(provider.spec.domain),
+        domain_path="spec.domain",
+        apply_order=5,
+        category="identity",
+    )
+)
