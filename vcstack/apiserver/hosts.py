@@ -17,7 +17,7 @@ from vcstack.apiserver.replies import model_reply
 from vcstack.pki.authority import MAX_COMMON_NAME
 from vcstack.pki.keys import PkiError, csr_public_key
 from vcstack.specs.errors import AlreadyExists, Cause, Invalid, MethodNotAllowed
-from vcstack.specs.kinds.host import Host
+from vcstack.specs.kinds.host import Host, HostSpec
 from vcstack.specs.registry import definition_of
 from vcstack.store.actor import Actor
 from vcstack.store.heartbeats import Heartbeats
@@ -54,7 +54,7 @@ class HostRoutes:
         """Give a host its first certificate for a one-time token, and create its Host object."""
         asked = await bodies.read_model(request, JoinRequest)
         _check_length("hostName", asked.host_name)
-        host = Host.new(asked.host_name, Host.model_fields["spec"].default.model_copy(), labels=asked.labels)
+        host = Host.new(asked.host_name, HostSpec(), labels=asked.labels)
         if asked.zone is not None:
             host.spec.zone = asked.zone
         wire = host.to_wire()

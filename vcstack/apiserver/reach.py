@@ -1,27 +1,24 @@
 """What a host may see: itself, the objects bound to it, and what those refer to (the node authorizer).
 
-Read from the store's cache, so a decision costs no round trip beyond the proof that the cache is fresh.
+Read from the store's cache, which is proven fresh once for a request; the decision itself costs no round trip.
 """
 
-from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import orjson
 
 from vcstack.apiserver.targets import Target
-from vcstack.clock import Clock
 from vcstack.specs.columns import find_value
-from vcstack.specs.errors import Forbidden, NotFound
+from vcstack.specs.errors import Forbidden
 from vcstack.specs.introspect import iter_wire_references
 from vcstack.specs.kinds.host import Host
 from vcstack.specs.kinds.port import Port
 from vcstack.specs.registry import KindDefinition, Scope, definition_of, get_kind, load_kinds
 from vcstack.specs.resource import Ref
+from vcstack.store.keys import row_of
 from vcstack.store.store import Store
 
-FOUND_SECONDS = 5.0
-"""How long a reference once found stays good. What was not found is looked for again at once."""
 DEPTH_LIMIT = 4
 """Instance → Port → Subnet → Network."""
 
@@ -31,28 +28,30 @@ Wire = Mapping[str, Any]
 class HostReach:
     """Answers whether something belongs to a host."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._clock = clock
-        self._found: dict[str, tuple[float, frozenset[Ref]]] = {}
 
-    async def demand_registered(self, host: str) -> None:
-        """Return when the host's object is there. Raises Forbidden: a removed host has no rights left."""
-        try:
-            await self._store.get(definition_of(Host), None, host)
-        except NotFound as error:
-            raise Forbidden(f"host {host} is not registered; join again with a new token") from error
+    async def demand_registered(self, host: str, *, fresh: bool = True) -> None:
+        """Return when the host's object is there; what is asked after that is answered from the same state.
 
-    async def is_bound(self, host: str, target: Target) -> bool:
+        fresh: False takes the word of a cache that shows the host, without proof that it is still so.
+
+        Raises:
+            Forbidden: a removed host has no rights left.
+        """
+        if not fresh and self._find(definition_of(Host), None, host) is not None:
+            return
+        await self._store.cache.fresh()
+        if self._find(definition_of(Host), None, host) is None:
+            raise Forbidden(f"host {host} is not registered; join again with a new token")
+
+    def is_bound(self, host: str, target: Target) -> bool:
         """Return whether the object names that host where its kind names hosts."""
         path = target.definition.node_path
-        try:
-            found = await self._store.get(target.definition, target.project, target.name)
-        except NotFound:
-            return False
-        return path is not None and find_value(found.wire, path) == host
+        found = self._find(target.definition, target.project, target.name)
+        return path is not None and found is not None and find_value(found, path) == host
 
-    async def regards(self, host: str, project: str | None, regarding: Wire) -> bool:
+    def regards(self, host: str, project: str | None, regarding: Wire) -> bool:
         """Return whether an event about that object is the host's to write."""
         kind, name = regarding.get("kind"), regarding.get("name")
         definition = load_kinds().get(kind) if isinstance(kind, str) else None
@@ -60,52 +59,48 @@ class HostReach:
             return False
         if definition.kind == Host.KIND:
             return name == host
-        return await self.is_bound(host, Target(definition, project, name))
+        return self.is_bound(host, Target(definition, project, name))
 
-    async def owns_event(self, host: str, target: Target) -> bool:
+    def owns_event(self, host: str, target: Target) -> bool:
         """Return whether an event that is there regards something of the host's."""
-        try:
-            found = await self._store.get(target.definition, target.project, target.name)
-        except NotFound:
-            return False
-        return await self.regards(host, target.project, found.wire["spec"]["regarding"])
+        found = self._find(target.definition, target.project, target.name)
+        return found is not None and self.regards(host, target.project, found["spec"]["regarding"])
 
-    async def is_referred_to(self, host: str, target: Target) -> bool:
+    def is_referred_to(self, host: str, target: Target) -> bool:
         """Return whether something bound to the host refers to the object, directly or through others."""
-        wanted, now = target.ref, self._clock.monotonic()
-        since, refs = self._found.get(host, (0.0, frozenset[Ref]()))
-        if wanted in refs and now - since < FOUND_SECONDS:
-            return True
-        refs = await self._collect(host)
-        self._found[host] = (now, refs)
-        return wanted in refs
+        return target.ref in self._iter_referred(host)
 
-    async def _collect(self, host: str) -> frozenset[Ref]:
-        found: set[Ref] = set()
-        queue: deque[tuple[int, KindDefinition, Wire]] = deque()
+    def _iter_referred(self, host: str) -> Iterator[Ref]:
+        """Yield what is referred to, the nearest first: nearly all that hosts ask for is found at once."""
+        seen: set[Ref] = set()
+        level: Iterable[tuple[KindDefinition, Wire]] = self._iter_bound(host)
+        for _ in range(DEPTH_LIMIT):
+            found: list[Ref] = []
+            for definition, wire in level:
+                for ref in _references(definition, wire):
+                    if ref not in seen:
+                        seen.add(ref)
+                        found.append(ref)
+                        yield ref
+            level = self._load(found)
+
+    def _iter_bound(self, host: str) -> Iterator[tuple[KindDefinition, Wire]]:
         for definition in load_kinds().values():
-            if definition.node_path and definition.kind != Host.KIND:
-                queue.extend((0, definition, wire) for wire in await self._list_bound(definition, host))
-        while queue:
-            depth, definition, wire = queue.popleft()
-            for ref in _references(definition, wire):
-                if ref in found:
-                    continue
-                found.add(ref)
-                target = get_kind(ref.kind)
-                if depth + 1 < DEPTH_LIMIT and (next_wire := await self._find(target, ref)) is not None:
-                    queue.append((depth + 1, target, next_wire))
-        return frozenset(found)
+            table = self._store.cache.table(definition)
+            if table.node_path is not None:
+                for row in table.rows_at_node(host):
+                    yield definition, orjson.loads(table.objects[row].json)
 
-    async def _list_bound(self, definition: KindDefinition, host: str) -> list[Wire]:
-        page = await self._store.list(definition, None, field_selector=f"{definition.node_path}={host}")
-        return [orjson.loads(item) for item in page.items]
+    def _load(self, refs: Iterable[Ref]) -> Iterator[tuple[KindDefinition, Wire]]:
+        for ref in refs:
+            definition = get_kind(ref.kind)
+            wire = self._find(definition, ref.project, ref.name)
+            if wire is not None:
+                yield definition, wire
 
-    async def _find(self, definition: KindDefinition, ref: Ref) -> Wire | None:
-        try:
-            return (await self._store.get(definition, ref.project, ref.name)).wire
-        except NotFound:
-            return None
+    def _find(self, definition: KindDefinition, project: str | None, name: str) -> Wire | None:
+        entry = self._store.cache.find(definition, row_of(project, name))
+        return None if entry is None else orjson.loads(entry.json)
 
 
 def _references(definition: KindDefinition, wire: Wire) -> Iterable[Ref]:

@@ -197,7 +197,7 @@ class ResourceRoutes:
 
     async def _authorize_content(self, call: Call, wire: bodies.Wire) -> None:
         if call.target.definition.kind == Event.KIND:
-            await self._authorizer.authorize_event(call.identity, wire["metadata"].get("project"), wire)
+            self._authorizer.authorize_event(call.identity, wire["metadata"].get("project"), wire)
 
     async def _find(self, call: Call) -> Stored:
         return await self._store.get(call.target.definition, call.target.project, call.target.name)

@@ -48,7 +48,7 @@ class Reader:
         table = self._cache.table(definition)
         if pinned and table.revision > pinned:
             return await self._list_old(definition, selection, limit, pinned, after)
-        rows = table.rows(selection.project, after)
+        rows = _rows(table, selection, after)
         objects = table.objects
         if not selection.by_content and (limit is None or len(rows) <= limit):
             return ListPage([objects[row].json for row in rows], pinned or self._cache.revision, "", 0)
@@ -78,7 +78,7 @@ class Reader:
         )
 
     def _present(self, table: Table, selection: Selection) -> Sequence[WatchItem]:
-        entries = (table.objects[row] for row in table.rows(selection.project))
+        entries = (table.objects[row] for row in _rows(table, selection, ""))
         return [
             WatchItem(EventType.ADDED, entry.json, entry.revision)
             for entry in entries
@@ -111,6 +111,14 @@ class Reader:
         plain = Selection(selection.project)
         page = _cut(iter(found), plain, limit, revision, total)
         return page._replace(remaining=None) if selection.by_content and page.continue_ else page
+
+
+def _rows(table: Table, selection: Selection, after: str) -> Sequence[str]:
+    """Return the places among which the selection's objects are: a host's own, when it asks for those."""
+    anchor = selection.anchor
+    if anchor is not None and anchor[0] == table.node_path:
+        return table.rows_at_node(anchor[1], selection.project, after)
+    return table.rows(selection.project, after)
 
 
 def _cut(

@@ -2,8 +2,10 @@
 
 import bisect
 from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import orjson
 
 from vcstack.specs.errors import Expired
 from vcstack.specs.registry import KindDefinition
@@ -25,11 +27,16 @@ class Table:
 
     def __init__(self, definition: KindDefinition, *, ring: int) -> None:
         self.definition = definition
+        node_path = definition.node_path or ""
+        self.node_path = node_path if node_path.startswith("status.") else None
+        """The field by which hosts look for their own objects; None for kinds that are not bound to hosts."""
         self.objects: dict[str, Entry] = {}
         """By place: project/name."""
         self.revision = 0
         """When an object of the kind last changed."""
         self._order: list[str] = []
+        self._at_node: defaultdict[str, set[str]] | None = None
+        """Places by the value of node_path, from the first time that a host asks."""
         self._ring: deque[Change] = deque(maxlen=ring)
         self._complete_after = 0
         self._watchers: set[Watcher] = set()
@@ -39,6 +46,7 @@ class Table:
         """Take these objects instead of what was there; whoever watches has to begin anew."""
         self.objects = objects
         self._order = sorted(objects)
+        self._at_node = None
         self.revision = self._complete_after = revision
         self._ring.clear()
         self.drop_watchers()
@@ -77,6 +85,15 @@ class Table:
         first = max(first, bisect.bisect_left(self._order, project + "/"))
         return self._order[first : bisect.bisect_left(self._order, project + "0", lo=first)]
 
+    def rows_at_node(self, node: str, project: str | None = None, after: str = "") -> Sequence[str]:
+        """Return the places in order of what is bound to the host, of one project or all, behind the one given."""
+        if self._at_node is None:
+            self._at_node = defaultdict(set)
+            for row, entry in self.objects.items():
+                self._at_node[self._node_of(orjson.loads(entry.json))].add(row)
+        place = f"{project}/" if project is not None else ""
+        return sorted(row for row in self._at_node.get(node, ()) if row > after and row.startswith(place))
+
     def add(self, watcher: Watcher) -> None:
         """Offer the watcher all changes from now on."""
         self._home_of(watcher).add(watcher)
@@ -107,6 +124,8 @@ class Table:
 
     def _record(self, change: Change) -> None:
         self.revision = change.revision
+        if self._at_node is not None:
+            self._rebind(change, self._at_node)
         if len(self._ring) == self._ring.maxlen:
             self._complete_after = self._ring[0].revision
         self._ring.append(change)
@@ -115,6 +134,18 @@ class Table:
             if item is not None:
                 watcher.offer(item)
         change.forget_decoded()
+
+    def _rebind(self, change: Change, at_node: defaultdict[str, set[str]]) -> None:
+        if change.old_wire is not None:
+            before = self._node_of(change.old_wire)
+            at_node[before].discard(change.row)
+            if not at_node[before]:
+                del at_node[before]
+        if change.new_wire is not None:
+            at_node[self._node_of(change.new_wire)].add(change.row)
+
+    def _node_of(self, wire: Mapping[str, Any]) -> str:
+        return field_of(wire, self.node_path) if self.node_path else ""
 
     def _concerned(self, change: Change) -> Iterator[Watcher]:
         # Copied, for the garbage collector may end a stream at any moment.
