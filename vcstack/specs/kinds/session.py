@@ -60,7 +60,7 @@ register(
         view=(
             ViewColumn("subject_kind", "spec.subject.kind"),
             ViewColumn("subject_name", "spec.subject.name"),
-            ViewColumn("created_at", "spec.createdAt", "timestamptz"),
+            ViewColumn("began_at", "spec.createdAt", "timestamptz"),
             ViewColumn("expires_at", "spec.expiresAt", "timestamptz"),
         ),
         check=_check,
