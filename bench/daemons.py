@@ -78,7 +78,7 @@ class Daemons:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def start_management(self, *, roles: str, workers: int = 1) -> int:
-        """Start vc-management as it is served, wait until it answers, and return its pid."""
+        """Start vc-management as it is served, wait until all its workers listen, and return its pid."""
         config = self.folder / "management.yaml"
         config.write_text(yaml.safe_dump(self._management(workers)))
         self._start(
@@ -86,7 +86,7 @@ class Daemons:
             *(sys.executable, "-m", "vcstack.programs.management", "serve", "--config", str(config), "--roles", roles),
         )
         deadline = time.monotonic() + START_SECONDS
-        while not _listens(self.api_port):
+        while _count_listeners(self.api_port) < workers:
             if time.monotonic() > deadline:
                 raise RuntimeError(f"vc-management did not start:\n{self.log('management')[-2000:]}")
             time.sleep(0.05)
@@ -107,9 +107,11 @@ class Daemons:
         return (self.folder / f"{name}.log").read_text(errors="replace")
 
     @contextlib.contextmanager
-    def management(self, *, roles: str, workers: int = 1) -> Iterator[int]:
-        """Run vc-management and yield its pid."""
-        yield self.start_management(roles=roles, workers=workers)
+    def management(self, *, roles: str, workers: int = 1) -> Iterator[tuple[int, ...]]:
+        """Run vc-management and yield the pids of its processes."""
+        pid = self.start_management(roles=roles, workers=workers)
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        yield (pid, *map(int, children))
         self.stop("management")
 
     def _start(self, name: str, *command: str) -> None:
@@ -146,7 +148,6 @@ class Daemons:
             "pki": {"caCertFile": str(self.pki.ca_cert), "caKeyFile": str(self.pki.ca_key)},
             "imageDir": str(self.folder / "images"),
             "apiWorkers": workers,
-            "logLevel": "warning",
         }
         return found | ({"ovn": {"northbound": f"unix:{self.northbound}"}} if self._ovn else {})
 
@@ -170,7 +171,7 @@ def _free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(0.5)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+def _count_listeners(port: int) -> int:
+    """Return how many processes listen on the port: proc_net_tcp(5), where 0A is TCP_LISTEN."""
+    sockets = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines())
+    return sum(fields[1].endswith(f":{port:04X}") and fields[3] == "0A" for fields in sockets)

@@ -15,6 +15,8 @@ from typing import Any, TypeVar, cast
 
 import uvloop
 
+from bench.machine import read_usage
+
 T = TypeVar("T")
 Call = Callable[[], Awaitable[Any]]
 
@@ -27,6 +29,8 @@ class Load:
     seconds: float
     cpu_seconds: float
     """Of the generator."""
+    served_cpu_seconds: dict[int, float] = field(default_factory=dict)
+    """Of the processes that were asked about, by pid, in the same span of time."""
     latencies_ms: list[float] = field(default_factory=list)
 
     @property
@@ -52,7 +56,9 @@ def _run(function: Callable[..., Coroutine[Any, Any, T]], arguments: tuple[Any, 
         return runner.run(function(*arguments))
 
 
-async def drive(callers: list[Call], seconds: float, *, warm_up_seconds: float = 1.0) -> Load:
+async def drive(
+    callers: list[Call], seconds: float, *, warm_up_seconds: float = 1.0, pids: tuple[int, ...] = ()
+) -> Load:
     """Have each caller call again and again; only what comes after the warm-up counts."""
     latencies: list[float] = []
     loop = asyncio.get_running_loop()
@@ -62,18 +68,17 @@ async def drive(callers: list[Call], seconds: float, *, warm_up_seconds: float =
     async def repeat(call: Call) -> None:
         while (sent := loop.time()) < end:
             await call()
-            if sent >= begin:
+            if begin <= loop.time() < end:
                 latencies.append((loop.time() - sent) * 1000)
 
-    used = 0.0
-
-    async def note_cpu() -> None:
-        nonlocal used
+    async def measure_cpu() -> tuple[float, dict[int, float]]:
         await asyncio.sleep(warm_up_seconds)
-        used = time.process_time()
+        own, others = time.process_time(), {pid: read_usage(pid).cpu_seconds for pid in pids}
+        await asyncio.sleep(end - loop.time())
+        return time.process_time() - own, {pid: read_usage(pid).cpu_seconds - others[pid] for pid in pids}
 
-    await asyncio.gather(note_cpu(), *(repeat(call) for call in callers))
-    return Load(len(latencies), loop.time() - begin, time.process_time() - used, latencies)
+    (own, others), *_ = await asyncio.gather(measure_cpu(), *(repeat(call) for call in callers))
+    return Load(len(latencies), seconds, own, others, latencies)
 
 
 def percentile(values: list[float], percent: float) -> float:

@@ -108,7 +108,7 @@ class Exchange:
         self._receive = receive
         self._send = send
         self._began = time.monotonic()
-        self._id = f"{random.getrandbits(128):032x}"  # noqa: S311 (names a request, is no secret)
+        self._id = f"{random.getrandbits(128):032x}"
         self._status = 0
         self._identity = ANONYMOUS
         self._target: Target | None = None
