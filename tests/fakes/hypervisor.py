@@ -21,7 +21,7 @@ from vcstack.nodeagent.backends.switch import ChassisSettings, SwitchFacts, Swit
 from vcstack.nodeagent.backends.tap import Tap
 from vcstack.nodeagent.domain_read import digest_definition, parse, read_interfaces, read_mark
 from vcstack.runtime.errors import BackendAlreadyExists, BackendConflict, BackendNotFound, BackendRefused
-from vcstack.specs.kinds.image import Image, ImageFormat
+from vcstack.specs.kinds.image import ImageFormat
 
 
 class Streams:
@@ -127,28 +127,8 @@ class MemoryDisks:
             raise BackendRefused("a disk does not shrink")
         path.write_text(f"{base} {format_} {size_gib}")
 
-
-class MemoryImages:
-    """The Images protocol: whatever is asked for is there."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.fetched: list[str] = []
-
-    def find(self, digest: str) -> Path | None:
-        path = self._folder / digest.removeprefix("sha256:")
-        return path if path.exists() else None
-
-    async def ensure(self, image: Image) -> Path:
-        digest = image.status.digest or ""
-        path = self._folder / digest.removeprefix("sha256:")
-        if not path.exists():
-            self.fetched.append(digest)
-            path.write_text("content")
-        return path
-
-    def list_digests(self) -> list[str]:
-        return sorted(f"sha256:{p.name}" for p in self._folder.iterdir())
+    async def find_base(self, path: Path) -> Path | None:
+        return Path(path.read_text().split()[0]) if path.exists() else None
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """The contracts of the host's backends, kept alike by the real ones and by the fakes of the other tests."""
 
 import asyncio
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from vcstack.nodeagent.backends.hypervisor import Hypervisor, Mark, Power
 from vcstack.nodeagent.backends.switch import Switch, SwitchPort
 from vcstack.nodeagent.backends.tap import Taps
 from vcstack.nodeagent.domain_xml import DomainWanted, InterfaceWanted, build_domain, build_interface
-from vcstack.runtime.errors import BackendConflict, BackendNotFound
+from vcstack.runtime.errors import BackendConflict, BackendNotFound, BackendRefused
 from vcstack.specs.kinds.image import ImageFormat
 
 UID, TAP, TAP2 = "i-0123456789ab", "tap0123456789ab", "tap0123456789ac"
@@ -191,6 +192,30 @@ async def test_a_disk_grows_and_is_replaced_whole(host: Host) -> None:
     assert wanted.root_disk.read_bytes() != before
     await host.disks.make_overlay(wanted.root_disk, base=host.folder / "base", base_format=ImageFormat.RAW, size_gib=1)
     assert sorted(p.name for p in host.folder.iterdir()) == ["base", "root.qcow2", "seed.iso"]
+
+
+async def test_a_disk_tells_what_it_lies_on(host: Host) -> None:
+    wanted = await host.wanted()
+    assert await host.disks.find_base(wanted.root_disk) == host.folder / "base"
+    assert await host.disks.find_base(host.folder / "none.qcow2") is None
+
+
+@pytest.mark.daemons
+async def test_a_file_that_is_no_disk_of_ours_is_refused_rather_than_taken_for_one_without_base(tmp_path: Path) -> None:
+    disks, disk, base = QemuDisks(), tmp_path / "a.qcow2", tmp_path / "b,c"
+    base.write_bytes(b"\0" * 4096)
+    await disks.make_overlay(disk, base=base, base_format=ImageFormat.RAW, size_gib=1)
+    assert await disks.find_base(disk) == base
+    for content in (b"", b"QFI", b"no image at all, but long enough", b"\0" * 4096):
+        disk.write_bytes(content)
+        with pytest.raises(BackendRefused, match="no qcow2"):
+            await disks.find_base(disk)
+    for name in ("base", "json:{}"):
+        subprocess.run(  # noqa: ASYNC221
+            ["qemu-img", "create", "-q", "-u", "-f", "qcow2", "-b", name, "-F", "raw", disk, "1G"], check=True
+        )
+        with pytest.raises(BackendRefused, match="no path of ours"):
+            await disks.find_base(disk)
 
 
 async def test_facts_are_told(host: Host) -> None:

@@ -19,7 +19,7 @@ from vcstack.nodeagent.controllers import Backends, HostParts, build_host
 from vcstack.nodeagent.realizers.instance import HostFacts
 from vcstack.nodeagent.settings import Settings
 from vcstack.specs.kinds.image import Image
-from vcstack.specs.kinds.instance import RUNNING, Instance, NetworkInterface, PowerState, port_name_of
+from vcstack.specs.kinds.instance import DISKS_READY, RUNNING, Instance, NetworkInterface, PowerState, port_name_of
 from vcstack.specs.kinds.port import Port
 from vcstack.specs.kinds.task import Phase, RebootMode, Task, TaskSpec, TaskTarget, TaskType
 from vcstack.store.store import Store
@@ -165,6 +165,22 @@ async def test_what_is_broken_by_hand_comes_back(world: RealWorld) -> None:
     run(f"ovs-vsctl del-port br-int {tap}")
     await world.until_done(lambda: tap in run("ovs-vsctl list-ports br-int"))
     assert (await world.get()).status.started_at == instance.status.started_at
+
+
+async def test_a_lost_disk_is_reported_before_any_resync_while_the_guest_still_runs(world: RealWorld) -> None:
+    instance = await world.add_instance()
+    instance = await world.until(running)
+    world.layout.of_instance(instance.uid).root_disk.unlink()
+
+    def reported(instance: Instance) -> bool:
+        condition = instance.find_condition(DISKS_READY)
+        return condition is not None and condition.reason == "DiskLost"
+
+    # The resync comes every 60 s.
+    found = await world.until(reported, seconds=20)
+    assert found.status.started_at == instance.status.started_at
+    assert not found.is_true("Ready")
+    assert not world.layout.of_instance(instance.uid).root_disk.exists()
 
 
 async def test_a_deleted_tap_is_replaced_under_the_running_guest(world: RealWorld) -> None:

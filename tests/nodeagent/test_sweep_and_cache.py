@@ -12,7 +12,6 @@ from vcstack.nodeagent.lastknown import LastKnownClient
 from vcstack.nodeagent.realizers.sweep import CONFIRM_SECONDS, Sweep
 from vcstack.specs.errors import NotFound, Unavailable
 from vcstack.specs.kinds.flavor import Flavor
-from vcstack.specs.kinds.host import Host, HostSpec
 from vcstack.specs.kinds.instance import Instance
 
 
@@ -29,11 +28,6 @@ async def orphan(world: World) -> str:
     await world.settle()
     await world.client.patch_status(instance, {"host": "h2"})
     return instance.uid
-
-
-@pytest.fixture(autouse=True)
-async def host(world: World) -> Host:
-    return await world.client.create(Host.new(HOST, HostSpec()))
 
 
 async def test_orphans_are_removed_and_what_is_foreign_stays(world: World, tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
 """A cloud with one host, seen from its agent: the real store in memory and a host in memory."""
 
+import asyncio
 import contextlib
 from pathlib import Path
 from typing import Any, Self
 
 from tests.fakes.crash import Crasher
-from tests.fakes.hypervisor import MemoryDisks, MemoryHypervisor, MemoryImages, MemorySwitch, MemoryTaps
+from tests.fakes.hypervisor import MemoryDisks, MemoryHypervisor, MemorySwitch, MemoryTaps
 from tests.fakes.manual_clock import ManualClock
+from vcstack.nodeagent.backends.images import ImageCache
 from vcstack.nodeagent.layout import Layout
 from vcstack.nodeagent.locks import Locks
 from vcstack.nodeagent.names import tap_name
@@ -20,12 +22,14 @@ from vcstack.runtime.informer import Informer
 from vcstack.runtime.reconciler import Result
 from vcstack.specs.errors import Conflict, NotFound
 from vcstack.specs.kinds.flavor import Flavor, FlavorSpec
+from vcstack.specs.kinds.host import Host, HostSpec
 from vcstack.specs.kinds.image import Image, ImageFormat, ImageSpec
 from vcstack.specs.kinds.instance import Instance, InstanceSpec, NetworkInterface, port_name_of
 from vcstack.specs.kinds.network import Network, NetworkSpec
 from vcstack.specs.kinds.port import Port, PortSpec
 from vcstack.specs.kinds.project import Project, ProjectSpec
 from vcstack.specs.kinds.sshkey import SSHKey, SSHKeySpec
+from vcstack.specs.kinds.subnet import Subnet, SubnetSpec
 from vcstack.specs.meta import Condition
 from vcstack.store.actor import Actor
 from vcstack.store.store import Store
@@ -46,12 +50,14 @@ class World:
         self.layout.create()
         self.taps, self.switch, self.disks = MemoryTaps(), MemorySwitch(), MemoryDisks()
         self.hypervisor = MemoryHypervisor(self.taps, self.clock)
-        self.images = MemoryImages(self.layout.images)
+        self.fetched: list[str] = []
+        self.images = ImageCache(self.layout.images, self._download)
         self.power = PowerKeeper(self.hypervisor, self.clock)
 
     @classmethod
     async def create(cls, store: Store, folder: Path) -> Self:
         world = cls(store, folder)
+        await world.client.create(Host.new(HOST, HostSpec()))
         await world.client.create(Project.new(PROJECT, ProjectSpec()))
         await world.client.create(Flavor.new("tiny", FlavorSpec(vcpus=1, memory_mib=128, root_disk_gib=1)))
         await world.client.create(Flavor.new("small", FlavorSpec(vcpus=2, memory_mib=256, root_disk_gib=2)))
@@ -61,6 +67,7 @@ class World:
             await world.client.patch_status(image, status)
         await world.client.create(SSHKey.new("me", SSHKeySpec(public_key=KEY), project=PROJECT))
         await world.client.create(Network.new("web", NetworkSpec(), project=PROJECT))
+        await world.client.create(Subnet.new("web-v4", SubnetSpec(network="web", cidr="10.10.0.0/24"), project=PROJECT))
         return world
 
     async def add_instance(self, name: str = "web-1", *, nics: int = 1, **spec: Any) -> Instance:
@@ -80,6 +87,10 @@ class World:
         addresses = [{"subnet": "web-v4", "address": f"10.10.0.{number + 1}"}]
         status = {"mac": f"52:54:00:00:00:{number:02x}", "addresses": addresses}
         return await self.client.patch_status(port, status | {"host": HOST, "instance": instance.metadata.name})
+
+    async def _download(self, image: Image, path: Path) -> None:
+        self.fetched.append(image.status.digest or "")
+        await asyncio.to_thread(path.write_text, "content")
 
     async def get(self, name: str = "web-1") -> Instance:
         return await self.client.get(Instance, name, PROJECT)

@@ -29,6 +29,7 @@ from vcstack.nodeagent.identity import Identity
 from vcstack.nodeagent.lastknown import LastKnownClient
 from vcstack.nodeagent.layout import Layout
 from vcstack.nodeagent.realizers.host import HostReporter
+from vcstack.nodeagent.realizers.imagecache import ImageKeeper
 from vcstack.nodeagent.realizers.instance import HostFacts
 from vcstack.nodeagent.realizers.sweep import Sweep
 from vcstack.nodeagent.serial import trim_log
@@ -44,6 +45,7 @@ log = structlog.get_logger(__name__)
 RETRY_SECONDS = 0.5
 SWEEP_SECONDS = 60.0
 TRIM_SECONDS = 30.0
+PRUNE_SECONDS = 600.0
 BEAT_SECONDS = 4.0
 """The store counts a host as gone after 15 s without."""
 
@@ -141,6 +143,7 @@ class Agent:
                     "certificate": lambda: self._identity.keep_renewed(api.hosts),
                     "logs": self._trim_logs,
                     "sweep": lambda: self._keep_swept(host.sweep),
+                    "images": lambda: self._keep_pruned(host.image_keeper, reporter),
                 }.items()
             ]
             await host.manager.run(stop)
@@ -225,6 +228,15 @@ class Agent:
                 if await asyncio.to_thread(trim_log, self._layout.of_instance(folder.name).serial_log):
                     log.info("serial_log.trimmed", uid=folder.name)
             await asyncio.sleep(TRIM_SECONDS)
+
+    async def _keep_pruned(self, keeper: ImageKeeper, reporter: HostReporter) -> None:
+        while True:
+            try:
+                if await keeper.run_once():
+                    reporter.wake()
+            except (ApiError, ReconcileError) as error:
+                log.info("image_cache.put_off", error=str(error))
+            await asyncio.sleep(PRUNE_SECONDS)
 
     async def _keep_swept(self, sweep: Sweep) -> None:
         while True:

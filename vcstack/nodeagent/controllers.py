@@ -10,6 +10,8 @@ from vcstack.nodeagent.backends.switch import Switch
 from vcstack.nodeagent.backends.tap import Taps
 from vcstack.nodeagent.layout import Layout
 from vcstack.nodeagent.locks import Locks
+from vcstack.nodeagent.realizers.disk_watch import DiskWatch
+from vcstack.nodeagent.realizers.imagecache import ImageKeeper
 from vcstack.nodeagent.realizers.instance import HostFacts, InstanceParts, InstanceRealizer
 from vcstack.nodeagent.realizers.interfaces import Interfaces
 from vcstack.nodeagent.realizers.power import PowerKeeper
@@ -52,6 +54,7 @@ class HostParts:
     manager: Manager
     sweep: Sweep
     instances: Informer[Instance]
+    image_keeper: ImageKeeper
 
 
 def build_host(
@@ -119,7 +122,10 @@ def build_host(
 
     instances = manager.informers.of(Instance)
     index_by_uid(instances)
-    return HostParts(manager, Sweep(_parts(None), api, clock, layout.root / "host-uid"), instances)
+    keeper = ImageKeeper(
+        facts.name, api, references, layout, backends.disks, backends.images, clock, settings.image_cache
+    )
+    return HostParts(manager, Sweep(_parts(None), api, clock, layout.root / "host-uid"), instances, keeper)
 
 
 def _instances(
@@ -131,7 +137,8 @@ def _instances(
         name = port.status.instance
         return [Ref(Instance.KIND, port.metadata.project, name)] if name else []
 
-    events = (backends.hypervisor.events, backends.taps.events, backends.switch.events)
+    disks = DiskWatch(parts.storage, instances, parts.clock)
+    events = (backends.hypervisor.events, backends.taps.events, backends.switch.events, disks.events)
     return context.controller(
         InstanceRealizer(parts),
         Instance,

@@ -23,6 +23,15 @@ class OvnSettings(Model):
     """The tunnel endpoint of this host; empty: as it is."""
 
 
+class ImageCacheSettings(Model):
+    """How long contents of images stay on the host that nothing on it needs."""
+
+    max_gib: Annotated[int, Field(ge=0)] = 20
+    """Nothing is removed while all contents together take less."""
+    keep_hours: Annotated[int, Field(ge=1)] = 24
+    """A content stays this long after it was last needed, even when there is too little room."""
+
+
 class Settings(Model):
     """What vc-compute is told."""
 
@@ -56,6 +65,8 @@ class Settings(Model):
     """Every instance is looked at this often even when nothing seems to have happened."""
     shutdown_grace_seconds: Annotated[int, Field(ge=1)] = 60
     """How long a guest may take to shut down before the plug is pulled."""
+    image_cache: ImageCacheSettings = Field(default_factory=ImageCacheSettings)
+    """When contents of images are removed from the host."""
     metrics_listen: str | None = None
     """HOST:PORT for Prometheus; left out: none."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

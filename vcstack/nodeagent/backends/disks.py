@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import struct
 from pathlib import Path
 from typing import Protocol
 
@@ -12,6 +13,9 @@ from vcstack.specs.kinds.image import ImageFormat
 TIMEOUT_SECONDS = 30.0
 QEMU_FORMATS = {ImageFormat.QCOW2: "qcow2", ImageFormat.RAW: "raw"}
 GIB = 1024**3
+HEADER = struct.Struct(">4sIQI")
+"""Magic, version, offset and length of the backing file's name."""
+MAGIC = b"QFI\xfb"
 SANDBOX = (
     "unshare", "--net", "--",
     "prlimit", f"--as={2 * GIB}", "--cpu=10", f"--fsize={GIB}", "--nofile=64", "--core=0", "--",
@@ -27,6 +31,12 @@ class Disks(Protocol):
 
     async def grow(self, path: Path, *, size_gib: int) -> None:
         """Give the disk that size, which is not less than its present one. No machine may use it."""
+
+    async def find_base(self, path: Path) -> Path | None:
+        """Return the file that the disk is an overlay of, None when it is none or not there.
+
+        Raises BackendRefused when that cannot be told. A machine may use the disk meanwhile.
+        """
 
 
 class QemuDisks:
@@ -51,6 +61,10 @@ class QemuDisks:
         """Give the disk that size, which is not less than its present one. No machine may use it."""
         await self._run(*SANDBOX, "qemu-img", "resize", "-q", "-f", "qcow2", str(path), f"{size_gib}G")
 
+    async def find_base(self, path: Path) -> Path | None:
+        """Return the file that the disk is an overlay of, None when it is none or not there."""
+        return await asyncio.to_thread(_read_base, path)
+
     async def _run(self, *arguments: str) -> None:
         async with self._limit:
             process = await asyncio.create_subprocess_exec(
@@ -70,6 +84,23 @@ class QemuDisks:
                     await process.wait()
         if process.returncode:
             raise BackendRefused(f"qemu-img: {said.decode(errors='replace').strip()[:500]}")
+
+
+def _read_base(path: Path) -> Path | None:
+    """Read the backing file's name from the header (QEMU's docs/interop/qcow2.txt), which no guest can write to."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(HEADER.size)
+            if len(header) < HEADER.size or not header.startswith(MAGIC):
+                raise BackendRefused(f"{path} is no qcow2 image")
+            _, _, offset, length = HEADER.unpack(header)
+            file.seek(offset)
+            name = file.read(length).decode(errors="surrogateescape") if offset else ""
+    except FileNotFoundError:
+        return None
+    if offset and not name.startswith("/"):
+        raise BackendRefused(f"{path} lies on {name!r}, which is no path of ours")
+    return Path(name) if name else None
 
 
 def _escape(text: str) -> str:

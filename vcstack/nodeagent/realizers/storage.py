@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 from enum import StrEnum
+from pathlib import Path
 
 from vcstack.nodeagent.backends.disks import GIB, Disks
 from vcstack.nodeagent.backends.files import write_file
@@ -81,6 +82,12 @@ class Storage:
         report.set(DISKS_READY, True, "DisksPresent")
         return True
 
+    def find_files(self, instance: Instance) -> frozenset[Path]:
+        """Return which of the instance's disks and what they lie on are there. Blocks."""
+        files, record = self.files(instance), self.get_record(instance)
+        base = self._images.find(record.image_digest) if record is not None and record.image_digest else None
+        return frozenset(p for p in (files.root_disk, files.seed, base) if p is not None and p.exists())
+
     async def request_rebuild(self, instance: Instance, token: str) -> None:
         """Note that the disks are to be made anew; what is on them is given up. Idempotent by token."""
         record = self.get_record(instance)
@@ -154,10 +161,11 @@ class Storage:
         if not digest or self._images.find(digest) is not None:
             report.set(IMAGE_READY, True, "ImageCached")
             return
-        with report.blame(IMAGE_READY):
+        # Without it the disk is of no use: a machine that runs has it open still, but cannot be started again.
+        with report.blame(DISKS_READY), report.blame(IMAGE_READY):
             image = await self._references.get_image(instance)
             if image.status.digest != digest:
-                message = f"the content {digest} that the root disk needs is neither in the cache nor in image "
+                message = f"the content {digest} that the root disk lies on is neither in the cache nor in image "
                 raise ReconcileError(
                     "ImageLost", f"{message}{instance.spec.image}; restore it or recreate the instance"
                 )
