@@ -69,7 +69,7 @@ make_initrd() {
   for l in $LIBRARIES; do cp -L "$(find "$x" -name "$l" | head -n 1 | grep . || fail "no library $l")" "$r/lib/$l"; done
   cp -L "$(find "$x" -name ld-linux-x86-64.so.2 | head -n 1)" "$r/lib64/"
   cp "$HERE/init" "$r/init"
-  cp "$HERE"/{cloud,hotplug,network,udhcpc}.sh "$r/etc/"
+  cp "$HERE"/{addresses,cloud,hotplug,network,udhcpc}.sh "$r/etc/"
   cp "$HERE/shutdown" "$r/sbin/"
   chmod -R a+rX,u+w "$r"
   chmod +x "$r/init" "$r"/etc/*.sh "$r/sbin/shutdown"

@@ -5,7 +5,7 @@ case $ACTION:$SUBSYSTEM in
     case $INTERFACE in eth*) [ -e /run/udhcpc.$INTERFACE.pid ] || /etc/network.sh $INTERFACE ;; esac ;;
   remove:net)
     [ -e /run/udhcpc.$INTERFACE.pid ] && kill $(cat /run/udhcpc.$INTERFACE.pid)
-    rm -f /run/udhcpc.$INTERFACE.pid /run/address.$INTERFACE ;;
+    rm -f /run/udhcpc.$INTERFACE.pid /run/address.$INTERFACE /run/static.$INTERFACE ;;
   add:block | remove:block | change:block)
     # Before GUEST-READY the list would only get in the way of people reading the boot.
     [ -e /run/ready ] || exit 0

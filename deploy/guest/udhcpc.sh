@@ -1,5 +1,6 @@
 #!/bin/sh
 # What to do with a DHCP lease. Called by udhcpc with the lease's fields in the environment.
+[ -e /run/static.$interface ] && exit 0
 n=${interface#eth}
 case $1 in
   bound | renew)

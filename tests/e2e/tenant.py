@@ -29,6 +29,22 @@ out.send(head + mac + address + bytes(6) + address)
 """
 """A gratuitous ARP request (RFC 5227 section 3)."""
 
+HEAR = """
+import select, socket, sys
+inlet = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+inlet.bind(("", int(sys.argv[1])))
+print("listening", flush=True)
+print("heard" if select.select([inlet], [], [], 2)[0] else "nothing")
+"""
+SAY = """
+import socket, sys, time
+out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+out.bind(("", int(sys.argv[1])))
+for _ in range(3):
+    out.sendto(b"x", (sys.argv[2], int(sys.argv[3])))
+    time.sleep(0.2)
+"""
+
 
 class Tenant:
     """A project of a test's own."""
@@ -203,6 +219,17 @@ ip -n {self.namespace} addr add {self.address}/24 dev eth0
         """Whether a TCP connection comes about."""
         script = f"import socket; socket.create_connection(('{address}', {port}), timeout=1.5).close()"
         return self.run("python3", "-IS", "-c", script).returncode == 0
+
+    def hears(self, sender: "Client", *, source: int, port: int) -> bool:
+        """Whether a datagram from a port of the sender's arrives at a port of this one."""
+        listening = [
+            "ip", "netns", "exec", self.namespace, "python3", "-IS", "-c", HEAR, str(port),
+        ]  # fmt: skip
+        with subprocess.Popen(listening, stdout=subprocess.PIPE, text=True) as listener:
+            assert listener.stdout is not None
+            assert listener.stdout.readline() == "listening\n"
+            assert sender.run("python3", "-IS", "-c", SAY, str(source), self.address, str(port)).returncode == 0
+            return "heard" in listener.stdout.read()
 
 
 def _prefix(layout: Layout) -> str:

@@ -3,9 +3,11 @@
 import pytest
 
 from tests.e2e.cloud import HOSTS, Cloud, Refused
-from tests.e2e.tenant import ALL_V4, OPEN, Tenant
+from tests.e2e.tenant import ALL_V4, NETWORK, OPEN, Guest, Tenant
 
 PING = {"name": "ping", "direction": "Ingress", "protocol": "ICMP", "remoteCidr": "0.0.0.0/0"}
+PING6 = {"name": "ping6", "direction": "Ingress", "protocol": "ICMPv6", "icmpType": 128, "remoteCidr": "::/0"}
+OUT6 = {"name": "out6", "direction": "Egress", "remoteCidr": "::/0"}
 SSH = {"name": "ssh", "direction": "Ingress", "protocol": "TCP", "portMin": 22, "remoteCidr": "0.0.0.0/0"}
 OUT = {"name": "out", "direction": "Egress"}
 
@@ -101,3 +103,65 @@ def test_rules_for_all_traffic_cover_both_hosts(cloud: Cloud, tenant: Tenant) ->
     cloud.wait("pings answered", lambda: one.reaches(two.address))
     tenant.apply("securitygroups", OPEN, {"rules": [rule for rule in ALL_V4 if rule["direction"] == "Egress"]})
     cloud.wait("nothing comes in", lambda: not one.reaches(two.address) and not two.reaches(one.address))
+
+
+@pytest.fixture
+def dual(tenant: Tenant) -> dict[str, Guest]:
+    """Guests on both hosts, each with one card on a network of both families and one on a network of IPv6 only."""
+    tenant.apply("subnets", "v6", {"network": NETWORK, "cidr": "fd00:20::/64"})
+    tenant.apply("networks", "six", {})
+    tenant.apply("subnets", "six", {"network": "six", "cidr": "fd00:21::/64"})
+    tenant.apply("securitygroups", "six", {"rules": [OUT6]})
+    groups = [OPEN, "six"]
+    cards = [
+        {"name": "eth0", "network": NETWORK, "securityGroups": groups},
+        {"name": "eth1", "network": "six", "securityGroups": groups},
+    ]
+    for name, host in zip("ab", HOSTS, strict=True):
+        tenant.instance(name, host, networkInterfaces=cards)
+    for name in "ab":
+        tenant.wait_ready("instances", name)
+    return {name: tenant.guest(name) for name in "ab"}
+
+
+def addresses_of(tenant: Tenant, name: str) -> list[tuple[str, str]]:
+    return [(a["interface"], a["address"]) for a in tenant.get("instances", name)["status"]["addresses"]]
+
+
+def test_guests_get_all_their_addresses_and_ipv6_passes_as_rules_allow(
+    cloud: Cloud, tenant: Tenant, dual: dict[str, Guest]
+) -> None:
+    a = dual["a"]
+    for name, guest in dual.items():
+        held = addresses_of(tenant, name)
+        assert [interface for interface, _ in held] == ["eth0", "eth0", "eth1"]
+        for interface, address in held:
+            assert guest.succeeds(f"ip addr show {interface} | grep -F ' {address}/'"), guest.sh("ip addr")
+    (_, v4), (_, v6), (_, six) = addresses_of(tenant, "b")
+    assert a.reaches(v4)
+    # Neighbours are found without any rule; what they are sent is not let in.
+    for interface, address in (("eth0", v6), ("eth1", six)):
+        assert not a.reaches(address)
+        assert "lladdr" in a.sh(f"ip -6 neigh show dev {interface} | grep -F '{address} '")
+
+    tenant.apply("securitygroups", "six", {"rules": [OUT6, PING6]})
+    for address in (v6, six):
+        cloud.wait(f"{address} answers", lambda address=address: a.reaches(address))
+        assert not a.succeeds(f"nc -w 2 {address} 22 </dev/null")
+    tenant.apply("securitygroups", "six", {"rules": [OUT6, {**SSH, "remoteCidr": "::/0"}]})
+    cloud.wait("ssh is let in", lambda: a.sh(f"nc -w 2 {six} 22 </dev/null", check=False).startswith("SSH-"))
+    cloud.wait("pings are dropped again", lambda: not a.reaches(six))
+
+
+def test_guests_have_no_default_route_while_nothing_routes(pair: Tenant) -> None:
+    routes = pair.guest("a").sh("ip route")
+    assert "10.30.0.0/24 dev eth0" in routes
+    assert "default" not in routes
+
+
+def test_a_guest_posing_as_a_dhcp_server_is_not_heard(cloud: Cloud, pair: Tenant) -> None:
+    """What a server says is dropped where it is sent; the same from other ports arrives."""
+    rogue, victim = pair.client("h1", "rogue"), pair.client("h2", "victim")
+    cloud.wait("pings answered", lambda: rogue.reaches(victim.address))
+    assert victim.hears(rogue, source=1067, port=1068)
+    assert not victim.hears(rogue, source=67, port=68)

@@ -183,9 +183,13 @@ async def test_a_missing_port_is_waited_for_while_the_disks_are_made(world: Worl
     condition = await world.condition(RUNNING)
     assert condition.reason == "PortNotReady"
     assert port_name_of(instance, card) in condition.message
-    assert (await world.get()).is_true(DISKS_READY)
-    await world.add_port(instance, card)
+    assert (await world.condition(DISKS_READY)).reason == "PortNotReady"
+    files = world.layout.of_instance(instance.uid)
+    assert files.root_disk.exists()
+    assert not files.seed.exists()  # it would tell the guest nothing of the card
+    port = await world.add_port(instance, card)
     assert (await world.settle()).is_true(RUNNING)
+    assert str(port.status.mac).encode() in files.seed.read_bytes()
 
 
 async def test_an_image_without_content_is_waited_for(world: World) -> None:

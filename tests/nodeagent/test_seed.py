@@ -9,7 +9,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vcstack.nodeagent.backends.seed import SeedWanted, build_seed
+from vcstack.nodeagent.backends.seed import SeedCard, SeedWanted, build_seed
+from vcstack.nodeagent.realizers.guest_network import build_card
+from vcstack.specs.kinds.port import PortAddress
+from vcstack.specs.kinds.subnet import DHCP, HostRoute, Subnet, SubnetSpec
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=200)
 
@@ -34,7 +37,7 @@ def test_every_string_arrives_as_it_was_for_json_and_yaml_readers(host: str, key
 
 
 def test_the_same_input_gives_the_same_bytes_at_another_time() -> None:
-    wanted = SeedWanted("i-1", "web-1", ["ssh-ed25519 AAAA"], "#!/bin/sh\n", ["52:54:00:00:00:01", "52:54:00:00:00:02"])
+    wanted = SeedWanted("i-1", "web-1", ["ssh-ed25519 AAAA"], "#!/bin/sh\n", [SeedCard("52:54:00:00:00:01", 1442)])
     before = build_seed(wanted)
     time.sleep(1.1)
     assert build_seed(wanted) == before
@@ -45,8 +48,53 @@ def test_the_label_is_what_cloud_init_looks_for() -> None:
     assert image[32768 + 40 : 32768 + 72].rstrip() == b"cidata"
 
 
-def test_several_cards_all_ask_for_addresses_and_one_gives_the_routes() -> None:
-    image = build_seed(SeedWanted("i-1", "web-1", macs=["52:54:00:00:00:01", "52:54:00:00:00:02"]))
-    cards = json.loads(read(image, "network-config"))["ethernets"]
-    assert [c["match"]["macaddress"] for c in cards.values()] == ["52:54:00:00:00:01", "52:54:00:00:00:02"]
-    assert [c["dhcp4-overrides"]["use-routes"] for c in cards.values()] == [True, False]
+def network_of(*cards: SeedCard) -> dict[str, dict[str, object]]:
+    content = read(build_seed(SeedWanted("i-1", "web-1", cards=cards)), "network-config")
+    assert json.loads(content) == yaml.safe_load(content)
+    return json.loads(content)["ethernets"]  # type: ignore[no-any-return]
+
+
+def test_each_card_is_found_by_its_mac_and_the_first_ones_routes_are_preferred() -> None:
+    cards = network_of(SeedCard("52:54:00:00:00:01", 1442, dhcp4=True), SeedCard("52:54:00:00:00:02", 1400, dhcp4=True))
+    assert cards == {
+        "eth0": {
+            "match": {"macaddress": "52:54:00:00:00:01"},
+            "set-name": "eth0",
+            "mtu": 1442,
+            "dhcp4": True,
+            "dhcp6": False,
+            "dhcp4-overrides": {"route-metric": 100},
+        },
+        "eth1": {
+            "match": {"macaddress": "52:54:00:00:00:02"},
+            "set-name": "eth1",
+            "mtu": 1400,
+            "dhcp4": True,
+            "dhcp6": False,
+            "dhcp4-overrides": {"route-metric": 101},
+        },
+    }
+
+
+def build_subnet(cidr: str, **spec: object) -> Subnet:
+    return Subnet.new("s", SubnetSpec(network="web", cidr=cidr, **spec), project="demo")  # type: ignore[arg-type]
+
+
+def test_ipv6_is_set_with_its_prefix_as_no_router_tells_it() -> None:
+    v4, v6 = build_subnet("10.0.0.0/24", dns_servers=["9.9.9.9"]), build_subnet("fd00::/64", dns_servers=["fd00::53"])
+    held = [PortAddress(subnet="v4", address="10.0.0.5"), PortAddress(subnet="v6", address="fd00::5")]
+    (card,) = network_of(build_card("52:54:00:00:00:01", 1442, zip(held, (v4, v6), strict=True))).values()
+    assert card["dhcp4"] is True
+    assert card["addresses"] == ["fd00::5/64"]
+    assert card["nameservers"] == {"addresses": ["fd00::53"]}
+    assert "routes" not in card
+
+
+def test_without_dhcp_the_guest_sets_its_ipv4_address_and_routes() -> None:
+    route = HostRoute(destination="192.168.0.0/16", next_hop="10.0.0.2")
+    subnet = build_subnet("10.0.0.0/20", dhcp=DHCP.DISABLED, host_routes=[route])
+    held = [(PortAddress(subnet="v4", address="10.0.0.5"), subnet)]
+    (card,) = network_of(build_card("52:54:00:00:00:01", 1442, held)).values()
+    assert card["dhcp4"] is False
+    assert card["addresses"] == ["10.0.0.5/20"]
+    assert card["routes"] == [{"to": "192.168.0.0/16", "via": "10.0.0.2", "metric": 100}]

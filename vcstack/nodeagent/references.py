@@ -11,6 +11,7 @@ from vcstack.specs.kinds.image import Image
 from vcstack.specs.kinds.instance import Instance
 from vcstack.specs.kinds.network import DEFAULT_MTU_BYTES, Network
 from vcstack.specs.kinds.sshkey import SSHKey
+from vcstack.specs.kinds.subnet import Subnet
 from vcstack.specs.resource import AnyResource
 
 R = TypeVar("R", bound=AnyResource)
@@ -21,7 +22,7 @@ LIMIT = 4096
 
 
 class References:
-    """Reads flavors, images, keys and networks."""
+    """Reads flavors, images, keys, networks and subnets."""
 
     def __init__(self, client: ResourceClient, clock: Clock) -> None:
         self._client = client
@@ -53,6 +54,10 @@ class References:
         """Return the MTU that the network's guests are told."""
         found = await self._get(Network, network, project)
         return found.status.mtu_bytes or found.spec.mtu_bytes or DEFAULT_MTU_BYTES
+
+    async def get_subnet(self, project: str | None, name: str) -> Subnet:
+        """Return a subnet that a port holds an address of."""
+        return await self._get(Subnet, name, project)
 
     def forget(self) -> None:
         """Read everything anew next time."""

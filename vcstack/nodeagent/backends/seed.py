@@ -13,6 +13,7 @@ from typing import Any
 from pycdlib import PyCdlib, dates
 
 SECTOR = 2048
+ROUTE_METRIC = 100
 FIXED_TIME = 1_500_000_000.0
 """The date of everything on the drive."""
 _ESCAPED = re.compile("[\x7f-\uffff]")
@@ -27,6 +28,21 @@ _ROOT_TIME = slice(174, 181)
 
 
 @dataclass(frozen=True, slots=True)
+class SeedCard:
+    """A network card and where the guest has its addresses there from."""
+
+    mac: str
+    mtu: int
+    dhcp4: bool = False
+    addresses: Sequence[str] = ()
+    """With the prefix length: those that the guest sets itself."""
+    routes: Sequence[tuple[str, str]] = ()
+    """Destination and next hop, beside those that DHCP tells."""
+    dns_servers: Sequence[str] = ()
+    """Beside those that DHCP tells."""
+
+
+@dataclass(frozen=True, slots=True)
 class SeedWanted:
     """What the guest is told."""
 
@@ -34,8 +50,8 @@ class SeedWanted:
     host_name: str
     ssh_keys: Sequence[str] = ()
     user_data: str = ""
-    macs: Sequence[str] = ()
-    """With more than one, all of them get their addresses by DHCP; cloud-init by itself asks on the first only."""
+    cards: Sequence[SeedCard] = ()
+    """In order; of what is not told, cloud-init would ask DHCPv4 on the first card and nothing else."""
 
 
 def build_seed(wanted: SeedWanted) -> bytes:
@@ -50,8 +66,8 @@ def build_seed(wanted: SeedWanted) -> bytes:
         ),
         "user-data": wanted.user_data.encode(),
     }
-    if len(wanted.macs) > 1:
-        files["network-config"] = _text(_network(wanted.macs))
+    if wanted.cards:
+        files["network-config"] = _text(_network(wanted.cards))
     return _build_iso(files)
 
 
@@ -65,13 +81,34 @@ def _text(value: dict[str, Any]) -> bytes:
     return _ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode() + b"\n"
 
 
-def _network(macs: Sequence[str]) -> dict[str, Any]:
-    """Return cloud-init's networking configuration, version 2."""
-    cards = {
-        f"nic{i}": {"match": {"macaddress": mac}, "dhcp4": True, "dhcp4-overrides": {"use-routes": i == 0}}
-        for i, mac in enumerate(macs)
+def _network(cards: Sequence[SeedCard]) -> dict[str, Any]:
+    """Return cloud-init's networking configuration, version 2.
+
+    Each card is named: cloud-init's renderers but netplan's find no card by its MAC alone. Of several default
+    routes the one of the first card is preferred.
+
+    https://cloudinit.readthedocs.io/en/latest/reference/network-config-format-v2.html
+    """
+    return {"version": 2, "ethernets": {f"eth{i}": _ethernet(i, card) for i, card in enumerate(cards)}}
+
+
+def _ethernet(number: int, card: SeedCard) -> dict[str, Any]:
+    wire: dict[str, Any] = {
+        "match": {"macaddress": card.mac},
+        "set-name": f"eth{number}",
+        "mtu": card.mtu,
+        "dhcp4": card.dhcp4,
+        "dhcp6": False,
     }
-    return {"version": 2, "ethernets": cards}
+    if card.dhcp4:
+        wire["dhcp4-overrides"] = {"route-metric": ROUTE_METRIC + number}
+    if card.addresses:
+        wire["addresses"] = list(card.addresses)
+    if card.routes:
+        wire["routes"] = [{"to": to, "via": via, "metric": ROUTE_METRIC + number} for to, via in card.routes]
+    if card.dns_servers:
+        wire["nameservers"] = {"addresses": list(card.dns_servers)}
+    return wire
 
 
 def _build_iso(files: dict[str, bytes]) -> bytes:

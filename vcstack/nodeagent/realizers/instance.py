@@ -155,9 +155,8 @@ class InstanceRealizer:
         self, instance: Instance, domain: Domain | None, flavor: Flavor, network: Network, report: Report
     ) -> tuple[bool, ReconcileError | ApiError | None]:
         """Have disks and plugs, at the same time; return whether disks are there, and what failed."""
-        macs = [c.mac for c in network.cards]
         outcomes = await _outcomes(
-            self._parts.storage.ensure(instance, domain, flavor, macs, report),
+            self._parts.storage.ensure(instance, domain, flavor, network, report),
             self._parts.interfaces.ensure(instance, network),
         )
         failures = [o for o in outcomes if isinstance(o, ReconcileError | ApiError)]

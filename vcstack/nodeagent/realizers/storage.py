@@ -9,9 +9,11 @@ from vcstack.nodeagent.backends.disks import GIB, Disks
 from vcstack.nodeagent.backends.files import write_file
 from vcstack.nodeagent.backends.hypervisor import Domain
 from vcstack.nodeagent.backends.images import Images
-from vcstack.nodeagent.backends.seed import SeedWanted, build_seed
+from vcstack.nodeagent.backends.seed import SeedCard, SeedWanted, build_seed
 from vcstack.nodeagent.fields import digest_fields
 from vcstack.nodeagent.layout import InstanceFiles, Layout
+from vcstack.nodeagent.realizers.guest_network import build_card
+from vcstack.nodeagent.realizers.interfaces import Network, Plug
 from vcstack.nodeagent.realizers.report import Report
 from vcstack.nodeagent.realizers.together import together
 from vcstack.nodeagent.record import Making, Record, read_record, write_record
@@ -64,7 +66,7 @@ class Storage:
         return read_record(self.files(instance).record)
 
     async def ensure(
-        self, instance: Instance, domain: Domain | None, flavor: Flavor, macs: list[str], report: Report
+        self, instance: Instance, domain: Domain | None, flavor: Flavor, network: Network, report: Report
     ) -> bool:
         """Have root disk and seed; return whether they are there. Conditions say what is wrong."""
         files, record = self.files(instance), self.get_record(instance)
@@ -73,14 +75,13 @@ class Storage:
             _report_lost(files, report)
             return False
         if state is DiskState.TO_MAKE:
-            return await self._make(instance, record, domain, flavor, macs, report)
+            return await self._make(instance, record, domain, flavor, network, report)
         await self._ensure_image(instance, record, report)
         with report.blame(DISKS_READY):
             if not files.seed.exists():
-                await self._make_seed(instance, macs)
+                await self._make_seed(instance, network)
             await self._grow(instance, record, domain, flavor)
-        report.set(DISKS_READY, True, "DisksPresent")
-        return True
+        return _report_present(files, report)
 
     def find_files(self, instance: Instance) -> frozenset[Path]:
         """Return which of the instance's disks and what they lie on are there. Blocks."""
@@ -112,7 +113,7 @@ class Storage:
         record: Record | None,
         domain: Domain | None,
         flavor: Flavor,
-        macs: list[str],
+        network: Network,
         report: Report,
     ) -> bool:
         with report.blame(IMAGE_READY):
@@ -126,8 +127,9 @@ class Storage:
                 raise ReconcileError("DiskInUse", "the domain has to be off while its disk is made anew")
             await asyncio.to_thread(write_record, files.record, Record(state=Making.MAKING, token=token))
             size = flavor.spec.root_disk_gib
+            files.seed.unlink(missing_ok=True)
             await together(
-                self._make_seed(instance, macs),
+                self._make_seed(instance, network),
                 self._disks.make_overlay(files.root_disk, base=base, base_format=image.spec.format, size_gib=size),
             )
             made = Record(
@@ -138,10 +140,12 @@ class Storage:
                 fields=digest_fields(instance.spec, Change.RECREATE),
             )
             await asyncio.to_thread(write_record, files.record, made)
-        report.set(DISKS_READY, True, "DisksPresent")
-        return True
+        return _report_present(files, report)
 
-    async def _make_seed(self, instance: Instance, macs: list[str]) -> None:
+    async def _make_seed(self, instance: Instance, network: Network) -> None:
+        """Write the NoCloud drive, once all ports are there: a guest reads of its network at its first boot only."""
+        if network.missing:
+            return
         keys = await self._references.get_keys(instance)
         record = self.get_record(instance)
         wanted = SeedWanted(
@@ -150,10 +154,15 @@ class Storage:
             host_name=instance.metadata.name,
             ssh_keys=[k.spec.public_key for k in keys],
             user_data=instance.spec.user_data or "",
-            macs=macs,
+            cards=[await self._build_card(plug) for plug in network.plugs],
         )
         files = self.files(instance)
         await asyncio.to_thread(lambda: write_file(files.seed, build_seed(wanted)))
+
+    async def _build_card(self, plug: Plug) -> SeedCard:
+        held, project = plug.port.status.addresses or [], plug.port.metadata.project
+        subnets = [await self._references.get_subnet(project, address.subnet) for address in held]
+        return build_card(plug.card.mac, plug.card.mtu, zip(held, subnets, strict=True))
 
     async def _ensure_image(self, instance: Instance, record: Record | None, report: Report) -> None:
         """Have the content that the root disk is an overlay of."""
@@ -198,6 +207,16 @@ def _check_fits(image: Image, flavor: Flavor) -> None:
             f"image {image.metadata.name} needs {image.spec.min_memory_mib} MiB of memory, flavor "
             f"{flavor.metadata.name} has {flavor.spec.memory_mib}; choose a larger flavor",
         )
+
+
+def _report_present(files: InstanceFiles, report: Report) -> bool:
+    present = files.seed.exists()
+    if present:
+        report.set(DISKS_READY, True, "DisksPresent")
+    else:
+        message = "The drive for cloud-init is made once all ports hold their addresses."
+        report.set(DISKS_READY, False, "PortNotReady", message)
+    return present
 
 
 def _report_lost(files: InstanceFiles, report: Report) -> None:
