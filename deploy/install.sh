@@ -18,6 +18,7 @@ NETWORK="openvswitch-common openvswitch-switch ovn-common ovn-central ovn-host i
 COMPUTE="libvirt-daemon libvirt-daemon-system libvirt-clients libvirt-dev qemu-system-x86 qemu-utils"
 PYTHON="python3 python3-venv python3-dev gcc libc6-dev pkg-config"
 GUEST="cpio lz4 mtools dosfstools syslinux syslinux-common e2fsprogs fdisk openssl"
+SECRETS="softhsm2"
 TOOLS="util-linux procps kmod iputils-ping openssh-client ca-certificates make git"
 
 say() { printf '  %-11s %s\n' "install" "$*"; }
@@ -25,9 +26,9 @@ fail() { printf 'install failed: %s\n' "$*" >&2; exit 1; }
 
 missing_packages() {
   local installed
-  installed=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' $STORE $NETWORK $COMPUTE $PYTHON $GUEST $TOOLS \
+  installed=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' $STORE $NETWORK $COMPUTE $PYTHON $GUEST $SECRETS $TOOLS \
     2>/dev/null | awk '$1 == "installed" { print $2 }') || true
-  comm -23 <(printf '%s\n' $STORE $NETWORK $COMPUTE $PYTHON $GUEST $TOOLS | sort -u) <(sort -u <<<"$installed")
+  comm -23 <(printf '%s\n' $STORE $NETWORK $COMPUTE $PYTHON $GUEST $SECRETS $TOOLS | sort -u) <(sort -u <<<"$installed")
 }
 
 # invoke-rc.d asks this script before it starts anything; 101 means "forbidden by policy".
