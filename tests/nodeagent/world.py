@@ -30,7 +30,6 @@ from vcstack.specs.kinds.port import Port, PortSpec
 from vcstack.specs.kinds.project import Project, ProjectSpec
 from vcstack.specs.kinds.sshkey import SSHKey, SSHKeySpec
 from vcstack.specs.kinds.subnet import Subnet, SubnetSpec
-from vcstack.specs.kinds.subnet import Subnet, SubnetSpec
 from vcstack.specs.meta import Condition
 from vcstack.store.actor import Actor
 from vcstack.store.store import Store
@@ -68,7 +67,6 @@ class World:
             await world.client.patch_status(image, status)
         await world.client.create(SSHKey.new("me", SSHKeySpec(public_key=KEY), project=PROJECT))
         await world.client.create(Network.new("web", NetworkSpec(), project=PROJECT))
-        await world.client.create(Subnet.new("web-v4", SubnetSpec(network="web", cidr="10.10.0.0/24"), project=PROJECT))
         await world.client.create(Subnet.new("web-v4", SubnetSpec(network="web", cidr="10.10.0.0/24"), project=PROJECT))
         return world
 
