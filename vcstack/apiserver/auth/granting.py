@@ -1,0 +1,86 @@
+"""Nobody grants what he does not have: what a write would give to somebody, against what the writer may do.
+
+Not only bindings give. A role gives to all who have it, a group to its new members, a key to whoever gets its
+secret, a provider's mapping to those whom the provider says are in a group.
+"""
+
+from collections.abc import Sequence
+
+from vcstack.apiserver.auth.accounts import AccessIndex
+from vcstack.apiserver.auth.grants import Grants
+from vcstack.apiserver.auth.places import TOP, Place
+from vcstack.specs.kinds.apikey import APIKey
+from vcstack.specs.kinds.group import Group
+from vcstack.specs.kinds.identityprovider import IdentityProvider
+from vcstack.specs.kinds.role import Role
+from vcstack.specs.kinds.rolebinding import RoleBinding
+from vcstack.specs.kinds.user import User
+from vcstack.specs.permissions import ANY, Permission, Rule
+from vcstack.specs.resource import AnyResource, Ref
+
+Excess = Sequence[tuple[Place, Permission]]
+"""What the writer would give without having it, and where."""
+
+EVERYTHING = (Rule(verbs=[ANY], kinds=[ANY]), Rule(verbs=[ANY], kinds=[ANY], subresources=[ANY]))
+
+
+def find_excess(
+    index: AccessIndex, writer: Grants, who: Ref | None, new: AnyResource, old: AnyResource | None
+) -> Excess:
+    """Return what writing the object would give that the writer does not have.
+
+    Args:
+        index: the index.
+        writer: what the writer may do.
+        who: the writer's own account, which may make keys for itself.
+        new: the object as it would be.
+        old: as it is, None when it is new.
+    """
+    if isinstance(new, RoleBinding):
+        place = Place(project=new.metadata.project) if new.metadata.project else Place(domain=new.spec.domain)
+        # A role that is missing may be made by somebody else, with any rules.
+        rules = index.role_rules(new.spec.role)
+        return [(place, p) for p in writer.missing(EVERYTHING if rules is None else rules, place)]
+    if isinstance(new, Role):
+        return [(TOP, p) for p in writer.missing(new.spec.rules, TOP)]
+    if isinstance(new, Group):
+        before = set(old.spec.members) if old is not None else set()
+        return find_excess_of(index, writer, new.ref) if set(new.spec.members) - before else ()
+    if isinstance(new, IdentityProvider):
+        groups = {m.group for m in new.spec.group_mapping}
+        return [e for name in sorted(groups) for e in find_excess_of(index, writer, Ref(Group.KIND, None, name))]
+    if isinstance(new, APIKey):
+        owner = owner_of_key(new)
+        if owner == who:
+            return ()
+        if owner.kind == User.KIND:
+            # A key outlives what its user may do today, so only the user makes one, or who may everything.
+            return [(TOP, p) for p in writer.missing(EVERYTHING, TOP)]
+        return find_excess_of(index, writer, owner)
+    return ()
+
+
+def find_excess_of(index: AccessIndex, writer: Grants, subject: Ref) -> Excess:
+    """Return what the subject may do, once it is enabled, beyond the writer: who can act as it gets that."""
+    return writer.missing_of(index.find_potential(subject))
+
+
+def owner_of_key(key: APIKey) -> Ref:
+    """Return as whom the key acts."""
+    project = key.metadata.project
+    if project is not None:
+        return Ref("ServiceAccount", project, key.spec.service_account or "")
+    return Ref("User", None, key.spec.user or "")
+
+
+def describe(excess: Excess, *, most: int = 5) -> str:
+    """Return a sentence for the writer."""
+    named = [f"{permission} {_where(place)}" for place, permission in excess[:most]]
+    more = f" and {len(excess) - most} more" if len(excess) > most else ""
+    return f"nobody grants what he does not have: {', '.join(named)}{more}"
+
+
+def _where(place: Place) -> str:
+    if place.project is not None:
+        return f"in project {place.project}"
+    return f"in domain {place.domain}" if place.domain is not None else "in the whole cloud"
