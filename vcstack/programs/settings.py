@@ -1,12 +1,17 @@
-"""vc-management's settings: one YAML file, each value also as an environment variable VCSTACK_MANAGEMENT_A__B."""
+"""vc-management's settings: one YAML file, each value also as an environment variable VCSTACK_MANAGEMENT_A__B.
 
+Any value, in either, may be `ENC(...)`, made by `vcctl secrets encrypt`.
+"""
+
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from pydantic.alias_generators import to_camel
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic.alias_generators import to_camel, to_snake
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from vcstack.crypto.enc import UnreadableValue, decrypt_values, open_key_file
 from vcstack.specs.errors import BadRequest
 from vcstack.specs.manifest import load_documents
 
@@ -97,6 +102,9 @@ class ManagementSettings(BaseSettings):
 
     state_dir: Path
     """Where the admin token and everything else of this installation is kept."""
+    secrets_key_file: Path | None = None
+    """The key file that decrypts ENC(...) values. Default $VCSTACK_SECRETS_KEY_FILE, else the systemd credential
+    vcstack-secrets-key; none is needed without such values."""
     etcd: EtcdSection = Field(default_factory=EtcdSection)
     """Where the store is."""
     postgres: PostgresSection | None = None
@@ -128,6 +136,16 @@ class ManagementSettings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """What is logged. Default info: what changed; debug adds every read."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _decrypt(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Put in the plain values before any of them is looked at."""
+        named = _by_field_name(values).get("secrets_key_file")
+        try:
+            return decrypt_values(values, lambda: open_key_file(Path(named) if named else None))
+        except UnreadableValue as error:
+            raise SettingsError(f"{_as_written(error.field.split('.'))}: {error.why}") from error
+
     @field_validator("image_dir", "state_dir")
     @classmethod
     def _absolute(cls, path: Path) -> Path:
@@ -144,7 +162,9 @@ class ManagementSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Let the environment win over the file."""
+        """Let the environment win over the file, whose values get the names that the environment's have."""
+        assert isinstance(init_settings, InitSettingsSource)
+        init_settings.init_kwargs = _by_field_name(init_settings.init_kwargs)
         return env_settings, init_settings
 
 
@@ -161,13 +181,21 @@ def load_settings(path: Path) -> ManagementSettings:
     values: dict[str, Any] = documents[0] if documents else {}
     try:
         return ManagementSettings(**values)
+    except SettingsError as error:
+        raise SettingsError(f"{path}: {error}") from error
     except ValidationError as error:
         raise SettingsError("\n".join(f"{path}: {line}" for line in _explain(error))) from error
 
 
+def _by_field_name(value: Any) -> Any:
+    """The values under the names of the fields."""
+    return {to_snake(str(k)): _by_field_name(v) for k, v in value.items()} if isinstance(value, dict) else value
+
+
 def _explain(error: ValidationError) -> list[str]:
-    found = []
-    for fault in error.errors(include_url=False):
-        field = ".".join(to_camel(str(step)) if "_" in str(step) else str(step) for step in fault["loc"]) or "file"
-        found.append(f"{field}: {fault['msg']}")
-    return found
+    return [f"{_as_written(fault['loc']) or 'file'}: {fault['msg']}" for fault in error.errors(include_url=False)]
+
+
+def _as_written(location: Sequence[str | int]) -> str:
+    """The field as it stands in the file."""
+    return ".".join(to_camel(str(step)) if "_" in str(step) else str(step) for step in location)

@@ -1,0 +1,251 @@
+"""secrets: key files, and ENC(...) values for configuration files. All of it works on this machine, without the API."""
+
+import getpass
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from vcstack.crypto import keyringfile
+from vcstack.crypto.enc import KEY_FILE_VARIABLE, decrypt_value, encrypt_value, find_key_file
+from vcstack.crypto.envelope import Envelopes
+from vcstack.crypto.errors import CryptoError
+from vcstack.crypto.keyring import Keyring
+from vcstack.crypto.sources import FromPassphrase, InFile, InToken, Source
+from vcstack.vcctl.application import app, command
+from vcstack.vcctl.arguments import SETTINGS
+from vcstack.vcctl.errors import CommandError, ExitCode
+from vcstack.vcctl.printing import Table, write
+from vcstack.vcctl.session import Session
+from vcstack.vcctl.terminal import write_raw
+
+secrets = typer.Typer(help="Key files and ENC(...) values for configuration files.", no_args_is_help=True)
+app.add_typer(secrets, name="secrets", rich_help_panel=SETTINGS)
+
+KeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--key-file",
+        metavar="FILE",
+        help="The key file; default $VCSTACK_SECRETS_KEY_FILE, else the systemd credential vcstack-secrets-key.",
+    ),
+]
+Passphrase = Annotated[bool, typer.Option("--passphrase", help="Derive the key from a passphrase, by Argon2id.")]
+PassphraseFile = Annotated[
+    str, typer.Option("--passphrase-file", metavar="FILE", help="A file with the passphrase, read at each start.")
+]
+Module = Annotated[
+    str, typer.Option("--pkcs11-module", metavar="FILE", help="Make the key in a token: the library that drives it.")
+]
+Token = Annotated[str, typer.Option("--token", metavar="LABEL", help="The token's label.")]
+Label = Annotated[str, typer.Option("--label", metavar="LABEL", help="The key's label in the token; a new one.")]
+PinFile = Annotated[str, typer.Option("--pin-file", metavar="FILE", help="A file with the token's PIN.")]
+
+
+@command(
+    "init",
+    panel=SETTINGS,
+    within=secrets,
+    examples="""
+    vcctl secrets init --key-file /etc/vcstack/secrets.key
+    vcctl secrets init --key-file keyring.json --passphrase
+    vcctl secrets init --key-file keyring.json --pkcs11-module /usr/lib/softhsm/libsofthsm2.so --token vcstack
+    """,
+)
+async def init(
+    session: Session,
+    key_file: KeyFile = None,
+    passphrase: Passphrase = False,
+    passphrase_file: PassphraseFile = "",
+    pkcs11_module: Module = "",
+    token: Token = "",
+    label: Label = "vcstack-1",
+    pin_file: PinFile = "",
+) -> None:
+    """Make a key file, readable by you only. One that exists is kept, for nothing could be read without it."""
+    source = _source(passphrase, passphrase_file, pkcs11_module, token, label, pin_file)
+    path = key_file or Path(session.environ.get(KEY_FILE_VARIABLE, ""))
+    if not path.name:
+        raise CommandError("where is the key file to be?", hint=f"Add --key-file FILE, or set ${KEY_FILE_VARIABLE}.")
+    with _Explained():
+        made = keyringfile.create(path, source, _Asking(confirm=True))
+    [entry] = made.entries
+    session.out.print(
+        f"{escape(str(path))}: master key version 1, {escape(entry.source.describe())}. "
+        "Keep a copy where this machine's backups are not.",
+        soft_wrap=True,
+    )
+
+
+@command(
+    "encrypt",
+    panel=SETTINGS,
+    within=secrets,
+    examples="""
+    vcctl secrets encrypt
+    pwgen -s 32 1 | vcctl secrets encrypt --key-file /etc/vcstack/secrets.key
+    """,
+)
+async def encrypt(session: Session, key_file: KeyFile = None) -> None:
+    """Read a value from stdin, or ask for it without echo, and print it as ENC(...).
+
+    A line's end after the value is not part of it.
+    """
+    envelopes = _open(session, key_file)
+    value = _read_value("Value")
+    with _Explained():
+        write(session.out, encrypt_value(envelopes, value))
+
+
+@command(
+    "decrypt",
+    panel=SETTINGS,
+    within=secrets,
+    examples="""
+    vcctl secrets decrypt
+    grep -o 'ENC(.*)' management.yaml | vcctl secrets decrypt
+    """,
+)
+async def decrypt(session: Session, key_file: KeyFile = None) -> None:
+    """Read ENC(...) from stdin, or ask for it, and print the value."""
+    envelopes = _open(session, key_file)
+    text = _read_value("ENC(...)")
+    with _Explained():
+        value = decrypt_value(envelopes, text)
+    write_raw(value.encode() + b"\n")  # a tab stays a tab
+
+
+@command(
+    "rotate",
+    panel=SETTINGS,
+    within=secrets,
+    examples="""
+    vcctl secrets rotate
+    vcctl secrets rotate --stage
+    """,
+)
+async def rotate(
+    session: Session,
+    key_file: KeyFile = None,
+    stage: Annotated[
+        bool, typer.Option("--stage", help="Only add it; make it active with `activate` once every copy has it.")
+    ] = False,
+    passphrase: Passphrase = False,
+    passphrase_file: PassphraseFile = "",
+    pkcs11_module: Module = "",
+    token: Token = "",
+    label: Label = "",
+    pin_file: PinFile = "",
+) -> None:
+    """Add a new master key version and encrypt with it from now on. Older ones still decrypt.
+
+    Programs that have the key file open read it again by themselves.
+    """
+    with _Explained():
+        path = find_key_file(key_file, session.environ)
+        fresh = label or f"vcstack-{keyringfile.read(path).entries[-1].version + 1}"
+        source = _source(passphrase, passphrase_file, pkcs11_module, token, fresh, pin_file)
+        version = keyringfile.add(path, source, _Asking(confirm=True), activate=not stage)
+    state = "added, not active yet" if stage else "active"
+    session.out.print(f"Master key version {version} is {state}.", soft_wrap=True)
+
+
+@command("activate", panel=SETTINGS, within=secrets, examples="vcctl secrets activate 2")
+async def activate(session: Session, version: Annotated[int, typer.Argument(min=1)], key_file: KeyFile = None) -> None:
+    """Encrypt with a master key version from now on, one that `rotate --stage` has added."""
+    with _Explained():
+        keyringfile.make_active(find_key_file(key_file, session.environ), version, _Asking())
+    session.out.print(f"Master key version {version} is active.", soft_wrap=True)
+
+
+@command("retire", panel=SETTINGS, within=secrets, examples="vcctl secrets retire 1 --yes")
+async def retire(
+    session: Session,
+    version: Annotated[int, typer.Argument(min=1)],
+    key_file: KeyFile = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Everything has been rewrapped, or may be lost.")] = False,
+) -> None:
+    """Forget a master key version. What is still encrypted with it can then be read by nobody."""
+    if not yes:
+        raise CommandError(
+            f"what is still encrypted with master key version {version} would be lost",
+            hint="Rewrap everything first, then say so with --yes.",
+        )
+    with _Explained():
+        keyringfile.retire(find_key_file(key_file, session.environ), version)
+    session.out.print(f"Master key version {version} is gone.", soft_wrap=True)
+
+
+@command("keys", panel=SETTINGS, within=secrets, examples="vcctl secrets keys")
+async def keys(session: Session, key_file: KeyFile = None) -> None:
+    """List the master key versions of the key file; * marks the active one. No key is shown."""
+    with _Explained():
+        contents = keyringfile.read(find_key_file(key_file, session.environ))
+    table = Table(["ACTIVE", "VERSION", "ID", "WHERE"])
+    for entry in contents.entries:
+        table.add(
+            ["*" if entry.version == contents.active else "", str(entry.version), entry.id, entry.source.describe()]
+        )
+    table.print(session.out)
+
+
+class _Explained:
+    """Shows what went wrong with a key as a sentence."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, CryptoError):
+            raise CommandError(str(error), code=ExitCode.LOCAL) from error
+
+
+class _Asking:
+    """Asks without echo, once for each thing."""
+
+    def __init__(self, *, confirm: bool = False) -> None:
+        self._confirm = confirm
+        self._known: dict[str, str] = {}
+
+    def __call__(self, what: str) -> str:
+        if what not in self._known:
+            if not sys.stdin.isatty():
+                raise CommandError(
+                    f"nobody can be asked here: {what}", hint="Give --passphrase-file or --pin-file, or use a terminal."
+                )
+            answer = getpass.getpass(f"{what}: ")
+            if self._confirm and getpass.getpass("The same again: ") != answer:
+                raise CommandError("the two are not the same")
+            self._known[what] = answer
+        return self._known[what]
+
+
+def _source(passphrase: bool, passphrase_file: str, module: str, token: str, label: str, pin_file: str) -> Source:
+    if module:
+        if not token:
+            raise CommandError("which token?", hint="Add --token LABEL; softhsm2-util --show-slots lists those here.")
+        return InToken(module, token, label, _absolute(pin_file))
+    if passphrase or passphrase_file:
+        return FromPassphrase.fresh(_absolute(passphrase_file))
+    return InFile.fresh()
+
+
+def _absolute(path: str) -> str:
+    """The path as the key file needs it: it is read again from other working directories."""
+    return str(Path(path).absolute()) if path else ""
+
+
+def _open(session: Session, key_file: Path | None) -> Envelopes:
+    with _Explained():
+        return Envelopes(Keyring(find_key_file(key_file, session.environ), _Asking()))
+
+
+def _read_value(prompt: str) -> str:
+    if sys.stdin.isatty():
+        return getpass.getpass(f"{prompt}: ")
+    try:
+        return sys.stdin.buffer.read().decode().removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError as error:
+        raise CommandError("the value is no text") from error
