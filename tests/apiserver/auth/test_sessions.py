@@ -1,0 +1,211 @@
+"""Sessions: refresh tokens are good once, an old one ends the session, a made-up one ends nothing."""
+
+import asyncio
+import dataclasses
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from tests.apiserver.auth.world import ADMIN, AWAY, Replica
+from tests.fakes.memory_etcd import MemoryEtcd, Phase
+from vcstack.apiserver.auth.sessions import SessionSettings
+from vcstack.specs.errors import Unauthorized, Unavailable
+from vcstack.specs.registry import get_kind
+from vcstack.store.credentials import CREDENTIALS
+from vcstack.store.etcd.errors import EtcdUnavailable, OutcomeUnknown
+from vcstack.store.etcd.ops import Put
+
+SETTINGS = SessionSettings()
+
+
+@pytest.fixture
+async def alice(replica: Replica) -> Replica:
+    await replica.user()
+    return replica
+
+
+async def refused(replica: Replica, token: str) -> None:
+    with pytest.raises(Unauthorized):
+        await replica.login.refresh(token)
+
+
+async def test_a_refresh_gives_new_tokens_of_the_same_session(alice: Replica) -> None:
+    first = await alice.tokens_of()
+    second = await alice.login.refresh(first.refresh_token)
+    assert second.session == first.session
+    assert second.refresh_token != first.refresh_token
+    assert alice.access(second).session == first.session
+    assert await alice.login.refresh(second.refresh_token)
+
+
+async def test_an_old_refresh_token_ends_the_session_for_thief_and_victim(alice: Replica, other: Replica) -> None:
+    stolen = await alice.tokens_of()
+    victim = await alice.login.refresh(stolen.refresh_token)
+    victim = await alice.login.refresh(victim.refresh_token)
+    await refused(other, stolen.refresh_token)
+    assert await alice.session_names() == []
+    for replica in (alice, other):
+        await refused(replica, victim.refresh_token)
+
+
+async def test_of_many_uses_of_one_token_at_once_at_most_one_succeeds_and_the_session_ends(
+    alice: Replica, other: Replica
+) -> None:
+    tokens = await alice.tokens_of()
+    uses = [replica.login.refresh(tokens.refresh_token) for replica in (alice, other) * 4]
+    done = await asyncio.gather(*uses, return_exceptions=True)
+    assert sum(not isinstance(each, Unauthorized) for each in done) == 1
+    assert await alice.session_names() == []
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [
+        lambda t: "",
+        lambda t: "x",
+        lambda t: t[:-1],
+        lambda t: t[:-1] + ("0" if t[-1] != "0" else "1"),
+        lambda t: t + "0",
+        lambda t: t.partition(".")[0],
+        lambda t: t.partition(".")[0] + ".0.x.y",
+        lambda t: t.partition(".")[0] + ".99." + t.partition(".")[2].partition(".")[2],
+        lambda t: t.upper(),
+        lambda t: t + "\n",
+        lambda t: "s-" + "0" * 20 + "." + t.partition(".")[2],
+        lambda t: "../users." + t.partition(".")[2],
+        lambda t: t + "é\ud800",
+        lambda t: t * 1000,
+    ],
+)
+async def test_a_made_up_token_ends_nobody_s_session(alice: Replica, forge: Callable[[str], str]) -> None:
+    """The session's id is no secret: knowing it must not be enough to log somebody out."""
+    tokens = await alice.tokens_of()
+    await refused(alice, forge(tokens.refresh_token))
+    with pytest.raises(Unauthorized):
+        await alice.login.logout(forge(tokens.refresh_token))
+    assert await alice.login.refresh(tokens.refresh_token)
+
+
+async def test_an_access_token_is_no_refresh_token_and_the_other_way_round(alice: Replica) -> None:
+    tokens = await alice.tokens_of()
+    await refused(alice, tokens.access_token)
+    with pytest.raises(Unauthorized):
+        alice.tokens.verify(tokens.refresh_token)
+
+
+async def test_a_session_ends_when_it_was_idle_for_too_long(alice: Replica) -> None:
+    tokens = await alice.tokens_of()
+    alice.clock.skip(SETTINGS.idle.total_seconds() - 1)
+    tokens = await alice.login.refresh(tokens.refresh_token)
+    alice.clock.skip(SETTINGS.idle.total_seconds())
+    await refused(alice, tokens.refresh_token)
+    assert await alice.session_names() == []
+
+
+async def test_a_session_ends_however_much_it_is_used(alice: Replica) -> None:
+    tokens = await alice.tokens_of()
+    end = tokens.session_expires_at
+    assert end is not None
+    while (left := end - alice.clock.now()) > timedelta(seconds=1):
+        alice.clock.skip(min(SETTINGS.idle - timedelta(minutes=1), left - timedelta(seconds=1)).total_seconds())
+        tokens = await alice.login.refresh(tokens.refresh_token)
+        assert tokens.session_expires_at == end
+        assert tokens.expires_at <= end
+    alice.clock.skip(1)
+    await refused(alice, tokens.refresh_token)
+
+
+async def test_what_is_kept_of_a_session_vanishes_by_itself(alice: Replica, memory_etcd: MemoryEtcd) -> None:
+    await alice.tokens_of()
+    memory_etcd.advance(SETTINGS.lifetime.total_seconds() * 1.1)
+    assert not [key for key in memory_etcd.snapshot() if key.startswith(CREDENTIALS + b"sessions/")]
+
+
+async def test_deleting_the_session_s_object_ends_it(alice: Replica) -> None:
+    tokens = await alice.tokens_of()
+    await alice.store.delete(get_kind("Session"), None, tokens.session, actor=ADMIN)
+    assert not await alice.directory.has_session(tokens.session)
+    await refused(alice, tokens.refresh_token)
+
+
+async def test_a_user_who_was_disabled_refreshes_no_more(alice: Replica) -> None:
+    tokens = await alice.tokens_of()
+    await alice.change_user(enabled=False)
+    await refused(alice, tokens.refresh_token)
+    assert await alice.session_names() == []
+
+
+async def test_logging_out_ends_this_session_only(alice: Replica) -> None:
+    here, there, by_access = await alice.tokens_of(), await alice.tokens_of(client=AWAY), await alice.tokens_of()
+    await alice.login.logout(here.refresh_token)
+    await alice.login.logout_session(alice.access(by_access))
+    assert await alice.session_names() == [there.session]
+    await refused(alice, here.refresh_token)
+    await refused(alice, by_access.refresh_token)
+    assert await alice.login.refresh(there.refresh_token)
+
+
+async def test_etcd_away_uses_no_token_up(alice: Replica, memory_etcd: MemoryEtcd) -> None:
+    tokens = await alice.tokens_of()
+
+    def away(call: str, phase: Phase) -> None:
+        raise EtcdUnavailable("away")
+
+    memory_etcd.hook = away
+    with pytest.raises(Unavailable):
+        await alice.login.refresh(tokens.refresh_token)
+    memory_etcd.hook = lambda call, phase: None
+    assert await alice.login.refresh(tokens.refresh_token)
+
+
+async def test_a_lost_answer_of_etcd_gives_the_tokens_all_the_same(alice: Replica, memory_etcd: MemoryEtcd) -> None:
+    tokens = await alice.tokens_of()
+
+    def lose_once(call: str, phase: Phase) -> None:
+        if (call, phase) == ("txn", "after"):
+            memory_etcd.hook = lambda call, phase: None
+            raise OutcomeUnknown("cut")
+
+    memory_etcd.hook = lose_once
+    renewed = await alice.login.refresh(tokens.refresh_token)
+    assert await alice.login.refresh(renewed.refresh_token)
+
+
+async def test_rewrapping_credentials_meanwhile_ends_no_session(alice: Replica, memory_etcd: MemoryEtcd) -> None:
+    """A record that was written between reading and writing is no proof of a stolen token."""
+    tokens = await alice.tokens_of()
+    key = CREDENTIALS + f"sessions/{tokens.session}".encode()
+    value = memory_etcd.snapshot()[key]
+
+    def touch_once(call: str, phase: Phase) -> None:
+        if (call, phase) == ("txn", "before"):
+            memory_etcd.hook = lambda call, phase: None
+            memory_etcd._apply((Put(key, value),))
+
+    memory_etcd.hook = touch_once
+    renewed = await alice.login.refresh(tokens.refresh_token)
+    assert await alice.login.refresh(renewed.refresh_token)
+
+
+@pytest.mark.parametrize("shift", [timedelta(hours=1), timedelta(days=30)])
+async def test_a_replica_with_a_clock_behind_keeps_a_session_and_one_ahead_may_end_it(
+    alice: Replica, other: Replica, shift: timedelta
+) -> None:
+    tokens = await alice.tokens_of()
+    other.clock.skew = -shift
+    tokens = await other.login.refresh(tokens.refresh_token)
+    other.clock.skew = shift
+    if shift < SETTINGS.idle:
+        # By the clock behind, idleness was counted from an hour ago; there is room for that.
+        assert await other.login.refresh(tokens.refresh_token)
+    else:
+        await refused(other, tokens.refresh_token)
+
+
+async def test_what_people_read_of_a_client_cannot_forge_lines(alice: Replica) -> None:
+    forged = dataclasses.replace(AWAY, program="curl\r\nlogin user=root \x1b[2J" + "x" * 5000)
+    tokens = await alice.tokens_of(client=forged)
+    client = (await alice.store.get(get_kind("Session"), None, tokens.session)).wire["spec"]["client"]
+    assert client.isprintable()
+    assert len(client) < 150

@@ -1,0 +1,26 @@
+"""Master keys in memory, for envelopes that need no keyring file. Real keys; only where they lie differs."""
+
+import os
+from collections.abc import Mapping
+
+from vcstack.crypto.errors import UnknownKeyVersion
+from vcstack.crypto.masterkey import KEY_BYTES, LocalMasterKey
+
+
+class MasterKeys:
+    """Implements ``vcstack.crypto.keyring.Wrapping``."""
+
+    def __init__(self, keys: Mapping[int, LocalMasterKey] | None = None, active: int = 1) -> None:
+        self.keys = dict(keys or {1: LocalMasterKey(os.urandom(KEY_BYTES))})
+        self.active = active
+
+    def wrap(self, version: int, data_key: bytes, associated: bytes) -> bytes:
+        return self._key(version).wrap(data_key, associated)
+
+    def unwrap(self, version: int, wrapped: bytes, associated: bytes) -> bytes:
+        return self._key(version).unwrap(wrapped, associated)
+
+    def _key(self, version: int) -> LocalMasterKey:
+        if version not in self.keys:
+            raise UnknownKeyVersion(f"master key version {version} is not here")
+        return self.keys[version]

@@ -1,0 +1,258 @@
+"""Logging in, and everything about it that a user does: the one place that puts the steps in order.
+
+    login ──► Tokens
+      │  ──► Challenge VerifyMFA    ──► verify_mfa ──────────► Tokens
+      │  ──► Challenge EnrolMFA     ──► enrol, confirm ──────► Tokens (and recovery codes)
+      └─ ──► Challenge SetPassword  ──► set_password ────────► as after a login
+
+Whether a user exists, is disabled, logs in elsewhere or has no password: the answer to a wrong login is the
+same text, after the same work.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import structlog
+
+from vcstack.apiserver.auth.challenges import NOT_VALID, Challenge, Challenges
+from vcstack.apiserver.auth.devices import find_device, new_device_token
+from vcstack.apiserver.auth.directory import Account, Directory
+from vcstack.apiserver.auth.records import ChallengeKind, ChallengeRecord, PasswordRecord, digest_of
+from vcstack.apiserver.auth.secondfactor import Enrolment, SecondFactors
+from vcstack.apiserver.auth.sessions import Client, Sessions, Tokens
+from vcstack.apiserver.auth.throttle import Throttle
+from vcstack.apiserver.auth.tokens import Access
+from vcstack.apiserver.auth.userpasswords import WRONG, IssuedSecret, UserPasswords, stamp_of
+from vcstack.clock import Clock
+from vcstack.specs.errors import ApiError, Conflict, Forbidden, NotFound, Unauthorized
+
+logger = structlog.get_logger(__name__)
+
+PASSWORD: Final = "pwd"  # noqa: S105 (a word of RFC 8176, no password)
+CODE: Final = "otp"
+MULTIPLE: Final = "mfa"
+Result = Tokens | Challenge
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enrolled:
+    """A second factor counts from now on."""
+
+    recovery_codes: list[str]
+    """Shown once."""
+    tokens: Tokens | None = None
+    """When it was the last step of a login."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoginParts:
+    """What logging in is made of."""
+
+    directory: Directory
+    passwords: UserPasswords
+    factors: SecondFactors
+    challenges: Challenges
+    sessions: Sessions
+    throttle: Throttle
+    clock: Clock
+
+
+class LoginService:
+    """The steps. All raise Unauthorized for what is not good, and Unavailable while the store does not answer."""
+
+    def __init__(self, parts: LoginParts) -> None:
+        self._parts = parts
+
+    async def login(self, user: str, password: str, client: Client) -> Result:
+        """Return tokens, or what is left to do. Raises TooManyRequests after too many failures."""
+        account, record, initial = await self._prove(user, password, client)
+        if initial:
+            kind = ChallengeKind.SET_PASSWORD
+            return await self._parts.challenges.begin(kind, account, [], stamp_of(record), initial)
+        return await self._go_on(account, record, client)
+
+    async def set_password(self, challenge: str, new_password: str, client: Client) -> Result:
+        """Set the first password after a login with a one-time secret; return as ``login``. Raises Invalid."""
+        step, account, _ = await self._resume(challenge, ChallengeKind.SET_PASSWORD)
+        record = await self._parts.passwords.set(account, new_password, initial=step.initial)
+        await self._parts.challenges.complete(challenge)
+        await self._parts.directory.end_sessions(account)
+        return await self._go_on(account, record, client)
+
+    async def verify_mfa(self, challenge: str, code: str, client: Client) -> Tokens:
+        """Complete a login by a code. Raises TooManyRequests after too many wrong ones."""
+        _, account, record = await self._resume(challenge, ChallengeKind.VERIFY_MFA)
+        known = bool(find_device(record, client.device))
+        await self._parts.factors.use(account, code, known_device=known)
+        await self._parts.challenges.complete(challenge)
+        return await self._complete(account, record, [PASSWORD, CODE, MULTIPLE], client)
+
+    async def begin_enrolment(self, challenge: str) -> Enrolment:
+        """Return a second factor's secret, in a login that demands one."""
+        _, account, _ = await self._resume(challenge, ChallengeKind.ENROL_MFA)
+        await self._demand_not_enrolled(account)
+        return await self._parts.factors.begin(account)
+
+    async def confirm_enrolment(self, challenge: str, code: str, client: Client) -> Enrolled:
+        """Complete a login by the first code of a new second factor."""
+        _, account, record = await self._resume(challenge, ChallengeKind.ENROL_MFA)
+        await self._demand_not_enrolled(account)
+        codes = await self._parts.factors.confirm(account, code)
+        await self._parts.challenges.complete(challenge)
+        tokens = await self._complete(account, record, [PASSWORD, CODE, MULTIPLE], client)
+        return Enrolled(recovery_codes=codes, tokens=tokens)
+
+    async def refresh(self, refresh_token: str) -> Tokens:
+        """Return new tokens; the refresh token is used up, and using it again ends the session."""
+        return await self._parts.sessions.refresh(refresh_token)
+
+    async def logout(self, refresh_token: str) -> None:
+        """End the session of the refresh token."""
+        await self._parts.sessions.end_by_token(refresh_token)
+
+    async def logout_session(self, access: Access) -> None:
+        """End the session of an access token."""
+        await self._parts.sessions.end(access.session)
+
+    async def change_password(self, access: Access, password: str, new_password: str, client: Client) -> None:
+        """Set another password, by the present one; all other sessions end. Raises Invalid, TooManyRequests."""
+        account, record = await self._prove_again(access, password, client)
+        kept = record.password
+        assert kept is not None  # it has just been proven
+        await self._parts.passwords.set(account, new_password, replaces=kept)
+        await self._parts.directory.end_sessions(account, keep=access.session)
+        await self._note(account, password_set_at=self._parts.clock.now())
+        logger.info("password changed", user=account.name)
+
+    async def enrol(self, access: Access, password: str, code: str, client: Client) -> Enrolment:
+        """Return a new second factor's secret, by the password and, when there is one, the present factor."""
+        account = await self._prove_fully(access, password, code, client)
+        return await self._parts.factors.begin(account)
+
+    async def confirm(self, access: Access, code: str) -> Enrolled:
+        """Make the new second factor count, by its first code."""
+        account = await self._account_of(access.user, access.uid)
+        codes = await self._parts.factors.confirm(account, code)
+        await self._note(account, mfa_enrolled=True)
+        logger.info("second factor enrolled", user=account.name)
+        return Enrolled(recovery_codes=codes)
+
+    async def renew_recovery_codes(self, access: Access, password: str, code: str, client: Client) -> list[str]:
+        """Return new recovery codes; the old ones end."""
+        account = await self._prove_fully(access, password, code, client)
+        return await self._parts.factors.renew_recovery_codes(account)
+
+    async def disable_mfa(self, access: Access, password: str, code: str, client: Client) -> None:
+        """Log in without a second factor from now on. Raises Forbidden where it is demanded."""
+        account = await self._prove_fully(access, password, code, client)
+        if account.mfa_required:
+            raise Forbidden("this user has to have a second factor; enrol another one instead")
+        await self._parts.factors.remove(account)
+        await self._note(account, mfa_enrolled=False)
+        logger.info("second factor removed", user=account.name)
+
+    async def issue_initial_secret(self, user: str) -> IssuedSecret:
+        """Return a one-time secret, shown once, with which the user sets a password.
+
+        For administrators, who never learn or choose a password. The present password and all sessions end;
+        the second factor stays. Raises NotFound, Conflict.
+        """
+        account = await self._local(user)
+        issued = await self._parts.passwords.issue(account)
+        await self._parts.directory.end_sessions(account)
+        return issued
+
+    async def reset_mfa(self, user: str) -> None:
+        """Forget a user's second factor, for administrators; all sessions end. Raises NotFound, Conflict."""
+        account = await self._local(user)
+        await self._parts.factors.remove(account)
+        await self._parts.directory.end_sessions(account)
+        await self._note(account, mfa_enrolled=False)
+
+    async def _prove(self, user: str, password: str, client: Client) -> tuple[Account, PasswordRecord | None, str]:
+        """Return who it is; the text is the one-time secret's digest when that was shown. Raises Unauthorized."""
+        parts = self._parts
+        found = await parts.directory.find_user(user)
+        account = found if found is not None and found.enabled and found.local else None
+        record = await parts.passwords.find(account)
+        device = find_device(record, client.device)
+        attempt = parts.throttle.attempt(digest_of(user), client.address, device=device)
+        outcome = await parts.passwords.check(account, record, password)
+        if account is None or not (outcome.password or outcome.initial):
+            logger.info("login refused", user=account.name if account else "unknown", client=client.address)
+            raise Unauthorized(WRONG)
+        attempt.succeed()
+        return account, record, outcome.initial
+
+    async def _prove_again(self, access: Access, password: str, client: Client) -> tuple[Account, PasswordRecord]:
+        account, record, initial = await self._prove(access.user, password, client)
+        if account.uid != access.uid or record is None or initial:
+            raise Unauthorized(WRONG)
+        return account, record
+
+    async def _prove_fully(self, access: Access, password: str, code: str, client: Client) -> Account:
+        account, record = await self._prove_again(access, password, client)
+        if await self._parts.factors.is_enrolled(account):
+            known = bool(find_device(record, client.device))
+            await self._parts.factors.use(account, code, known_device=known)
+        return account
+
+    async def _go_on(self, account: Account, record: PasswordRecord | None, client: Client) -> Result:
+        """Return what comes after the password."""
+        enrolled = await self._parts.factors.is_enrolled(account)
+        if not enrolled and not account.mfa_required:
+            return await self._complete(account, record, [PASSWORD], client)
+        kind = ChallengeKind.VERIFY_MFA if enrolled else ChallengeKind.ENROL_MFA
+        return await self._parts.challenges.begin(kind, account, [PASSWORD], stamp_of(record))
+
+    async def _resume(
+        self, challenge: str, kind: ChallengeKind
+    ) -> tuple[ChallengeRecord, Account, PasswordRecord | None]:
+        step = await self._parts.challenges.use(challenge, kind)
+        account = await self._account_of(step.user, step.uid)
+        record = await self._parts.passwords.find(account)
+        if stamp_of(record) != step.stamp:
+            raise Unauthorized(NOT_VALID)
+        return step, account, record
+
+    async def _complete(
+        self, account: Account, record: PasswordRecord | None, methods: list[str], client: Client
+    ) -> Tokens:
+        device = new_device_token(record) if record else ""
+        tokens = await self._parts.sessions.begin(account, methods, client, device)
+        await self._note(
+            account,
+            last_login_at=self._parts.clock.now(),
+            password_set_at=record.set_at if record else None,
+            mfa_enrolled=MULTIPLE in methods,
+        )
+        logger.info("login", user=account.name, session=tokens.session, client=client.address, methods=methods)
+        return tokens
+
+    async def _demand_not_enrolled(self, account: Account) -> None:
+        if await self._parts.factors.is_enrolled(account):
+            raise Unauthorized(NOT_VALID)
+
+    async def _account_of(self, user: str, uid: str) -> Account:
+        """Return the user, who must be the very one that logged in."""
+        account = await self._parts.directory.find_user(user) if user else None
+        if account is None or account.uid != uid or not account.enabled or not account.local:
+            raise Unauthorized(NOT_VALID)
+        return account
+
+    async def _local(self, user: str) -> Account:
+        account = await self._parts.directory.find_user(user)
+        if account is None:
+            raise NotFound(f"there is no user {user!r}")
+        if not account.local:
+            raise Conflict(f"{user} logs in by an identity provider; the password is set there")
+        return account
+
+    async def _note(self, account: Account, **observed: datetime | bool | None) -> None:
+        """Write into the user's status; the next login writes it again, so a failure does no harm."""
+        fields: dict[str, Any] = observed
+        try:
+            await self._parts.directory.note_user(account, **fields)
+        except ApiError as error:
+            logger.warning("the user's status could not be written", user=account.name, error=error.message)

@@ -1,0 +1,339 @@
+"""The HTTP side of logging in: ``/api/v1/auth/...``.
+
+    POST login                {user, password, device?}          tokens or challenge
+    POST password             {challenge, newPassword}           the first password: tokens or challenge
+    POST password             {password, newPassword}  *         another password
+    POST mfa/verify           {challenge, code}                  tokens
+    POST mfa/enrol            {challenge}, or {password, code?} * secret and otpauth address
+    POST mfa/confirm          {challenge, code}, or {code} *     recovery codes (and tokens)
+    POST mfa/recoverycodes    {password, code}  *                recovery codes
+    POST mfa/disable          {password, code}  *
+    POST refresh              {refreshToken}                     tokens
+    POST logout               {refreshToken}, or {} *
+    POST token                {keyId, secret}                    an access token for an API key
+    GET  keys                                                    the public keys, a JWK set
+
+    * with the access token of a session
+
+All answers but the last are for nobody's cache (the application's headers see to that).
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Final, TypeVar
+
+from pydantic import StringConstraints, ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from vcstack.apiserver.auth.apikeys import ApiKeys
+from vcstack.apiserver.auth.challenges import Challenge
+from vcstack.apiserver.auth.directory import Directory
+from vcstack.apiserver.auth.login import Enrolled, LoginService
+from vcstack.apiserver.auth.records import ChallengeKind
+from vcstack.apiserver.auth.secondfactor import Enrolment
+from vcstack.apiserver.auth.sessions import Client, Tokens
+from vcstack.apiserver.auth.signing import SigningKeys
+from vcstack.apiserver.auth.tokens import NOT_VALID, Access, AccessTokens
+from vcstack.apiserver.bodies import JSON, decode, invalid_body, media_type_of, read_bytes
+from vcstack.apiserver.queries import NONE, Query
+from vcstack.apiserver.replies import model_reply, value_reply
+from vcstack.specs.errors import BadRequest, MethodNotAllowed, NotFound, Unauthorized
+from vcstack.specs.meta import Time
+from vcstack.specs.model import Model
+
+PREFIX: Final = "/api/v1/auth/"
+PUBLIC: Final = frozenset(
+    {"login", "password", "mfa/verify", "mfa/enrol", "mfa/confirm", "refresh", "logout", "token", "keys"}
+)
+"""What may be called without a credential; the others, and these where they need one, look at it themselves."""
+BODY_LIMIT: Final = 16 * 1024
+Short = Annotated[str, StringConstraints(max_length=512)]
+Secret = Annotated[str, StringConstraints(max_length=4096)]
+"""Longer than any good one; what is wrong with it is said by who knows."""
+M = TypeVar("M", bound=Model)
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class LoginRequest(Model):
+    """Who logs in."""
+
+    user: Secret
+    """The user's name."""
+    password: Secret
+    """The password, or the one-time secret."""
+    device: Short = ""
+    """The deviceToken of an earlier login."""
+
+
+class PasswordRequest(Model):
+    """A new password."""
+
+    challenge: Short = ""
+    """Of a login with a one-time secret; absent when logged in."""
+    password: Secret = ""
+    """The present one, when logged in."""
+    new_password: Secret
+    """The new one."""
+    device: Short = ""
+    """The deviceToken of an earlier login."""
+
+
+class CodeRequest(Model):
+    """A code, and for whom."""
+
+    challenge: Short = ""
+    """Of a login that is not complete; absent when logged in."""
+    code: Short
+    """Of the authenticator, or a recovery code."""
+    device: Short = ""
+    """The deviceToken of an earlier login."""
+
+
+class ProofRequest(Model):
+    """A proof that it still is the user."""
+
+    challenge: Short = ""
+    """Of a login that is not complete; absent when logged in."""
+    password: Secret = ""
+    """The password, when logged in."""
+    code: Short = ""
+    """A code, when logged in and a second factor is enrolled."""
+    device: Short = ""
+    """The deviceToken of an earlier login."""
+
+
+class RefreshRequest(Model):
+    """A refresh token."""
+
+    refresh_token: Short
+    """It is used up."""
+
+
+class LogoutRequest(Model):
+    """Which session ends."""
+
+    refresh_token: Short = ""
+    """That of this token; absent: that of the access token."""
+
+
+class KeyRequest(Model):
+    """An API key."""
+
+    key_id: Short
+    """Its id."""
+    secret: Short
+    """Its secret."""
+
+
+class TokensReply(Model):
+    """What the caller goes on with."""
+
+    access_token: str
+    """For the header Authorization: Bearer."""
+    token_type: str = "Bearer"  # noqa: S105
+    """Always Bearer."""
+    expires_at: Time
+    """When the access token expires."""
+    refresh_token: str | None = None
+    """Good once, for the next tokens."""
+    session: str | None = None
+    """The session's name."""
+    session_expires_at: Time | None = None
+    """When to log in again at the latest."""
+    device_token: str | None = None
+    """To be kept and shown at the next login; it lets nobody in."""
+
+
+class ChallengeReply(Model):
+    """What is left to do before the login is complete."""
+
+    kind: ChallengeKind
+    """VerifyMFA, EnrolMFA or SetPassword."""
+    challenge: str
+    """To be shown with the next step."""
+    expires_at: Time
+    """Until when."""
+
+
+class EnrolmentReply(Model):
+    """A second factor's secret, shown once."""
+
+    secret: str
+    """To be typed into an authenticator."""
+    uri: str
+    """The same as an otpauth:// address, for a QR code."""
+
+
+class EnrolledReply(Model):
+    """The second factor counts."""
+
+    recovery_codes: list[str]
+    """Each replaces the second factor once. Shown once."""
+    tokens: TokensReply | None = None
+    """When this completed a login."""
+
+
+class AuthRoutes:
+    """Answers ``/api/v1/auth/...``."""
+
+    def __init__(
+        self, login: LoginService, keys: ApiKeys, tokens: AccessTokens, signing: SigningKeys, directory: Directory
+    ) -> None:
+        self._login = login
+        self._keys = keys
+        self._tokens = tokens
+        self._signing = signing
+        self._directory = directory
+        self._posts: dict[str, Handler] = {
+            "login": self.login,
+            "password": self.password,
+            "mfa/verify": self.verify_mfa,
+            "mfa/enrol": self.enrol,
+            "mfa/confirm": self.confirm,
+            "mfa/recoverycodes": self.recovery_codes,
+            "mfa/disable": self.disable_mfa,
+            "refresh": self.refresh,
+            "logout": self.logout,
+            "token": self.token,
+        }
+
+    async def answer(self, request: Request) -> Response:
+        """Return the answer to a request below the prefix. Raises ApiError."""
+        path = request.scope["path"].removeprefix(PREFIX)
+        Query.parse(request.scope["query_string"]).only(NONE)
+        if path == "keys":
+            _demand_method(request, "GET", "HEAD")
+            return value_reply(self._signing.publish())
+        handler = self._posts.get(path)
+        if handler is None:
+            raise NotFound(f"there is no route {request.scope['path'][:200]!r}; see /docs")
+        _demand_method(request, "POST")
+        return await handler(request)
+
+    async def login(self, request: Request) -> Response:
+        """Log in."""
+        body = await _read(request, LoginRequest)
+        return _reply(await self._login.login(body.user, body.password, _client(request, body.device)))
+
+    async def password(self, request: Request) -> Response:
+        """Set the first password, or another one."""
+        body = await _read(request, PasswordRequest)
+        client = _client(request, body.device)
+        if body.challenge:
+            return _reply(await self._login.set_password(body.challenge, body.new_password, client))
+        access = await self._session(request)
+        await self._login.change_password(access, body.password, body.new_password, client)
+        return Response(status_code=204)
+
+    async def verify_mfa(self, request: Request) -> Response:
+        """Complete a login by a code."""
+        body = await _read(request, CodeRequest)
+        return _reply(await self._login.verify_mfa(body.challenge, body.code, _client(request, body.device)))
+
+    async def enrol(self, request: Request) -> Response:
+        """Begin to enrol a second factor."""
+        body = await _read(request, ProofRequest)
+        if body.challenge:
+            return _enrolment(await self._login.begin_enrolment(body.challenge))
+        access, client = await self._session(request), _client(request, body.device)
+        return _enrolment(await self._login.enrol(access, body.password, body.code, client))
+
+    async def confirm(self, request: Request) -> Response:
+        """Make the second factor count."""
+        body = await _read(request, CodeRequest)
+        if body.challenge:
+            client = _client(request, body.device)
+            return _enrolled(await self._login.confirm_enrolment(body.challenge, body.code, client))
+        return _enrolled(await self._login.confirm(await self._session(request), body.code))
+
+    async def recovery_codes(self, request: Request) -> Response:
+        """Replace the recovery codes."""
+        body = await _read(request, ProofRequest)
+        access, client = await self._session(request), _client(request, body.device)
+        codes = await self._login.renew_recovery_codes(access, body.password, body.code, client)
+        return _enrolled(Enrolled(recovery_codes=codes))
+
+    async def disable_mfa(self, request: Request) -> Response:
+        """Remove the second factor."""
+        body = await _read(request, ProofRequest)
+        access, client = await self._session(request), _client(request, body.device)
+        await self._login.disable_mfa(access, body.password, body.code, client)
+        return Response(status_code=204)
+
+    async def refresh(self, request: Request) -> Response:
+        """Return new tokens."""
+        body = await _read(request, RefreshRequest)
+        return _reply(await self._login.refresh(body.refresh_token))
+
+    async def logout(self, request: Request) -> Response:
+        """End the session."""
+        body = await _read(request, LogoutRequest)
+        if body.refresh_token:
+            await self._login.logout(body.refresh_token)
+        else:
+            await self._login.logout_session(await self._session(request))
+        return Response(status_code=204)
+
+    async def token(self, request: Request) -> Response:
+        """Exchange an API key for an access token."""
+        body = await _read(request, KeyRequest)
+        return _reply(await self._keys.exchange(body.key_id, body.secret, _client(request)))
+
+    async def _session(self, request: Request) -> Access:
+        """Return the session's access token that the request carries. Raises Unauthorized."""
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            raise Unauthorized("log in first, or bring the challenge of a login")
+        access = self._tokens.verify(token.strip())
+        if not access.session or not await self._directory.has_session(access.session):
+            raise Unauthorized(NOT_VALID)
+        return access
+
+
+async def _read(request: Request, model: type[M]) -> M:
+    """Return the body: JSON only, so that no form of another site can send one."""
+    media_type_of(request, (JSON,))
+    wire = decode(await read_bytes(request, BODY_LIMIT), is_yaml=False)
+    try:
+        return model.from_wire(wire)
+    except ValidationError as error:
+        raise invalid_body(error) from error
+    except TypeError as error:  # orjson on a lone surrogate
+        raise BadRequest("the body has text that is not Unicode") from error
+
+
+def _client(request: Request, device: str = "") -> Client:
+    """Return who is at the other end of the connection; no proxy's word is taken for it."""
+    address = request.client.host if request.client else ""
+    return Client(address=address, program=request.headers.get("user-agent", ""), device=device)
+
+
+def _demand_method(request: Request, *methods: str) -> None:
+    if request.method not in methods:
+        raise MethodNotAllowed(f"{request.scope['path']} knows {' and '.join(methods)} only")
+
+
+def _reply(result: Tokens | Challenge) -> Response:
+    if isinstance(result, Challenge):
+        return model_reply(ChallengeReply(kind=result.kind, challenge=result.token, expires_at=result.expires_at))
+    return model_reply(_tokens(result))
+
+
+def _tokens(tokens: Tokens) -> TokensReply:
+    return TokensReply(
+        access_token=tokens.access_token,
+        expires_at=tokens.expires_at,
+        refresh_token=tokens.refresh_token or None,
+        session=tokens.session or None,
+        session_expires_at=tokens.session_expires_at,
+        device_token=tokens.device_token or None,
+    )
+
+
+def _enrolment(enrolment: Enrolment) -> Response:
+    return model_reply(EnrolmentReply(secret=enrolment.secret, uri=enrolment.uri))
+
+
+def _enrolled(enrolled: Enrolled) -> Response:
+    tokens = _tokens(enrolled.tokens) if enrolled.tokens else None
+    return model_reply(EnrolledReply(recovery_codes=enrolled.recovery_codes, tokens=tokens))

@@ -1,0 +1,219 @@
+"""Sessions: what follows a login. Short access tokens, and refresh tokens that are good once.
+
+A refresh token is ``{session}.{generation}.{random}.{tag}``. Kept is the SHA-256 of the one that is good now;
+the tag (an HMAC under a key of the session's own) proves of an older one that it was ours. An old one means
+that two have it, a thief among them: the whole session ends. A made-up one ends nothing.
+"""
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+import structlog
+
+from vcstack.apiserver.auth.directory import Account, Directory, SessionNotice
+from vcstack.apiserver.auth.records import SessionRecord, digest_of, equal, new_secret
+from vcstack.apiserver.auth.tokens import AccessTokens, Bearer
+from vcstack.clock import Clock
+from vcstack.specs.errors import Conflict, Unauthorized
+from vcstack.store.credentials import Credentials, Record
+
+NOT_VALID: Final = "the refresh token is not valid; log in again"
+_LONGEST: Final = 512
+_ID: Final = re.compile(r"s-[0-9a-f]{20}")
+
+logger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionSettings:
+    """How long a login lasts (ASVS 5.0 V7.3)."""
+
+    lifetime: timedelta = timedelta(hours=24)
+    """However much it is used; NIST SP 800-63B-4, AAL2."""
+    idle: timedelta = timedelta(hours=8)
+    """Without a refresh: a working day."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Client:
+    """Who is at the other end."""
+
+    address: str
+    program: str = ""
+    """Its User-Agent."""
+    device: str = ""
+    """The device token that it was given at an earlier login."""
+
+    def describe(self) -> str:
+        """Return a line by which its user recognises it."""
+        program = "".join(c for c in self.program[:100] if c.isascii() and c.isprintable())
+        return f"{self.address} {program}".strip()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """What a caller goes on with."""
+
+    access_token: str
+    expires_at: datetime
+    refresh_token: str = ""
+    session: str = ""
+    session_expires_at: datetime | None = None
+    device_token: str = ""
+
+
+class Sessions:
+    """Begins, refreshes and ends them."""
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        directory: Directory,
+        tokens: AccessTokens,
+        clock: Clock,
+        settings: SessionSettings | None = None,
+    ) -> None:
+        self.settings = settings or SessionSettings()
+        self._credentials = credentials
+        self._directory = directory
+        self._tokens = tokens
+        self._clock = clock
+
+    async def begin(self, account: Account, methods: Sequence[str], client: Client, device_token: str = "") -> Tokens:
+        """Return the first tokens of a new session. Raises Unavailable."""
+        now = self._clock.now()
+        session_id = f"s-{secrets.token_hex(10)}"
+        mac_key = new_secret()
+        refresh_token = _new_token(session_id, 0, mac_key)
+        record = SessionRecord(
+            user=account.name,
+            uid=account.uid,
+            methods=list(methods),
+            mac_key=mac_key,
+            generation=0,
+            digest=digest_of(refresh_token),
+            created_at=now,
+            expires_at=now + self.settings.lifetime,
+            idle_at=now + self.settings.idle,
+        )
+        await self._write(session_id, record, 0)
+        notice = SessionNotice(
+            id=session_id,
+            user=account.name,
+            methods=methods,
+            created_at=now,
+            expires_at=record.expires_at,
+            client=client.describe(),
+        )
+        await self._directory.begin_session(notice)
+        return self._tokens_of(session_id, record, refresh_token, device_token)
+
+    async def refresh(self, refresh_token: str) -> Tokens:
+        """Return new tokens; the one given is used up.
+
+        Raises:
+            Unauthorized: it is not good. If it once was, its session has been ended.
+            Unavailable: the store does not answer.
+        """
+        while True:
+            session_id, record, revision = await self._find(refresh_token)
+            if not equal(record.digest, digest_of(refresh_token)):
+                raise await self._reused(session_id, record)
+            if not await self._is_alive(session_id, record):
+                await self.end(session_id)
+                raise Unauthorized(NOT_VALID)
+            renewed, successor = self._renew(session_id, record)
+            try:
+                await self._write(session_id, renewed, revision)
+            except Conflict:
+                continue  # looked at again: the same token was used at the same moment, or a key was changed
+            return self._tokens_of(session_id, renewed, successor)
+
+    async def end(self, session_id: str) -> None:
+        """End a session; its tokens are good no more. Of none is nothing."""
+        await self._directory.end_session(session_id)
+        await self._credentials.delete_prefix(_path(session_id))
+
+    async def end_by_token(self, refresh_token: str) -> None:
+        """End the session of a refresh token. Raises Unauthorized when it is none of ours."""
+        session_id, _, _ = await self._find(refresh_token)
+        await self.end(session_id)
+
+    async def _find(self, refresh_token: str) -> tuple[str, SessionRecord, int]:
+        session_id, _, rest = refresh_token.partition(".")
+        signed, _, tag = refresh_token.rpartition(".")
+        if len(refresh_token) > _LONGEST or not _is_session_id(session_id) or rest.count(".") != 2:
+            raise Unauthorized(NOT_VALID)
+        found: Record | None = await self._credentials.get(_path(session_id))
+        if found is None:
+            raise Unauthorized(NOT_VALID)
+        record = SessionRecord.from_wire(found.value)
+        if not equal(_tag(signed, record.mac_key), tag):
+            raise Unauthorized(NOT_VALID)
+        return session_id, record, found.revision
+
+    async def _is_alive(self, session_id: str, record: SessionRecord) -> bool:
+        now = self._clock.now()
+        if now >= record.expires_at or now >= record.idle_at:
+            return False
+        account = await self._directory.find_user(record.user)
+        if account is None or account.uid != record.uid or not account.enabled:
+            return False
+        return await self._directory.has_session(session_id)
+
+    def _renew(self, session_id: str, record: SessionRecord) -> tuple[SessionRecord, str]:
+        generation = record.generation + 1
+        token = _new_token(session_id, generation, record.mac_key)
+        idle_at = self._clock.now() + self.settings.idle
+        changes = {"generation": generation, "digest": digest_of(token), "idle_at": idle_at}
+        return record.model_copy(update=changes), token
+
+    async def _reused(self, session_id: str, record: SessionRecord) -> Unauthorized:
+        await self.end(session_id)
+        logger.warning("refresh token used twice, session ended", session=session_id, user=record.user)
+        return Unauthorized(NOT_VALID)
+
+    async def _write(self, session_id: str, record: SessionRecord, revision: int) -> None:
+        ttl = int(self.settings.lifetime.total_seconds())
+        await self._credentials.put(_path(session_id), record.to_json(), revision, ttl_seconds=ttl)
+
+    def _tokens_of(self, session_id: str, record: SessionRecord, refresh_token: str, device_token: str = "") -> Tokens:
+        bearer = Bearer(
+            subject=f"user:{record.user}",
+            uid=record.uid,
+            session=session_id,
+            methods=record.methods,
+            until=record.expires_at,
+        )
+        access_token, expires_at = self._tokens.issue(bearer)
+        return Tokens(
+            access_token=access_token,
+            expires_at=expires_at,
+            refresh_token=refresh_token,
+            session=session_id,
+            session_expires_at=record.expires_at,
+            device_token=device_token,
+        )
+
+
+def _path(session_id: str) -> str:
+    return f"sessions/{session_id}"
+
+
+def _is_session_id(text: str) -> bool:
+    return _ID.fullmatch(text) is not None
+
+
+def _new_token(session_id: str, generation: int, mac_key: str) -> str:
+    signed = f"{session_id}.{generation}.{new_secret()}"
+    return f"{signed}.{_tag(signed, mac_key)}"
+
+
+def _tag(signed: str, mac_key: str) -> str:
+    return hmac.new(mac_key.encode(), signed.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
