@@ -71,6 +71,27 @@ def test_field_selectors_match_the_wire_value(text: str, matches: bool) -> None:
     assert parse_field_selector(text).matches(WIRE) is matches
 
 
+@pytest.mark.parametrize(
+    ("text", "matches"),
+    [
+        ("spec.networkInterfaces[*].network=db", True),
+        ("spec.networkInterfaces[*].network=x", False),
+        ("spec.networkInterfaces[*].network!=x", True),
+        ("spec.networkInterfaces[*].network!=web", False),
+        ("spec.networkInterfaces[*].securityGroups[*]=ssh", True),
+        ("spec.networkInterfaces[*].securityGroups[*]=http", False),
+        ("spec.networkInterfaces[*].port=", True),
+        ("metadata.ownerReferences[i-1].uid=i-1", True),
+        ("metadata.ownerReferences[i-2].uid=i-2", False),
+    ],
+)
+def test_a_path_through_a_list_asks_for_any_of_its_items(text: str, matches: bool) -> None:
+    cards = [{"name": "a", "network": "web", "securityGroups": ["default", "ssh"]}, {"name": "b", "network": "db"}]
+    owners = [{"kind": "Instance", "name": "x", "uid": "i-1"}]
+    wire = {"metadata": {"ownerReferences": owners}, "spec": {"networkInterfaces": cards}}
+    assert parse_field_selector(text, Instance).matches(wire) is matches
+
+
 def test_a_field_that_the_kind_does_not_have_is_refused_with_a_suggestion() -> None:
     with pytest.raises(BadRequest, match=r"did you mean status\.host\?"):
         parse_field_selector("status.hots=h1", Instance)

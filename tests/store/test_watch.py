@@ -146,6 +146,21 @@ async def test_a_host_sees_only_what_is_bound_to_it(memory_store: Store) -> None
     assert await take(h2, 2) == [("ADDED", "b"), ("ADDED", "a")]
 
 
+async def test_a_selector_may_ask_for_any_item_of_a_list(memory_store: Store) -> None:
+    await make_world(memory_store)
+    await make_network(memory_store, "back")
+    selector = "spec.networkInterfaces[*].network=back"
+    stream = await memory_store.watch(
+        INSTANCE, since=await revision_of(memory_store, INSTANCE), field_selector=selector
+    )
+    both = [{"name": "eth0", "network": "web"}, {"name": "eth1", "network": "back"}]
+    await create(memory_store, INSTANCE, instance("a", networkInterfaces=both[:1]))
+    await create(memory_store, INSTANCE, instance("b", networkInterfaces=both))
+    assert await take(stream, 1) == [("ADDED", "b")]
+    page = await memory_store.list(INSTANCE, field_selector=selector)
+    assert [orjson.loads(item)["metadata"]["name"] for item in page.items] == ["b"]
+
+
 async def test_resuming_with_a_selector_tells_what_was_missed(memory_store: Store) -> None:
     await make_project(memory_store)
     await make_network(memory_store)

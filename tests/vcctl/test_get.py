@@ -96,7 +96,10 @@ async def test_several_kinds_are_tables_with_prefixed_names(vcctl: Vcctl) -> Non
 async def test_across_projects_the_project_is_shown(vcctl: Vcctl) -> None:
     await set_scene(vcctl)
     assert (await vcctl.ok("get", "networks", "-A")).split()[:2] == ["PROJECT", "NAME"]
-    assert "Nothing found" in (await vcctl("get", "networks", "-p", "other")).err
+    assert "Nothing found in project demo" in (await vcctl("get", "sshkeys")).err
+    ended = await vcctl("get", "networks", "-p", "other")
+    assert ended.code == ExitCode.NOT_FOUND
+    assert "project other does not exist" in ended.err
 
 
 async def test_the_project_may_be_given_before_and_after_the_command(vcctl: Vcctl) -> None:
@@ -148,6 +151,26 @@ async def test_describe_shows_conditions_events_and_what_is_connected(vcctl: Vcc
     flavor = await vcctl.ok("describe", "flavor", "tiny")
     assert "Used by" in flavor
     assert "instance/db-1" in flavor
+
+
+async def test_describe_finds_users_by_lists_and_across_projects_and_shows_some_of_many(
+    vcctl: Vcctl, hands: Hands
+) -> None:
+    await set_scene(vcctl, hands)
+    await vcctl.ok("apply", "-f", "-", stdin="kind: Project\nmetadata: {name: other}\nspec: {}\n")
+    instance = "kind: Instance\nmetadata: {{name: vm-{n}, project: {p}}}\nspec: {{flavor: tiny, image: tiny}}\n"
+    many = [instance.format(n=n, p="other" if n == 0 else "demo") for n in range(25)]
+    await vcctl.ok("apply", "-f", "-", stdin="---\n".join(many))
+    network = await vcctl.ok("describe", "network", "web")
+    assert "spec.networkInterfaces[0].network" in network
+    assert "instance/db-1" not in network
+    flavor = await vcctl.ok("describe", "flavor", "tiny")
+    assert flavor.count("  instance/") == 20
+    assert "(and more instances; the first 20 are shown)" in flavor
+    await vcctl.ok("delete", "instances", "--all", "--no-wait")
+    await hands.observe_all()
+    assert "instance/vm-0" in (left := await vcctl.ok("describe", "flavor", "tiny"))
+    assert "in other" in left
 
 
 async def test_explain_says_type_rules_and_what_a_change_takes(vcctl: Vcctl) -> None:

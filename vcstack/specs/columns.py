@@ -34,7 +34,7 @@ def find_value(wire: Any, path: str) -> Any:
     """Return the value at the path, None when there is none.
 
     ``[*]`` gives the list of all items' values, ``[3]`` an item by index, ``[X]`` a map's entry or the item
-    whose type or name is X.
+    whose type, name or uid is X.
     """
     return _find(wire, _steps(path), 0)
 
@@ -58,7 +58,7 @@ def _pick(items: Iterable[Any], step: str) -> Any:
     items = list(items)
     if step.isdecimal():
         return items[int(step)] if int(step) < len(items) else None
-    named = (i for i in items if isinstance(i, Mapping) and step in (i.get("type"), i.get("name")))
+    named = (i for i in items if isinstance(i, Mapping) and step in (i.get("type"), i.get("name"), i.get("uid")))
     return next(named, None)
 
 

@@ -189,6 +189,21 @@ def join_path(path: str, key: str) -> str:
     return f"{path}[{key}]" if "." in key or "[" in key else f"{path}.{key}" if path else key
 
 
+@cache
+def reference_paths(model: type[AnyResource]) -> tuple[tuple[str, str], ...]:
+    """Return the fields of spec that name other objects, with the kind: (spec.networkInterfaces[*].port, Port)."""
+    return tuple(_find_references(fields_of(model)["spec"].shape, "spec"))
+
+
+def _find_references(shape: Shape, path: str) -> Iterator[tuple[str, str]]:
+    if shape.refers_to:
+        yield path, shape.refers_to
+    if shape.items:
+        yield from _find_references(shape.items, f"{path}[*]")
+    for name, field in fields_of(shape.model).items() if shape.model else ():
+        yield from _find_references(field.shape, f"{path}.{name}")
+
+
 def shapes_along(model: type[Model], path: str) -> list[Shape]:
     """Return the shapes from the path's first step to its last.
 

@@ -69,8 +69,11 @@ class FieldSelector:
     requirements: tuple[Requirement, ...] = ()
 
     def matches(self, wire: Mapping[str, Any]) -> bool:
-        """Return whether the wire object satisfies it; an absent field is the empty string."""
-        return all(r.holds(field_text(wire, r.key)) for r in self.requirements)
+        """Return whether the wire object satisfies it; an absent field is the empty string.
+
+        A path through all items of a list, ``a[*].b=x``, asks for any item that has the value, ``!=`` for none.
+        """
+        return all(_holds(r, wire) for r in self.requirements)
 
     def required_value(self, path: str) -> str | None:
         """Return the one value that the field must have, or None when it is left open."""
@@ -85,12 +88,28 @@ class FieldSelector:
 
 def field_text(wire: Mapping[str, Any], path: str) -> str:
     """Return the field's value as it is written in a selector: absent is the empty string."""
-    value = find_value(wire, path)
+    return _text(find_value(wire, path))
+
+
+def _text(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, bool):
         return str(value).lower()
     return str(value)
+
+
+def _holds(requirement: Requirement, wire: Mapping[str, Any]) -> bool:
+    value = find_value(wire, requirement.key)
+    if not isinstance(value, list):
+        return requirement.holds(_text(value))
+    wanted = requirement.operator is Operator.IN
+    return any((text in requirement.values) for text in _texts(value) or [""]) is wanted
+
+
+def _texts(values: list[Any]) -> list[str]:
+    """Return the texts of nested lists' leaves."""
+    return [t for v in values for t in (_texts(v) if isinstance(v, list) else [_text(v)])]
 
 
 _KEY = re.compile(r"([A-Za-z0-9.-]{1,253}/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")

@@ -38,14 +38,15 @@ class Selection:
 
     @property
     def anchor(self) -> tuple[str, str] | None:
-        """Return a field and the one value that it must have, if the selection demands one.
+        """Return a single field and the one value that it must have, if the selection demands one.
 
         Hosts watch by status.host; a watcher with an anchor costs nothing for objects of other values.
         """
-        for requirement in self.fields.requirements:
-            if requirement.operator is Operator.IN and len(requirement.values) == 1:
-                return requirement.key, next(iter(requirement.values))
-        return None
+        return next((demand for demand in self._demands if "[*]" not in demand[0]), None)
+
+    @property
+    def _demands(self) -> list[tuple[str, str]]:
+        return [(r.key, next(iter(r.values))) for r in self.fields.requirements if r.operator is Operator.IN]
 
     @property
     def needle(self) -> bytes:
@@ -53,8 +54,8 @@ class Selection:
 
         Most objects are told from those wanted by it, without being decoded: a host lists its own 20 of 1,000.
         """
-        value = self.anchor[1] if self.anchor else ""
-        return value.encode() if _PLAIN.fullmatch(value) and value not in _WORDS else b""
+        values = (value for _, value in self._demands if _PLAIN.fullmatch(value) and value not in _WORDS)
+        return max(values, key=len, default="").encode()
 
     def matches(self, wire: Mapping[str, Any]) -> bool:
         """Return whether the selectors match the object; its project is not looked at."""

@@ -23,8 +23,10 @@ FORMATS = "wide, json, yaml, name, jsonpath=TEMPLATE or custom-columns=HEADING:P
 GAP = "   "
 
 STYLES = {
-    **dict.fromkeys(("True", "Running", "Succeeded", "Live", "created", "Enabled"), "green"),
+    **dict.fromkeys(("True", "Ready=True", "Running", "Succeeded", "Live", "created", "Enabled"), "green"),
     **dict.fromkeys(("False", "Failed", "Recreate", "Immutable", "Warning", "Cancelled", "Expired"), "red"),
+    **dict.fromkeys(("Ready=False", "does not exist"), "red"),
+    "Ready=Unknown": "yellow",
     **dict.fromkeys(("Unknown", "Paused", "Reboot", "Pending", "Disabled", "configured", "pruned"), "yellow"),
     **dict.fromkeys(("Stopped", "unchanged", "Normal"), "dim"),
 }
@@ -57,7 +59,7 @@ def parse_output(text: str | None) -> Output:
         return Output(name)
     if name in ("jsonpath", "custom-columns") and argument:
         return Output(name, argument)
-    raise CommandError(f"-o {text} is no output format", hint=f"There are {FORMATS}.")
+    raise CommandError(f"-o {text} is no output format", hint=f"There are {FORMATS}")
 
 
 def style_of(text: str) -> str:

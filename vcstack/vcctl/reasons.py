@@ -1,17 +1,25 @@
 """Why an object is not ready: follows conditions and connections down to what really holds it up."""
 
+import asyncio
 from dataclasses import dataclass, field
 
 from vcstack.specs.columns import find_value
 from vcstack.specs.conditions import READY
 from vcstack.specs.registry import KindDefinition, get_kind
 from vcstack.vcctl.reading import Wire
-from vcstack.vcctl.related import Link, find_events, find_linked, find_owned, iter_links
+from vcstack.vcctl.related import Link, find_all_linked, find_events, find_owned, iter_links
 from vcstack.vcctl.session import Session
 from vcstack.vcctl.waiting import format_condition
 
 DEPTH = 6
 """A chain is never longer: instance, port, subnet, network, project."""
+
+WARNINGS_SHOWN = 2
+ADVICE = {
+    "Unschedulable": "Make room (vcctl uncordon HOST, add a host, delete or shrink instances), take a smaller flavor, "
+    "or loosen spec.placement. vcctl get hosts -o wide shows the hosts.",
+}
+"""What to do about reasons whose messages tell only what is so."""
 
 
 @dataclass(slots=True)
@@ -52,25 +60,21 @@ class Investigation:
         finding.path = path
         if finding.healthy or depth >= DEPTH:
             return finding
-        finding.warnings = [
-            f"{e['spec']['reason']}: {e['spec']['message']}"
-            for e in await find_events(self._session, wire)
-            if e["spec"]["type"] == "Warning"
-        ][-2:]
-        for link in await self._links(definition, wire):
-            below = await self._follow(wire, link, depth)
+        events, named, owned = await asyncio.gather(
+            find_events(self._session, wire),
+            find_all_linked(self._session, wire, iter_links(definition, wire)),
+            find_owned(self._session, wire),
+        )
+        warnings = [e["spec"] for e in events if e["spec"]["type"] == "Warning"][-WARNINGS_SHOWN:]
+        finding.warnings = [f"{w['reason']}: {w['message']}" for w in warnings if w["message"] not in finding.sentence]
+        for link in (*named, *owned):
+            below = await self._follow(link, depth)
             if below is not None and not below.healthy:
                 finding.because.append(below)
         return finding
 
-    async def _links(self, definition: KindDefinition, wire: Wire) -> list[Link]:
-        """Return what the object leans on, owned objects last; each once."""
-        links = {(k.kind, k.name): k for k in [*iter_links(definition, wire), *await find_owned(self._session, wire)]}
-        return list(links.values())
-
-    async def _follow(self, wire: Wire, link: Link, depth: int) -> Finding | None:
-        found = link if link.wire is not None else await find_linked(self._session, wire, link)
-        if found.wire is None:
+    async def _follow(self, link: Link, depth: int) -> Finding | None:
+        if link.wire is None:
             definition = get_kind(link.kind)
             return Finding(
                 str(link),
@@ -79,9 +83,9 @@ class Investigation:
                 path=link.path,
                 advice=f"Create the {definition.kind} {link.name}, or name another one in {link.path}.",
             )
-        if found.wire["metadata"].get("uid") in self._seen:
+        if link.wire["metadata"].get("uid") in self._seen:
             return None
-        return await self.examine(get_kind(link.kind), found.wire, path=link.path, depth=depth + 1)
+        return await self.examine(get_kind(link.kind), link.wire, path=link.path, depth=depth + 1)
 
 
 def judge(definition: KindDefinition, wire: Wire) -> Finding:
@@ -125,7 +129,11 @@ def _advise(definition: KindDefinition, wire: Wire, condition: Wire) -> str:
             f"Look at the agent of {host}: is vc-compute running there, and can it reach the API? "
             f"(local cloud: make logs PART={host}/vc-compute)"
         )
-    return message or f"See the events: vcctl events {definition.singular}/{wire['metadata']['name']}"
+    return (
+        ADVICE.get(condition.get("reason", ""))
+        or message
+        or f"See the events: vcctl events {definition.singular}/{wire['metadata']['name']}"
+    )
 
 
 def _advise_unobserved(wire: Wire) -> str:

@@ -9,9 +9,9 @@ from vcstack.specs.conditions import READY
 from vcstack.specs.registry import KindDefinition, get_kind
 from vcstack.vcctl.application import command
 from vcstack.vcctl.arguments import READ, Targets
-from vcstack.vcctl.printing import Table, style_of, to_yaml, write
-from vcstack.vcctl.reading import Wire, get_object
-from vcstack.vcctl.related import Link, Related, find_related
+from vcstack.vcctl.printing import Table, to_yaml, write
+from vcstack.vcctl.reading import Wire, get_object, list_objects, places_of, project_in
+from vcstack.vcctl.related import LIMIT, Link, Links, Related, find_related
 from vcstack.vcctl.selection import parse_selections
 from vcstack.vcctl.session import Session
 
@@ -28,16 +28,16 @@ EVENTS_SHOWN = 20
 )
 async def describe(session: Session, targets: Targets) -> None:
     """Show an object with its conditions, events, owners, what it refers to and who refers to it."""
-    selections = parse_selections(targets)
-    objects = []
-    for selection in selections:
-        names = [selection.name] if selection.name else []
-        if not names:
-            page = await session.client.list_wire(
-                selection.definition, project=session.project_of(selection.definition)
-            )
-            names = [w["metadata"]["name"] for w in page.items]
-        objects += [(selection.definition, await get_object(session, selection.definition, n)) for n in names]
+    objects: list[tuple[KindDefinition, Wire]] = []
+    for selection in parse_selections(targets):
+        definition = selection.definition
+        if selection.name:
+            found = [await get_object(session, definition, selection.name)]
+        else:
+            found = await list_objects(session, places_of(session, definition, everywhere=False))
+        objects += [(definition, wire) for wire in found]
+    if not objects:
+        session.err.print("Nothing found.")
     for index, (definition, wire) in enumerate(objects):
         if index:
             write(session.out, "\n" + "─" * 40)
@@ -54,10 +54,11 @@ def _print_object(session: Session, definition: KindDefinition, wire: Wire, rela
         _block(session, status)
     if definition.ready_when:
         _print_conditions(session, wire)
-    _print_links(session, "Owned by", related.owners)
-    _print_links(session, "Owns", related.owned)
-    _print_links(session, "Refers to", related.references)
-    _print_links(session, "Used by", related.users)
+    project = project_in(wire)
+    _print_links(session, "Owned by", related.owners, project)
+    _print_groups(session, "Owns", related.owned, project)
+    _print_links(session, "Refers to", related.references, project)
+    _print_groups(session, "Used by", related.users, project)
     _print_events(session, related.events)
 
 
@@ -107,20 +108,33 @@ def _print_conditions(session: Session, wire: Wire) -> None:
     table.print(session.out)
 
 
-def _print_links(session: Session, title: str, links: Sequence[Link]) -> None:
+def _print_groups(session: Session, title: str, groups: Sequence[Links], project: str | None) -> None:
+    _print_links(session, title, [link for group in groups for link in group.links], project)
+    more = sorted({get_kind(group.kind).plural for group in groups if group.more})
+    if more:
+        write(session.out, f"  (and more {', '.join(more)}; the first {LIMIT} are shown)")
+
+
+def _print_links(session: Session, title: str, links: Sequence[Link], project: str | None) -> None:
     if not links:
         return
     _section(session, title)
-    for link in sorted(links, key=lambda k: (k.kind, k.name)):
+    table = Table(["  OBJECT", "READY", "PROJECT", "FIELD"], show_headings=False)
+    for link in sorted(links, key=lambda k: (k.kind, project_of(k), k.name)):
         if link.wire is None:
-            state, style = "does not exist", "red"
+            state = "does not exist"
         elif not get_kind(link.kind).ready_when:
-            state, style = "", ""
+            state = ""
         else:
-            status = find_value(link.wire, f"status.conditions[{READY}].status") or "Unknown"
-            state, style = f"Ready={status}", style_of(status)
-        shown = f"[{style}]{state}[/]" if style else state
-        session.out.print(f"  {escape(str(link))}  {shown}  [dim]{escape(link.path)}[/]", soft_wrap=True)
+            state = f"Ready={find_value(link.wire, f'status.conditions[{READY}].status') or 'Unknown'}"
+        elsewhere = project_of(link)
+        table.add([f"  {link}", state, f"in {elsewhere}" if elsewhere not in ("", project) else "", link.path])
+    table.print(session.out)
+
+
+def project_of(link: Link) -> str:
+    """Return the project of the object that a link leads to, empty for a global one."""
+    return (project_in(link.wire) if link.wire else None) or ""
 
 
 def _print_events(session: Session, events: Sequence[Wire]) -> None:

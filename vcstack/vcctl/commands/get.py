@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from vcstack.specs.access import EventType
-from vcstack.specs.registry import Column, KindDefinition, Scope
+from vcstack.specs.errors import Forbidden, NotFound
+from vcstack.specs.registry import Column, KindDefinition, Scope, get_kind
 from vcstack.vcctl.application import command
 from vcstack.vcctl.arguments import READ, Everywhere, Fields, Labels, OutputFormat, Targets
 from vcstack.vcctl.errors import CommandError
@@ -79,8 +80,23 @@ async def get(
     for definition in {s.definition.kind: s.definition for s in selections}.values():
         own = [p for p in places if p.definition is definition]
         listed += [(definition, w) for w in sort_objects(await list_objects(session, own), sort_by)]
+    if not listed and not all_projects:
+        await _check_project(session, selections)
     view.show(listed, single=False)
     return 0
+
+
+async def _check_project(session: Session, selections: Sequence[Selection]) -> None:
+    """Raise NotFound when nothing is there because the project is not."""
+    project = session.default_project
+    if project is None or all(s.definition.scope is Scope.GLOBAL for s in selections):
+        return
+    try:
+        await session.client.get_wire(get_kind("Project"), project)
+    except NotFound:
+        raise NotFound(f"project {project} does not exist; see vcctl get projects") from None
+    except Forbidden:
+        return
 
 
 def _places(session: Session, selection: Selection, everywhere: bool, labels: str, fields: str) -> Sequence[Place]:
