@@ -32,7 +32,8 @@ async def test_a_patch_that_breaks_the_rules_names_the_field(vcctl: Vcctl) -> No
 
 async def test_labels_are_set_removed_and_not_overwritten_by_accident(vcctl: Vcctl) -> None:
     await set_scene(vcctl)
-    await vcctl.ok("label", "instance", "web-1", "tier=front")
+    assert await vcctl.ok("label", "instance", "web-1", "tier=front") == "instance/web-1 labelled\n"
+    assert await vcctl.ok("label", "instance", "web-1", "tier=front") == "instance/web-1 unchanged\n"
     ended = await vcctl("label", "instance", "web-1", "tier=back")
     assert ended.code == ExitCode.REFUSED
     assert "--overwrite" in ended.err
@@ -40,7 +41,7 @@ async def test_labels_are_set_removed_and_not_overwritten_by_accident(vcctl: Vcc
     assert await vcctl.ok("get", "vm", "-l", "tier=back", "-o", "name") == "instance/web-1\n"
     await vcctl.ok("label", "instance", "web-1", "tier-")
     assert (await vcctl("get", "vm", "-l", "tier", "-o", "name")).out == ""
-    await vcctl.ok("annotate", "instance", "web-1", "note=a=b c")
+    assert await vcctl.ok("annotate", "instance", "web-1", "note=a=b c") == "instance/web-1 annotated\n"
     assert await vcctl.ok("get", "vm", "web-1", "-o", "jsonpath={.metadata.annotations.note}") == "a=b c\n"
 
 
@@ -85,7 +86,7 @@ async def test_a_refused_edit_that_is_left_keeps_the_text(vcctl: Vcctl, tmp_path
 
 async def test_delete_waits_until_the_objects_are_gone(vcctl: Vcctl, busy_hands: Hands) -> None:
     await set_scene(vcctl)
-    assert "instance/web-1" in await vcctl.ok("delete", "instance", "web-1")
+    assert (await vcctl.ok("delete", "instance", "web-1")).splitlines()[-1] == "instance/web-1 deleted"
     assert (await vcctl("get", "instance", "web-1")).code == ExitCode.NOT_FOUND
 
 

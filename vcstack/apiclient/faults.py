@@ -1,5 +1,7 @@
 """What went wrong on the wire, as the errors of ``vcstack.specs.errors``."""
 
+import os
+import socket
 import ssl
 
 import httpx2
@@ -30,6 +32,7 @@ def read_error(code: int, body: bytes) -> ApiError:
 
 def transport_error(error: httpx2.TransportError, url: str) -> ApiError:
     """Return the exception for a failure below HTTP."""
+    url = url.partition("?")[0]
     if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout):
         return NotSent(f"cannot reach {url}: {_explain(error)}")
     if isinstance(error, httpx2.UnsupportedProtocol | httpx2.LocalProtocolError):
@@ -44,5 +47,9 @@ def _explain(error: BaseException) -> str:
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return f"its certificate is not trusted ({cause.verify_message}); is caFile the right one?"
-        cause = cause.__cause__ or cause.__context__
+        if isinstance(cause, socket.gaierror):
+            return cause.strerror or str(cause)
+        if isinstance(cause, ConnectionError | TimeoutError) and cause.errno:
+            return os.strerror(cause.errno)
+        cause = cause.exceptions[0] if isinstance(cause, ExceptionGroup) else cause.__cause__ or cause.__context__
     return str(error) or type(error).__name__

@@ -14,22 +14,30 @@ SETTINGS = "Settings and help"
 
 Targets = Annotated[
     list[str],
-    typer.Argument(metavar="KIND [NAME...] | KIND/NAME...", autocompletion=complete_targets, show_default=False),
+    typer.Argument(
+        metavar="KIND [NAME] | KIND/NAME",
+        help="A kind and names, or KIND/NAME for each object.",
+        autocompletion=complete_targets,
+        show_default=False,
+    ),
 ]
 OneTarget = Annotated[
     list[str],
-    typer.Argument(metavar="KIND NAME | KIND/NAME", autocompletion=complete_targets, show_default=False),
+    typer.Argument(
+        metavar="KIND NAME | KIND/NAME", help="One object.", autocompletion=complete_targets, show_default=False
+    ),
 ]
 Kind = Annotated[str, typer.Argument(metavar="KIND", autocompletion=complete_kinds, show_default=False)]
 InstanceNames = Annotated[
     list[str],
-    typer.Argument(metavar="INSTANCE...", autocompletion=complete_names_of("Instance"), show_default=False),
+    typer.Argument(metavar="INSTANCE", help="Names.", autocompletion=complete_names_of("Instance"), show_default=False),
 ]
 InstanceName = Annotated[
     str, typer.Argument(metavar="INSTANCE", autocompletion=complete_names_of("Instance"), show_default=False)
 ]
 HostNames = Annotated[
-    list[str], typer.Argument(metavar="HOST...", autocompletion=complete_names_of("Host"), show_default=False)
+    list[str],
+    typer.Argument(metavar="HOST", help="Names.", autocompletion=complete_names_of("Host"), show_default=False),
 ]
 Files = Annotated[
     list[str],

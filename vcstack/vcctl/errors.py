@@ -67,20 +67,20 @@ def hint_of(error: Exception) -> str:
         return "Is the cloud up (`make status`)? Which API is asked is shown by `vcctl config view`."
     if isinstance(error, Conflict) and any(c.reason == "FieldManagerConflict" for c in error.causes):
         return "Take the fields over with --force-conflicts, or leave them out of the manifest."
+    if isinstance(error, OSError) and error.filename:
+        return "Which files are used is shown by `vcctl config view`."
     return ""
 
 
 def describe_error(error: Exception) -> list[str]:
     """Return the error's lines: the sentence, then each field that was refused."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return [f"{error.filename}: {error.strerror}"]
     if not isinstance(error, ApiError | CommandError):
         return [str(error) or type(error).__name__]
-    lines = [error.message]
-    if isinstance(error, ApiError):
-        for cause in error.causes:
-            line = f"  {cause.field}: {cause.message}"
-            if line.strip() != error.message:
-                lines.append(line)
-    return lines
+    causes = error.causes if isinstance(error, ApiError) else []
+    lines = [f"{cause.field}: {cause.message}" for cause in causes]
+    return [error.message, *(f"  {line}" for line in lines if line not in error.message)]
 
 
 def show_error(console: Console, error: Exception, *, prefix: str = "") -> None:

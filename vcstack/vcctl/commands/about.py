@@ -11,7 +11,7 @@ import typer
 from vcstack.specs.errors import ApiError
 from vcstack.vcctl.application import app, command
 from vcstack.vcctl.arguments import SETTINGS, OutputFormat
-from vcstack.vcctl.errors import CommandError, show_error
+from vcstack.vcctl.errors import CommandError, ExitCode, exit_code_of, show_error
 from vcstack.vcctl.printing import parse_output, to_yaml, write
 from vcstack.vcctl.session import Session
 
@@ -30,7 +30,7 @@ async def version(
     session: Session,
     client_only: Annotated[bool, typer.Option("--client", help="Do not ask the API.")] = False,
     output: OutputFormat = None,
-) -> None:
+) -> int:
     """Show the versions of vcctl and of the API."""
     found: dict[str, str] = {"client": installed_version("vcstack"), "python": platform.python_version()}
     failure: Exception | None = None
@@ -51,6 +51,8 @@ async def version(
             write(session.out, f"{name + ':':8} {text}")
     if failure is not None:
         show_error(session.err, failure)
+        return exit_code_of(failure)
+    return ExitCode.OK
 
 
 @app.command(

@@ -55,22 +55,22 @@ def _read_patch(text: str | None, file: Path | None) -> Wire:
     except OSError as error:
         raise CommandError(f"cannot read {file}: {error.strerror}", code=ExitCode.LOCAL) from error
     except ManifestError as error:
-        raise CommandError(
-            error.message, hint='E.g. {"spec": {"powerState": "Stopped"}}', code=ExitCode.LOCAL
-        ) from error
+        raise CommandError(error.message, hint=EXAMPLE, code=ExitCode.LOCAL) from error
     if len(documents) != 1:
-        raise CommandError("the patch must be one object", hint='E.g. {"spec": {"powerState": "Stopped"}}')
+        raise CommandError("the patch must be one object", hint=EXAMPLE)
     return documents[0]
 
 
-async def _send(session: Session, selection: Selection, wire: Wire, body: Wire, *, dry_run: bool) -> None:
+async def _send(
+    session: Session, selection: Selection, wire: Wire, body: Wire, *, done: str = "patched", dry_run: bool
+) -> None:
     """Patch the object and say whether that changed it."""
     definition = selection.definition
     patched = await session.client.merge_patch_wire(
         definition, wire["metadata"]["name"], body, project=project_in(wire), dry_run=dry_run
     )
     before, after = (_content(w) for w in (wire, patched))
-    word = "unchanged" if before == after else "patched"
+    word = "unchanged" if before == after else done
     session.out.print(f"{escape(label_of(definition, wire))} {word}{' (dry run)' if dry_run else ''}", soft_wrap=True)
 
 
@@ -79,71 +79,62 @@ def _content(wire: Wire) -> dict[str, Any]:
     return {"metadata": meta, "spec": wire.get("spec")}
 
 
-@command(
+def _register(name: str, which: MapName, done: str, examples: str) -> None:
+    """Register the command that changes one of the two maps of metadata."""
+
+    async def change(
+        session: Session,
+        targets: Targets,
+        selector: Labels = "",
+        all_projects: Everywhere = False,
+        everything: All = False,
+        overwrite: Overwrite = False,
+        dry_run: DryRun = False,
+    ) -> None:
+        words, changes = split_changes(targets)
+        chosen = await _choose(session, words, selector, all_projects, everything)
+        for selection, wire in chosen:
+            _check_taken(selection, wire, which, changes, overwrite=overwrite)
+        for selection, wire in chosen:
+            await _send(session, selection, wire, {"metadata": {which: changes}}, done=done, dry_run=dry_run)
+
+    change.__doc__ = f"Set {which} with KEY=VALUE and remove them with KEY-."
+    command(name, panel=CHANGE, examples=examples)(change)
+
+
+_register(
     "label",
-    panel=CHANGE,
-    examples="""
+    "labels",
+    "labelled",
+    """
     vcctl label instance web-1 app=web tier=front
     vcctl label host h1 disk=ssd --overwrite
     vcctl label instances -l app=web tier-
     """,
 )
-async def label(
-    session: Session,
-    targets: Targets,
-    selector: Labels = "",
-    all_projects: Everywhere = False,
-    everything: All = False,
-    overwrite: Overwrite = False,
-    dry_run: DryRun = False,
-) -> None:
-    """Set labels with KEY=VALUE and remove them with KEY-."""
-    chosen = (selector, all_projects, everything)
-    await _change_map(session, "labels", targets, chosen, overwrite=overwrite, dry_run=dry_run)
-
-
-@command(
+_register(
     "annotate",
-    panel=CHANGE,
-    examples="""
+    "annotations",
+    "annotated",
+    """
     vcctl annotate instance web-1 contact='ops@example.org'
     vcctl annotate instance web-1 contact-
     """,
 )
-async def annotate(
-    session: Session,
-    targets: Targets,
-    selector: Labels = "",
-    all_projects: Everywhere = False,
-    everything: All = False,
-    overwrite: Overwrite = False,
-    dry_run: DryRun = False,
-) -> None:
-    """Set annotations with KEY=VALUE and remove them with KEY-."""
-    chosen = (selector, all_projects, everything)
-    await _change_map(session, "annotations", targets, chosen, overwrite=overwrite, dry_run=dry_run)
 
 
-async def _change_map(
-    session: Session,
-    which: MapName,
-    words: Sequence[str],
-    chosen: tuple[str, bool, bool],
-    *,
-    overwrite: bool,
-    dry_run: bool,
+def _check_taken(
+    selection: Selection, wire: Wire, which: MapName, changes: dict[str, str | None], *, overwrite: bool
 ) -> None:
-    targets, changes = split_changes(words)
-    for selection, wire in await _choose(session, targets, *chosen):
-        present = wire["metadata"].get(which) or {}
-        taken = [k for k, v in changes.items() if v is not None and present.get(k, v) != v]
-        if taken and not overwrite:
-            raise CommandError(
-                f"{label_of(selection.definition, wire)} has {which[:-1]} {taken[0]}={present[taken[0]]} already",
-                hint="Add --overwrite to replace it.",
-                code=ExitCode.REFUSED,
-            )
-        await _send(session, selection, wire, {"metadata": {which: changes}}, dry_run=dry_run)
+    """Refuse to replace a value unasked, before any object is changed."""
+    present = wire["metadata"].get(which) or {}
+    taken = [k for k, v in changes.items() if v is not None and present.get(k, v) != v]
+    if taken and not overwrite:
+        raise CommandError(
+            f"{label_of(selection.definition, wire)} has {which[:-1]} {taken[0]}={present[taken[0]]} already",
+            hint="Add --overwrite to replace it.",
+            code=ExitCode.REFUSED,
+        )
 
 
 def split_changes(words: Sequence[str]) -> tuple[list[str], dict[str, str | None]]:

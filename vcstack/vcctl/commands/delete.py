@@ -75,6 +75,8 @@ async def delete(
     leaving = [a for d, w in found if (a := await _delete(session, d, w, Propagation(cascade.title()), dry_run))]
     if wait and leaving:
         await wait_for(session, leaving, deleted, timeout_seconds=seconds)
+        for gone in leaving:
+            session.out.print(f"{gone} deleted", soft_wrap=True)
 
 
 async def _from_files(session: Session, files: Sequence[str], recursive: bool) -> list[Found]:
