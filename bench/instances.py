@@ -1,6 +1,7 @@
 """From apply to a running domain, on the real lab, beside libvirt's own start of the same XML and plain QEMU.
 
-It uses a lab in its own state folder (``$BENCH_STATE``, else ``var/bench``) and leaves it up for the next run.
+The lab is made in ``var/bench`` and is gone afterwards, however the run ends. One that ``$BENCH_STATE`` names is left
+up for the next run.
 """
 
 import os
@@ -29,7 +30,10 @@ WAIT_SECONDS = 180.0
 POLL_SECONDS = 0.01
 HOST = "h1"
 RUNNING = "<domstatus state='running'"
-STATE = Path(os.environ.get("BENCH_STATE") or Path(__file__).parents[1] / "var" / "bench")
+VAR = Path(os.environ.get("VCSTACK_STATE") or Path(__file__).parents[1] / "var")
+KEPT = os.environ.get("BENCH_STATE")
+STATE = Path(KEPT or VAR / "bench")
+CACHE = Path(os.environ.get("VCSTACK_CACHE") or VAR / "cache")
 
 GROUND = f"""
 apiVersion: vcstack.io/v1
@@ -57,7 +61,7 @@ class Bench:
     """The lab as this benchmark uses it."""
 
     def __init__(self) -> None:
-        self.lab = Lab(STATE, 1)
+        self.lab = Lab(STATE, 1, cache=CACHE)
         self.environment = {**os.environ, "VCCTL_CONFIG": str(STATE / "vcctl.yaml")}
 
     def prepare(self) -> None:
@@ -132,7 +136,15 @@ class Bench:
 def measure() -> list[Row]:
     """Run all and return the rows."""
     bench = Bench()
-    bench.prepare()
+    try:
+        bench.prepare()
+        return _measure(bench)
+    finally:
+        if not KEPT:
+            bench.lab.clean()
+
+
+def _measure(bench: Bench) -> list[Row]:
     bench.time_to_running("warm-up")
     xml = bench.inside("virsh", "dumpxml", "--inactive", bench.uid("warm-up"))
     ours, cli = [], []
