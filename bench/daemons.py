@@ -23,7 +23,7 @@ from vcstack.store.etcd.client import EtcdClient
 from vcstack.store.etcd.errors import EtcdError
 from vcstack.store.etcd.settings import EtcdSettings
 
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 NB_SCHEMA = Path("/usr/share/ovn/ovn-nb.ovsschema")
 # However this process ends, they end with it.
 TOGETHER = ("setpriv", "--pdeathsig", "KILL")

@@ -1,9 +1,11 @@
 """What the figures were measured on, and what processes have used of it."""
 
+import contextlib
 import os
 import platform
 import re
 import subprocess
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +45,36 @@ def read_usage(pid: int) -> Usage:
         return int(found.group(1)) / 1024 if found else 0.0
 
     return Usage((int(fields[11]) + int(fields[12])) / TICKS, mib("VmRSS"), mib("VmHWM"))
+
+
+CGROUPS = Path("/sys/fs/cgroup")
+PERIOD_MICROSECONDS = 10_000
+
+
+@contextlib.contextmanager
+def limited_cpu(pids: Iterable[int], share: float) -> Iterator[None]:
+    """Give each of the processes that share of a core and no more, by a cgroup of its own (version 1 or 2).
+
+    Raises:
+        OSError: there are no cgroups here that we may make.
+    """
+    root = CGROUPS / "cpu" if (CGROUPS / "cpu").is_dir() else CGROUPS
+    quota = int(share * PERIOD_MICROSECONDS)
+    if root == CGROUPS:
+        (root / "cgroup.subtree_control").write_text("+cpu")
+        limits = {"cpu.max": f"{quota} {PERIOD_MICROSECONDS}"}
+    else:
+        limits = {"cpu.cfs_period_us": f"{PERIOD_MICROSECONDS}", "cpu.cfs_quota_us": f"{quota}"}
+    with contextlib.ExitStack() as stack:
+        for pid in pids:
+            group = root / f"vcstack-bench-{pid}"
+            group.mkdir()
+            stack.callback(group.rmdir)
+            for name, value in limits.items():
+                (group / name).write_text(value)
+            (group / "cgroup.procs").write_text(str(pid))
+            stack.callback((root / "cgroup.procs").write_text, str(pid))
+        yield
 
 
 def _version(program: str, option: str) -> str:

@@ -11,7 +11,7 @@ from vcstack.specs.errors import NotFound, Unavailable
 from vcstack.specs.kinds.event import TTL_SECONDS
 from vcstack.store.etcd.errors import EtcdUnavailable
 from vcstack.store.heartbeats import Heartbeats
-from vcstack.store.leases import BUCKETS
+from vcstack.store.leases import BUCKETS, WRITES
 from vcstack.store.store import Store
 
 TIME = "2026-01-01T00:00:00Z"
@@ -66,6 +66,15 @@ async def test_events_of_one_time_share_a_lease(memory_etcd: MemoryEtcd) -> None
         clock.skip(TTL_SECONDS / BUCKETS)
         await create(store, EVENT, event("later"), actor=CONTROLLER)
         assert len(grants) == 2
+
+
+async def test_a_lease_has_few_keys_so_that_its_end_is_a_small_deletion(memory_etcd: MemoryEtcd) -> None:
+    grants: list[str] = []
+    memory_etcd.hook = lambda call, phase: grants.append(call) if (call, phase) == ("lease_grant", "before") else None
+    async with Store(memory_etcd, ManualClock()) as store:
+        await make_project(store)
+        await asyncio.gather(*(create(store, EVENT, event(f"e{i}"), actor=CONTROLLER) for i in range(2 * WRITES + 1)))
+        assert len(grants) == 3
 
 
 async def test_a_lease_lost_early_is_replaced(memory_etcd: MemoryEtcd) -> None:

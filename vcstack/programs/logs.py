@@ -2,11 +2,18 @@
 
 import logging
 import sys
+from collections.abc import Callable
+from typing import Any
 
+import orjson
 import structlog
 
 QUIET = ("sqlalchemy", "alembic", "ovsdbapp", "uvicorn", "httpcore2", "httpx2", "grpc", "asyncio", "oslo_utils")
 """Libraries whose news are none of ours: warnings only."""
+
+
+def _to_json(entry: Any, *, default: Callable[[Any], Any]) -> str:
+    return orjson.dumps(entry, default, orjson.OPT_NON_STR_KEYS).decode()
 
 
 def set_up_logging(level: str) -> None:
@@ -19,7 +26,7 @@ def set_up_logging(level: str) -> None:
         structlog.processors.format_exc_info,
     ]
     structlog.configure(
-        processors=[*shared, structlog.processors.JSONRenderer()],
+        processors=[*shared, structlog.processors.JSONRenderer(_to_json)],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
@@ -27,7 +34,7 @@ def set_up_logging(level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            processor=structlog.processors.JSONRenderer(),
+            processor=structlog.processors.JSONRenderer(_to_json),
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
         )
     )

@@ -13,7 +13,8 @@ API_VERSION = "vcstack.io/v1"
 
 def format_time(value: datetime) -> str:
     """Return RFC 3339 in UTC with whole seconds or microseconds, ending in Z."""
-    return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    in_utc = value if value.tzinfo is UTC else value.astimezone(UTC)
+    return in_utc.isoformat()[: -len("+00:00")] + "Z"
 
 
 Time = Annotated[datetime, PlainSerializer(format_time, return_type=str, when_used="json")]

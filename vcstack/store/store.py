@@ -121,10 +121,10 @@ class Store:
         """Return the object as created. Raises AlreadyExists, ClaimTaken, Invalid, NotFound (the project)."""
         verbs.check_writable(definition, actor)
         draft = build_new(definition, wire, actor=actor, now=self.clock.now())
-        details = ErrorDetails(kind=definition.kind, project=draft.project or "", name=draft.name)
 
         def build(entry: Entry | None) -> Draft:
             if entry is not None:
+                details = ErrorDetails(kind=definition.kind, project=draft.project or "", name=draft.name)
                 raise AlreadyExists(f"{definition.kind} {draft.name} exists already", details=details)
             return draft
 
