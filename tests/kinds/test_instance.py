@@ -21,6 +21,13 @@ from vcstack.specs.kinds.securitygroup import SecurityGroup, SecurityGroupSpec
 from vcstack.specs.meta import Condition, ConditionStatus
 
 
+async def settle_late(world: World) -> None:
+    """Settle, and again when what only passes by would have passed."""
+    await world.settle(instance.build)
+    world.clock.skip(instance.PASSING_SECONDS)
+    await world.settle(instance.build)
+
+
 async def network_ready(world: World, name: str = "web-1") -> Condition:
     condition = (await world.get(Instance, name)).find_condition(NETWORK_READY)
     assert condition is not None
@@ -94,21 +101,44 @@ async def test_addresses_are_those_that_the_ports_hold(world: World) -> None:
 async def test_network_ready_says_what_it_waits_for_until_all_is_up(world: World) -> None:
     await world.create_basics()
     await world.bind(await world.create_instance("web-1"), "h1")
-    await world.settle(instance.build)
+    await settle_late(world)
     assert (await network_ready(world)).reason == "AllocatedPending"
     await world.realize_ports(ALLOCATED)
-    await world.settle(instance.build)
+    await settle_late(world)
     assert (await network_ready(world)).reason == "RealizedPending"
     await world.set_status((await ports(world))[0], false=[REALIZED])
     await world.settle(instance.build)
     waiting = await network_ready(world)
     assert (waiting.reason, waiting.message.split(":")[0]) == ("Test", "eth0")
     await world.realize_ports(ALLOCATED, REALIZED)
-    await world.settle(instance.build)
+    await settle_late(world)
     assert (await network_ready(world)).reason == "PortNotUp"
     await world.realize_ports()
     await world.settle(instance.build)
     assert (await network_ready(world)).status is ConditionStatus.TRUE
+
+
+async def test_what_a_new_port_goes_through_within_moments_is_not_written(world: World) -> None:
+    await world.create_basics()
+    await world.bind(await world.create_instance("web-1"), "h1")
+    await world.settle(instance.build)
+    await world.realize_ports(ALLOCATED)
+    await world.settle(instance.build)
+    assert (await world.get(Instance, "web-1")).find_condition(NETWORK_READY) is None
+    await world.realize_ports()
+    await world.settle(instance.build)
+    assert (await network_ready(world)).status is ConditionStatus.TRUE
+
+
+async def test_a_port_that_goes_down_is_told_at_once(world: World) -> None:
+    await world.create_basics()
+    await world.bind(await world.create_instance("web-1"), "h1")
+    await world.settle(instance.build)
+    await world.realize_ports()
+    await world.settle(instance.build)
+    await world.set_status((await ports(world))[0], false=[UP])
+    await world.settle(instance.build)
+    assert (await network_ready(world)).reason == "PortNotUp"
 
 
 async def test_a_stopped_instance_needs_no_port_that_is_up(world: World) -> None:
@@ -196,6 +226,20 @@ async def test_a_port_of_an_interface_moved_to_another_network_is_made_anew(worl
     await world.settle(instance.build)
     after = (await ports(world))[0]
     assert (after.spec.network, after.uid != before.uid) == ("db", True)
+
+
+async def test_the_port_of_a_moved_interface_stays_until_the_agent_has_unplugged_it(world: World) -> None:
+    await world.create_basics()
+    await world.create(Network.new("db", NetworkSpec(), project=PROJECT))
+    await world.bind(await world.create_instance("web-1"), "h1")
+    await world.set_status(await world.get(Instance, "web-1"), startedAt="2026-01-01T00:00:00Z")
+    await agent_looks(world)
+    await change(world, NetworkInterface(name="eth0", network="db"))
+    (port,) = await ports(world)
+    assert (port.spec.network, port.deleting) == ("web", False)
+    await agent_looks(world)
+    (port,) = await ports(world)
+    assert port.deleting
 
 
 async def create_named(world: World) -> Port:

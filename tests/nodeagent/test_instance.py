@@ -24,6 +24,8 @@ from vcstack.specs.kinds.instance import (
     PowerState,
     port_name_of,
 )
+from vcstack.specs.kinds.network import Network, NetworkSpec
+from vcstack.specs.kinds.port import FINALIZER as PORT_FINALIZER
 from vcstack.specs.kinds.port import Port
 from vcstack.specs.resource import Ref
 
@@ -334,6 +336,38 @@ async def test_cards_are_plugged_and_unplugged_while_it_runs(world: World) -> No
     assert list(world.taps.taps) == [await world.tap_of(after)]
     assert list(world.switch.ports) == list(world.taps.taps)
     assert world.hypervisor.machines[instance.uid].number == 1
+
+
+async def test_a_card_moved_to_another_network_is_unplugged_before_its_port_goes(world: World) -> None:
+    instance = await world.add_instance()
+    await world.settle()
+    tap = await world.tap_of(instance)
+    await world.client.create(Network.new("db", NetworkSpec(), project=PROJECT))
+    moved = NetworkInterface(name="eth0", network="db")
+    changed = await world.update(network_interfaces=[moved])
+    await world.settle()
+    assert tap not in world.taps.taps
+    assert not world.switch.ports
+    assert (await world.get()).is_true(RUNNING)
+    # Only that lets the manager delete the port and make it anew.
+    old = await world.client.get(Port, port_name_of(changed, moved), PROJECT)
+    await world.client.remove_finalizer(old, PORT_FINALIZER)
+    await world.client.delete(old.ref)
+    with pytest.raises(WaitingFor):
+        await world.reconcile()
+    await world.add_port(changed, moved)
+    await world.settle()
+    assert set(world.taps.taps) == {await world.tap_of(changed)} != {tap}
+    assert world.hypervisor.machines[instance.uid].number == 1
+
+
+async def test_no_drive_is_made_while_an_interface_waits_for_its_port_on_another_network(world: World) -> None:
+    instance = await world.add_instance()
+    await world.client.create(Network.new("db", NetworkSpec(), project=PROJECT))
+    await world.update(network_interfaces=[NetworkInterface(name="eth0", network="db")])
+    await world.reconcile()
+    assert not world.layout.of_instance(instance.uid).seed.exists()
+    assert not world.hypervisor.machines
 
 
 async def test_a_card_that_the_guest_holds_keeps_running_unreported_for_the_new_generation(world: World) -> None:

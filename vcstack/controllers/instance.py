@@ -13,7 +13,6 @@ from vcstack.controllers.interfaces import (
     build_addresses,
     build_network_ready,
     build_port,
-    differs_for_ever,
 )
 from vcstack.runtime.context import ControllerContext
 from vcstack.runtime.controller import Controller
@@ -27,6 +26,7 @@ from vcstack.specs.kinds.instance import (
     RUNNING,
     Instance,
     NetworkInterface,
+    port_fits,
     port_name_of,
 )
 from vcstack.specs.kinds.port import Port
@@ -79,8 +79,9 @@ class InstanceReconciler:
                 port = await self._client.get(Port, wanted.metadata.name, instance.metadata.project)
         if not _owns(instance, port) or port.deleting:
             return None
-        if differs_for_ever(port.spec, wanted.spec):
-            await self._client.delete(port.ref, uid=port.uid)  # made anew when it is gone
+        if not port_fits(port, nic):
+            if _agent_has_seen(instance) or instance.status.started_at is None:
+                await self._client.delete(port.ref, uid=port.uid)  # made anew when it is gone
             return None
         if port.spec.security_groups != wanted.spec.security_groups:
             spec = port.spec.model_copy(update={"security_groups": wanted.spec.security_groups})

@@ -33,11 +33,6 @@ def build_port(instance: Instance, nic: NetworkInterface) -> Port:
     return port
 
 
-def differs_for_ever(spec: PortSpec, wanted: PortSpec) -> bool:
-    """Return whether they differ in what cannot be changed on a port."""
-    return (spec.network, spec.subnet, spec.address) != (wanted.network, wanted.subnet, wanted.address)
-
-
 def build_addresses(found: Interfaces) -> list[InterfaceAddress]:
     """Return the addresses that the ports hold, in the order of the interfaces."""
     return [

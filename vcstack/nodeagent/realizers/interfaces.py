@@ -15,7 +15,7 @@ from vcstack.nodeagent.names import tap_name
 from vcstack.nodeagent.realizers.together import together
 from vcstack.nodeagent.references import References
 from vcstack.runtime.informer import Informer
-from vcstack.specs.kinds.instance import Instance, port_name_of
+from vcstack.specs.kinds.instance import Instance, port_fits, port_name_of
 from vcstack.specs.kinds.port import Port
 
 
@@ -36,6 +36,8 @@ class Network:
     plugs: tuple[Plug, ...]
     missing: tuple[str, ...]
     """Names of ports that do not exist or hold no address yet."""
+    leaving: tuple[str, ...]
+    """Names of ports of an earlier spec: what is plugged of them goes, and then they are made anew."""
     taps: Mapping[str, Tap]
     """The instance's, observed before anything was changed."""
     ports: Mapping[str, SwitchPort]
@@ -65,10 +67,13 @@ class Interfaces:
 
     async def observe(self, instance: Instance) -> Network:
         """Return what should be and what is."""
-        plugs, missing = [], []
+        plugs, missing, leaving = [], [], []
         for interface in instance.spec.network_interfaces:
             name = port_name_of(instance, interface)
             port = self._ports.find(name, instance.metadata.project)
+            if port is not None and not port_fits(port, interface):
+                leaving.append(name)
+                continue
             if port is None or port.deleting or not port.status.mac or port.status.addresses is None:
                 missing.append(name)
                 continue
@@ -78,6 +83,7 @@ class Interfaces:
         return Network(
             plugs=tuple(plugs),
             missing=tuple(missing),
+            leaving=tuple(leaving),
             taps={n: t for n, t in taps.items() if t.instance == instance.uid},
             ports={n: p for n, p in ports.items() if p.instance == instance.uid},
         )

@@ -144,7 +144,7 @@ class Storage:
 
     async def _make_seed(self, instance: Instance, network: Network) -> None:
         """Write the NoCloud drive, once all ports are there: a guest reads of its network at its first boot only."""
-        if network.missing:
+        if network.missing or (network.leaving and instance.status.started_at is None):
             return
         keys = await self._references.get_keys(instance)
         record = self.get_record(instance)

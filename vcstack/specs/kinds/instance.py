@@ -137,6 +137,13 @@ def port_name_of(instance: Instance, interface: NetworkInterface) -> str:
     return interface.port or f"{instance.uid}-{interface.name}"
 
 
+def port_fits(port: Port, interface: NetworkInterface) -> bool:
+    """Return whether the interface's port is what it asks for, in what cannot be changed on a port; else the port
+    is of an earlier spec: it is unplugged, deleted and made anew, in this order."""
+    wanted = (interface.network, interface.subnet, interface.address)
+    return interface.port is not None or (port.spec.network, port.spec.subnet, port.spec.address) == wanted
+
+
 def _check(new: Instance, old: Instance | None, referenced: Referenced) -> Sequence[Cause]:
     """Interfaces are named uniquely and complete; addresses fit their subnets; user data is not too long."""
     causes: list[Cause] = []
