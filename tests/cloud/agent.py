@@ -9,9 +9,10 @@ from tests.cloud.access import HostAccess
 from tests.cloud.fake_host import FakeHost
 from tests.cloud.program import Counted, Program
 from tests.cloud.virtual_time import BEGINNING, VirtualClock
+from tests.fakes.crash import Crasher, Killed, When
 from vcstack.nodeagent.backends.images import ImageCache
 from vcstack.nodeagent.controllers import Backends, HostParts, build_host
-from vcstack.nodeagent.lastknown import LastKnownClient
+from vcstack.nodeagent.lastknown import LastKnownClient, keep
 from vcstack.nodeagent.layout import Layout
 from vcstack.nodeagent.realizers.host import HostReporter
 from vcstack.nodeagent.realizers.instance import HostFacts
@@ -39,6 +40,7 @@ class AgentProcess:
         self._host, self._access = host, access
         crasher = self.program.crasher
         self._api = Counted(access, crasher, API_WRITES)
+        self.files = CacheFiles(crasher)
         self._layout = Layout(folder)
         self._layout.create()
         self._clock = VirtualClock()
@@ -71,7 +73,7 @@ class AgentProcess:
             self._backends,
             layout=self._layout,
             api=self._api,
-            client=LastKnownClient(self._api, self._layout.cache),
+            client=LastKnownClient(self._api, self._layout.cache, self.files.write),
             clock=self._clock,
         )
         reporter = HostReporter(
@@ -106,6 +108,33 @@ class AgentProcess:
             with contextlib.suppress(ApiError, ReconcileError):
                 await parts.sweep.run_once()
             await asyncio.sleep(SWEEP_SECONDS)
+
+
+class CacheFiles:
+    """Writes the cache of what was last read from the API, and dies in the n-th write if it is told to."""
+
+    def __init__(self, crasher: Crasher) -> None:
+        self._crasher = crasher
+        self.written = 0
+        self.kill_at, self.when = 0, When.BEFORE
+
+    def write(self, path: Path, content: bytes) -> None:
+        if self._crasher.dead.is_set():
+            raise Killed("dead already, at a file")
+        self.written += 1
+        hit = self.written == self.kill_at
+        if hit and self.when is When.BEFORE:
+            # In the middle: the temporary file is there, half of it written.
+            path.with_name(f".{path.name}.0123abcd").write_bytes(content[: len(content) // 2])
+            self._die(path)
+        keep(path, content)
+        if hit:
+            self._die(path)
+
+    def _die(self, path: Path) -> None:
+        self._crasher.calls.append(f"file {path.name}")
+        self._crasher.at = len(self._crasher.calls)
+        self._crasher.die("a file")
 
 
 class _Download:

@@ -12,6 +12,7 @@ import orjson
 
 from tests.cloud.cloud import Cloud
 from tests.cloud.fake_host import FakeHost
+from vcstack.nodeagent.backends.files import TEMPORARY
 from vcstack.nodeagent.backends.hypervisor import Power
 from vcstack.nodeagent.names import tap_name
 from vcstack.specs.conditions import READY
@@ -133,6 +134,8 @@ def _host(cloud: Cloud, host: FakeHost, objects: Objects) -> Iterator[str]:
     }
     uids = {i.uid for i in instances}
     taps = {tap_name(p) for found in ports.values() for p in found}
+    torn = (p for p in (cloud.folder / host.name).rglob(".*") if TEMPORARY.fullmatch(p.name))
+    yield from (f"{host.name}: the temporary file {path} was left" for path in torn)
     folders = {p.name for p in (cloud.folder / host.name / "instances").iterdir()}
     for what, there, wanted in (
         ("domain", host.definitions, uids),

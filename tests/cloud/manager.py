@@ -20,7 +20,6 @@ from vcstack.specs.errors import Unavailable
 from vcstack.store.actor import Actor
 from vcstack.store.etcd.election import Election
 from vcstack.store.etcd.lease import SharedLease
-from vcstack.store.etcd.records import Lease
 from vcstack.store.etcd.settings import EtcdSettings
 from vcstack.store.heartbeats import Heartbeats
 from vcstack.store.store import Store
@@ -36,9 +35,6 @@ class TimedEtcd(MemoryEtcd):
     """The etcd in memory with what elections ask for besides."""
 
     settings = EtcdSettings()
-
-    async def lease_keepalive_once(self, lease_id: int, *, timeout_seconds: float | None = None) -> Lease:
-        return await super().lease_keepalive_once(lease_id)
 
     def copy(self) -> "TimedEtcd":
         """Return another etcd with the same content and history."""

@@ -9,7 +9,9 @@ HOSTS = ("h1", "h2")
 SSH = {"name": "ssh", "direction": "Ingress", "protocol": "TCP", "portMin": 22, "portMax": 22}
 WEB = {"name": "web", "direction": "Ingress", "protocol": "TCP", "portMin": 80, "remoteSecurityGroup": "default"}
 ETH0 = {"name": "eth0", "network": "web", "securityGroups": ["ssh"]}
+FIXED = {**ETH0, "address": "10.10.0.51"}
 ETH1 = {"name": "eth1", "port": "kept"}
+SPARE = {"name": "eth1", "port": "spare"}
 ETH2 = {"name": "eth2", "network": "web", "subnet": "web-v4"}
 
 Step = Callable[[Tenant], Awaitable[None]]
@@ -21,7 +23,8 @@ async def create(user: Tenant) -> None:
     await user.apply("Subnet", "web-v4", {"network": "web", "cidr": "10.10.0.0/24"})
     await user.apply("Subnet", "web-v6", {"network": "web", "cidr": "fd00:10::/64"})
     await user.apply("SecurityGroup", "ssh", {"rules": [SSH]})
-    await user.apply("Port", "kept", {"network": "web"})
+    for name in ("kept", "spare"):
+        await user.apply("Port", name, {"network": "web"})
     spec = {"flavor": "tiny", "image": "tiny", "networkInterfaces": [ETH0, ETH1]}
     await user.apply("Instance", "web-1", spec)
 
@@ -58,6 +61,7 @@ async def delete(user: Tenant) -> None:
         ("Task", "reboot"),
         ("Task", "recreate"),
         ("Port", "kept"),
+        ("Port", "spare"),
         ("SecurityGroup", "ssh"),
         ("Subnet", "web-v4"),
         ("Subnet", "web-v6"),
@@ -76,7 +80,9 @@ STEPS: dict[str, Step] = {
     "plug": change(networkInterfaces=[ETH0, ETH1, ETH2]),
     "unplug": change(networkInterfaces=[ETH1]),
     "replug": change(networkInterfaces=[ETH0, ETH1]),
-    "regroup": change(networkInterfaces=[{**ETH0, "securityGroups": ["default"]}, ETH1]),
+    "swap": change(networkInterfaces=[{**ETH0, "address": "10.10.0.50"}, SPARE]),
+    "swap_back": change(networkInterfaces=[FIXED, ETH1]),
+    "regroup": change(networkInterfaces=[{**FIXED, "securityGroups": ["default"]}, ETH1]),
     "edit_rules": edit_rules,
     "label": label,
     "pause": change(powerState="Paused"),

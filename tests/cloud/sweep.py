@@ -11,13 +11,15 @@ import shutil
 import tempfile
 import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from random import Random
 from typing import NoReturn
 
 import structlog
 
+from tests.cloud.agent import AgentProcess
 from tests.cloud.cloud import Cloud, Process, Snapshot, run_cloud
 from tests.cloud.scenario import HOSTS, STEPS
 from tests.cloud.tenant import Tenant, Wire
@@ -25,7 +27,12 @@ from tests.cloud.virtual_time import run_virtually
 from tests.fakes.crash import When
 from vcstack.specs.resource import Ref
 
-MANAGER, AGENT = "manager", "agent"
+MANAGER, AGENT, FILES = "manager", "agent", "agent's files"
+BOTH = {MANAGER: AGENT, AGENT: MANAGER}
+BOTH_EVERY = 4
+"""Each so many-th kill of one program is followed by one of the other."""
+LATER_CALLS = 25
+"""The other one is killed within so many calls of its."""
 LEASES_OVER_SECONDS = 60.0
 
 
@@ -46,9 +53,12 @@ class Kill:
     victim: str
     call: int
     when: When
+    later: int = 0
+    """The call, counted from that moment, at which the other program is killed too; 0: it is not."""
 
     def __str__(self) -> str:
-        return f"{self.step}: {self.victim} killed {self.when} call {self.call}"
+        also = f", then {BOTH[self.victim]} at its call {self.later} from there" if self.later else ""
+        return f"{self.step}: {self.victim} killed {self.when} call {self.call}{also}"
 
 
 @dataclass(frozen=True)
@@ -65,7 +75,10 @@ class Outcome:
 def list_kills(step: str) -> list[Kill]:
     """Return the kills on both sides of each call that a victim makes during the step."""
     counts = _walk()[1][step]
-    return [Kill(step, v, call, when) for v in counts for call in range(1, counts[v] + 1) for when in When]
+    kills = [Kill(step, v, call, when) for v in counts for call in range(1, counts[v] + 1) for when in When]
+    random = Random(step)
+    both = [k for k in kills if k.victim in BOTH][random.randrange(BOTH_EVERY) :: BOTH_EVERY]
+    return kills + [replace(k, later=random.randint(1, LATER_CALLS)) for k in both]
 
 
 def run_kills(kills: Sequence[Kill]) -> list[Outcome]:
@@ -109,14 +122,28 @@ async def _run(kill: Kill, cloud: Cloud, user: Tenant) -> Outcome:
     """Do the step, kill, let the program be started again, and wait for rest."""
     victims, fault = _victims(cloud, kill.victim), ""
     for victim in victims:
-        victim.program.kill_at(kill.call, kill.when)
+        if kill.victim == FILES:
+            assert isinstance(victim, AgentProcess)
+            victim.files.kill_at, victim.files.when = victim.files.written + kill.call, kill.when
+        else:
+            victim.program.kill_at(kill.call, kill.when)
+    followers = [asyncio.create_task(_follow(cloud, victim, kill)) for victim in victims if kill.later]
     try:
         await STEPS[kill.step](user)
         await user.rest()
     except Exception:  # noqa: BLE001 - told to the parent
         fault = traceback.format_exc(limit=-4)
+    for follower in followers:
+        follower.cancel()
     crashers = [v.program.crasher for v in victims if not v.program.alive]
     return Outcome(kill, " and ".join(c.calls[(c.at or 0) - 1] for c in crashers), fault)
+
+
+async def _follow(cloud: Cloud, first: Process, kill: Kill) -> None:
+    """Have the other programs die too, some calls after the first did."""
+    await first.program.crasher.dead.wait()
+    for other in _victims(cloud, BOTH[kill.victim]):
+        other.program.kill_at(kill.later, kill.when)
 
 
 def set_up_logging() -> None:
@@ -160,10 +187,13 @@ def _walk() -> tuple[dict[str, Beginning], dict[str, dict[str, int]]]:
     async def take(step: str, beginning: Beginning) -> Beginning:
         async with _Begun(beginning) as (cloud, user):
             programs = {v: _victims(cloud, v) for v in (MANAGER, AGENT)}
+            agents = list(cloud.agents.values())
+            written = {a: a.files.written for a in agents}
             before = {p: len(p.program.crasher.calls) for found in programs.values() for p in found}
             await STEPS[step](user)
             await user.rest()
             made = {v: [len(p.program.crasher.calls) - before[p] for p in found] for v, found in programs.items()}
+            made[FILES] = [a.files.written - written[a] for a in agents]
             counts[step] = {v: max(calls) for v, calls in made.items()}
             return await _end(cloud, user, step)
 

@@ -122,7 +122,7 @@ class MemoryEtcd:
             self._lease_keys[self._lease_id] = set()
             return Lease(self._lease_id, ttl_seconds)
 
-    async def lease_keepalive_once(self, lease_id: int) -> Lease:
+    async def lease_keepalive_once(self, lease_id: int, *, timeout_seconds: float | None = None) -> Lease:
         async with self._call("lease_keepalive_once"):
             ttl = self._lease(lease_id)[1]
             self._leases[lease_id] = (self._now + ttl, ttl)

@@ -241,6 +241,7 @@ async def test_renewing_a_lease_raises_no_revision(any_etcd: Etcd) -> None:
     lease = (await any_etcd.lease_grant(60)).id
     before = await any_etcd.current_revision()
     assert (await any_etcd.lease_keepalive_once(lease)).ttl_seconds >= 60
+    assert (await any_etcd.lease_keepalive_once(lease, timeout_seconds=5)).ttl_seconds >= 60
     assert await any_etcd.current_revision() == before
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +24,14 @@ WRITE_SECONDS = 2.0
 """The version to resume from is written at most this often; an older one only repeats a few events."""
 
 
+Write = Callable[[Path, bytes], None]
+
+
+def keep(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all; a power cut may lose it, for the API has it too."""
+    write_file(path, content, flush=False)
+
+
 class LastKnownClient:
     """A ResourceClient around another one.
 
@@ -31,9 +39,10 @@ class LastKnownClient:
     none has come since the start, for it stands for the world before.
     """
 
-    def __init__(self, client: ResourceClient, folder: Path) -> None:
+    def __init__(self, client: ResourceClient, folder: Path, write: Write = keep) -> None:
         self._client = client
         self._folder = folder
+        self._write_file = write
         self._listed: set[str] = set()
         self._written_at: dict[str, float] = {}
 
@@ -115,7 +124,7 @@ class LastKnownClient:
         return folder / f"{project or '-'}_{name}.json"
 
     def _write(self, path: Path, resource: AnyResource) -> None:
-        write_file(path, resource.to_json(), flush=False)
+        self._write_file(path, resource.to_json())
 
     def _read(self, kind: type[R], path: Path) -> R | None:
         try:
@@ -137,7 +146,7 @@ class LastKnownClient:
             self._written_at[kind.KIND] = now
             folder = self._path("listed", kind, None, "").parent
             folder.mkdir(parents=True, exist_ok=True)
-            write_file(folder / VERSION_FILE, version.encode(), flush=False)
+            self._write_file(folder / VERSION_FILE, version.encode())
 
     def _read_list(self, kind: type[R]) -> Page[R] | None:
         """Return what was last known, None when there was never a whole list."""

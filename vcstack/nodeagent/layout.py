@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from vcstack.nodeagent.backends.files import remove_temporaries
+
 
 @dataclass(frozen=True, slots=True)
 class InstanceFiles:
@@ -67,7 +69,8 @@ class Layout:
         return InstanceFiles(self.instances / uid)
 
     def create(self) -> None:
-        """Make the folders; only the agent may look into them."""
+        """Make the folders, at the agent's start; only the agent may look into them."""
         self.root.mkdir(parents=True, exist_ok=True)
         for folder in (self.images, self.instances, self.cache, self.pki, self.probes):
             folder.mkdir(mode=0o700, exist_ok=True)
+            remove_temporaries(folder)

@@ -64,8 +64,8 @@ class Etcd(Protocol):
     async def lease_grant(self, ttl_seconds: int) -> Lease:
         """Return a new lease."""
 
-    async def lease_keepalive_once(self, lease_id: int) -> Lease:
-        """Renew a lease. Raises LeaseNotFound."""
+    async def lease_keepalive_once(self, lease_id: int, *, timeout_seconds: float | None = None) -> Lease:
+        """Renew a lease, within the time given or that of all requests. Raises LeaseNotFound."""
 
     async def lease_revoke(self, lease_id: int) -> None:
         """End a lease and delete its keys."""

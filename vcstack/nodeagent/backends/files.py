@@ -1,8 +1,18 @@
 """Files of the agent that are whole or not there at all, also across a power cut."""
 
 import os
+import re
 import secrets
 from pathlib import Path
+
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}")
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what writers left that were killed; none may be writing."""
+    for path in folder.rglob(".*"):
+        if TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def write_file(path: Path, content: bytes, mode: int = 0o600, *, flush: bool = True) -> None:
