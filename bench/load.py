@@ -77,7 +77,9 @@ async def drive(
         await asyncio.sleep(end - loop.time())
         return time.process_time() - own, {pid: read_usage(pid).cpu_seconds - others[pid] for pid in pids}
 
-    (own, others), *_ = await asyncio.gather(measure_cpu(), *(repeat(call) for call in callers))
+    measuring = asyncio.create_task(measure_cpu())
+    await asyncio.gather(*(repeat(call) for call in callers))
+    own, others = await measuring
     return Load(len(latencies), seconds, own, others, latencies)
 
 

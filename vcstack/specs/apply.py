@@ -18,6 +18,7 @@ from vcstack.specs.fieldset import (
     changed_leaves,
     format_path,
     from_fields_v1,
+    has_path,
     leaves_of,
     steps_of,
     to_fields_v1,
@@ -101,20 +102,37 @@ def track_update(
     With subresource "status" only status counts, else only spec and metadata. ``new``'s own managedFields
     are ignored.
     """
-    entries = _read(old)
+    listed = _listed(old)
     changed, gone = changed_leaves(model, old or {}, new, status=subresource == "status")
-    if changed or gone:
-        mine = _entry_of(entries, manager, operation, subresource)
-        for entry in entries:
-            entry.update((entry.paths | changed if entry is mine else entry.paths - changed) - gone)
-    return _write(entries, now)
+    if not changed and not gone:
+        return listed
+    owner = {"manager": manager, "operation": operation, **({"subresource": subresource} if subresource else {})}
+    if not any(_is_of(owner, entry) for entry in listed):
+        listed.append({**owner, "time": "", "fields": {}})
+    tracked = []
+    for entry in listed:
+        mine = _is_of(owner, entry)
+        won, lost = (changed, gone) if mine else (set(), changed | gone)
+        # Mostly a writer writes the fields that it owns already: then nothing has to be decoded.
+        if all(has_path(entry["fields"], p) for p in won) and not any(has_path(entry["fields"], p) for p in lost):
+            tracked.append(entry)
+        elif paths := (from_fields_v1(entry["fields"]) | won) - lost:
+            tracked.append({**entry, "time": format_time(now), "fields": to_fields_v1(paths)})
+    return [entry for entry in tracked if entry["fields"]]
+
+
+def _is_of(owner: Mapping[str, str], entry: Mapping[str, Any]) -> bool:
+    return all(entry.get(key, "") == owner.get(key, "") for key in ("manager", "operation", "subresource"))
+
+
+def _listed(wire: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    return list(((wire or {}).get("metadata") or {}).get("managedFields") or ())
 
 
 def _read(wire: Mapping[str, Any] | None) -> list[_Entry]:
-    listed = ((wire or {}).get("metadata") or {}).get("managedFields") or []
     return [
         _Entry(e["manager"], e["operation"], e.get("subresource", ""), e["time"], from_fields_v1(e["fields"]))
-        for e in listed
+        for e in _listed(wire)
     ]
 
 

@@ -152,6 +152,16 @@ def from_fields_v1(tree: Mapping[str, Any]) -> set[Path]:
     return found
 
 
+def has_path(tree: Mapping[str, Any], path: Path) -> bool:
+    """Return whether the path is in the set that a FieldsV1 tree stands for, without decoding it."""
+    node = tree
+    for step in path:
+        if step not in node:
+            return False
+        node = node[step]
+    return not node or "." in node
+
+
 def format_path(path: Path) -> str:
     """Return the path as people write it: spec.rules[ssh].portMin."""
     text = ""
