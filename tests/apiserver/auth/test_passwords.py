@@ -134,6 +134,11 @@ async def test_hostile_text_is_just_wrong(passwords: Passwords) -> None:
     assert not (await passwords.check("", "x")).matches
 
 
+async def test_the_hash_that_nobody_is_checked_against_has_today_s_parameters(passwords: Passwords) -> None:
+    mine, nobody = await passwords.hash("seven wet umbrellas"), passwords._nobody
+    assert mine.split("$")[:4] == nobody.split("$")[:4]
+
+
 async def test_nobody_has_no_password(passwords: Passwords) -> None:
     for guess in ("", "nobody has this password"):
         assert not (await passwords.check(None, guess)).matches

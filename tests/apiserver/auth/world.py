@@ -10,19 +10,13 @@ import pyotp
 from tests.fakes.manual_clock import ManualClock
 from tests.fakes.master_keys import MasterKeys
 from tests.fakes.memory_etcd import MemoryEtcd
-from vcstack.apiserver.auth.apikeys import ApiKeys
-from vcstack.apiserver.auth.challenges import Challenge, Challenges
+from vcstack.apiserver.auth.assembly import Auth, AuthSettings
+from vcstack.apiserver.auth.challenges import Challenge
 from vcstack.apiserver.auth.directory import KeyAccount
-from vcstack.apiserver.auth.login import LoginParts, LoginService
-from vcstack.apiserver.auth.passwords import HashingSettings, Passwords
+from vcstack.apiserver.auth.passwords import HashingSettings
 from vcstack.apiserver.auth.records import ChallengeKind
-from vcstack.apiserver.auth.secondfactor import SecondFactors
-from vcstack.apiserver.auth.sessions import Client, Sessions, Tokens
-from vcstack.apiserver.auth.signing import SigningKeys
-from vcstack.apiserver.auth.stored import StoredDirectory
-from vcstack.apiserver.auth.throttle import Throttle
-from vcstack.apiserver.auth.tokens import Access, AccessTokens, TokenSettings
-from vcstack.apiserver.auth.userpasswords import UserPasswords
+from vcstack.apiserver.auth.sessions import Client, Tokens
+from vcstack.apiserver.auth.tokens import Access, TokenSettings
 from vcstack.crypto.envelope import Envelopes
 from vcstack.specs.kinds.session import Session
 from vcstack.specs.registry import get_kind
@@ -54,8 +48,8 @@ def make_envelopes() -> Envelopes:
     return Envelopes(MasterKeys())
 
 
-class Replica:
-    """What one API server has; several may share etcd and master key."""
+class Replica(Auth):
+    """What one API server has of logging in; several may share etcd and master key. With steps that tests repeat."""
 
     def __init__(
         self,
@@ -63,31 +57,11 @@ class Replica:
         etcd: Etcd,
         clock: SkewedClock,
         envelopes: Envelopes,
-        *,
-        passwords: Passwords | None = None,
+        hashing: HashingSettings = CHEAP,
     ) -> None:
+        settings = AuthSettings(tokens=TokenSettings(issuer=ISSUER), hashing=hashing)
+        super().__init__(store, Credentials(etcd, envelopes, clock), clock, settings)
         self.store, self.clock = store, clock
-        self.credentials = Credentials(etcd, envelopes, clock)
-        self.directory = StoredDirectory(store)
-        self.signing = SigningKeys(self.credentials, clock)
-        self.tokens = AccessTokens(self.signing, clock, TokenSettings(issuer=ISSUER))
-        self.passwords = passwords or Passwords(CHEAP)
-        self.throttle = Throttle(clock)
-        self.sessions = Sessions(self.credentials, self.directory, self.tokens, clock)
-        self.factors = SecondFactors(self.credentials, clock)
-        self.user_passwords = UserPasswords(self.credentials, self.passwords, clock)
-        self.keys = ApiKeys(self.credentials, self.directory, self.tokens, self.throttle, clock)
-        self.login = LoginService(
-            LoginParts(
-                directory=self.directory,
-                passwords=self.user_passwords,
-                factors=self.factors,
-                challenges=Challenges(self.credentials, clock),
-                sessions=self.sessions,
-                throttle=self.throttle,
-                clock=clock,
-            )
-        )
 
     async def user(self, name: str = "alice", *, password: str = PASSWORD, **spec: Any) -> None:
         """Create a user; with a password, as the user would set it."""
@@ -150,9 +124,6 @@ class Replica:
         bound = self.store.bound(SYSTEM)
         return [s.metadata.name for s in (await bound.list(Session)).items]
 
-    def close(self) -> None:
-        self.passwords.close()
-
 
 def with_device(client: Client, tokens: Tokens) -> Client:
     return dataclasses.replace(client, device=tokens.device_token)
@@ -161,6 +132,6 @@ def with_device(client: Client, tokens: Tokens) -> Client:
 async def replica(
     store: Store, etcd: MemoryEtcd, clock: SkewedClock, envelopes: Envelopes, hashing: HashingSettings = CHEAP
 ) -> Replica:
-    made = Replica(store, etcd, clock, envelopes, passwords=Passwords(hashing))
-    await made.signing.load()
+    made = Replica(store, etcd, clock, envelopes, hashing)
+    await made.start()
     return made

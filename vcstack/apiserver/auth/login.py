@@ -183,7 +183,7 @@ class LoginService:
             logger.info("login refused", user=account.name if account else "unknown", client=client.address)
             raise Unauthorized(WRONG)
         attempt.succeed()
-        return account, record, outcome.initial
+        return account, outcome.record, outcome.initial
 
     async def _prove_again(self, access: Access, password: str, client: Client) -> tuple[Account, PasswordRecord]:
         account, record, initial = await self._prove(access.user, password, client)

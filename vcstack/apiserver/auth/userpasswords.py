@@ -30,6 +30,8 @@ class Outcome(NamedTuple):
     """It is the password."""
     initial: str
     """The digest of the one-time secret, when it is that."""
+    record: PasswordRecord | None
+    """What is kept, with the hash renewed if it was."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +65,8 @@ class UserPasswords:
         initial = record.initial if record else None
         shown = digest if initial and equal(initial.digest, digest) and initial.expires_at > self._clock.now() else ""
         if account and record and verdict.matches and verdict.outdated:
-            await self._rehash(account, record, password)
-        return Outcome(verdict.matches, shown)
+            record = await self._rehash(account, record, password)
+        return Outcome(verdict.matches, shown, record)
 
     async def set(self, account: Account, password: str, *, initial: str = "", replaces: str = "") -> PasswordRecord:
         """Set a new password; return the record.
@@ -104,18 +106,16 @@ class UserPasswords:
         await self._update(account, lambda before: record.to_json())
         return IssuedSecret(secret="-".join(secret[i : i + 4] for i in range(0, 32, 4)), expires_at=expires_at)
 
-    async def _rehash(self, account: Account, record: PasswordRecord, password: str) -> None:
+    async def _rehash(self, account: Account, record: PasswordRecord, password: str) -> PasswordRecord:
         renewed = await self._passwords.hash(password)
 
-        def put(before: bytes | None) -> bytes | None:
-            if before is None:
-                return None
-            present = PasswordRecord.from_wire(before)
-            if present.password != record.password:
-                return before
+        def put(before: bytes | None) -> bytes:
+            present = PasswordRecord.from_wire(before) if before else record
+            if before is None or present.password != record.password:
+                raise Unauthorized(WRONG)  # it was changed meanwhile
             return present.model_copy(update={"password": renewed}).to_json()
 
-        await self._credentials.update(_path(account.uid), put)
+        return await self._update(account, put)
 
     async def _update(self, account: Account, change: Callable[[bytes | None], bytes]) -> PasswordRecord:
         after = await self._credentials.update(_path(account.uid), change)

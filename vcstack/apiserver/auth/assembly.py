@@ -1,0 +1,70 @@
+"""Logging in, put together: everything that one API server needs of it."""
+
+from dataclasses import dataclass, field
+
+from vcstack.apiserver.auth.apikeys import ApiKeys
+from vcstack.apiserver.auth.challenges import Challenges
+from vcstack.apiserver.auth.commonpasswords import load_common
+from vcstack.apiserver.auth.login import LoginParts, LoginService
+from vcstack.apiserver.auth.passwords import HashingSettings, Passwords
+from vcstack.apiserver.auth.routes import AuthRoutes
+from vcstack.apiserver.auth.secondfactor import SecondFactors
+from vcstack.apiserver.auth.sessions import Sessions, SessionSettings
+from vcstack.apiserver.auth.signing import SigningKeys, SigningSettings
+from vcstack.apiserver.auth.stored import StoredDirectory
+from vcstack.apiserver.auth.throttle import Throttle, ThrottleSettings
+from vcstack.apiserver.auth.tokens import AccessTokens, TokenSettings
+from vcstack.apiserver.auth.userpasswords import UserPasswords
+from vcstack.clock import Clock
+from vcstack.store.credentials import Credentials
+from vcstack.store.store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthSettings:
+    """What an operator may turn."""
+
+    tokens: TokenSettings
+    signing: SigningSettings = field(default_factory=SigningSettings)
+    hashing: HashingSettings = field(default_factory=HashingSettings)
+    sessions: SessionSettings = field(default_factory=SessionSettings)
+    throttle: ThrottleSettings = field(default_factory=ThrottleSettings)
+
+
+class Auth:
+    """The services. ``start`` first; ``run`` beside the server; ``close`` at the end."""
+
+    def __init__(self, store: Store, credentials: Credentials, clock: Clock, settings: AuthSettings) -> None:
+        self.credentials = credentials
+        self.directory = StoredDirectory(store)
+        self.signing = SigningKeys(credentials, clock, settings.signing)
+        self.tokens = AccessTokens(self.signing, clock, settings.tokens)
+        self.sessions = Sessions(credentials, self.directory, self.tokens, clock, settings.sessions)
+        self.throttle = Throttle(clock, settings.throttle)
+        self.keys = ApiKeys(credentials, self.directory, self.tokens, self.throttle, clock)
+        self._passwords = Passwords(settings.hashing)
+        self.user_passwords = UserPasswords(credentials, self._passwords, clock)
+        parts = LoginParts(
+            directory=self.directory,
+            passwords=self.user_passwords,
+            factors=SecondFactors(credentials, clock),
+            challenges=Challenges(credentials, clock),
+            sessions=self.sessions,
+            throttle=self.throttle,
+            clock=clock,
+        )
+        self.login = LoginService(parts)
+        self.routes = AuthRoutes(self.login, self.keys, self.tokens, self.signing, self.directory)
+
+    async def start(self) -> None:
+        """Read the signing keys, or make the first one. Raises Unavailable."""
+        load_common()  # now, not while others wait for the first password that is set
+        await self.signing.load()
+
+    async def run(self) -> None:
+        """Keep the signing keys fresh until cancelled."""
+        await self.signing.run()
+
+    def close(self) -> None:
+        """Let the hashing threads end."""
+        self._passwords.close()
