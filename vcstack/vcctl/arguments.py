@@ -48,7 +48,8 @@ Labels = Annotated[
     str, typer.Option("--selector", "-l", metavar="SELECTOR", help="Labels, e.g. app=web,tier!=db or 'zone in (a,b)'.")
 ]
 Fields = Annotated[
-    str, typer.Option("--field-selector", metavar="SELECTOR", help="Fields, e.g. status.host=h1,metadata.name!=x.")
+    str,
+    typer.Option("--field-selector", metavar="SELECTOR", help="Fields, e.g. status.host=h1 or spec.sshKeys\\[*]=me."),
 ]
 Everywhere = Annotated[bool, typer.Option("--all-projects", "-A", help="Across all projects.")]
 OutputFormat = Annotated[

@@ -17,7 +17,7 @@ DEPTH = 6
 WARNINGS_SHOWN = 2
 ADVICE = {
     "Unschedulable": "Make room (vcctl uncordon HOST, add a host, delete or shrink instances), take a smaller flavor, "
-    "or loosen spec.placement. vcctl get hosts -o wide shows the hosts.",
+    "or make it anew with another spec.placement. vcctl get hosts -o wide shows the hosts.",
 }
 """What to do about reasons whose messages tell only what is so."""
 

@@ -11,7 +11,7 @@ from vcstack.specs.plan import FieldChange
 from vcstack.vcctl.printing import style_of, to_yaml
 
 EXPLAINED = {
-    Change.LIVE: "at once",
+    Change.LIVE: "comes into force at once",
     Change.REBOOT: "comes into force with the next stop and start or vcctl reboot",
     Change.RECREATE: "comes into force with vcctl rebuild, which loses the root disk",
     Change.IMMUTABLE: "is refused: the field never changes; make another object instead",

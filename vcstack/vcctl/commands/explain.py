@@ -88,7 +88,8 @@ def _print_field(session: Session, definition: KindDefinition, field: FieldDoc, 
         write(session.out, f"Refers to {field.refers_to}.")
     if field.path.startswith("spec"):
         style = style_of(field.change.value)
-        session.out.print(f"A change is [{style}]{field.change.value.lower()}[/]: {EXPLAINED[field.change]}.")
+        word = f"[{style}]{field.change.value.lower()}[/]"
+        session.out.print(f"A change ({word}) {EXPLAINED[field.change]}.", soft_wrap=True)
     if field.model is not None:
         tree = document_tree if recursive else document
         _print_fields(session, list(tree(field.model, path=field.path, above=field.change)))
