@@ -1,7 +1,7 @@
 """The controller: when it calls the reconciler, and what it does about each way in which that ends."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 import pytest
 import structlog
@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from tests.fakes.feed import Feed, flavor
 from tests.fakes.manual_clock import ManualClock, breathe
 from vcstack.runtime.backoff import Backoff
-from vcstack.runtime.controller import Controller, Watch
+from vcstack.runtime.controller import Controller, Matters, Watch, asked_of
 from vcstack.runtime.errors import BackendUnavailable, TerminalError, WaitingFor
 from vcstack.runtime.informer import Informer
 from vcstack.runtime.metrics import RuntimeMetrics
@@ -41,7 +41,7 @@ class Recorder:
 class Bench:
     """A controller of flavors on a feed, with a manual clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, matters: Mapping[str, Matters] | None = None) -> None:
         self.feed = Feed()
         self.clock = ManualClock()
         self.informer = Informer(self.feed, Flavor, clock=self.clock)  # type: ignore[arg-type]
@@ -59,6 +59,7 @@ class Bench:
             metrics=RuntimeMetrics(self.registry),
             backoff=Backoff(first_seconds=1.0, limit_seconds=4.0, jitter=0.0),
             resync_seconds=300.0,
+            matters=matters,
         )
         self.tasks: list[asyncio.Task[None]] = []
 
@@ -75,6 +76,11 @@ class Bench:
         self.tasks = [asyncio.create_task(self.informer.run()), asyncio.create_task(self.controller.run(self.stop))]
         await breathe()
 
+    async def end(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
     async def other_is_empty(self) -> None:
         self.other._client.will_list(1)  # type: ignore[attr-defined]
         await self.other.relist()
@@ -88,9 +94,7 @@ class Bench:
 async def bench() -> AsyncIterator[Bench]:
     bench = Bench()
     yield bench
-    for task in bench.tasks:
-        task.cancel()
-    await asyncio.gather(*bench.tasks, return_exceptions=True)
+    await bench.end()
 
 
 async def test_every_object_is_reconciled_once_at_the_start(bench: Bench) -> None:
@@ -113,6 +117,22 @@ async def test_a_change_of_a_watched_kind_wakes_what_it_maps_to(bench: Bench) ->
     await breathe()
     assert bench.recorder.times("a") == 1
     assert bench.recorder.times("b") == 2
+
+
+async def test_a_change_of_nothing_that_matters_wakes_nobody() -> None:
+    bench = Bench(matters={"Flavor": asked_of})
+    await bench.start(flavor("a", 1))
+    bench.informer.observe(flavor("a", 7))
+    bench.other.observe(flavor("x", 7, labels={"of": "a"}))
+    await breathe()
+    assert bench.recorder.times("a") == 2
+    bench.other.observe(flavor("x", 8, labels={"of": "a"}))
+    await breathe()
+    assert bench.recorder.times("a") == 2
+    bench.informer.observe(flavor("a", 9, labels={"changed": "yes"}))
+    await breathe()
+    assert bench.recorder.times("a") == 3
+    await bench.end()
 
 
 async def test_a_source_wakes_keys_and_a_broken_one_is_opened_again_with_a_look_at_all(bench: Bench) -> None:

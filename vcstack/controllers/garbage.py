@@ -9,7 +9,7 @@ read.
 from collections.abc import Iterator
 
 from vcstack.runtime.context import ControllerContext
-from vcstack.runtime.controller import Controller
+from vcstack.runtime.controller import Controller, asked_of
 from vcstack.runtime.errors import WaitingFor
 from vcstack.runtime.reconciler import Result
 from vcstack.runtime.users import name_some
@@ -147,5 +147,7 @@ def build(context: ControllerContext) -> Controller:
             yield from _all_owners(resource)
 
     kinds = collected_kinds()
-    watches = dict.fromkeys(kinds, owners_of)
-    return context.controller(GarbageCollector(context), *kinds, name="garbage", watches=watches, workers=WORKERS)
+    watches, matters = dict.fromkeys(kinds, owners_of), dict.fromkeys(kinds, asked_of)
+    return context.controller(
+        GarbageCollector(context), *kinds, name="garbage", watches=watches, matters=matters, workers=WORKERS
+    )

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from vcstack.controllers.capacity import add, build_allocatable
 from vcstack.runtime.context import BackendKey, ControllerContext
-from vcstack.runtime.controller import Controller
+from vcstack.runtime.controller import Controller, asked_of
 from vcstack.runtime.reconciler import Result
 from vcstack.runtime.status import condition_of, write_status
 from vcstack.runtime.users import name_some, refuse_deletion
@@ -127,4 +127,13 @@ def build(context: ControllerContext) -> Controller:
         if instance.status.host:
             yield Ref(Host.KIND, None, instance.status.host)
 
-    return context.controller(reconciler, Host, watches={Instance: bound_to}, sources=(reconciler.follow_heartbeats,))
+    return context.controller(
+        reconciler,
+        Host,
+        watches={Instance: bound_to},
+        sources=(reconciler.follow_heartbeats,),
+        matters={
+            Host: lambda host: (*asked_of(host), host.status.capacity),
+            Instance: lambda instance: (instance.status.host, instance.status.allocated),
+        },
+    )

@@ -10,12 +10,13 @@ from collections.abc import Iterator
 
 from vcstack.controllers.interfaces import (
     INSTANCE_LABEL,
+    PASSING_REASONS,
     build_addresses,
     build_network_ready,
     build_port,
 )
 from vcstack.runtime.context import ControllerContext
-from vcstack.runtime.controller import Controller
+from vcstack.runtime.controller import Controller, asked_of, states_of
 from vcstack.runtime.errors import WaitingFor
 from vcstack.runtime.reconciler import Result
 from vcstack.runtime.status import write_status
@@ -23,14 +24,19 @@ from vcstack.specs.errors import AlreadyExists
 from vcstack.specs.kinds.instance import (
     DOMAIN_FINALIZER,
     FINALIZER,
+    NETWORK_READY,
     RUNNING,
     Instance,
     NetworkInterface,
     port_fits,
     port_name_of,
 )
-from vcstack.specs.kinds.port import Port
+from vcstack.specs.kinds.port import ALLOCATED, REALIZED, UP, Port
+from vcstack.specs.meta import Condition
 from vcstack.specs.resource import Ref
+
+PASSING_SECONDS = 5.0
+"""A new instance's ports go through all their states within moments; only where one stays is written."""
 
 _OF_INSTANCE = "instance"
 _NAMED_PORTS = "named-ports"
@@ -45,10 +51,12 @@ class InstanceReconciler:
         self._instances = context.informer(Instance)
         self._ports = context.informer(Port)
         self._ports.add_index(_OF_INSTANCE, _instance_names)
+        self._passing_since: dict[Ref, float] = {}
 
     async def reconcile(self, instance: Instance | None, ref: Ref) -> Result | None:
         """Make it so, once."""
         if instance is None:
+            self._passing_since.pop(ref, None)
             return None
         if instance.deleting:
             await self._finalize(instance)
@@ -57,9 +65,25 @@ class InstanceReconciler:
         if _agent_has_seen(instance):
             await self._release_others(instance, keep={p.metadata.name for _, p in found if p})
         condition = build_network_ready(instance, found, clock=self._context.clock)
+        wait = self._find_wait(instance, condition)
+        if wait > 0:
+            return Result(requeue_after=wait)
         fields = {"addresses": build_addresses(found)}
         await write_status(self._client, instance, fields=fields, conditions=[condition])
         return None
+
+    def _find_wait(self, instance: Instance, condition: Condition) -> float:
+        """Return the seconds until the condition may be written: what passes by itself is not shown at once."""
+        before = instance.find_condition(NETWORK_READY)
+        is_news = before is not None and before.reason not in PASSING_REASONS
+        if is_news or condition.reason not in PASSING_REASONS:
+            self._passing_since.pop(instance.ref, None)
+            return 0.0
+        now = self._context.clock.monotonic()
+        wait = self._passing_since.setdefault(instance.ref, now) + PASSING_SECONDS - now
+        if wait <= 0:
+            del self._passing_since[instance.ref]
+        return wait
 
     async def _ensure_port(self, instance: Instance, nic: NetworkInterface) -> Port | None:
         """Return the interface's port, made, up to date and attached; None while it cannot be used."""
@@ -176,4 +200,19 @@ def build(context: ControllerContext) -> Controller:
         for instance in instances.by_index(_NAMED_PORTS, (port.metadata.project, port.metadata.name)):
             yield instance.ref
 
-    return context.controller(InstanceReconciler(context), Instance, watches={Port: concerned}, workers=8)
+    return context.controller(
+        InstanceReconciler(context),
+        Instance,
+        watches={Port: concerned},
+        matters={Instance: _read_of_instance, Port: _read_of_port},
+        workers=8,
+    )
+
+
+def _read_of_instance(instance: Instance) -> tuple[object, ...]:
+    return (*asked_of(instance), instance.status.host, instance.status.started_at is None, instance.is_true(RUNNING))
+
+
+def _read_of_port(port: Port) -> tuple[object, ...]:
+    held = (port.status.mac, port.status.addresses, port.status.instance, port.status.host)
+    return (*asked_of(port), *held, *states_of(port, ALLOCATED, REALIZED, UP))

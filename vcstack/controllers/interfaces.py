@@ -18,6 +18,9 @@ from vcstack.specs.meta import Condition, ConditionStatus
 INSTANCE_LABEL = "vcstack.io/instance"
 """On ports made for an instance: its name."""
 
+PASSING_REASONS = frozenset({"PortPending", f"{ALLOCATED}Pending", f"{REALIZED}Pending", "PortNotUp"})
+"""Of NetworkReady: nothing is wrong, the next step has only not been seen yet."""
+
 Interfaces = Sequence[tuple[NetworkInterface, Port | None]]
 
 

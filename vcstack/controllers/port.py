@@ -9,12 +9,13 @@ from vcstack.controllers.backends.network import LogicalSwitchPort, NetworkBacke
 from vcstack.controllers.backends.network_sources import OwnedRows, Wake, build_backend, ignore
 from vcstack.controllers.backends.repairs import Repairs
 from vcstack.runtime.context import ControllerContext
-from vcstack.runtime.controller import Controller
+from vcstack.runtime.controller import Controller, asked_of
 from vcstack.runtime.errors import BackendConflict, BackendNotFound, WaitingFor
 from vcstack.runtime.reconciler import Result
 from vcstack.runtime.status import condition_of, hold_shown, write_status
 from vcstack.runtime.users import ensure_unused, find_users, watch_users
 from vcstack.specs.errors import ClaimTaken
+from vcstack.specs.kinds.instance import Instance
 from vcstack.specs.kinds.network import REALIZED as NETWORK_REALIZED
 from vcstack.specs.kinds.network import Network
 from vcstack.specs.kinds.port import ALLOCATED, FINALIZER, REALIZED, UP, Port, security_groups_of
@@ -191,6 +192,10 @@ def _refs(ports: Iterable[Port]) -> list[Ref]:
     return [p.ref for p in ports]
 
 
+def _read_of_port(port: Port) -> tuple[object, ...]:
+    return (*asked_of(port), port.status.mac, port.status.addresses, port.is_true(ALLOCATED))
+
+
 def build(context: ControllerContext) -> Controller:
     """Return the controller of ports."""
     backend = build_backend(context, "port")
@@ -203,4 +208,6 @@ def build(context: ControllerContext) -> Controller:
         watches={Network: ignore, Subnet: ignore, SecurityGroup: ignore, **watch_users(context, Port)},
         sources=(*rows.sources, woken.stream),
         listeners=(*_watch_dependencies(context, woken), (ports, pool.release)),
+        # What it has written itself wakes it not: what OVN says of the port comes from OVN.
+        matters={Port: _read_of_port, Instance: asked_of},
     )

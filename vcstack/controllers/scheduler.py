@@ -21,7 +21,7 @@ from vcstack.controllers.placement import (
     describe_rejections,
 )
 from vcstack.runtime.context import BackendKey, ControllerContext
-from vcstack.runtime.controller import Controller
+from vcstack.runtime.controller import Controller, asked_of
 from vcstack.runtime.errors import WaitingFor
 from vcstack.runtime.reconciler import Result
 from vcstack.runtime.status import condition_of, write_status
@@ -208,6 +208,11 @@ def _decided_on(instance: Instance) -> tuple[object, ...]:
     return (instance.uid, instance.metadata.generation, instance.deleting, instance.status.host)
 
 
+def _read_of_instance(instance: Instance) -> tuple[object, ...]:
+    status = instance.status
+    return (*asked_of(instance), status.host, status.allocated, instance.is_true(UP_TO_DATE))
+
+
 class Wakers:
     """Finds the pending instances that a change concerns; remembers hosts to see what really changed."""
 
@@ -251,4 +256,5 @@ def build(context: ControllerContext) -> Controller:
         workers=WORKERS,
         watches={Host: wakers.on_host, Flavor: wakers.on_flavor, Instance: wakers.on_instance},
         listeners=[(instances, scheduler.ledger.on_instance)],
+        matters={Instance: _read_of_instance},
     )

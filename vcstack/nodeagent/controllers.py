@@ -23,7 +23,7 @@ from vcstack.nodeagent.settings import Settings
 from vcstack.nodeagent.wakeups import Wakeups, index_by_uid, source_of
 from vcstack.runtime.client import ResourceClient
 from vcstack.runtime.context import ControllerContext
-from vcstack.runtime.controller import Controller
+from vcstack.runtime.controller import Controller, asked_of
 from vcstack.runtime.informer import Informer
 from vcstack.runtime.manager import Manager
 from vcstack.runtime.metrics import RuntimeMetrics
@@ -144,11 +144,20 @@ def _instances(
         Instance,
         name="instance",
         watches={Port: attached},
+        matters={Instance: _read_of_instance, Port: _read_of_port},
         sources=(wakeups.refs, *(source_of(e, instances) for e in events)),
         workers=settings.workers,
         resync_seconds=settings.resync_seconds,
         drain_seconds=DRAIN_SECONDS,
     )
+
+
+def _read_of_instance(instance: Instance) -> tuple[object, ...]:
+    return (*asked_of(instance), instance.status.host, instance.status.allocated)
+
+
+def _read_of_port(port: Port) -> tuple[object, ...]:
+    return (*asked_of(port), port.status.instance, port.status.mac, port.status.addresses)
 
 
 def _tasks(

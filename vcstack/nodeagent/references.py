@@ -3,6 +3,7 @@
 from typing import TypeVar
 
 from vcstack.clock import Clock
+from vcstack.nodeagent.locks import Locks
 from vcstack.runtime.client import ResourceClient
 from vcstack.runtime.errors import WaitingFor
 from vcstack.specs.errors import Forbidden, NotFound
@@ -20,6 +21,9 @@ FRESH_SECONDS = 120.0
 """How long what was read holds. Flavors and keys never change, images only until their upload is accepted."""
 LIMIT = 4096
 
+Key = tuple[str, str | None, str]
+"""Kind, project and name."""
+
 
 class References:
     """Reads flavors, images, keys, networks and subnets."""
@@ -27,7 +31,10 @@ class References:
     def __init__(self, client: ResourceClient, clock: Clock) -> None:
         self._client = client
         self._clock = clock
-        self._known: dict[tuple[str, str | None, str], tuple[float, AnyResource]] = {}
+        self._known: dict[Key, tuple[float, AnyResource]] = {}
+        self._missed: dict[Key, float] = {}
+        """When it was last answered that there is none: holds for those who had asked before."""
+        self._reading = Locks()
 
     async def get_flavor(self, instance: Instance) -> Flavor:
         """Return the instance's flavor. Raises WaitingFor while there is none."""
@@ -64,16 +71,33 @@ class References:
         self._known.clear()
 
     async def _get(self, kind: type[R], name: str, project: str | None) -> R:
-        key, now = (kind.KIND, project, name), self._clock.monotonic()
-        at, known = self._known.get(key, (0.0, None))
-        if isinstance(known, kind) and now - at < FRESH_SECONDS:
+        """Return the object; of many instances that need it at once the first one reads it for all."""
+        key, asked = (kind.KIND, project, name), self._clock.monotonic()
+        known = self._find(kind, key)
+        if known is not None:
             return known
+        async with self._reading.of(str(key)):
+            known = self._find(kind, key)
+            if known is not None:
+                return known
+            message = f"{kind.KIND} {name} does not exist; create it or name another one"
+            if self._missed.get(key, asked) > asked:
+                raise WaitingFor(f"{kind.KIND}NotFound", message, 5.0)
+            return await self._read(kind, key, message)
+
+    def _find(self, kind: type[R], key: Key) -> R | None:
+        at, known = self._known.get(key, (0.0, None))
+        return known if isinstance(known, kind) and self._clock.monotonic() - at < FRESH_SECONDS else None
+
+    async def _read(self, kind: type[R], key: Key, message: str) -> R:
+        _, project, name = key
         try:
             found = await self._client.get(kind, name, project)
         except (NotFound, Forbidden) as error:
-            message = f"{kind.KIND} {name} does not exist; create it or name another one"
+            self._missed[key] = self._clock.monotonic()
             raise WaitingFor(f"{kind.KIND}NotFound", message, 5.0) from error
-        if len(self._known) >= LIMIT:
+        if len(self._known) + len(self._missed) >= LIMIT:
             self._known.clear()
-        self._known[key] = (now, found)
+            self._missed.clear()
+        self._known[key] = (self._clock.monotonic(), found)
         return found

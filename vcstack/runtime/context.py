@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from vcstack.clock import Clock
 from vcstack.runtime.client import ResourceClient
-from vcstack.runtime.controller import Controller, Source, Watch
+from vcstack.runtime.controller import Controller, Matters, Source, Watch
 from vcstack.runtime.events import EventRecorder
 from vcstack.runtime.informer import Informer
 from vcstack.runtime.informers import Informers
@@ -65,11 +65,13 @@ class ControllerContext:
         name: str = "",
         watches: Mapping[type[AnyResource], Callable[[Any], Any]] | None = None,
         sources: tuple[Source, ...] = (),
+        matters: Mapping[type[AnyResource], Matters] | None = None,
         **options: Any,
     ) -> Controller:
         """Return a controller of these kinds.
 
-        watches: other kind → mapper from its object to keys. options: those of Controller.
+        watches: other kind → mapper from its object to keys. matters: kind → what is read of its objects.
+        options: those of Controller.
         """
         watched = [Watch(self.informer(kind), mapper) for kind, mapper in (watches or {}).items()]
         return Controller(
@@ -78,6 +80,7 @@ class ControllerContext:
             name=name,
             watches=watched,
             sources=sources,
+            matters={kind.KIND: function for kind, function in (matters or {}).items()},
             clock=self.clock,
             metrics=self.metrics,
             **options,

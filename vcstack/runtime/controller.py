@@ -8,7 +8,7 @@ import contextlib
 import itertools
 import random
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +44,23 @@ class Watch:
     mapper: Mapper
 
 
+Matters = Callable[[Any], object]
+"""From an object to all that a reconciler reads of it: a change that leaves this equal wakes nobody."""
+
+
+def asked_of(resource: AnyResource) -> tuple[object, ...]:
+    """Return all but the status, as ``Matters`` may: what others ask of the object."""
+    meta = resource.metadata
+    system = (meta.uid, meta.generation, meta.deletion_timestamp, meta.finalizers)
+    return (*system, meta.labels, meta.annotations, meta.owner_references)
+
+
+def states_of(resource: AnyResource, *types: str) -> tuple[object, ...]:
+    """Return the conditions of these types without their times, as ``Matters`` may."""
+    found = (resource.find_condition(type_) for type_ in types)
+    return tuple(c and (c.status, c.reason, c.message, c.observed_generation) for c in found)
+
+
 log = structlog.get_logger(__name__)
 
 
@@ -55,6 +72,8 @@ class Controller:
         reconciler: the code for the kind.
         informers: by kind; whose objects are reconciled.
         listeners: called with (old, new) at each change of another informer while it runs.
+
+    ``matters`` tells by kind which changes wake it; without it, all changes of the kind do, its own writes too.
     """
 
     def __init__(
@@ -67,6 +86,7 @@ class Controller:
         watches: Sequence[Watch] = (),
         sources: Sequence[Source] = (),
         listeners: Sequence[tuple[Informer[Any], Handler[Any]]] = (),
+        matters: Mapping[str, Matters] | None = None,
         clock: Clock | None = None,
         metrics: RuntimeMetrics | None = None,
         backoff: Backoff | None = None,
@@ -76,6 +96,7 @@ class Controller:
         self.reconciler = reconciler
         self.informers = {i.kind.KIND: i for i in informers}
         self.listeners = listeners
+        self._matters = matters or {}
         self._watches, self._sources = watches, sources
         self._workers, self._resync_seconds, self._drain_seconds = workers, resync_seconds, drain_seconds
         self._clock = clock or SystemClock()
@@ -83,7 +104,8 @@ class Controller:
         self._backoff = backoff or Backoff()
         self.queue: WorkQueue[Ref] = WorkQueue(self._clock, self._backoff)
         self._fenced = asyncio.Event()
-        self._ids = (f"{uuid.uuid4().hex[:6]}-{n}" for n in itertools.count(1))
+        start = uuid.uuid4().hex[:6]
+        self._ids = (f"{start}-{n}" for n in itertools.count(1))
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until stop is set, then finish what is under way. Cancellation stops at once.
@@ -208,16 +230,22 @@ class Controller:
 
     def _on_change(self, old: AnyResource | None, new: AnyResource | None) -> None:
         changed = new if new is not None else old
-        if changed is not None:
+        if changed is not None and self._concerns(old, new):
             self.queue.add(changed.ref)
 
     def _on_change_of(self, mapper: Mapper) -> Callable[[Any, Any], None]:
         def handler(old: AnyResource | None, new: AnyResource | None) -> None:
-            for state in (old, new):
+            for state in (old, new) if self._concerns(old, new) else ():
                 for ref in mapper(state) if state is not None else ():
                     self.queue.add(ref)
 
         return handler
+
+    def _concerns(self, old: AnyResource | None, new: AnyResource | None) -> bool:
+        if old is None or new is None:
+            return True
+        matters = self._matters.get(new.kind)
+        return matters is None or matters(old) != matters(new)
 
     async def _resync(self) -> None:
         rng = random.Random()  # noqa: S311 - spreads load, hides nothing

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping
+from functools import cache
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -38,7 +39,7 @@ def build_patch(
 
     A list in status is a whole: it is given when any part of it differs. None removes a field.
     """
-    current = resource.status.model_dump(mode="json", by_alias=True, exclude_none=True)
+    current = _dump_status(resource, fields) if fields else {}
     patch = {}
     for name, value in fields.items():
         wire = _to_wire(value)
@@ -51,6 +52,19 @@ def build_patch(
     if changed:
         patch["conditions"] = changed
     return patch
+
+
+def _dump_status(resource: AnyResource, fields: Iterable[str]) -> dict[str, Any]:
+    """Return these fields of status by wire name."""
+    status: BaseModel = resource.status
+    attributes = _attributes_of(type(status))
+    include = {attributes[name] for name in fields if name in attributes}
+    return status.model_dump(mode="json", by_alias=True, exclude_none=True, include=include)
+
+
+@cache
+def _attributes_of(model: type[BaseModel]) -> Mapping[str, str]:
+    return {field.alias or name: name for name, field in model.model_fields.items()}
 
 
 async def write_status(

@@ -23,6 +23,7 @@ NAMED_IN_MESSAGE = 8
 """How many users a message names."""
 
 _INDEX = "references"
+_DELETING = "deleting"
 
 
 @cache
@@ -93,9 +94,14 @@ def _counting(users: Iterable[AnyResource], ref: Ref, exists: Callable[[Ref], bo
 def watch_users(context: ControllerContext, kind: type[AnyResource]) -> Mapping[type[AnyResource], Any]:
     """Return the watches that wake a deleting object of the kind when its users change."""
 
+    informer = context.informer(kind)
+    informer.add_index(_DELETING, lambda resource: (True,) if resource.deleting else ())
+
     def used_and_deleting(user: AnyResource) -> Iterator[Ref]:
+        if not informer.by_index(_DELETING, True):
+            return  # as nearly always
         for ref in candidates_of(user):
-            used = context.informer(kind).get(ref) if ref.kind == kind.KIND else None
+            used = informer.get(ref) if ref.kind == kind.KIND else None
             if used is not None and used.deleting:
                 yield ref
 
