@@ -118,6 +118,15 @@ def test_associated_data_of_different_parts_differ(some: list[str], others: list
     assert (associate(*some) == associate(*others)) == (some == others)
 
 
+def test_no_character_can_be_added_to_base64() -> None:
+    for length in range(50):
+        text = base64.b64encode(os.urandom(length)).decode()
+        for extra in ("=", "==", "===", "====", "A", "\n", " "):
+            for changed in (text + extra, extra + text):
+                with pytest.raises(MalformedText):
+                    from_base64(changed)
+
+
 @given(st.text(alphabet=ALPHABET, max_size=12))
 def test_base64_has_one_spelling(text: str) -> None:
     try:

@@ -54,6 +54,32 @@ def test_a_plain_key_file_is_version_1_and_stays_so_when_it_is_rotated(tmp_path:
     assert after.entry(1).source == InFile(key)
 
 
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        ("", MalformedText),
+        ("no base64", MalformedText),
+        (base64.b64encode(os.urandom(16)).decode(), MalformedText),
+        (base64.b64encode(os.urandom(33)).decode(), MalformedText),
+        (os.urandom(32).hex(), MalformedText),
+        ("ü" * 44, MalformedText),
+        (base64.b64encode(bytes(32)).decode(), InsecureKey),
+    ],
+)
+def test_a_plain_key_file_of_other_content_is_refused_without_being_quoted(
+    tmp_path: Path, content: str, error: type[Exception]
+) -> None:
+    path = write_private(tmp_path / "key", content)
+    with pytest.raises(error) as refused:
+        keyringfile.read(path)
+    assert not content or content not in str(refused.value)
+
+
+def test_an_absent_key_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(KeyUnavailable, match="absent"):
+        keyringfile.read(tmp_path / "absent")
+
+
 def test_versions_are_staged_activated_and_retired(key_file: Path) -> None:
     assert keyringfile.add(key_file, InFile.fresh(), activate=False) == 2
     assert keyringfile.read(key_file).active == 1

@@ -3,16 +3,14 @@
 import base64
 import hashlib
 import os
-from pathlib import Path
 
 import pytest
 from argon2.low_level import Type, hash_secret_raw
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.crypto.conftest import write_private
-from vcstack.crypto.errors import CryptoError, InsecureKey, KeyUnavailable, MalformedText, Tampered
-from vcstack.crypto.masterkey import Argon2Parameters, LocalMasterKey, check_strength, from_file, from_passphrase
+from vcstack.crypto.errors import CryptoError, InsecureKey, Tampered
+from vcstack.crypto.masterkey import Argon2Parameters, LocalMasterKey, check_strength, from_passphrase
 
 CHEAP = Argon2Parameters(memory_kib=64 * 1024, passes=3, lanes=4)
 PASSPHRASE = "correct horse battery staple"
@@ -44,36 +42,6 @@ def test_keys_that_were_not_drawn_at_random_are_refused(key: bytes) -> None:
 def test_random_keys_are_accepted() -> None:
     for _ in range(10_000):
         check_strength(os.urandom(32))
-
-
-def test_a_key_file_is_one_line_of_base64(tmp_path: Path) -> None:
-    key = os.urandom(32)
-    path = write_private(tmp_path / "key", base64.b64encode(key).decode() + "\n")
-    assert from_file(path).id == LocalMasterKey(key).id
-
-
-@pytest.mark.parametrize(
-    ("content", "error"),
-    [
-        ("", MalformedText),
-        ("no base64", MalformedText),
-        (base64.b64encode(os.urandom(16)).decode(), MalformedText),
-        (base64.b64encode(os.urandom(33)).decode(), MalformedText),
-        (os.urandom(32).hex(), MalformedText),
-        ("ü" * 44, MalformedText),
-        (base64.b64encode(bytes(32)).decode(), InsecureKey),
-    ],
-)
-def test_other_content_is_refused_without_being_quoted(tmp_path: Path, content: str, error: type[Exception]) -> None:
-    path = write_private(tmp_path / "key", content)
-    with pytest.raises(error) as refused:
-        from_file(path)
-    assert not content or content not in str(refused.value)
-
-
-def test_an_absent_key_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(KeyUnavailable, match="absent"):
-        from_file(tmp_path / "absent")
 
 
 def test_a_passphrase_gives_its_key_again_and_only_with_its_salt() -> None:

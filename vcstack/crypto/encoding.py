@@ -29,8 +29,7 @@ def from_base64(text: str) -> bytes:
         data = binascii.a2b_base64(text, strict_mode=True)
     except ValueError as error:
         raise MalformedText("not base64") from error
-    rest = len(data) % 3
-    if rest and to_base64(data[-rest:]) != text[-4:]:
+    if to_base64(data) != text:
         raise MalformedText("not base64 in its canonical spelling")
     return data
 

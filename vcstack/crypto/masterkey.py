@@ -10,7 +10,6 @@ import string
 import unicodedata
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Final, Protocol
 
 from argon2.low_level import Type, hash_secret_raw
@@ -19,7 +18,6 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from vcstack.crypto.encoding import from_base64
 from vcstack.crypto.errors import InsecureKey, MalformedText, Tampered
-from vcstack.crypto.private import read_private
 
 KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 12
@@ -101,17 +99,6 @@ class Argon2Parameters:
             raise InsecureKey(
                 "Argon2id's parameters are out of bounds: 64 MiB to 4 GiB of memory, 3 to 64 passes, 1 to 64 lanes"
             )
-
-
-def from_file(path: Path) -> LocalMasterKey:
-    """The master key in a file: one line of base64, 32 bytes (`openssl rand -base64 32`), mode 0600.
-
-    Raises:
-        KeyUnavailable: it cannot be read.
-        InsecureKey: others could read it, or it is not random.
-        MalformedText: it is no key.
-    """
-    return LocalMasterKey(parse_key(read_private(path), str(path)))
 
 
 def from_passphrase(passphrase: str, salt: bytes, parameters: Argon2Parameters) -> LocalMasterKey:
