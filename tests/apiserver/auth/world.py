@@ -135,3 +135,13 @@ async def replica(
     made = Replica(store, etcd, clock, envelopes, hashing)
     await made.start()
     return made
+
+
+async def make_pair(
+    stores: tuple[Store, Store], etcd: Etcd, clock: SkewedClock, envelopes: Envelopes
+) -> tuple[Replica, Replica]:
+    """Return two replicas with a cache each and one clock."""
+    one, two = (Replica(store, etcd, clock, envelopes) for store in stores)
+    await one.start()
+    await two.start()
+    return one, two
