@@ -22,6 +22,7 @@ from vcstack.apiclient.content import ImageContent
 from vcstack.apiclient.hosts import HostClient
 from vcstack.apiclient.settings import ConnectionSettings
 from vcstack.clock import SystemClock
+from vcstack.nodeagent.agent import BEAT_SECONDS
 from vcstack.nodeagent.backends.hypervisor import HypervisorFacts
 from vcstack.nodeagent.backends.images import ImageCache
 from vcstack.nodeagent.controllers import Backends, build_host
@@ -34,7 +35,6 @@ from vcstack.nodeagent.settings import Settings
 from vcstack.specs.errors import ApiError
 from vcstack.specs.kinds.image import Image
 
-BEAT_SECONDS = 4.0
 VCPUS, MEMORY_MIB = 64, 262_144
 REPORT_SECONDS = 0.05
 

@@ -31,7 +31,7 @@ class Recorder:
         self.behaviour: Behaviour | None = None
 
     async def reconcile(self, resource: Flavor | None, ref: Ref) -> Result | None:
-        self.calls.append((ref.name, resource and resource.metadata.resource_version))
+        self.calls.append((ref.name, resource.metadata.resource_version if resource else None))
         return await self.behaviour(resource, ref) if self.behaviour else None
 
     def times(self, name: str) -> int:

@@ -7,7 +7,20 @@ import orjson
 import pytest
 
 from tests.fakes.memory_etcd import MemoryEtcd
-from tests.store.objects import ADMIN, IMAGE, NETWORK, PROJECT, create, make_network, make_project, wire
+from tests.store.objects import (
+    ADMIN,
+    CONTROLLER,
+    IMAGE,
+    INSTANCE,
+    NETWORK,
+    PROJECT,
+    create,
+    instance,
+    make_network,
+    make_project,
+    make_world,
+    wire,
+)
 from vcstack.specs.errors import BadRequest, Expired, NotFound, Unavailable
 from vcstack.store.cache import CacheSettings
 from vcstack.store.etcd.errors import EtcdUnavailable
@@ -132,6 +145,37 @@ async def test_a_list_that_took_too_long_is_expired(any_store: Store, any_etcd: 
     await any_etcd.compact(last.revision)
     with pytest.raises(Expired):
         await any_store.list(NETWORK, limit=3, continue_=first.continue_)
+
+
+async def test_the_list_of_a_hosts_own_objects_follows_every_binding_and_end(
+    memory_etcd: MemoryEtcd, memory_store: Store
+) -> None:
+    await make_world(memory_store)
+
+    async def bind(name: str, host: str | None) -> None:
+        await memory_store.patch_status(INSTANCE, "demo", name, {"host": host}, actor=CONTROLLER)
+
+    async def on(store: Store, host: str, **options: Any) -> list[str]:
+        return names(await store.list(INSTANCE, field_selector=f"status.host={host}", **options))
+
+    for name in ("c", "a", "b"):
+        await create(memory_store, INSTANCE, instance(name))
+        await bind(name, "h1")
+    assert await on(memory_store, "h1") == ["a", "b", "c"]
+    await bind("b", "h2")
+    assert (await on(memory_store, "h1"), await on(memory_store, "h2")) == (["a", "c"], ["b"])
+    await bind("a", None)
+    gone = await memory_store.delete(INSTANCE, "demo", "c", actor=ADMIN)
+    assert gone is not None
+    await memory_store.finalize(INSTANCE, "demo", "c", gone.wire["metadata"]["finalizers"], actor=CONTROLLER)
+    assert (await on(memory_store, "h1"), await on(memory_store, "")) == ([], ["a"])
+    await bind("a", "h2")
+    page = await memory_store.list(INSTANCE, field_selector="status.host=h2", limit=1)
+    assert names(page) == ["a"]
+    assert await on(memory_store, "h2", limit=1, continue_=page.continue_) == ["b"]
+    assert await on(memory_store, "h2", project="other") == []
+    async with Store(memory_etcd) as other:
+        assert await on(other, "h2") == ["a", "b"]
 
 
 @pytest.mark.parametrize("token", ["x", "%%%", base64.urlsafe_b64encode(b'{"a":1}').decode(), "W10=", "WzAsImEiXQ=="])

@@ -46,8 +46,8 @@ RETRY_SECONDS = 0.5
 SWEEP_SECONDS = 60.0
 TRIM_SECONDS = 30.0
 PRUNE_SECONDS = 600.0
-BEAT_SECONDS = 4.0
-"""The store counts a host as gone after 15 s without."""
+BEAT_SECONDS = 5.0
+"""The store counts a host as gone after 15 s without: two beats may be lost."""
 
 
 @dataclass(frozen=True, slots=True)
