@@ -45,6 +45,36 @@ for _ in range(3):
     time.sleep(0.2)
 """
 
+ADVERTISE = """
+import socket, struct, sys, time
+mac = bytes.fromhex(sys.argv[1].replace(":", ""))
+source = bytes.fromhex("fe80" + 6 * "00") + bytes([mac[0] ^ 2, *mac[1:3], 0xff, 0xfe, *mac[3:]])
+everyone = bytes.fromhex("ff02" + 13 * "00" + "01")
+said = struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0)
+total = sum(struct.unpack("!28H", source + everyone + struct.pack("!II", len(said), 58) + said))
+total = (total & 0xffff) + (total >> 16)
+said = said[:2] + struct.pack("!H", 0xffff - total) + said[4:]
+out = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+out.bind(("eth0", 0x86dd))
+for _ in range(3):
+    head = struct.pack("!IHBB", 6 << 28, len(said), 58, 255)
+    out.send(bytes.fromhex("333300000001") + mac + bytes.fromhex("86dd") + head + source + everyone + said)
+    time.sleep(0.2)
+"""
+"""Router advertisements (RFC 4861 section 4.2), as a router sends them."""
+HEAR_ADVERTISED = """
+import select, socket, time
+inlet = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+inlet.bind(("eth0", 3))
+print("listening", flush=True)
+end, heard = time.monotonic() + 2, "nothing"
+while time.monotonic() < end:
+    frame = inlet.recv(2000) if select.select([inlet], [], [], 0.2)[0] else b""
+    if frame[12:14] == bytes.fromhex("86dd") and frame[20] == 58 and frame[54] == 134:
+        heard = "heard"
+print(heard)
+"""
+
 
 class Tenant:
     """A project of a test's own."""
@@ -222,13 +252,18 @@ ip -n {self.namespace} addr add {self.address}/24 dev eth0
 
     def hears(self, sender: "Client", *, source: int, port: int) -> bool:
         """Whether a datagram from a port of the sender's arrives at a port of this one."""
-        listening = [
-            "ip", "netns", "exec", self.namespace, "python3", "-IS", "-c", HEAR, str(port),
-        ]  # fmt: skip
+        return self._hears((HEAR, str(port)), sender, (SAY, str(source), self.address, str(port)))
+
+    def hears_router(self, sender: "Client") -> bool:
+        """Whether a router advertisement of the sender's arrives."""
+        return self._hears((HEAR_ADVERTISED,), sender, (ADVERTISE, sender.mac))
+
+    def _hears(self, hear: tuple[str, ...], sender: "Client", say: tuple[str, ...]) -> bool:
+        listening = ["ip", "netns", "exec", self.namespace, "python3", "-IS", "-c", *hear]
         with subprocess.Popen(listening, stdout=subprocess.PIPE, text=True) as listener:
             assert listener.stdout is not None
             assert listener.stdout.readline() == "listening\n"
-            assert sender.run("python3", "-IS", "-c", SAY, str(source), self.address, str(port)).returncode == 0
+            assert sender.run("python3", "-IS", "-c", *say).returncode == 0
             return "heard" in listener.stdout.read()
 
 

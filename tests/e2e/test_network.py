@@ -165,3 +165,36 @@ def test_a_guest_posing_as_a_dhcp_server_is_not_heard(cloud: Cloud, pair: Tenant
     cloud.wait("pings answered", lambda: rogue.reaches(victim.address))
     assert victim.hears(rogue, source=1067, port=1068)
     assert not victim.hears(rogue, source=67, port=68)
+
+
+def test_no_router_is_advertised_on_a_network_of_ipv4(cloud: Cloud, pair: Tenant) -> None:
+    """Not even to guests that would listen: port security lets such a port send no IPv6."""
+    rogue, victim = pair.client("h1", "rogue"), pair.client("h2", "victim")
+    cloud.wait("pings answered", lambda: rogue.reaches(victim.address))
+    assert not victim.hears_router(rogue)
+
+
+@pytest.mark.xfail(reason="OVN 23.03 lets router advertisements pass by ACLs: docs/adr/0010", strict=True)
+def test_a_guest_posing_as_a_router_is_not_heard(cloud: Cloud, tenant: Tenant) -> None:
+    tenant.apply("subnets", "v6", {"network": NETWORK, "cidr": "fd00:20::/64"})
+    rogue, victim = tenant.client("h1", "rogue"), tenant.client("h2", "victim")
+    cloud.wait("pings answered", lambda: rogue.reaches(victim.address))
+    assert not victim.hears_router(rogue)
+
+
+def test_a_running_guests_card_moves_to_another_network(cloud: Cloud, tenant: Tenant) -> None:
+    tenant.apply("networks", "db", {})
+    tenant.apply("subnets", "db", {"network": "db", "cidr": "10.21.0.0/24"})
+    tenant.instance("a", "h1")
+    (before,) = tenant.wait_ready("instances", "a")["status"]["addresses"]
+    guest = tenant.guest("a")
+    first = guest.pid
+    moved = {"name": "eth0", "network": "db", "securityGroups": [OPEN]}
+    tenant.patch("instances", "a", {"spec": {"networkInterfaces": [moved]}})
+    (after,) = tenant.wait_ready("instances", "a")["status"]["addresses"]
+    assert (after["address"], after["mac"] != before["mac"]) == ("10.21.0.2", True)
+    client_free = tenant.client("h2", "next")
+    assert client_free.address == before["address"]
+    cloud.wait("the guest has its new address", lambda: guest.succeeds("ip addr | grep -F ' 10.21.0.2/'"))
+    assert not guest.succeeds(f"ip addr | grep -F ' {before['address']}/'")
+    assert guest.pid == first
