@@ -22,7 +22,7 @@ from vcstack.specs.resource import Ref
 from vcstack.store.cache import CacheSettings
 from vcstack.store.store import Store, StoreSettings
 
-DOMAINS, PROJECTS, USERS, GROUPS = ["d0", "d1", "d2"], ["p0", "p1"], ["u0", "u1"], ["g0", "u0"]
+DOMAINS, PROJECTS, USERS, GROUPS = ["d0", "d1"], ["p0", "p1"], ["u0", "u1"], ["g0", "u0"]
 ROLES = ["reader", "project-admin", "r0", "r1"]
 SUBJECTS = [
     *(("User", u) for u in USERS),
@@ -48,7 +48,7 @@ steps = st.one_of(
     st.tuples(st.just("role"), st.sampled_from(["r0", "r1"]), st.lists(st.sampled_from(RULES), max_size=2)),
     st.tuples(
         st.just("bind"),
-        st.sampled_from(["b0", "b1", "b2", "b3"]),
+        st.sampled_from(["b0", "b1", "b2"]),
         st.tuples(
             st.sampled_from(SUBJECTS),
             st.sampled_from(ROLES),
@@ -66,7 +66,7 @@ steps = st.one_of(
                 *(("Role", r) for r in ("r0", "r1")),
                 *(("Project", p) for p in PROJECTS),
                 *(("Domain", d) for d in DOMAINS),
-                *(("RoleBinding", b) for b in ("b0", "b1", "b2", "b3")),
+                *(("RoleBinding", b) for b in ("b0", "b1", "b2")),
                 *(("RoleBinding", b, p) for b in ("b0", "b1") for p in PROJECTS),
             ]
         ),
@@ -99,6 +99,26 @@ async def run_step(org: Org, clock: ManualClock, step: tuple[str, Any, Any]) -> 
         if hours is not None:
             spec["expiresAt"] = (BEGINNING + timedelta(hours=hours)).isoformat()
         await org.try_("bind", name, subject, role, project, **spec)
+
+
+async def make_world(org: Org) -> None:
+    """Begin with grants of every sort, so that most steps change what somebody may do."""
+    await org.put("Domain", "d0")
+    await org.put("Domain", "d1", {"parent": "d0"})
+    await org.put("Project", "p0", {"domain": "d1"})
+    await org.put("Project", "p1")
+    for name in USERS:
+        await org.put("User", name)
+    await org.put("Group", "g0", {"members": ["u0"]})
+    await org.put("Group", "u0", {"members": ["u1"]})
+    for project in PROJECTS:
+        await org.put("ServiceAccount", "u0", {}, project)
+    await org.put("Role", "r0", {"rules": RULES[:1]})
+    await org.put("Role", "r1", {"rules": RULES[1:3]})
+    await org.bind("b0", ("User", "u0"), "reader", domain="d0")
+    await org.bind("b1", ("Group", "g0"), "r0")
+    await org.bind("b0", ("ServiceAccount", "u0", "p1"), "project-admin", "p0")
+    await org.bind("b1", ("Group", "u0"), "r1", "p0", expiresAt=(BEGINNING + timedelta(hours=1)).isoformat())
 
 
 class Naive:
@@ -217,7 +237,7 @@ def assert_covers(have: Grants, want: Grants) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(steps, min_size=8, max_size=30), st.integers(2, 40), st.integers(1, 6))
+@given(st.lists(steps, min_size=5, max_size=20), st.integers(2, 40), st.integers(1, 3))
 def test_the_index_decides_as_a_reading_of_all_objects_does(
     done: list[tuple[str, Any, Any]], ring: int, every: int
 ) -> None:
@@ -225,12 +245,8 @@ def test_the_index_decides_as_a_reading_of_all_objects_does(
         etcd, clock = MemoryEtcd(), ManualClock()
         async with Store(etcd, settings=StoreSettings(cache=CacheSettings(ring=ring))) as store:
             org, index = Org(store), AccessIndex(store.cache, clock)
-            for name in (*USERS, *GROUPS):
-                await org.put("User" if name in USERS else "Group", name)
-            await org.put("Group", "u0")
-            for project in PROJECTS:
-                await org.put("Project", project)
-                await org.put("ServiceAccount", "u0", {}, project)
+            await make_world(org)
+            check(index, Naive(etcd, clock.now()))
             for number, step in enumerate(done):
                 await run_step(org, clock, step)
                 if number % every == 0:

@@ -27,7 +27,7 @@ from vcstack.specs.resource import Ref
 from vcstack.store.cache import WatchCache
 from vcstack.store.keys import row_of
 from vcstack.store.selection import Selection
-from vcstack.store.table import Entry
+from vcstack.store.table import Entry, Table
 
 log = structlog.get_logger(__name__)
 
@@ -66,7 +66,7 @@ class Binding:
 class _Followed:
     """One kind, and up to where its changes have been taken in."""
 
-    definition: KindDefinition
+    table: Table
     take_in: Callable[[str, Wire | None], None]
     clear: Callable[[], None]
     objects: Mapping[str, Entry] | None = None
@@ -186,28 +186,31 @@ class AccessIndex:
     # Taking in what changed.
 
     def _follow(self, kind: str, take_in: Callable[[str, Wire | None], None], clear: Callable[[], None]) -> _Followed:
-        return _Followed(get_kind(kind), take_in, clear)
+        return _Followed(self._cache.table(get_kind(kind)), take_in, clear)
 
     def _refresh(self) -> None:
         for followed in self._followed:
-            table = self._cache.table(followed.definition)
+            table = followed.table
             if table.objects is not followed.objects:
                 self._load(followed)
             elif table.revision != followed.revision:
-                try:
-                    changes = table.changes_after(followed.revision, Selection(None))
-                except Expired:
-                    self._load(followed)
-                    continue
-                followed.revision = table.revision
-                for item in changes:
-                    metadata = orjson.loads(item.json)["metadata"]
-                    row = row_of(metadata.get("project"), metadata["name"])
-                    _take_in(followed, row, None if item.type is EventType.DELETED else item.json)
+                self._catch_up(followed)
+
+    def _catch_up(self, followed: _Followed) -> None:
+        try:
+            changes = followed.table.changes_after(followed.revision, Selection(None))
+        except Expired:
+            self._load(followed)
+            return
+        followed.revision = followed.table.revision
+        for item in changes:
+            metadata = orjson.loads(item.json)["metadata"]
+            row = row_of(metadata.get("project"), metadata["name"])
+            _take_in(followed, row, None if item.type is EventType.DELETED else item.json)
 
     def _load(self, followed: _Followed) -> None:
         """Take in everything of a kind, because changes may have been missed."""
-        table = self._cache.table(followed.definition)
+        table = followed.table
         followed.clear()
         self._forget_all()
         followed.objects, followed.revision = table.objects, table.revision
@@ -367,7 +370,7 @@ def _take_in(followed: _Followed, row: str, json: bytes | None) -> None:
     try:
         followed.take_in(row, orjson.loads(json) if json is not None else None)
     except (ValueError, KeyError, TypeError, AttributeError):
-        log.exception("access.unreadable", kind=followed.definition.kind, row=row)
+        log.exception("access.unreadable", kind=followed.table.definition.kind, row=row)
         followed.take_in(row, None)
 
 

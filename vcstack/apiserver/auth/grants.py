@@ -1,6 +1,7 @@
 """What one subject may do where: its bindings, compiled so that a decision is a few look-ups.
 
-A decision costs the depth of the domain tree at most, however many bindings, projects and users there are.
+A decision costs the depth of the domain tree at most, however many bindings, projects and users there are, and
+is remembered until the tree changes.
 """
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -14,6 +15,8 @@ from vcstack.specs.selectors import LabelSelector
 
 Selectors = tuple[LabelSelector, ...]
 NOTHING: Final[Selectors] = ()
+REMEMBERED: Final = 4096
+"""Most decisions kept for one subject."""
 ALWAYS: Final[Selectors] = (EVERYTHING,)
 
 
@@ -56,7 +59,8 @@ class Grants:
         self._projects = projects or {}
         self._limit = limit
         self._restricted: dict[Hashable, Grants] = {}
-        self._anywhere: dict[tuple[str, str, str], Selectors] = {}
+        self._decided: dict[tuple[str, str, str, str | None, str | None], Selectors] = {}
+        self._decided_at = 0
         self._listable: dict[tuple[str, str, str], tuple[int, frozenset[str] | None]] = {}
 
     def restricted(self, key: Hashable, rules: Sequence[Rule]) -> "Grants":
@@ -89,10 +93,17 @@ class Grants:
 
     def selectors(self, verb: str, definition: KindDefinition, place: Place, subresource: str = "") -> Selectors:
         """Return what the labels must be like: one of the selectors has to match. Nothing: it may not at all."""
-        found = self._granted(verb, definition, place, subresource)
-        if self._limit is None or not found:
-            return found
-        return _both(found, self._limit.find(verb, definition.kind, subresource))
+        if self._decided_at != self._organization.version or len(self._decided) > REMEMBERED:
+            self._decided.clear()
+            self._decided_at = self._organization.version
+        key = (verb, definition.kind, subresource, place.project, place.domain)
+        found = self._decided.get(key)
+        if found is None:
+            found = self._granted(verb, definition, place, subresource)
+            if self._limit is not None:
+                found = _both(found, self._limit.find(verb, definition.kind, subresource))
+            self._decided[key] = found
+        return found
 
     def _granted(self, verb: str, definition: KindDefinition, place: Place, subresource: str) -> Selectors:
         if place == TOP and definition.shared and verb in READ:
@@ -107,12 +118,8 @@ class Grants:
 
     def _granted_anywhere(self, verb: str, kind: str, subresource: str) -> Selectors:
         """What is shared lies in every place."""
-        key = (verb, kind, subresource)
-        found = self._anywhere.get(key)
-        if found is None:
-            selectors = [s for rules in self._all_sets() for s in rules.find(*key)]
-            found = self._anywhere[key] = ALWAYS if EVERYTHING in selectors else tuple(dict.fromkeys(selectors))
-        return found
+        selectors = [s for _, rules in self.scopes() for s in rules.find(verb, kind, subresource)]
+        return ALWAYS if EVERYTHING in selectors else tuple(dict.fromkeys(selectors))
 
     def sees(self, place: Place) -> bool:
         """Return whether the subject may do anything at all there: only then it may learn what is there."""
@@ -167,10 +174,6 @@ class Grants:
                     yield self._domains[domain]
         if place.project is not None and place.project in self._projects:
             yield self._projects[place.project]
-
-    def _all_sets(self) -> Iterator[RuleSet]:
-        for _, rules in self.scopes():
-            yield rules
 
 
 def _both(one: Selectors, other: Selectors) -> Selectors:
