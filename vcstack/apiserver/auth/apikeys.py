@@ -5,7 +5,7 @@ random bits, so its SHA-256 is kept. A new secret leaves the one before it good 
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -65,6 +65,7 @@ class ApiKeys:
         assert after is not None
         kept = KeyRecord.from_wire(after).secrets
         until = kept[1].until if len(kept) > 1 else None
+        await self._note(key, self._directory.note_secret(key, created_at=now, previous_until=until))
         return IssuedKey(key_id=key.uid, secret=secret, created_at=now, previous_until=until)
 
     async def exchange(self, key_id: str, secret: str, client: Client) -> Tokens:
@@ -88,7 +89,7 @@ class ApiKeys:
             raise Unauthorized(WRONG)
         attempt.succeed()
         _demand_network(key.source_networks, client.address)
-        await self._note(key, now)
+        await self._note(key, self._directory.note_key(key, last_used_at=now))
         bearer = Bearer(
             subject=key.subject,
             uid=key.subject_uid,
@@ -101,11 +102,12 @@ class ApiKeys:
         token, expires_at = self._tokens.issue(bearer)
         return Tokens(access_token=token, expires_at=expires_at)
 
-    async def _note(self, key: KeyAccount, now: datetime) -> None:
+    async def _note(self, key: KeyAccount, writing: Awaitable[None]) -> None:
+        """Write into the key's status; that it fails is no reason to refuse the key."""
         try:
-            await self._directory.note_key(key, last_used_at=now)
+            await writing
         except ApiError as error:
-            logger.warning("the use of an API key could not be written down", key=key.uid, error=error.message)
+            logger.warning("the status of an API key could not be written", key=key.uid, error=error.message)
 
     async def forget(self, key_id: str) -> None:
         """Remove the secrets of a key that is no more; tokens already given out end with its object."""

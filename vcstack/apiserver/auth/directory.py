@@ -90,5 +90,8 @@ class Directory(Protocol):
     async def find_key(self, project: str | None, name: str) -> KeyAccount | None:
         """Return the API key of that name."""
 
+    async def note_secret(self, key: KeyAccount, *, created_at: datetime, previous_until: datetime | None) -> None:
+        """Write into the key's status that it has a new secret."""
+
     async def note_key(self, key: KeyAccount, *, last_used_at: datetime) -> None:
         """Write into the key's status that it was used; it may be put off and be bundled."""

@@ -1,6 +1,7 @@
 """Users, sessions and API keys as the store has them: the Directory of a running cloud."""
 
 import re
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
@@ -109,13 +110,27 @@ class StoredDirectory:
             last_used_at=key.status.last_used_at,
         )
 
+    async def note_secret(self, key: KeyAccount, *, created_at: datetime, previous_until: datetime | None) -> None:
+        """Write into the key's status that it has a new secret."""
+        await self._note_of_key(
+            key,
+            {
+                "keyId": key.uid,
+                "secretCreatedAt": format_time(created_at),
+                "previousUntil": format_time(previous_until) if previous_until else None,
+            },
+        )
+
     async def note_key(self, key: KeyAccount, *, last_used_at: datetime) -> None:
         """Write into the key's status that it was used, unless it was used just before."""
         if key.last_used_at is not None and timedelta() <= last_used_at - key.last_used_at < LAST_USED_STEP:
             return
+        await self._note_of_key(key, {"lastUsedAt": format_time(last_used_at)})
+
+    async def _note_of_key(self, key: KeyAccount, observed: Mapping[str, str | None]) -> None:
         found = await self._find(APIKey, key.name, key.project)
         if found is not None and found.metadata.uid == key.uid:
-            await self._resources.patch_status(found, {"lastUsedAt": format_time(last_used_at)})
+            await self._resources.patch_status(found, observed)
 
     async def _owner(self, key: APIKey) -> User | ServiceAccount | None:
         if key.metadata.project:
