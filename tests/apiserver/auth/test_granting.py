@@ -1,0 +1,133 @@
+"""Nobody grants what he does not have, on whichever way: binding, role, group, key, provider."""
+
+from typing import Any
+
+import pytest
+
+from tests.apiserver.auth.organization import Org, rule
+from tests.fakes.manual_clock import ManualClock
+from vcstack.apiserver.auth.accounts import AccessIndex
+from vcstack.apiserver.auth.granting import describe, find_excess, find_excess_of
+from vcstack.specs.permissions import Rule
+from vcstack.specs.registry import get_kind
+from vcstack.specs.resource import Ref
+from vcstack.store.store import Store
+
+OWNER, MEMBER, ROOT = (Ref("User", None, n) for n in ("owner", "member", "root"))
+
+
+@pytest.fixture
+async def org(memory_store: Store) -> Org:
+    """Domain acme with project web; owner administers the domain, member the project, root the cloud."""
+    org = Org(memory_store)
+    await org.put("Domain", "acme")
+    await org.put("Domain", "dev", {"parent": "acme"})
+    await org.put("Project", "web", {"domain": "dev"})
+    await org.put("Project", "elsewhere")
+    for name in ("owner", "member", "root"):
+        await org.put("User", name, {"domain": "acme"})
+    await org.put("ServiceAccount", "ci", {}, "web")
+    await org.put("Role", "host-seer", {"rules": [rule("get", "Host")]})
+    await org.bind("owner", ("User", "owner"), "domain-admin", domain="acme")
+    await org.bind("member", ("User", "member"), "project-admin", "web")
+    await org.bind("root", ("User", "root"), "admin")
+    return org
+
+
+@pytest.fixture
+def index(memory_store: Store) -> AccessIndex:
+    return AccessIndex(memory_store.cache, ManualClock())
+
+
+def refused(
+    index: AccessIndex, who: Ref, kind: str, spec: dict[str, Any], project: str | None = None, **more: Any
+) -> bool:
+    """Return whether that write would give more than the writer has."""
+    model = get_kind(kind).model
+    name = more.pop("name", "new")
+    metadata = {"name": name, **({"project": project} if project else {})}
+    new = model.from_wire({"metadata": metadata, "spec": spec})
+    old = model.from_wire({"metadata": metadata, "spec": more["old"]}) if "old" in more else None
+    return bool(find_excess(index, index.grants(who), who, new, old))
+
+
+def gives(role: str, **spec: Any) -> dict[str, Any]:
+    return {"subject": {"kind": "User", "name": "member"}, "role": role, **spec}
+
+
+async def test_a_binding_gives_at_most_what_the_writer_has_at_that_place(org: Org, index: AccessIndex) -> None:
+    assert not refused(index, MEMBER, "RoleBinding", gives("reader"), "web")
+    assert not refused(index, MEMBER, "RoleBinding", gives("project-admin"), "web")
+    assert refused(index, MEMBER, "RoleBinding", gives("domain-admin"), "web")
+    assert refused(index, MEMBER, "RoleBinding", gives("reader"), "elsewhere")
+    assert refused(index, MEMBER, "RoleBinding", gives("reader", domain="dev"))
+    assert not refused(index, OWNER, "RoleBinding", gives("domain-admin", domain="dev"))
+    assert not refused(index, OWNER, "RoleBinding", gives("project-admin"), "web")
+    assert refused(index, OWNER, "RoleBinding", gives("reader"))
+    assert refused(index, OWNER, "RoleBinding", gives("auditor", domain="acme"))
+    assert refused(index, OWNER, "RoleBinding", gives("admin", domain="acme"))
+    assert not refused(index, ROOT, "RoleBinding", gives("admin"))
+
+
+async def test_a_role_that_is_missing_counts_as_everything(org: Org, index: AccessIndex) -> None:
+    assert refused(index, OWNER, "RoleBinding", gives("later", domain="acme"))
+    assert not refused(index, ROOT, "RoleBinding", gives("later"))
+
+
+async def test_a_role_gives_to_all_who_have_it_anywhere(org: Org, index: AccessIndex) -> None:
+    assert refused(index, OWNER, "Role", {"rules": [rule("get", "Instance")]})
+    assert not refused(index, ROOT, "Role", {"rules": [rule("get", "Instance")]})
+
+
+async def test_a_group_gives_to_its_new_members(org: Org, index: AccessIndex) -> None:
+    await org.put("Group", "ops")
+    assert not refused(index, OWNER, "Group", {"members": ["member"]}, name="ops")
+    await org.bind("ops", ("Group", "ops"), "host-seer")
+    assert refused(index, OWNER, "Group", {"members": ["member"]}, name="ops")
+    assert not refused(index, OWNER, "Group", {"members": ["member"]}, name="ops", old={"members": ["member", "root"]})
+    assert not refused(index, ROOT, "Group", {"members": ["member"]}, name="ops")
+
+
+async def test_a_provider_gives_to_whom_it_says(org: Org, index: AccessIndex) -> None:
+    await org.put("Group", "ops")
+    await org.bind("ops", ("Group", "ops"), "admin")
+    spec = {
+        "type": "OIDC",
+        "oidc": {"issuerUrl": "https://id.example.com", "clientId": "c"},
+        "groupMapping": [{"external": "x", "group": "ops"}],
+    }
+    assert refused(index, OWNER, "IdentityProvider", spec)
+    assert not refused(index, ROOT, "IdentityProvider", spec)
+
+
+async def test_a_users_key_is_made_by_the_user(org: Org, index: AccessIndex) -> None:
+    assert not refused(index, MEMBER, "APIKey", {"user": "member"})
+    assert refused(index, OWNER, "APIKey", {"user": "member"}), "the member may be given more tomorrow"
+    assert not refused(index, ROOT, "APIKey", {"user": "member"})
+
+
+async def test_a_key_of_a_service_account_gives_what_that_may_even_while_it_is_disabled(
+    org: Org, index: AccessIndex
+) -> None:
+    assert not refused(index, MEMBER, "APIKey", {"serviceAccount": "ci"}, "web")
+    await org.bind("ci", ("ServiceAccount", "ci", "web"), "reader", "elsewhere")
+    assert refused(index, MEMBER, "APIKey", {"serviceAccount": "ci"}, "web")
+    await org.put("ServiceAccount", "ci", {"enabled": False}, "web")
+    assert refused(index, MEMBER, "APIKey", {"serviceAccount": "ci"}, "web")
+
+
+async def test_a_key_gives_no_more_than_its_own_rules(org: Org, index: AccessIndex) -> None:
+    limit = [Rule(verbs=["get", "create"], kinds=["RoleBinding", "Instance"])]
+    held = index.grants(MEMBER).restricted("key", limit)
+    new = get_kind("RoleBinding").model.from_wire(
+        {"metadata": {"name": "n", "project": "web"}, "spec": gives("reader")}
+    )
+    assert find_excess(index, held, MEMBER, new, None)
+
+
+async def test_what_is_refused_is_told_in_words(org: Org, index: AccessIndex) -> None:
+    excess = find_excess_of(index, index.grants(MEMBER), OWNER)
+    told = describe(excess, most=1)
+    assert told.startswith("nobody grants what he does not have: ")
+    assert "in domain acme and " in told
+    assert not find_excess_of(index, index.grants(OWNER), MEMBER)
