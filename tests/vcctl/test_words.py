@@ -3,7 +3,7 @@
 import io
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -116,6 +116,7 @@ json_values = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text(max_size=5) | st.sampled_from(["1e3", "0o7", "<<", "~", "no"]), json_values, max_size=4))
 def test_the_yaml_that_is_printed_is_read_back_by_apply(value: dict[str, object]) -> None:
     assert load_documents(to_yaml(value), source="-") == [value]
