@@ -6,6 +6,7 @@ parameters; when these changed since, the next login hashes anew.
 """
 
 import asyncio
+import os
 import unicodedata
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
@@ -39,8 +40,8 @@ class HashingSettings:
     """With 46 MiB OWASP's Password Storage Cheat Sheet asks for one pass."""
     lanes: int = 1
     """Logins run beside each other, so one of them needs no more than one thread."""
-    at_once: int = 2
-    """Threads, and so the memory that logins can take: at_once x memory_kib."""
+    at_once: int = max(1, min(4, (os.cpu_count() or 2) // 2))
+    """Threads: half of the cores at most, the rest is for those who are in. Memory: at_once x memory_kib."""
     waiting: int = 64
     """Who comes when so many wait is told to come again."""
 
