@@ -44,6 +44,27 @@ async def test_objects_are_created_in_order_whatever_the_order_of_the_file(vcctl
     ]
 
 
+def domain(name: str, parent: str) -> Wire:
+    return {"kind": "Domain", "metadata": {"name": name}, "spec": {"parent": parent}}
+
+
+async def test_domains_are_created_from_the_top_of_the_tree(vcctl: Vcctl) -> None:
+    top = {"kind": "Domain", "metadata": {"name": "acme"}}
+    inside = {"kind": "Project", "metadata": {"name": "web"}, "spec": {"domain": "c"}}
+    file = vcctl.write("a.yaml", inside, domain("c", "b"), domain("b", "a"), top, domain("a", "acme"))
+    assert "domain/c created" in await vcctl.ok("apply", "-f", file, "--dry-run")
+    assert [line.split()[0] for line in (await vcctl.ok("apply", "-f", file)).splitlines()] == [
+        *(f"domain/{name}" for name in ("acme", "a", "b", "c")),
+        "project/web",
+    ]
+
+
+async def test_a_circle_of_domains_is_refused_by_name(vcctl: Vcctl) -> None:
+    failed = await vcctl("apply", "-f", vcctl.write("a.yaml", domain("b", "a"), domain("a", "b")))
+    assert failed.code != ExitCode.OK
+    assert "spec.parent" in failed.err
+
+
 async def test_applying_again_changes_nothing_and_a_change_configures(vcctl: Vcctl) -> None:
     file = vcctl.write("a.yaml", project(), network("web"))
     await vcctl.ok("apply", "-f", file)

@@ -1,6 +1,6 @@
 """Applying a set of manifests: in order, a few at a time, each with its own result; and pruning the set."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
@@ -8,6 +8,7 @@ from functools import partial
 from vcstack.specs.access import Propagation
 from vcstack.specs.apply import apply as apply_locally
 from vcstack.specs.errors import ApiError, NotFound
+from vcstack.specs.introspect import iter_wire_references
 from vcstack.specs.registry import get_kind, load_kinds
 from vcstack.vcctl.errors import CommandError
 from vcstack.vcctl.manifests import Manifest
@@ -66,12 +67,31 @@ async def find_live(session: Session, manifest: Manifest) -> Wire | None:
         return None
 
 
+def in_waves(manifests: Sequence[Manifest]) -> Iterator[list[Manifest]]:
+    """Yield what can be applied together: in the kinds' order, and of one order what others refer to first.
+
+    Only domains and the like refer to objects of their own order; in a circle all go at once, and the API
+    says what is wrong with it.
+    """
+    for order in sorted({m.definition.apply_order for m in manifests}):
+        left = [m for m in manifests if m.definition.apply_order == order]
+        while left:
+            waiting = {(m.definition.kind, m.name) for m in left}
+            wave = [m for m in left if not (_named_by(m) - {(m.definition.kind, m.name)}) & waiting] or left
+            yield wave
+            taken = {id(m) for m in wave}
+            left = [m for m in left if id(m) not in taken]
+
+
+def _named_by(manifest: Manifest) -> set[tuple[str, str]]:
+    return {(r.kind, r.name) for r in iter_wire_references(manifest.definition.model, manifest.wire)}
+
+
 async def apply_all(session: Session, manifests: Sequence[Manifest], options: Options) -> list[Outcome]:
-    """Apply in the kinds' order; objects of the same order go together. Failures do not stop the others."""
+    """Apply in order, what can go together at once. Failures do not stop the others."""
     outcomes: list[Outcome] = []
     created_projects: set[str] = set()
-    for order in sorted({m.definition.apply_order for m in manifests}):
-        group = [m for m in manifests if m.definition.apply_order == order]
+    for group in in_waves(manifests):
         calls = [partial(_apply, session, m, options, created_projects) for m in group]
         for manifest, found in zip(group, await gather(calls), strict=True):
             outcome = Outcome(manifest, error=found) if isinstance(found, Exception) else found
