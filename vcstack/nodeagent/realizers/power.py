@@ -47,10 +47,16 @@ class _Starts:
     at: float = 0.0
 
 
+SPEC = "spec"
+"""Who asked for a shutdown: the wanted power state."""
+
+
 @dataclass(slots=True)
 class _Stopping:
     """A shutdown under way."""
 
+    asked_by: str
+    """The uid of a Task, or SPEC."""
     since: float
     pressed: float
 
@@ -68,8 +74,9 @@ class PowerKeeper:
     async def ensure(self, instance: Instance, domain: Domain) -> Outcome:
         """Take the next step towards the wanted power state."""
         wanted = instance.spec.power_state
-        if wanted is not PowerState.STOPPED:
-            self._stopping.pop(domain.name, None)
+        stopping = self._stopping.get(domain.name)
+        if wanted is not PowerState.STOPPED and stopping is not None and stopping.asked_by == SPEC:
+            self.end_shutdown(domain.name)
         if domain.power is Power.CRASHED:
             await self._hypervisor.destroy(domain.name)
             return Outcome(
@@ -90,10 +97,14 @@ class PowerKeeper:
         self._starts.pop(uid, None)
         self._stopping.pop(uid, None)
 
-    async def shut_down(self, name: str, grace_seconds: float) -> float | None:
-        """Press the power button, or pull the plug when the grace is over; return when to look again."""
-        now = self._clock.monotonic()
-        stopping = self._stopping.setdefault(name, _Stopping(since=now, pressed=now - PRESS_SECONDS))
+    async def shut_down(self, name: str, grace_seconds: float, *, asked_by: str = SPEC) -> float | None:
+        """Press the power button, or pull the plug when the grace is over; return when to look again.
+
+        The grace counts from when the same asker asked first.
+        """
+        now, stopping = self._clock.monotonic(), self._stopping.get(name)
+        if stopping is None or stopping.asked_by != asked_by:
+            stopping = self._stopping[name] = _Stopping(asked_by, since=now, pressed=now - PRESS_SECONDS)
         left = stopping.since + grace_seconds - now
         if left <= 0:
             await self._hypervisor.destroy(name)

@@ -109,7 +109,8 @@ class StopStep:
             power = self._parts.instance.power
             power.expect_start(instance.uid)
             soft = scope.task.spec.mode is RebootMode.SOFT
-            again_in = await power.shut_down(instance.uid, scope.task.spec.timeout_seconds if soft else 0.0)
+            grace = scope.task.spec.timeout_seconds if soft else 0.0
+            again_in = await power.shut_down(instance.uid, grace, asked_by=scope.task.uid)
         if again_in is None:
             return None
         raise WaitingFor("GuestShutsDown", "The guest was asked to shut down.", min(again_in, POLL_SECONDS))
