@@ -4,7 +4,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tests.fakes.manual_clock import BEGINNING
+from tests.fakes.master_keys import MasterKeys
 from tests.fakes.world import PROJECT, World
+from vcstack.crypto.envelope import Envelopes
 from vcstack.specs.kinds.apikey import APIKey, APIKeySpec
 from vcstack.specs.kinds.domain import Domain, DomainSpec
 from vcstack.specs.kinds.group import Group, GroupSpec
@@ -15,6 +17,7 @@ from vcstack.specs.kinds.serviceaccount import ServiceAccount, ServiceAccountSpe
 from vcstack.specs.kinds.session import Session, SessionSpec
 from vcstack.specs.kinds.user import User, UserSpec
 from vcstack.specs.permissions import Rule
+from vcstack.store.credentials import Credentials
 
 USER, GROUP, ACCOUNT = SubjectKind.USER, SubjectKind.GROUP, SubjectKind.SERVICE_ACCOUNT
 
@@ -69,11 +72,9 @@ async def begin_session(world: World, name: str, user: str, *, until: float = 8)
     return await world.system.create(Session.new(name, spec))
 
 
-class KeptCredentials:
-    """The credentials store as far as controllers use it; ``tests/apiserver/auth`` has the real one's."""
-
-    def __init__(self, *paths: str) -> None:
-        self.paths = set(paths)
-
-    async def delete_prefix(self, path: str) -> None:
-        self.paths = {p for p in self.paths if p != path and not p.startswith(path + "/")}
+def add_credentials(world: World) -> Credentials:
+    """Give the controllers the real credentials store, and start them anew."""
+    made = Credentials(world.etcd, Envelopes(MasterKeys()), world.clock)
+    world.backends["credentials"] = made
+    world.restart()
+    return made

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from tests.fakes.world import PROJECT, World, sweep
-from tests.kinds.identities import KeptCredentials, hours, make_account, make_key, make_project, make_user
+from tests.kinds.identities import add_credentials, hours, make_account, make_key, make_project, make_user
 from vcstack.controllers import apikey
 from vcstack.specs.errors import Invalid
 from vcstack.specs.kinds.apikey import APIKey, APIKeySpec
@@ -74,14 +74,16 @@ async def test_a_key_that_has_run_out_says_so_and_comes_back_with_a_new_expiry(w
 
 async def test_its_secrets_go_before_the_key_does_killed_where_it_may_be() -> None:
     async def scenario(world: World) -> None:
-        credentials = world.backends["credentials"] = KeptCredentials()
+        credentials = add_credentials(world)
         await make_world(world)
         keys = [await make_key(world, n, user="alice") for n in ("one", "two")]
-        credentials.paths = {f"apikeys/{k.uid}" for k in keys}
+        for key in keys:
+            await credentials.put(f"apikeys/{key.uid}", b"{}", 0)
         await world.settle(apikey.build)
         await world.delete(await world.get(APIKey, "one", None))
         await world.settle(apikey.build)
         assert await world.find(APIKey, "one", None) is None
-        assert credentials.paths == {f"apikeys/{keys[1].uid}"}
+        found = [await credentials.get(f"apikeys/{key.uid}") is not None for key in keys]
+        assert found == [False, True]
 
     assert await sweep(scenario) > 2

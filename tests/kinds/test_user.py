@@ -7,7 +7,7 @@ from tests.fakes.world import PROJECT, World, sweep
 from tests.kinds.identities import (
     GROUP,
     USER,
-    KeptCredentials,
+    add_credentials,
     begin_session,
     bind,
     binding,
@@ -88,15 +88,16 @@ async def make_all(world: World) -> None:
 
 
 async def test_a_deleted_user_takes_along_what_names_it_and_nothing_else(world: World) -> None:
-    credentials = world.backends["credentials"] = KeptCredentials()
-    world.restart()
+    credentials = add_credentials(world)
     await make_all(world)
     alice, bob = await world.get(User, "alice"), await world.get(User, "bob")
-    credentials.paths = {f"users/{alice.uid}/password", f"users/{bob.uid}/password"}
+    for user_ in (alice, bob):
+        await credentials.put(f"users/{user_.uid}/password", b"{}", 0)
     await world.delete(alice)
     await world.settle(user.build, apikey.build, group.build)
     assert await world.find(User, "alice") is None
-    assert credentials.paths == {f"users/{bob.uid}/password"}
+    assert await credentials.get(f"users/{alice.uid}/password") is None
+    assert await credentials.get(f"users/{bob.uid}/password") is not None
     assert [b.metadata.name for b in (await world.admin.list(RoleBinding)).items] == ["cloud-bob", "project-bob"]
     assert [s.metadata.name for s in (await world.admin.list(Session)).items] == ["session-of-bob"]
     assert [k.metadata.name for k in (await world.admin.list(APIKey)).items] == ["key-of-bob"]

@@ -122,6 +122,26 @@ async def test_new_and_removed_projects_are_seen_at_once(org: Org, index: Access
     assert not index.grants(ALICE).may("get", INSTANCE, Place(project="new"))
 
 
+async def test_a_project_made_anew_in_another_domain_has_left_the_first_one(org: Org, index: AccessIndex) -> None:
+    await org.bind("b", ("User", "alice"), "reader", domain="acme")
+    assert index.grants(ALICE).may("get", INSTANCE, SHOP)
+    await org.remove("Project", "shop")
+    await org.put("Project", "shop", {"domain": "other"})
+    assert not index.grants(ALICE).may("get", INSTANCE, SHOP)
+    assert index.grants(ALICE).projects_for("list", INSTANCE) == {"web"}
+
+
+async def test_a_binding_that_is_being_deleted_gives_nothing_even_if_something_holds_it(
+    org: Org, index: AccessIndex
+) -> None:
+    await org.bind("b", ("User", "alice"), "reader", "web")
+    patch = {"metadata": {"finalizers": ["example.com/audit"]}}
+    await org.store.merge_patch(get_kind("RoleBinding"), "web", "b", patch, actor=CONTROLLER)
+    assert index.grants(ALICE).sees(WEB)
+    await org.remove("RoleBinding", "b", "web", wholly=False)
+    assert not index.grants(ALICE).sees(WEB)
+
+
 async def test_members_of_a_group_get_what_it_gets_while_they_are_in_it(org: Org, index: AccessIndex) -> None:
     await org.put("Group", "ops", {"members": ["alice"]})
     await org.bind("b", ("Group", "ops"), "member", "web")
