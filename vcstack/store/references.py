@@ -89,9 +89,10 @@ def _resolve_strict(cache: WatchCache, draft: Draft, resource: AnyResource, resu
     for path, ref in ((r.path, r.ref) for r in wanted if r.ref not in known):
         definition = get_kind(ref.kind)
         entry = cache.find(definition, row_of(ref.project, ref.name))
-        if entry is None or is_deleting(entry):
-            where = ref.project if definition.scope is not Scope.GLOBAL else None
-            fault = _fault(FoundReference(path, ref.kind, ref.name), where, entry)
+        if entry is None:
+            result.causes.append(build_missing(path, ref, draft.project))
+        elif is_deleting(entry):
+            fault = _fault(FoundReference(path, ref.kind, ref.name), ref.project, entry)
             result.causes.append(build_cause(path, NOT_FOUND, fault))
         elif ref not in result.entries:
             result.entries[ref] = entry
@@ -147,6 +148,12 @@ def _find(cache: WatchCache, reference: FoundReference, project: str | None) -> 
         if entry is not None:
             return Ref(reference.kind, place, reference.name), entry
     return Ref(reference.kind, places[0], reference.name), None
+
+
+def build_missing(path: str, ref: Ref, project: str | None) -> Cause:
+    """Return what a writer in the project is told of a name that stands for nothing."""
+    where = project if get_kind(ref.kind).scope is not Scope.GLOBAL else None
+    return build_cause(path, NOT_FOUND, _fault(FoundReference(path, ref.kind, ref.name), ref.project or where, None))
 
 
 def _fault(reference: FoundReference, project: str | None, entry: Entry | None) -> str:
