@@ -89,9 +89,18 @@ def _vcctl(layout: Layout, report: Report, *args: str | Path) -> None:
         raise LabError("quick start", f"`{' '.join(argv)}` ended with {child.returncode}.", log)
 
 
+def _has_image(layout: Layout) -> bool:
+    """Tells whether the cloud has the quick start's image with all of its content."""
+    ready = "jsonpath={.status.conditions[?(@.type=='Ready')].status}"
+    argv = ["env", f"VCCTL_CONFIG={layout.state / 'vcctl.yaml'}", BIN / "vcctl", "get", "image", "tiny", "-o", ready]
+    return run(argv, check=False).stdout.strip() == "True"
+
+
 def deploy(layout: Layout, image: Path, report: Report) -> None:
     """Uploads the guest image, applies the quick start's manifests and waits until all of it is Ready; idempotent."""
     with report.step("image", "tiny uploaded"):
-        _vcctl(layout, report, "image", "upload", "tiny", "--file", image, "--format", "qcow2")
+        # An image's content never changes: one of an earlier build stays, with the instances made of it.
+        if not _has_image(layout):
+            _vcctl(layout, report, "image", "upload", "tiny", "--file", image, "--format", "qcow2")
     with report.step("quickstart", "examples/quickstart/ applied, everything Ready"):
         _vcctl(layout, report, "apply", "-f", EXAMPLES, "--wait")

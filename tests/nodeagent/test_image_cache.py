@@ -192,3 +192,19 @@ async def test_a_download_under_way_is_left_alone_however_old_its_file(tmp_path:
     assert (await fetching).read_bytes() == b"half"
     assert await pruning == []
     assert cache.list_digests() == [OTHERS[0]]
+
+
+async def test_whoever_listens_is_told_when_a_content_comes_and_when_it_goes(tmp_path: Path) -> None:
+    async def download(image: Image, path: Path) -> None:
+        path.write_bytes(b"content")
+
+    told: list[list[str]] = []
+    cache = ImageCache(tmp_path, download)
+    cache.subscribe(lambda: told.append(cache.list_digests()))
+    image = Image(
+        metadata=ObjectMeta(name="x"), spec=ImageSpec(format=ImageFormat.QCOW2), status=ImageStatus(digest=OTHERS[0])
+    )
+    await cache.ensure(image)
+    await cache.ensure(image)
+    await cache.prune(set(), max_bytes=0, keep_seconds=0, now=time.time() + 1)
+    assert told == [[OTHERS[0]], []]

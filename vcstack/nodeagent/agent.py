@@ -143,7 +143,7 @@ class Agent:
                     "certificate": lambda: self._identity.keep_renewed(api.hosts),
                     "logs": self._trim_logs,
                     "sweep": lambda: self._keep_swept(host.sweep),
-                    "images": lambda: self._keep_pruned(host.image_keeper, reporter),
+                    "images": lambda: self._keep_pruned(host.image_keeper),
                 }.items()
             ]
             await host.manager.run(stop)
@@ -229,11 +229,10 @@ class Agent:
                     log.info("serial_log.trimmed", uid=folder.name)
             await asyncio.sleep(TRIM_SECONDS)
 
-    async def _keep_pruned(self, keeper: ImageKeeper, reporter: HostReporter) -> None:
+    async def _keep_pruned(self, keeper: ImageKeeper) -> None:
         while True:
             try:
-                if await keeper.run_once():
-                    reporter.wake()
+                await keeper.run_once()
             except (ApiError, ReconcileError) as error:
                 log.info("image_cache.put_off", error=str(error))
             await asyncio.sleep(PRUNE_SECONDS)

@@ -34,6 +34,9 @@ class Images(Protocol):
     def list_digests(self) -> list[str]:
         """Return the digests of what is in the cache, sorted."""
 
+    def subscribe(self, listener: Callable[[], None]) -> None:
+        """Call the listener whenever a content has come or gone."""
+
     async def prune(self, needed: Set[str], *, max_bytes: int, keep_seconds: float, now: float) -> list[str]:
         """Remove what has not been needed for some time, until the rest fits; return the digests removed."""
 
@@ -53,6 +56,11 @@ class ImageCache:
         self._folder = folder
         self._download = download
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._listeners: list[Callable[[], None]] = []
+
+    def subscribe(self, listener: Callable[[], None]) -> None:
+        """Call the listener whenever a content has come or gone."""
+        self._listeners.append(listener)
 
     def find(self, digest: str) -> Path | None:
         """Return the content's file, or None when it is not in the cache."""
@@ -68,6 +76,7 @@ class ImageCache:
                 await self._download(image, path)
                 await asyncio.to_thread(path.chmod, 0o444)
                 _touch(path)  # it may be a file that was complete but for its name, long ago
+                self._tell()
             return path
 
     def list_digests(self) -> list[str]:
@@ -97,7 +106,13 @@ class ImageCache:
                 await asyncio.to_thread(file.path.unlink, missing_ok=True)
             excess -= file.size
             removed.append(digest)
+        if removed:
+            self._tell()
         return removed
+
+    def _tell(self) -> None:
+        for listener in self._listeners:
+            listener()
 
     async def _remove_partials(self, now: float) -> None:
         for path in list(self._folder.glob("*.part")):

@@ -50,13 +50,10 @@ class HostReporter:
         self._hypervisor, self._switch, self._images = hypervisor, switch, images
         self._state_dir, self._virt_type, self._expires_at = state_dir, virt_type, expires_at
         self._woken = asyncio.Event()
-
-    def wake(self) -> None:
-        """Report soon."""
-        self._woken.set()
+        images.subscribe(self._woken.set)
 
     async def run(self) -> None:
-        """Report at once, then whenever woken and every minute."""
+        """Report at once, then whenever the image cache changes and every minute."""
         while True:
             self._woken.clear()
             try:
