@@ -196,7 +196,7 @@ async def test_a_download_under_way_is_left_alone_however_old_its_file(tmp_path:
 
 async def test_whoever_listens_is_told_when_a_content_comes_and_when_it_goes(tmp_path: Path) -> None:
     async def download(image: Image, path: Path) -> None:
-        path.write_bytes(b"content")
+        await asyncio.to_thread(path.write_bytes, b"content")
 
     told: list[list[str]] = []
     cache = ImageCache(tmp_path, download)
