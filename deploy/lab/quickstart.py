@@ -92,7 +92,16 @@ def _vcctl(layout: Layout, report: Report, *args: str | Path) -> None:
 def _has_image(layout: Layout) -> bool:
     """Tells whether the cloud has the quick start's image with all of its content."""
     ready = "jsonpath={.status.conditions[?(@.type=='Ready')].status}"
-    argv: list[str | Path] = ["env", f"VCCTL_CONFIG={layout.state / 'vcctl.yaml'}", BIN / "vcctl", "get", "image", "tiny", "-o", ready]
+    argv: list[str | Path] = [
+        "env",
+        f"VCCTL_CONFIG={layout.state / 'vcctl.yaml'}",
+        BIN / "vcctl",
+        "get",
+        "image",
+        "tiny",
+        "-o",
+        ready,
+    ]
     return run(argv, check=False).stdout.strip() == "True"
 
 
