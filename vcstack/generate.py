@@ -91,7 +91,7 @@ def _words(field: FieldDoc) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
+    return text.replace("\\[", "[").replace("|", "\\|")
 
 
 def _commands() -> str:
@@ -144,7 +144,7 @@ def _help(text: str) -> Iterator[str]:
 def _option(parameter: Any) -> str:
     metavar = f" {parameter.metavar}" if parameter.metavar else ""
     if parameter.param_type_name == "argument":
-        return f"`{parameter.metavar or parameter.name}`"
+        return f"`{parameter.metavar or parameter.name}`".replace("|", "\\|")
     return ", ".join(f"`{o}{metavar}`" for o in (*parameter.opts, *parameter.secondary_opts)).replace("|", "\\|")
 
 
