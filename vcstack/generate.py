@@ -91,7 +91,7 @@ def _words(field: FieldDoc) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("\\[", "[").replace("|", "\\|")
+    return text.replace("|", "\\|")
 
 
 def _commands() -> str:
@@ -117,7 +117,9 @@ def _commands() -> str:
 
 
 def _options(parameters: list[Any]) -> list[str]:
-    rows = [f"| {_option(p)} | {_cell(str(p.help))} |" for p in parameters]
+    # Help is written for a terminal, where a bracket would begin markup.
+    texts = [str(p.help).replace("\\[", "[") for p in parameters]
+    rows = [f"| {_option(p)} | {_cell(text)} |" for p, text in zip(parameters, texts, strict=True)]
     return ["| Option | What it does |", "|---|---|", *rows]
 
 

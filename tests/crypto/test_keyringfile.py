@@ -65,6 +65,7 @@ def test_a_plain_key_file_is_version_1_and_stays_so_when_it_is_rotated(tmp_path:
         ("ü" * 44, MalformedText),
         (base64.b64encode(bytes(32)).decode(), InsecureKey),
     ],
+    ids=["empty", "words", "too short", "too long", "hex", "not ASCII", "zeros"],
 )
 def test_a_plain_key_file_of_other_content_is_refused_without_being_quoted(
     tmp_path: Path, content: str, error: type[Exception]

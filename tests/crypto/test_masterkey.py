@@ -33,6 +33,7 @@ PASSPHRASE = "correct horse battery staple"
         os.urandom(16),
         b"",
     ],
+    ids=range(13),
 )
 def test_keys_that_were_not_drawn_at_random_are_refused(key: bytes) -> None:
     with pytest.raises(InsecureKey):
