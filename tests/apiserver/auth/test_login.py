@@ -10,9 +10,9 @@ from prometheus_client import REGISTRY
 from tests.apiserver.auth.world import ADMIN, AWAY, CHEAP, HOME, PASSWORD, SYSTEM, Replica, with_device
 from tests.apiserver.auth.world import replica as make_replica
 from tests.fakes.memory_etcd import MemoryEtcd
+from vcstack.apiclient.authmessages import ChallengeKind
 from vcstack.apiserver.auth.challenges import Challenge
 from vcstack.apiserver.auth.passwords import HashingSettings
-from vcstack.apiserver.auth.records import ChallengeKind
 from vcstack.apiserver.auth.sessions import Tokens
 from vcstack.crypto.envelope import Envelopes
 from vcstack.specs.errors import ApiError, Conflict, Forbidden, Invalid, NotFound, TooManyRequests, Unauthorized

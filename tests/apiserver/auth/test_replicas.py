@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.apiserver.auth.world import ADMIN, HOME, Replica, SkewedClock, make_envelopes, make_pair
-from vcstack.apiserver.auth.records import ChallengeKind
+from vcstack.apiclient.authmessages import ChallengeKind
 from vcstack.apiserver.auth.sessions import Tokens
 from vcstack.specs.errors import Unauthorized
 from vcstack.specs.registry import get_kind

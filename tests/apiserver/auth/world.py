@@ -10,11 +10,11 @@ import pyotp
 from tests.fakes.manual_clock import ManualClock
 from tests.fakes.master_keys import MasterKeys
 from tests.fakes.memory_etcd import MemoryEtcd
+from vcstack.apiclient.authmessages import ChallengeKind
 from vcstack.apiserver.auth.assembly import Auth, AuthSettings
 from vcstack.apiserver.auth.challenges import Challenge
 from vcstack.apiserver.auth.directory import KeyAccount
 from vcstack.apiserver.auth.passwords import HashingSettings
-from vcstack.apiserver.auth.records import ChallengeKind
 from vcstack.apiserver.auth.sessions import Client, Tokens
 from vcstack.apiserver.auth.tokens import Access, TokenSettings
 from vcstack.crypto.envelope import Envelopes

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from vcstack.apiclient.authmessages import ChallengeKind
 from vcstack.apiserver.auth.directory import Account
-from vcstack.apiserver.auth.records import ChallengeKind, ChallengeRecord, digest_of, equal, new_secret
+from vcstack.apiserver.auth.records import ChallengeRecord, digest_of, equal, new_secret
 from vcstack.clock import Clock
 from vcstack.specs.errors import Unauthorized
 from vcstack.store.credentials import Credentials

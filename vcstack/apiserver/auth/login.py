@@ -15,10 +15,11 @@ from typing import Any, Final
 
 import structlog
 
+from vcstack.apiclient.authmessages import ChallengeKind
 from vcstack.apiserver.auth.challenges import NOT_VALID, Challenge, Challenges
 from vcstack.apiserver.auth.devices import find_device, new_device_token
 from vcstack.apiserver.auth.directory import Account, Directory
-from vcstack.apiserver.auth.records import ChallengeKind, ChallengeRecord, PasswordRecord, digest_of
+from vcstack.apiserver.auth.records import ChallengeRecord, PasswordRecord, digest_of
 from vcstack.apiserver.auth.secondfactor import Enrolment, SecondFactors
 from vcstack.apiserver.auth.sessions import Client, Sessions, Tokens
 from vcstack.apiserver.auth.throttle import Throttle

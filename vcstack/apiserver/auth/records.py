@@ -14,11 +14,11 @@ Argon2id.
 import hashlib
 import hmac
 import secrets
-from enum import StrEnum
 from typing import Final
 
 from pydantic import Field
 
+from vcstack.apiclient.authmessages import ChallengeKind
 from vcstack.specs.meta import Time
 from vcstack.specs.model import Model
 
@@ -62,14 +62,6 @@ class MfaRecord(Model):
     """Wrong codes since the last right one, over all sources."""
     refused_until: Time | None = None
     """Devices that are not known have to wait until then."""
-
-
-class ChallengeKind(StrEnum):
-    """What is left to do before a login is complete."""
-
-    VERIFY_MFA = "VerifyMFA"
-    ENROL_MFA = "EnrolMFA"
-    SET_PASSWORD = "SetPassword"  # noqa: S105 (a word, no password)
 
 
 class ChallengeRecord(Model):

@@ -19,17 +19,29 @@ All answers but the last are for nobody's cache (the application's headers see t
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Final, TypeVar
+from typing import Final, TypeVar
 
-from pydantic import StringConstraints, ValidationError
+from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from vcstack.apiclient.authmessages import (
+    ChallengeReply,
+    CodeRequest,
+    EnrolledReply,
+    EnrolmentReply,
+    KeyRequest,
+    LoginRequest,
+    LogoutRequest,
+    PasswordRequest,
+    ProofRequest,
+    RefreshRequest,
+    TokensReply,
+)
 from vcstack.apiserver.auth.apikeys import ApiKeys
 from vcstack.apiserver.auth.challenges import Challenge
 from vcstack.apiserver.auth.directory import Directory
 from vcstack.apiserver.auth.login import Enrolled, LoginService
-from vcstack.apiserver.auth.records import ChallengeKind
 from vcstack.apiserver.auth.secondfactor import Enrolment
 from vcstack.apiserver.auth.sessions import Client, Tokens
 from vcstack.apiserver.auth.signing import SigningKeys
@@ -38,7 +50,6 @@ from vcstack.apiserver.bodies import JSON, decode, invalid_body, media_type_of, 
 from vcstack.apiserver.queries import NONE, Query
 from vcstack.apiserver.replies import model_reply, value_reply
 from vcstack.specs.errors import BadRequest, MethodNotAllowed, NotFound, Unauthorized
-from vcstack.specs.meta import Time
 from vcstack.specs.model import Model
 
 PREFIX: Final = "/api/v1/auth/"
@@ -47,130 +58,8 @@ PUBLIC: Final = frozenset(
 )
 """What may be called without a credential; the others, and these where they need one, look at it themselves."""
 BODY_LIMIT: Final = 16 * 1024
-Short = Annotated[str, StringConstraints(max_length=512)]
-Secret = Annotated[str, StringConstraints(max_length=4096)]
-"""Longer than any good one; what is wrong with it is said by who knows."""
 M = TypeVar("M", bound=Model)
 Handler = Callable[[Request], Awaitable[Response]]
-
-
-class LoginRequest(Model):
-    """Who logs in."""
-
-    user: Secret
-    """The user's name."""
-    password: Secret
-    """The password, or the one-time secret."""
-    device: Short = ""
-    """The deviceToken of an earlier login."""
-
-
-class PasswordRequest(Model):
-    """A new password."""
-
-    challenge: Short = ""
-    """Of a login with a one-time secret; absent when logged in."""
-    password: Secret = ""
-    """The present one, when logged in."""
-    new_password: Secret
-    """The new one."""
-    device: Short = ""
-    """The deviceToken of an earlier login."""
-
-
-class CodeRequest(Model):
-    """A code, and for whom."""
-
-    challenge: Short = ""
-    """Of a login that is not complete; absent when logged in."""
-    code: Short
-    """Of the authenticator, or a recovery code."""
-    device: Short = ""
-    """The deviceToken of an earlier login."""
-
-
-class ProofRequest(Model):
-    """A proof that it still is the user."""
-
-    challenge: Short = ""
-    """Of a login that is not complete; absent when logged in."""
-    password: Secret = ""
-    """The password, when logged in."""
-    code: Short = ""
-    """A code, when logged in and a second factor is enrolled."""
-    device: Short = ""
-    """The deviceToken of an earlier login."""
-
-
-class RefreshRequest(Model):
-    """A refresh token."""
-
-    refresh_token: Short
-    """It is used up."""
-
-
-class LogoutRequest(Model):
-    """Which session ends."""
-
-    refresh_token: Short = ""
-    """That of this token; absent: that of the access token."""
-
-
-class KeyRequest(Model):
-    """An API key."""
-
-    key_id: Short
-    """Its id."""
-    secret: Short
-    """Its secret."""
-
-
-class TokensReply(Model):
-    """What the caller goes on with."""
-
-    access_token: str
-    """For the header Authorization: Bearer."""
-    token_type: str = "Bearer"  # noqa: S105
-    """Always Bearer."""
-    expires_at: Time
-    """When the access token expires."""
-    refresh_token: str | None = None
-    """Good once, for the next tokens."""
-    session: str | None = None
-    """The session's name."""
-    session_expires_at: Time | None = None
-    """When to log in again at the latest."""
-    device_token: str | None = None
-    """To be kept and shown at the next login; it lets nobody in."""
-
-
-class ChallengeReply(Model):
-    """What is left to do before the login is complete."""
-
-    kind: ChallengeKind
-    """VerifyMFA, EnrolMFA or SetPassword."""
-    challenge: str
-    """To be shown with the next step."""
-    expires_at: Time
-    """Until when."""
-
-
-class EnrolmentReply(Model):
-    """A second factor's secret, shown once."""
-
-    secret: str
-    """To be typed into an authenticator."""
-    uri: str
-    """The same as an otpauth:// address, for a QR code."""
-
-
-class EnrolledReply(Model):
-    """The second factor counts."""
-
-    recovery_codes: list[str]
-    """Each replaces the second factor once. Shown once."""
-    tokens: TokensReply | None = None
-    """When this completed a login."""
 
 
 class AuthRoutes:

@@ -7,36 +7,13 @@ POST   apikeys/NAME/secret         the key's first secret, or another one
 
 from starlette.responses import Response
 
+from vcstack.apiclient.authmessages import InitialSecretReply, KeySecretReply
 from vcstack.apiserver.auth.assembly import Auth
 from vcstack.apiserver.authz import Action, Authorizer, Verb
 from vcstack.apiserver.context import Call
 from vcstack.apiserver.queries import NONE
 from vcstack.apiserver.replies import model_reply
 from vcstack.specs.errors import MethodNotAllowed, NotFound
-from vcstack.specs.meta import Time
-from vcstack.specs.model import Model
-
-
-class InitialSecretReply(Model):
-    """A one-time secret, shown once."""
-
-    secret: str
-    """To be handed to the user, who logs in with it and sets a password."""
-    expires_at: Time
-    """Until when."""
-
-
-class KeySecretReply(Model):
-    """An API key's secret, shown once."""
-
-    key_id: str
-    """How the key is called when it is used."""
-    secret: str
-    """Its secret."""
-    created_at: Time
-    """When it was made."""
-    previous_until: Time | None = None
-    """Until when the secret before it is good."""
 
 
 class IdentitySubresources:
