@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Any, TypeVar
 
-from vcstack.apiclient.connection import Connection
+from vcstack.apiclient.connection import Connection, Credentials
 from vcstack.apiclient.paths import object_path
 from vcstack.apiclient.settings import ConnectionSettings
 from vcstack.apiclient.wire import Wire, WireClient
@@ -24,9 +24,9 @@ class ApiClient(WireClient):
     """``runtime.client.ResourceClient`` over HTTP, and the wire methods beside it."""
 
     @classmethod
-    def connect(cls, settings: ConnectionSettings) -> "ApiClient":
+    def connect(cls, settings: ConnectionSettings, credentials: Credentials | None = None) -> "ApiClient":
         """Return a client of its own; nothing is sent yet."""
-        return cls(Connection(settings))
+        return cls(Connection(settings, credentials=credentials))
 
     async def get(self, kind: type[R], name: str, project: str | None = None) -> R:
         """Return the object, consistently read. Raises NotFound."""

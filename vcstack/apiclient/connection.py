@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import httpx2
 import orjson
@@ -10,8 +10,9 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait
 
 from vcstack.apiclient import tls
 from vcstack.apiclient.faults import NotSent, OutcomeUnknown, read_error, transport_error
+from vcstack.apiclient.paths import API_ROOT
 from vcstack.apiclient.settings import ConnectionSettings
-from vcstack.specs.errors import Unavailable
+from vcstack.specs.errors import Unauthorized, Unavailable
 
 Params = Mapping[str, str | int | None]
 Content = bytes | AsyncIterator[bytes] | None
@@ -24,13 +25,31 @@ JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
 APPLY_YAML = "application/apply-patch+yaml"
 APPLY_JSON = "application/apply-patch+json"
+AUTH_ROOT = f"{API_ROOT}/auth/"
+
+
+class Credentials(Protocol):
+    """Gives the token of each request, where it does not stay the same (``vcstack.apiclient.credentials``)."""
+
+    async def token(self, *, refused: str = "") -> str:
+        """Return the token to send, another one than that which the server refused. Raises ApiError."""
+
+    async def aclose(self) -> None:
+        """Close what it uses."""
 
 
 class Connection:
     """Sends requests as one identity. Safe to share between tasks of one event loop."""
 
-    def __init__(self, settings: ConnectionSettings, *, transport: httpx2.AsyncBaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        settings: ConnectionSettings,
+        *,
+        credentials: Credentials | None = None,
+        transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
         self.settings = settings
+        self._credentials = credentials
         self._transport = transport
         self._stamp: tls.Stamp = ()
         self._client: httpx2.AsyncClient | None = None
@@ -49,6 +68,14 @@ class Connection:
         self._retired, self._client = [], None
         for client in clients:
             await client.aclose()
+        if self._credentials is not None:
+            await self._credentials.aclose()
+
+    async def authorization(self, *, refused: str = "") -> dict[str, str]:
+        """Return the header that says who asks, where it does not stay the same; for websockets."""
+        if self._credentials is None:
+            return {}
+        return {"authorization": f"Bearer {await self._credentials.token(refused=refused)}"}
 
     async def request(
         self,
@@ -100,19 +127,29 @@ class Connection:
         accept_codes: frozenset[int] = frozenset(),
     ) -> AsyncIterator[httpx2.Response]:
         """Yield the answer with its body unread. Error answers are raised, but for accept_codes."""
+        given = {**({"content-type": content_type} if content is not None else {}), **(headers or {})}
+        query = {k: str(v) for k, v in (params or {}).items() if v is not None}
+        authorization = await self.authorization()
         client = await self._current_client()
-        request = client.build_request(
-            method,
-            path,
-            params={k: str(v) for k, v in (params or {}).items() if v is not None},
-            content=content,
-            headers={**({"content-type": content_type} if content is not None else {}), **(headers or {})},
-            timeout=self._timeout(timeout_seconds),
-        )
+
+        def build() -> httpx2.Request:
+            return client.build_request(
+                method,
+                path,
+                params=query,
+                content=content,
+                headers={**given, **authorization},
+                timeout=self._timeout(timeout_seconds),
+            )
+
         key = id(client)
         self._in_flight[key] = self._in_flight.get(key, 0) + 1
         try:
-            response = await self._send(client, request)
+            response = await self._send(client, build())
+            if self._may_ask_again(response, path, content):
+                await response.aclose()
+                authorization = await self.authorization(refused=authorization["authorization"].partition(" ")[2])
+                response = await self._send(client, build())
             try:
                 if response.status_code >= 400 and response.status_code not in accept_codes:
                     raise read_error(response.status_code, await self._read(response, path))
@@ -122,6 +159,14 @@ class Connection:
         finally:
             self._in_flight[key] -= 1
             await self._close_retired()
+
+    def _may_ask_again(self, response: httpx2.Response, path: str, content: Content) -> bool:
+        """Return whether another token may help: a refused one has done nothing, whatever the method.
+
+        Where logging in is at stake it is rather the password that was refused, and must not be tried twice.
+        """
+        refused = response.status_code == Unauthorized.CODE and self._credentials is not None
+        return refused and not path.startswith(AUTH_ROOT) and (content is None or isinstance(content, bytes))
 
     def url(self, path: str) -> str:
         """Return the absolute URL of a path."""

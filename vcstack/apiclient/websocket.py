@@ -76,6 +76,7 @@ async def open_socket(connection: Connection, path: str, params: Params | None =
         async with client.websocket(
             url,
             params=query,
+            headers=await connection.authorization(),
             timeout=timeout,
             queue_size=QUEUE_MESSAGES,
             keepalive_ping_interval_seconds=PING_SECONDS,
