@@ -1,0 +1,256 @@
+"""The guard: requests to where a tenant says, and to nowhere else.
+
+A name is resolved once for a connection, every one of its addresses is judged, and the connection goes to an
+address that was judged, by its number: what DNS says a moment later changes nothing. TLS still asks for the name,
+and the certificate has to be for it. Connections are not kept, proxies, cookies and .netrc do not exist here, and a
+redirect is a new request with all of its checks.
+"""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import httpcore2
+
+from vcstack.outbound.addresses import Address, AddressPolicy, parse_address
+from vcstack.outbound.errors import BadAnswer, BadUrl, NotReachable
+from vcstack.outbound.resolver import Resolver, SystemResolver
+from vcstack.outbound.urls import Target, follow, parse_url
+
+MIB: Final = 1024 * 1024
+MOST_ADDRESSES: Final = 16
+"""Of one name; more are an attempt to keep us busy."""
+TRIED_ADDRESSES: Final = 4
+REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_ABOUT_THE_ORIGIN: Final = frozenset({"authorization", "cookie", "proxy-authorization"})
+_OURS: Final = frozenset({"host", "accept-encoding", "connection", "user-agent", "transfer-encoding"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboundSettings:
+    """What an operator may turn."""
+
+    addresses: AddressPolicy = field(default_factory=AddressPolicy)
+    ca_file: Path | None = None
+    """CAs that are trusted besides the machine's."""
+    connect_seconds: float = 5.0
+    """For one address."""
+    total_seconds: float = 15.0
+    """For everything, redirects included: DNS, connecting, TLS, the whole answer."""
+    concurrent: int = 64
+    """Requests under way at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What came back."""
+
+    status: int
+    headers: Mapping[str, str]
+    """Names in lower case; of several alike the last."""
+    body: bytes
+    url: str
+    """Where it came from, after redirects."""
+
+
+class OutboundClient:
+    """Makes guarded requests."""
+
+    def __init__(self, settings: OutboundSettings | None = None, resolver: Resolver | None = None) -> None:
+        self.settings = settings or OutboundSettings()
+        self._own_resolver = None if resolver else SystemResolver()
+        self._resolver: Resolver = resolver or self._own_resolver or SystemResolver()
+        self._tls = _tls_context(self.settings.ca_file)
+        self._free = asyncio.Semaphore(self.settings.concurrent)
+
+    def close(self) -> None:
+        """Let go of threads."""
+        if self._own_resolver:
+            self._own_resolver.close()
+
+    async def fetch(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        content: bytes = b"",
+        limit: int = MIB,
+        redirects: int = 0,
+    ) -> Answer:
+        """Return the answer, whatever its status.
+
+        Args:
+            method: GET, POST, ...
+            url: as the tenant wrote it.
+            headers: besides Host, User-Agent and Accept-Encoding, which are set here.
+            content: the body.
+            limit: how large an answer may be, in bytes.
+            redirects: how many are followed, of a GET or HEAD only; credentials stay with their origin.
+
+        Raises:
+            BadUrl: the URL, or that of a redirect, cannot be used.
+            NotReachable: refused, or no answer in time.
+            BadAnswer: too large, encoded, or one redirect too many.
+        """
+        target = parse_url(url)
+        sent = {name.lower(): value for name, value in (headers or {}).items()}
+        if _OURS & sent.keys():
+            raise ValueError(f"these headers are set by the guard: {sorted(_OURS & sent.keys())}")
+        left = redirects if method in ("GET", "HEAD") else 0
+        try:
+            async with asyncio.timeout(self.settings.total_seconds), self._free:
+                while True:
+                    answer = await self._once(method, target, sent, content, limit)
+                    if answer.status not in REDIRECTS or "location" not in answer.headers:
+                        return answer
+                    if left == 0:
+                        raise BadAnswer(f"{target.host} answers with a redirect, which is not followed")
+                    left -= 1
+                    following = follow(target, answer.headers["location"])
+                    if following.origin != target.origin:
+                        sent = {name: value for name, value in sent.items() if name not in _ABOUT_THE_ORIGIN}
+                    target = following
+        except TimeoutError as error:
+            raise NotReachable(target.host, "it took too long") from error
+
+    async def _once(
+        self, method: str, target: Target, headers: Mapping[str, str], content: bytes, limit: int
+    ) -> Answer:
+        plain = target.scheme == "http"
+        if plain and not any(allowed.plain_http for allowed in self.settings.addresses.allowed):
+            raise BadUrl("the address must begin with https://")
+        backend = _GuardedBackend(self._resolver, self.settings.addresses, plain)
+        async with httpcore2.AsyncConnectionPool(
+            ssl_context=self._tls, max_connections=1, max_keepalive_connections=0, network_backend=backend
+        ) as pool:
+            request = httpcore2.Request(
+                method=method,
+                url=httpcore2.URL(
+                    scheme=target.scheme.encode(),
+                    host=target.host.encode(),
+                    port=target.port,
+                    target=target.path.encode(),
+                ),
+                headers=_headers(target, headers, content, method),
+                content=content,
+                extensions={"timeout": {"connect": self.settings.connect_seconds}},
+            )
+            try:
+                response = await pool.handle_async_request(request)
+                try:
+                    return await _read(response, target, limit)
+                finally:
+                    await response.aclose()
+            except (httpcore2.NetworkError, httpcore2.TimeoutException, httpcore2.ProtocolError, OSError) as error:
+                raise NotReachable(target.host, f"{type(error).__name__}: {error}") from error
+
+
+class _GuardedBackend(httpcore2.AsyncNetworkBackend):
+    """Opens connections to addresses that the policy lets through."""
+
+    def __init__(self, resolver: Resolver, policy: AddressPolicy, plain_http: bool) -> None:
+        self._resolver = resolver
+        self._policy = policy
+        self._plain_http = plain_http
+        self._sockets = httpcore2.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
+    ) -> httpcore2.AsyncNetworkStream:
+        """Connect to one of the host's addresses. Raises NotReachable."""
+        last = "it has no address"
+        for address in (await self._judged(host, port))[:TRIED_ADDRESSES]:
+            try:
+                return await self._sockets.connect_tcp(str(address), port, timeout, local_address, socket_options)
+            except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
+                last = f"{address}: {type(error).__name__} {error}"
+        raise NotReachable(host, last)
+
+    async def connect_unix_socket(
+        self, path: str, timeout: float | None = None, socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None
+    ) -> httpcore2.AsyncNetworkStream:
+        """Refuse."""
+        raise NotReachable(path, "sockets of files are not for requests to the outside")
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        await asyncio.sleep(seconds)
+
+    async def _judged(self, host: str, port: int) -> list[Address]:
+        """Return the host's addresses; one that is refused refuses them all."""
+        literal = parse_address(host)
+        if literal is not None:
+            addresses: list[Address | None] = [literal]
+        else:
+            try:
+                addresses = [parse_address(text) for text in await self._resolver.resolve(host)]
+            except (OSError, UnicodeError) as error:
+                raise NotReachable(host, f"no address: {error}") from error
+        if len(addresses) > MOST_ADDRESSES:
+            raise NotReachable(host, f"it has {len(addresses)} addresses")
+        judged = []
+        for address in addresses:
+            if address is None:
+                raise NotReachable(host, "its address cannot be read")
+            refusal = self._policy.refusal(address, port, plain_http=self._plain_http)
+            allowed = self._policy.allows(address, port, plain_http=self._plain_http)
+            if not refusal and not allowed and is_own(address):
+                refusal = "it is this machine's"
+            if refusal:
+                raise NotReachable(host, f"{address}:{port} refused: {refusal}")
+            judged.append(address)
+        return judged
+
+
+async def _read(response: httpcore2.Response, target: Target, limit: int) -> Answer:
+    headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
+    encoding = headers.get("content-encoding", "identity").strip().lower()
+    if encoding != "identity":
+        # A few bytes that unpack to gigabytes are no concern of whoever unpacks nothing.
+        raise BadAnswer(f"{target.host} answers in the encoding {encoding[:32]!r}, which was not asked for")
+    body = bytearray()
+    async for part in response.aiter_stream():
+        body += part
+        if len(body) > limit:
+            raise BadAnswer(f"the answer of {target.host} is larger than {limit} bytes")
+    return Answer(status=response.status, headers=headers, body=bytes(body), url=target.url)
+
+
+def _headers(target: Target, given: Mapping[str, str], content: bytes, method: str) -> list[tuple[str, str]]:
+    headers = [("host", target.authority), ("user-agent", "vcstack"), ("accept-encoding", "identity")]
+    headers += [("connection", "close"), *given.items()]
+    if content or method not in ("GET", "HEAD"):
+        headers.append(("content-length", str(len(content))))
+    for _, value in headers:
+        if not value.isascii() or not value.isprintable():
+            raise ValueError("a header's value has characters that headers do not have")
+    return headers
+
+
+def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if ca_file is not None:
+        context.load_verify_locations(cafile=ca_file)
+    return context
+
+
+def is_own(address: Address) -> bool:
+    """Return whether the address is one of this machine: the kernel would then talk from it to itself."""
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((str(address), 9))  # of UDP: nothing is sent
+            return parse_address(probe.getsockname()[0]) == address
+    except OSError:
+        return False  # there is no way to it
