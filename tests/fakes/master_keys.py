@@ -3,8 +3,12 @@
 import os
 from collections.abc import Mapping
 
+from vcstack.clock import Clock, SystemClock
+from vcstack.crypto.envelope import Envelopes
 from vcstack.crypto.errors import UnknownKeyVersion
 from vcstack.crypto.masterkey import KEY_BYTES, LocalMasterKey
+from vcstack.store.credentials import Credentials
+from vcstack.store.etcd_api import Etcd
 
 
 class MasterKeys:
@@ -24,3 +28,8 @@ class MasterKeys:
         if version not in self.keys:
             raise UnknownKeyVersion(f"master key version {version} is not here")
         return self.keys[version]
+
+
+def credentials_on(etcd: Etcd, keys: MasterKeys | None = None, clock: Clock | None = None) -> Credentials:
+    """Return the real credentials store under these master keys, or under fresh ones."""
+    return Credentials(etcd, Envelopes(keys or MasterKeys()), clock or SystemClock())

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from tests.fakes.crash import Crasher, Killed, every_kill
 from tests.fakes.manual_clock import ManualClock
+from tests.fakes.master_keys import credentials_on
 from tests.fakes.memory_etcd import MemoryEtcd
 from vcstack.runtime.client import ResourceClient
 from vcstack.runtime.context import Build, ControllerContext
@@ -60,7 +61,7 @@ async def sweep(scenario: "Callable[[World], Awaitable[None]]") -> int:
 
     async def live(crasher: Crasher) -> None:
         etcd = MemoryEtcd()
-        async with Store(etcd) as store:
+        async with Store(etcd, credentials=credentials_on(etcd)) as store:
             await scenario(World(store, etcd, crasher))
 
     counting = Crasher()

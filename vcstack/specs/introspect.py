@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from vcstack.specs.meta import Condition, ObjectMeta, OwnerReference
-from vcstack.specs.model import Change, Model, RefersTo, Takes
+from vcstack.specs.model import Change, Model, RefersTo, Sensitive, Takes
 from vcstack.specs.resource import AnyResource
 
 
@@ -38,6 +38,8 @@ class Shape:
     """The value names an object of that kind."""
     change: Change | None = None
     """The marker on the field itself; None: inherited."""
+    sensitive: Sensitive | None = None
+    """The value is a secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,7 @@ def _shape_of(annotation: Any, metadata: tuple[Any, ...]) -> Shape:
             break
     refers_to = next((m.kind for m in metadata if isinstance(m, RefersTo)), None)
     change = next((m.change for m in metadata if isinstance(m, Takes)), None)
+    sensitive = next((m for m in metadata if isinstance(m, Sensitive)), None)
     if origin is list:
         items = _shape_of(args[0], ())
         key = list_key_of(items.model) if items.model else None
@@ -118,7 +121,7 @@ def _shape_of(annotation: Any, metadata: tuple[Any, ...]) -> Shape:
     if origin is dict:
         return Shape(values=_shape_of(args[1], ()), change=change)
     model = annotation if isinstance(annotation, type) and issubclass(annotation, Model) else None
-    return Shape(model=model, refers_to=refers_to, change=change)
+    return Shape(model=model, refers_to=refers_to, change=change, sensitive=sensitive)
 
 
 def iter_references(resource: AnyResource) -> Iterator[FoundReference]:

@@ -145,3 +145,18 @@ class RefersTo:
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """Show the kind referred to in JSON schema as ``x-vcstack-refers-to``."""
         return {**handler(schema), "x-vcstack-refers-to": self.kind}
+
+
+@dataclass(frozen=True, slots=True)
+class Sensitive:
+    """Field marker, ``Annotated[str, Sensitive()]``: nobody sees the value who only reads the object.
+
+    The store keeps the text encrypted beside the object, which has a stand-in for it (``specs/sensitive.py``).
+    """
+
+    max_bytes: int = 64 * 1024
+    """Of one value in UTF-8."""
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Show in JSON schema that it is written as it is and read as a stand-in."""
+        return {**handler(schema), "format": "password", "x-vcstack-sensitive": True}

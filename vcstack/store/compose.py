@@ -13,6 +13,7 @@ from vcstack.specs.model import Change
 from vcstack.specs.plan import compare
 from vcstack.specs.registry import no_causes
 from vcstack.specs.resource import AnyResource
+from vcstack.specs.sensitive import has_sensitive
 from vcstack.store.actor import Actor
 from vcstack.store.cache import WatchCache
 from vcstack.store.claims import Limits, plan_claims, plan_emptiness, plan_release
@@ -24,6 +25,7 @@ from vcstack.store.managed import encode_managed_fields
 from vcstack.store.readiness import derive_ready
 from vcstack.store.references import Referenced, check_project, resolve
 from vcstack.store.validation import build_cause, check_size, encode, refuse, validate
+from vcstack.store.values import Masked, delete_values
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,8 @@ class Terms:
     limits: Limits = field(default_factory=dict)
     subresource: str = ""
     """status: the field manager's entry is kept apart."""
+    values: Masked | None = None
+    """Of kinds with sensitive fields: what their stand-ins stand for."""
 
 
 @dataclass(slots=True)
@@ -79,6 +83,8 @@ def compose(cache: WatchCache, draft: Draft, terms: Terms, now: datetime) -> Tra
     transaction.value = build_value(draft.definition, body, fields, encode_actor(terms.actor, now))
     check_size(transaction.value)
     transaction.ops += [Put(key, transaction.value), *plan.ops]
+    if terms.values is not None:
+        transaction.ops += terms.values.settle(draft)
     return transaction
 
 
@@ -96,6 +102,8 @@ def _compose_removal(cache: WatchCache, transaction: Transaction, actor: Actor, 
         *plan_release(cache, draft.metadata["uid"]),
         Put(TOMBSTONE, stone),
     ]
+    if has_sensitive(draft.definition.model):
+        transaction.ops.append(delete_values(draft.metadata["uid"]))
     transaction.value = orjson.dumps(draft.live)
     transaction.removes = True
 

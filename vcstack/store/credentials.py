@@ -130,6 +130,12 @@ class Credentials:
         with _unavailable():
             await self._etcd.txn([], [Delete(key), Delete(below, prefix_end(below))])
 
+    def put_op(self, path: str, value: bytes) -> Put:
+        """Return the write of a record, to be part of another transaction. Raises Unavailable."""
+        key = _key(path)
+        with _unavailable():
+            return Put(key, self._envelopes.encrypt(value, _place(key)).encode())
+
     async def rewrap(self) -> int:
         """Put every record under the active master key; return how many were under another one.
 

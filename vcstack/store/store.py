@@ -5,8 +5,9 @@ defaulting, validation, references, immutability, claims, field managers and fen
 and controllers. All methods raise the errors of ``vcstack.specs.errors``.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import orjson
@@ -15,12 +16,14 @@ from vcstack.clock import Clock, SystemClock
 from vcstack.specs.access import Propagation
 from vcstack.specs.errors import AlreadyExists, ErrorDetails
 from vcstack.specs.registry import KindDefinition
+from vcstack.specs.sensitive import has_sensitive
 from vcstack.store import verbs
 from vcstack.store.actor import Actor
 from vcstack.store.bound import BoundStore
 from vcstack.store.cache import CacheSettings, WatchCache
 from vcstack.store.claims import Limits
 from vcstack.store.compose import Terms
+from vcstack.store.credentials import Credentials
 from vcstack.store.draft import Draft, Wire, build_new, not_found
 from vcstack.store.etcd_api import Etcd
 from vcstack.store.keys import row_of
@@ -29,6 +32,7 @@ from vcstack.store.records import ListPage, Stored
 from vcstack.store.selection import parse_selection
 from vcstack.store.stream import WatchStream
 from vcstack.store.table import Entry
+from vcstack.store.values import MAX_STEPS, Values, ValuesChanged, lost
 from vcstack.store.writer import Writer
 
 
@@ -48,12 +52,25 @@ class Store:
     Writes take an Actor; ``dry_run`` does everything but the write and returns what would be stored.
     """
 
-    def __init__(self, etcd: Etcd, clock: Clock | None = None, settings: StoreSettings | None = None) -> None:
+    def __init__(
+        self,
+        etcd: Etcd,
+        clock: Clock | None = None,
+        settings: StoreSettings | None = None,
+        credentials: Credentials | None = None,
+    ) -> None:
+        """Args:
+        etcd: where all lies.
+        clock: default the system's.
+        settings: how it behaves.
+        credentials: keeps the values of sensitive fields; without it they cannot be written.
+        """
         settings = settings or StoreSettings()
         self.clock = clock or SystemClock()
         self.cache = WatchCache(etcd, settings.cache)
         self._reader = Reader(etcd, self.cache, settings.bookmark_seconds)
         self._writer = Writer(etcd, self.cache, self.clock)
+        self._values = Values(self.cache, credentials)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -120,6 +137,10 @@ class Store:
     ) -> Stored:
         """Return the object as created. Raises AlreadyExists, ClaimTaken, Invalid, NotFound (the project)."""
         verbs.check_writable(definition, actor)
+        terms = Terms(actor, dry_run, allow_missing_references)
+        if has_sensitive(definition.model):
+            masked = self._values.mask_new(definition, wire)
+            wire, terms = masked.wire, replace(terms, values=masked)
         draft = build_new(definition, wire, actor=actor, now=self.clock.now())
 
         def build(entry: Entry | None) -> Draft:
@@ -128,7 +149,6 @@ class Store:
                 raise AlreadyExists(f"{definition.kind} {draft.name} exists already", details=details)
             return draft
 
-        terms = Terms(actor, dry_run, allow_missing_references)
         return await self._writer.write(definition, row_of(draft.project, draft.name), build, terms)
 
     async def replace(
@@ -146,9 +166,12 @@ class Store:
 
         metadata.uid and resourceVersion must match when they are given (Conflict).
         """
-        revise = verbs.replace(definition, wire, actor)
+
+        async def write(given: Mapping[str, Any], terms: Terms) -> Stored:
+            return await self._revise(definition, project, name, verbs.replace(definition, given, actor), terms)
+
         terms = Terms(actor, dry_run, allow_missing_references)
-        return await self._revise(definition, project, name, revise, terms)
+        return await self._hiding(definition, project, name, wire, terms, write)
 
     async def merge_patch(
         self,
@@ -162,9 +185,12 @@ class Store:
         allow_missing_references: bool = False,
     ) -> Stored:
         """Return the object after an RFC 7386 merge patch; given uid and resourceVersion must match."""
-        revise = verbs.merge(definition, patch, actor)
+
+        async def write(given: Mapping[str, Any], terms: Terms) -> Stored:
+            return await self._revise(definition, project, name, verbs.merge(definition, given, actor), terms)
+
         terms = Terms(actor, dry_run, allow_missing_references)
-        return await self._revise(definition, project, name, revise, terms)
+        return await self._hiding(definition, project, name, patch, terms, write)
 
     async def apply(
         self,
@@ -184,14 +210,18 @@ class Store:
         ``manager`` is the actor's unless given. Raises Conflict whose causes name the fields that other
         managers own and who they are; ``force`` takes them over.
         """
-        application = verbs.Application(definition, project, name, wire, actor, manager or actor.manager, force)
+
+        async def write(given: Mapping[str, Any], terms: Terms) -> Stored:
+            application = verbs.Application(definition, project, name, given, actor, manager or actor.manager, force)
+
+            def build(entry: Entry | None) -> Draft:
+                return application.build(_live(entry), entry.revision if entry else 0, self.clock.now())
+
+            verbs.check_writable(definition, actor)
+            return await self._writer.write(definition, row_of(project, name), build, terms)
+
         terms = Terms(actor, dry_run, allow_missing_references)
-
-        def build(entry: Entry | None) -> Draft:
-            return application.build(_live(entry), entry.revision if entry else 0, self.clock.now())
-
-        verbs.check_writable(definition, actor)
-        return await self._writer.write(definition, row_of(project, name), build, terms)
+        return await self._hiding(definition, project, name, wire, terms, write)
 
     async def patch_status(
         self,
@@ -269,6 +299,28 @@ class Store:
         revise = verbs.mark_deleted(definition, uid, resource_version, propagation, self.clock.now())
         stored = await self._revise(definition, project, name, revise, Terms(actor, dry_run), checked=False)
         return None if stored.gone else stored
+
+    async def reveal(self, definition: KindDefinition, project: str | None, name: str) -> dict[str, Any]:
+        """Return the object with the values of its sensitive fields. Raises NotFound, Unavailable."""
+        return await self._values.reveal(definition, project, name)
+
+    async def _hiding(
+        self,
+        definition: KindDefinition,
+        project: str | None,
+        name: str,
+        wire: Mapping[str, Any],
+        terms: Terms,
+        write: Callable[[Mapping[str, Any], Terms], Awaitable[Stored]],
+    ) -> Stored:
+        """Write with stand-ins for the values of sensitive fields, if the kind has any."""
+        if not has_sensitive(definition.model):
+            return await write(wire, terms)
+        for _ in range(MAX_STEPS):
+            masked = await self._values.mask(definition, project, name, wire)
+            with contextlib.suppress(ValuesChanged):
+                return await write(masked.wire, replace(terms, values=masked))
+        raise lost(definition, project, name)
 
     async def _revise(
         self,
