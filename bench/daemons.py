@@ -18,7 +18,9 @@ from pathlib import Path
 
 import yaml
 
+from vcstack.crypto import keyringfile
 from vcstack.pki.installation import Installation, ensure_installation
+from vcstack.programs.settings import KEYRING_NAME
 from vcstack.store.etcd.client import EtcdClient
 from vcstack.store.etcd.errors import EtcdError
 from vcstack.store.etcd.settings import EtcdSettings
@@ -35,6 +37,7 @@ class Daemons:
     def __init__(self, *, ovn: bool = False) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="vcstack-bench-"))
         self.pki: Installation = ensure_installation(self.folder)
+        keyringfile.ensure(self.folder / KEYRING_NAME)
         self.api_port, self._etcd_port, self._peer_port = _free_ports(3)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._ovn = ovn

@@ -202,7 +202,12 @@ def write_management_config(layout: Layout) -> bool:
         "etcd": {"endpoints": ["127.0.0.1:2379"], **client},
         "postgres": {"dsn": "postgresql://vcstack@/vcstack?host=/run/postgresql"},
         "ovn": {"northbound": f"ssl:{ADDRESS}:6641", "southbound": f"ssl:{ADDRESS}:6642", **client},
-        "api": {"listen": [f"{ADDRESS}:8443"], "certFile": f"{pki}/api.crt", "keyFile": f"{pki}/api.key"},
+        "api": {
+            "url": f"https://{ADDRESS}:8443",
+            "listen": [f"{ADDRESS}:8443"],
+            "certFile": f"{pki}/api.crt",
+            "keyFile": f"{pki}/api.key",
+        },
         "pki": {"caCertFile": f"{pki}/ca.crt", "caKeyFile": f"{pki}/ca.key"},
         "imageDir": str(layout.state / "images"),
     }

@@ -50,6 +50,7 @@ def ensure_pki(layout: Layout, api_url: str) -> None:
     context = layout.state / "vcctl.yaml"
     fresh = time.time() - RENEW_AFTER_SECONDS
     done = all(file.is_file() and file.stat().st_mtime > fresh for file in files)
+    done = done and (layout.state / "keyring.json").is_file()
     if done and (layout.state / "admin-token").is_file() and context.is_file() and api_url in context.read_text():
         return
     run([BIN / "vc-management", "init", "--state", layout.state, "--api-url", api_url, "--project", PROJECT])

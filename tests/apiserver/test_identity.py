@@ -10,6 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from tests.fixtures.api import Api, error_of
+from vcstack.apiserver.auth.bearers import Bearers
 from vcstack.apiserver.identity import PEER_KEY, Authenticator, Peer, Role
 from vcstack.clock import SystemClock
 from vcstack.pki.authority import CertificateAuthority
@@ -29,48 +30,50 @@ PROTECTED = (
 
 
 @pytest.fixture
-def authenticator() -> Authenticator:
-    return Authenticator(TOKEN, SystemClock())
+def authenticator(api: Api) -> Authenticator:
+    return Authenticator(TOKEN, SystemClock(), api.auth.tokens, Bearers(api.store.cache, SystemClock()))
 
 
 def scope(*headers: tuple[bytes, bytes], peer: Peer | None = None) -> dict[str, object]:
     return {"headers": list(headers), **({PEER_KEY: peer} if peer else {})}
 
 
-def test_the_admin_token_makes_the_administrator(authenticator: Authenticator) -> None:
-    found = authenticator.authenticate(scope((b"authorization", b"Bearer " + TOKEN.encode())))
+async def test_the_admin_token_makes_the_administrator(authenticator: Authenticator) -> None:
+    found = await authenticator.authenticate(scope((b"authorization", b"Bearer " + TOKEN.encode())))
     assert (found.role, found.subject) == (Role.ADMIN, "admin")
 
 
 @pytest.mark.parametrize("header", [b"Bearer nope", b"Bearer ", b"Basic YTpi", b"", b"Bearer " + TOKEN[:-1].encode()])
-def test_a_wrong_credential_is_refused_and_not_ignored(authenticator: Authenticator, header: bytes) -> None:
+async def test_a_wrong_credential_is_refused_and_not_ignored(authenticator: Authenticator, header: bytes) -> None:
     peer = Peer("system:host:h1", datetime.now(UTC) + timedelta(hours=1))
     with pytest.raises(Unauthorized):
-        authenticator.authenticate(scope((b"authorization", header), peer=peer))
+        await authenticator.authenticate(scope((b"authorization", header), peer=peer))
 
 
-def test_a_certificate_makes_the_host_it_names(authenticator: Authenticator) -> None:
+async def test_a_certificate_makes_the_host_it_names(authenticator: Authenticator) -> None:
     peer = Peer("system:host:h1", datetime.now(UTC) + timedelta(hours=1))
-    found = authenticator.authenticate(scope(peer=peer))
+    found = await authenticator.authenticate(scope(peer=peer))
     assert (found.role, found.host, found.subject) == (Role.HOST, "h1", "system:host:h1")
 
 
-def test_an_expired_certificate_is_refused_on_a_connection_that_is_still_open(authenticator: Authenticator) -> None:
+async def test_an_expired_certificate_is_refused_on_a_connection_that_is_still_open(
+    authenticator: Authenticator,
+) -> None:
     peer = Peer("system:host:h1", datetime.now(UTC) - timedelta(seconds=1))
     with pytest.raises(Unauthorized, match="expired"):
-        authenticator.authenticate(scope(peer=peer))
+        await authenticator.authenticate(scope(peer=peer))
 
 
 @pytest.mark.parametrize("name", ["system:management", "", "h1", "system:host:", "admin"])
-def test_certificates_of_others_give_nothing(authenticator: Authenticator, name: str) -> None:
+async def test_certificates_of_others_give_nothing(authenticator: Authenticator, name: str) -> None:
     peer = Peer(name, datetime.now(UTC) + timedelta(hours=1))
     with pytest.raises(Unauthorized):
-        authenticator.authenticate(scope(peer=peer))
+        await authenticator.authenticate(scope(peer=peer))
 
 
-def test_a_short_admin_token_is_refused_at_the_start() -> None:
+async def test_a_short_admin_token_is_refused_at_the_start(api: Api) -> None:
     with pytest.raises(ValueError, match="admin token"):
-        Authenticator("short", SystemClock())
+        Authenticator("short", SystemClock(), api.auth.tokens, Bearers(api.store.cache, SystemClock()))
 
 
 @pytest.mark.parametrize("path", PROTECTED)

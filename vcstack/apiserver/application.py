@@ -16,6 +16,10 @@ from starlette.websockets import WebSocket
 
 from vcstack.apiclient.settings import ConnectionSettings
 from vcstack.apiserver import metrics
+from vcstack.apiserver.auth.accounts import AccessIndex
+from vcstack.apiserver.auth.bearers import Bearers
+from vcstack.apiserver.auth.routes import PREFIX as AUTH
+from vcstack.apiserver.auth.subresources import IdentitySubresources
 from vcstack.apiserver.authz import Authorizer
 from vcstack.apiserver.context import Call
 from vcstack.apiserver.hosts import HostRoutes
@@ -48,15 +52,19 @@ class Application:
 
     def __init__(self, parts: ApiParts, peer_settings: ConnectionSettings | None = None) -> None:
         self.drain = Drain()
-        self._authenticator = Authenticator(parts.admin_token, parts.clock)
+        self.auth = parts.auth
+        bearers = Bearers(parts.store.cache, parts.clock)
+        self._authenticator = Authenticator(parts.admin_token, parts.clock, parts.auth.tokens, bearers)
+        index = AccessIndex(parts.store.cache, parts.clock)
         self._authorizer = Authorizer(HostReach(parts.store))
         self._replicas = ReplicaDirectory(parts.etcd, parts.settings.peer_url)
         self.tunnels = Tunnels(self._replicas, peer_settings, self.drain)
         self._resources = ResourceRoutes(parts, self._authorizer, self.drain)
-        self._operations = OperationRoutes(parts, self._authorizer, self.drain)
+        self._operations = OperationRoutes(parts, self._authorizer, index, self.drain)
         self._hosts = HostRoutes(parts, self._authorizer)
         streams = StreamRoutes(parts, self._authorizer, self.tunnels, self.drain)
         self._sockets = SocketRoutes(self._authenticator, self._authorizer, self.tunnels, streams, self.drain)
+        identities = IdentitySubresources(parts.auth, self._authorizer)
         common, content = CommonSubresources(parts, self._authorizer), ContentRoutes(parts, self._authorizer)
         self._subresources: dict[str, Handler] = {
             "status": common.status,
@@ -67,6 +75,9 @@ class Application:
             "heartbeat": self._hosts.answer,
             "jointoken": self._hosts.answer,
             "certificate": self._hosts.answer,
+            "initialsecret": identities.initial_secret,
+            "mfa": identities.mfa,
+            "secret": identities.secret,
             "console": _only_websocket,
             "tunnel": _only_websocket,
         }
@@ -85,13 +96,15 @@ class Application:
         elif scope["type"] == "websocket":
             await self._sockets.serve(WebSocket(scope, receive, send))
 
-    def authenticate(self, scope: Any) -> Identity:
+    async def authenticate(self, scope: Any) -> Identity:
         """Return who asks. Raises Unauthorized for a wrong credential."""
-        return self._authenticator.authenticate(scope)
+        return await self._authenticator.authenticate(scope)
 
     async def answer(self, request: Request, identity: Identity, target: Target | None) -> Response:
         """Return the answer to an HTTP request. Raises ApiError."""
         if target is None:
+            if request.scope["path"].startswith(AUTH):
+                return await self.auth.routes.answer(request)
             return await self._operations.answer(request, identity, self._hosts.join)
         call = Call(request, identity, target, Query.parse(request.scope["query_string"]))
         if not target.subresource:
@@ -130,14 +143,15 @@ class Exchange:
         path: str = self._scope["path"]
         refusal: Unauthorized | None = None
         try:
-            self._identity = self._application.authenticate(self._scope)
+            self._identity = await self._application.authenticate(self._scope)
         except Unauthorized as error:
             refusal = error
-        if refusal is not None and path not in PUBLIC:
+        public = path in PUBLIC or path.startswith(AUTH)  # those look at their own credentials
+        if refusal is not None and not public:
             raise refusal
-        if self._identity is ANONYMOUS and path not in PUBLIC:
+        if self._identity is ANONYMOUS and not public:
             raise Unauthorized("say who you are: a bearer token or a client certificate")
-        if path.startswith(ROOT + "/") and path not in PUBLIC:
+        if path.startswith(ROOT + "/") and not public and path not in NO_RESOURCES:
             self._target = parse_target(path.removeprefix(ROOT + "/"))
         request = Request(self._scope, self._receive)
         response = await self._application.answer(request, self._identity, self._target)
@@ -183,6 +197,8 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
 READS = frozenset({"GET", "HEAD"})
 PUBLIC = frozenset({"/healthz", "/readyz", "/version", "/openapi.json", "/docs", f"{ROOT}/join"})
 """What needs no credential: the API's shape is no secret, and joining brings its own token."""
+NO_RESOURCES = frozenset({f"{ROOT}/me"})
+"""Paths below the root that name no kind."""
 
 
 def _is_stream(scope: Any) -> bool:

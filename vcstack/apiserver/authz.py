@@ -76,6 +76,8 @@ class Authorizer:
         if identity.role is Role.ADMIN:
             self._authorize_admin(action)
             return
+        if identity.role is not Role.HOST:
+            raise Forbidden(f"{identity.subject} may not {action}")
         # A heartbeat tells nobody anything and changes no object: it is worth no question to etcd.
         await self._reach.demand_registered(identity.host, fresh=action.target.subresource != "heartbeat")
         if not self._host_may(identity.host, action):
@@ -101,7 +103,7 @@ class Authorizer:
             return
         if subresource in SYSTEM_SUBRESOURCES:
             raise Forbidden(f"{subresource} of {definition.plural} is written by the cloud itself, not by people")
-        if definition.system_only:
+        if definition.system_only and not (definition.revocable and action.verb is Verb.DELETE):
             raise Forbidden(f"{definition.plural} are written by the cloud itself, not by people")
 
     def _host_may(self, host: str, action: Action) -> bool:

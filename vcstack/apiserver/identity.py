@@ -1,4 +1,8 @@
-"""Who is asking: the administrator by token, a host by its client certificate, or nobody.
+"""Who is asking: the administrator by token, a host by its client certificate, a user or service account by an
+access token, or nobody.
+
+An access token is good only while what it names is there: its session or API key, and the very account it was
+issued for. That is asked of the watch cache at each request, so a deletion ends it on every replica at once.
 
 uvicorn does not tell applications about client certificates; ``peer.py`` puts the verified one into the
 scope, one object a connection.
@@ -11,10 +15,14 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from vcstack.apiserver.auth.bearers import Bearers, KeyTerms
+from vcstack.apiserver.auth.tokens import NOT_VALID, Access, AccessTokens
 from vcstack.clock import Clock
 from vcstack.specs.errors import Unauthorized
+from vcstack.specs.resource import Ref
 
 HOST_PREFIX = "system:host:"
+DOTS_OF_A_JWT = 2
 PEER_KEY = "vcstack.peer"
 """Where the connection's verified certificate lies in an ASGI scope."""
 
@@ -25,6 +33,8 @@ class Role(StrEnum):
     ANONYMOUS = "Anonymous"
     ADMIN = "Admin"
     HOST = "Host"
+    USER = "User"
+    SERVICE_ACCOUNT = "ServiceAccount"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +51,15 @@ class Identity:
 
     role: Role
     subject: str
-    """As it stands in history and logs: admin, system:host:h1."""
+    """As it stands in history and logs: admin, system:host:h1, user:alice, serviceaccount:demo/ci."""
     host: str = ""
     """The host's name, for hosts."""
+    account: Ref | None = None
+    """The user or service account."""
+    access: Access | None = None
+    """The access token it came with."""
+    key: KeyTerms | None = None
+    """The API key that the token was issued for."""
 
 
 ANONYMOUS = Identity(Role.ANONYMOUS, "anonymous")
@@ -53,27 +69,48 @@ ADMIN = Identity(Role.ADMIN, "admin")
 class Authenticator:
     """Tells callers apart. A credential that is wrong is refused, not ignored."""
 
-    def __init__(self, admin_token: str, clock: Clock) -> None:
+    def __init__(self, admin_token: str, clock: Clock, tokens: AccessTokens, bearers: Bearers) -> None:
         if len(admin_token) < 16:
             raise ValueError("the admin token has fewer than 16 characters; remove its file and run init")
         self._digest = hashlib.sha256(admin_token.encode()).digest()
         self._clock = clock
+        self._tokens = tokens
+        self._bearers = bearers
 
-    def authenticate(self, scope: Any) -> Identity:
-        """Return who sends the request. Raises Unauthorized for a wrong or expired credential."""
+    async def authenticate(self, scope: Any) -> Identity:
+        """Return who sends the request. Raises Unauthorized for a wrong or expired credential, Unavailable."""
         for name, value in scope["headers"]:
             if name == b"authorization":
-                return self._by_token(value)
+                return await self._by_header(value, scope)
         peer: Peer | None = scope.get(PEER_KEY)
         return ANONYMOUS if peer is None else self._by_certificate(peer)
 
-    def _by_token(self, header: bytes) -> Identity:
+    def still_holds(self, identity: Identity) -> bool:
+        """Return whether the caller of a stream that goes on is still let in, but for the token's age."""
+        return identity.access is None or self._bearers.find(identity.access) is not None
+
+    async def _by_header(self, header: bytes, scope: Any) -> Identity:
         scheme, _, token = header.partition(b" ")
         if scheme.lower() != b"bearer":
             raise Unauthorized("only 'Authorization: Bearer TOKEN' is known")
-        if not hmac.compare_digest(hashlib.sha256(token.strip()).digest(), self._digest):
+        token = token.strip()
+        if token.count(b".") == DOTS_OF_A_JWT:
+            return await self._by_access_token(token, scope)
+        if not hmac.compare_digest(hashlib.sha256(token).digest(), self._digest):
             raise Unauthorized("the token is not valid")
         return ADMIN
+
+    async def _by_access_token(self, token: bytes, scope: Any) -> Identity:
+        access = self._tokens.verify(token.decode("latin-1"))
+        found = self._bearers.find(access) or await self._bearers.find_fresh(access)
+        if found is None:
+            raise Unauthorized(NOT_VALID)
+        account, key = found
+        address = (scope.get("client") or ("",))[0]
+        if not access.may_come_from(address) or (key is not None and not key.may_be_used_from(address)):
+            raise Unauthorized(f"the token may not be used from {address}")
+        role = Role.USER if account.kind == "User" else Role.SERVICE_ACCOUNT
+        return Identity(role, access.subject, account=account, access=access, key=key)
 
     def _by_certificate(self, peer: Peer) -> Identity:
         if peer.not_after <= self._clock.now():

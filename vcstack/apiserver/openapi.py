@@ -7,6 +7,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from vcstack.apiclient.hosts import CertificateRequest, Heartbeat, IssuedCertificate, JoinRequest, JoinToken
+from vcstack.apiserver.openapi_auth import AUTH_MODELS, TAG, auth_paths
 from vcstack.apiserver.openapi_operations import (
     Json,
     collection_operations,
@@ -31,6 +32,7 @@ EXTRA_MODELS: tuple[type[BaseModel], ...] = (
     JoinRequest,
     JoinToken,
     FinalizeRequest,
+    *AUTH_MODELS,
 )
 
 
@@ -47,13 +49,18 @@ def build_openapi() -> Json:
         },
         "security": [{"token": []}, {"certificate": []}],
         "tags": [{"name": d.plural, "description": (d.model.__doc__ or "").strip()} for d in kinds]
+        + [{"name": TAG, "description": "Logging in, and who one is."}]
         + [{"name": "server", "description": "The API server itself."}],
         "paths": dict(_paths(kinds)),
         "components": {
             "schemas": _schemas(kinds),
             "responses": error_responses(),
             "securitySchemes": {
-                "token": {"type": "http", "scheme": "bearer", "description": "The administrator's token."},
+                "token": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "An access token, or the admin token.",
+                },
                 "certificate": {"type": "mutualTLS", "description": "A host's certificate."},
             },
         },
@@ -102,6 +109,7 @@ def _list_schema(definition: KindDefinition) -> Json:
 
 def _paths(kinds: list[KindDefinition]) -> Iterator[tuple[str, Json]]:
     yield from _server_paths()
+    yield from auth_paths()
     for definition in kinds:
         for prefix, in_project in _prefixes(definition):
             base = f"{prefix}/{definition.plural}"

@@ -18,6 +18,7 @@ ERRORS = {
     "413": "The body is too large.",
     "415": "The body's media type is not known here.",
     "422": "The object breaks its schema or its rules; the causes name the fields.",
+    "429": "Too many failures or requests; retry-after says when to try again.",
     "500": "A fault of the server.",
     "503": "A part behind the API does not answer.",
 }
@@ -113,7 +114,7 @@ def object_operations(definition: KindDefinition, *, in_project: bool) -> Json:
     kind, plural = definition.kind, definition.plural
     at = ("atRevision", "As it was at that revision.", COUNT)
     found = {"get": operation(plural, f"Read a {kind}.", content=_object(definition), parameters=(at,))}
-    if definition.system_only:
+    if definition.system_only and not definition.revocable:
         return found
     gone = {"204": {"description": "It is gone."}}
     found["delete"] = operation(
@@ -128,6 +129,8 @@ def object_operations(definition: KindDefinition, *, in_project: bool) -> Json:
             ("resourceVersion", "Only if it is at this version.", {"type": "string"}),
         ),
     )
+    if definition.system_only:
+        return found
     found["put"] = operation(
         plural,
         f"Replace a {kind}.",
@@ -205,6 +208,14 @@ def subresource_operations(definition: KindDefinition, subresource: str, *, in_p
             return posted("Say that the host is alive (the host only).", None, "Heartbeat")
         case "jointoken":
             return posted("A one-time token for the host to join.", None, "JoinToken", "201")
+        case "initialsecret":
+            return posted("A one-time secret; the password and all sessions end.", None, "InitialSecretReply", "201")
+        case "mfa":
+            return one("delete", "Forget a lost second factor; all sessions end.", success="204")
+        case "secret":
+            return posted(
+                "The key's secret, shown once.", None, "KeySecretReply", "201"
+            )
         case "certificate":
             return posted("Renew the host's certificate (the host only).", "CertificateRequest", "IssuedCertificate")
     return {}

@@ -9,9 +9,11 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
+from vcstack.apiserver.auth.accounts import AccessIndex
 from vcstack.apiserver.authz import Authorizer
 from vcstack.apiserver.docs import render_page
 from vcstack.apiserver.identity import Identity
+from vcstack.apiserver.me import describe
 from vcstack.apiserver.openapi import build_openapi
 from vcstack.apiserver.parts import ApiParts
 from vcstack.apiserver.queries import NONE, Query
@@ -33,7 +35,8 @@ Join = Callable[[Request], Awaitable[Response]]
 class OperationRoutes:
     """Answers requests outside of the resources."""
 
-    def __init__(self, parts: ApiParts, authorizer: Authorizer, drain: Drain) -> None:
+    def __init__(self, parts: ApiParts, authorizer: Authorizer, index: AccessIndex, drain: Drain) -> None:
+        self._index = index
         self._store = parts.store
         self._authorizer = authorizer
         self._drain = drain
@@ -55,6 +58,10 @@ class OperationRoutes:
             "/docs": self.docs,
             "/api/v1": self.discover,
         }
+        if path == "/api/v1/me":
+            Query.parse(request.scope["query_string"]).only(NONE)
+            _demand_method(request, "GET", "HEAD")
+            return describe(self._index, identity)
         if path == "/metrics":
             self._authorizer.demand_admin(identity)
             routes[path] = self.metrics

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from vcstack.apiserver.auth.assembly import Auth
 from vcstack.clock import Clock
 from vcstack.pki.authority import CertificateAuthority
 from vcstack.specs.resource import Ref
@@ -60,6 +61,8 @@ class ApiParts:
     clock: Clock
     authority: CertificateAuthority
     admin_token: str
+    auth: Auth
+    """Logging in; started."""
     settings: ApiSettings
     history: HistoryReader | None = None
     """None: no mirror is configured."""

@@ -52,7 +52,7 @@ class SocketRoutes:
             await _refuse(socket, InternalError("a fault of the server; its log has more"))
 
     async def _serve(self, socket: WebSocket) -> None:
-        identity = self._authenticator.authenticate(socket.scope)
+        identity = await self._authenticator.authenticate(socket.scope)
         path: str = socket.scope["path"]
         if identity.role is Role.ANONYMOUS:
             raise Unauthorized("say who you are: a bearer token or a client certificate")

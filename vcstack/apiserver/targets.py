@@ -14,6 +14,8 @@ COMMON_SUBRESOURCES = frozenset({"status", "finalize", "history"})
 KIND_SUBRESOURCES = {
     "Image": frozenset({"content"}),
     "Instance": frozenset({"log", "console"}),
+    "User": frozenset({"initialsecret", "mfa"}),
+    "APIKey": frozenset({"secret"}),
     "Host": frozenset({"heartbeat", "jointoken", "certificate", "tunnel"}),
 }
 _LABEL = re.compile(LABEL_PATTERN)

@@ -105,6 +105,16 @@ def create(path: Path, source: Source, ask: Ask | None = None) -> Contents:
         return _write(path, Contents(1, (_prove(1, source, path.parent, ask),)))
 
 
+def ensure(path: Path) -> None:
+    """Write a keyring with a random key in the file itself, unless there is a keyring. Raises CryptoError."""
+    try:
+        if not path.exists():
+            create(path, InFile.fresh())
+    except KeyUnavailable:
+        if not path.exists():
+            raise  # somebody else did not make it at the same time
+
+
 def add(path: Path, source: Source, ask: Ask | None = None, *, activate: bool) -> int:
     """Add a version and return its number.
 

@@ -17,6 +17,8 @@ from prometheus_client import REGISTRY
 
 from vcstack.apiclient.settings import ConnectionSettings
 from vcstack.apiserver.application import Application
+from vcstack.apiserver.auth.assembly import Auth, AuthSettings
+from vcstack.apiserver.auth.tokens import TokenSettings
 from vcstack.apiserver.images.files import ImageFiles
 from vcstack.apiserver.parts import ApiParts, ApiSettings, HistoryReader
 from vcstack.apiserver.server import (
@@ -35,13 +37,19 @@ from vcstack.controllers.host import HEARTBEATS
 from vcstack.controllers.image import CONTENTS
 from vcstack.controllers.placement import Strategy
 from vcstack.controllers.scheduler import STRATEGY
+from vcstack.controllers.subjects import CREDENTIALS
 from vcstack.controllers.wiring import find_builds
+from vcstack.crypto.envelope import Envelopes
+from vcstack.crypto.errors import CryptoError
+from vcstack.crypto.keyring import Keyring
 from vcstack.pki.authority import CertificateAuthority
 from vcstack.programs.roles import Role
 from vcstack.programs.settings import GIB, ManagementSettings, SettingsError
 from vcstack.runtime.manager import Manager
 from vcstack.runtime.metrics import RuntimeMetrics
+from vcstack.specs.errors import Unavailable
 from vcstack.store.actor import Actor
+from vcstack.store.credentials import Credentials
 from vcstack.store.etcd.client import EtcdClient
 from vcstack.store.etcd.election import Election
 from vcstack.store.etcd.lease import SharedLease
@@ -55,6 +63,7 @@ from vcstack.store.store import Store
 logger = structlog.get_logger(__name__)
 
 MIRROR_RETRY_SECONDS = 5.0
+START_RETRY_SECONDS = 1.0
 
 
 class Management:
@@ -72,8 +81,10 @@ class Management:
     async def run(self, stop: asyncio.Event) -> None:
         """Run until stop is set, then stop in order: API, controllers, mirror, store."""
         async with contextlib.AsyncExitStack() as stack:
+            envelopes = open_envelopes(self._settings)
             etcd = await stack.enter_async_context(EtcdClient(build_etcd_settings(self._settings)))
-            store = Store(etcd, self._clock)
+            credentials = Credentials(etcd, envelopes, self._clock)
+            store = Store(etcd, self._clock, credentials=credentials)
             if not await _before(stop, store.start()):
                 return
             stack.push_async_callback(store.close)
@@ -81,7 +92,7 @@ class Management:
             lease = await stack.enter_async_context(SharedLease(etcd, self._settings.election_ttl_seconds))
             async with asyncio.TaskGroup() as group:
                 mirror = group.create_task(self._mirror(etcd, lease)) if Role.MIRROR in self._roles else None
-                working = [group.create_task(w) for w in await self._work(stack, etcd, store, lease, stop)]
+                working = [group.create_task(w) for w in await self._work(stack, etcd, store, lease, credentials, stop)]
                 logger.info("started", roles=sorted(self._roles), identity=self._identity)
                 await asyncio.gather(*working)
                 if mirror is not None:
@@ -93,20 +104,27 @@ class Management:
         etcd: EtcdClient,
         store: Store,
         lease: SharedLease,
+        credentials: Credentials,
         stop: asyncio.Event,
     ) -> list[Any]:
         """Return what runs until stop: the API and the controllers."""
         work: list[Any] = [stop.wait()]
         if Role.API in self._roles:
-            work.append(await self._api(stack, etcd, store, stop))
+            work.append(await self._api(stack, etcd, store, credentials, stop))
         if Role.CONTROLLERS in self._roles:
-            work.append(await self._controllers(stack, etcd, store, lease, stop))
+            work.append(await self._controllers(stack, etcd, store, lease, credentials, stop))
         return work
 
     async def _api(
-        self, stack: contextlib.AsyncExitStack, etcd: EtcdClient, store: Store, stop: asyncio.Event
+        self,
+        stack: contextlib.AsyncExitStack,
+        etcd: EtcdClient,
+        store: Store,
+        credentials: Credentials,
+        stop: asyncio.Event,
     ) -> Awaitable[None]:
         settings = self._settings
+        auth = await self._open_auth(stack, store, credentials, stop)
         sockets, peer_url = self._open_sockets()
         parts = ApiParts(
             store=store,
@@ -114,6 +132,7 @@ class Management:
             clock=self._clock,
             authority=_load_authority(settings),
             admin_token=read_admin_token(settings.state_dir),
+            auth=auth,
             settings=_api_settings(settings, peer_url),
             history=await self._open_history(stack),
         )
@@ -122,6 +141,23 @@ class Management:
         reloading = asyncio.create_task(reload_certificate(context, settings.api.cert_file, settings.api.key_file))
         stack.callback(reloading.cancel)
         return ApiServer(Application(parts, peers), context, sockets).run(stop)
+
+    async def _open_auth(
+        self, stack: contextlib.AsyncExitStack, store: Store, credentials: Credentials, stop: asyncio.Event
+    ) -> Auth:
+        tokens = TokenSettings(issuer=self._settings.api.url)
+        auth = Auth(store, credentials, self._clock, AuthSettings(tokens=tokens))
+        stack.callback(auth.close)
+        while not stop.is_set():
+            try:
+                await auth.start()
+                break
+            except Unavailable as error:
+                logger.warning("the keys that sign tokens cannot be read yet", error=error.message)
+                await self._clock.sleep(START_RETRY_SECONDS)
+        keeping = asyncio.create_task(auth.run(), name="signing-keys")
+        stack.callback(keeping.cancel)
+        return auth
 
     def _open_sockets(self) -> tuple[list[socket.socket], str]:
         """Return the sockets to serve, one of them for other replicas only, and that one's URL."""
@@ -143,7 +179,13 @@ class Management:
         return MirrorHistory(engine)
 
     async def _controllers(
-        self, stack: contextlib.AsyncExitStack, etcd: EtcdClient, store: Store, lease: SharedLease, stop: asyncio.Event
+        self,
+        stack: contextlib.AsyncExitStack,
+        etcd: EtcdClient,
+        store: Store,
+        lease: SharedLease,
+        credentials: Credentials,
+        stop: asyncio.Event,
     ) -> Awaitable[None]:
         ovn = OvnNorthbound(_ovn_settings(self._settings))
         stack.push_async_callback(ovn.close)
@@ -161,6 +203,7 @@ class Management:
                 NETWORK.name: ovn,
                 STRATEGY.name: Strategy(self._settings.scheduler_strategy),
                 CONTENTS.name: files,
+                CREDENTIALS.name: credentials,
             },
             metrics=RuntimeMetrics(REGISTRY),
         )
@@ -194,6 +237,14 @@ def build_etcd_settings(settings: ManagementSettings) -> EtcdSettings:
         )
     except ValueError as error:
         raise SettingsError(str(error)) from error
+
+
+def open_envelopes(settings: ManagementSettings) -> Envelopes:
+    """Return the encryption under the installation's master keys. Raises SettingsError."""
+    try:
+        return Envelopes(Keyring(settings.keyring_path))
+    except CryptoError as error:
+        raise SettingsError(f"keyringFile: {error}; 'vc-management init' makes one for a new cloud") from error
 
 
 def read_admin_token(state_dir: Path) -> str:

@@ -1,6 +1,6 @@
 """vc-management: the cloud's manager.
 
-vc-management init --state DIR [--api-url URL]     makes CA, certificates, admin token and vcctl's context
+vc-management init --state DIR [--api-url URL]     makes CA, certificates, keys, admin token and vcctl's context
 vc-management serve --config FILE [--roles ...]    runs API, controllers and mirror
 vc-management join-token --config FILE HOST        prints a one-time token that lets a host join
 """
@@ -23,18 +23,20 @@ import yaml
 from vcstack.apiclient.connection import Connection
 from vcstack.apiclient.hosts import HostClient
 from vcstack.apiclient.settings import ConnectionSettings
+from vcstack.crypto import keyringfile
+from vcstack.crypto.errors import CryptoError
 from vcstack.pki.files import PRIVATE, write_atomically
 from vcstack.pki.installation import DEFAULT_SANS, ensure_installation
 from vcstack.pki.keys import PkiError
 from vcstack.programs.composition import Management, read_admin_token
 from vcstack.programs.logs import set_up_logging
 from vcstack.programs.roles import ALL_ROLES, Role, parse_roles
-from vcstack.programs.settings import ManagementSettings, SettingsError, load_settings
+from vcstack.programs.settings import KEYRING_NAME, ManagementSettings, SettingsError, load_settings
 from vcstack.programs.workers import WORKER_VARIABLE, run_worker, stop_with_parent
 from vcstack.specs.errors import ApiError
 
 DEFAULT_API_URL = "https://127.0.0.1:8443"
-EXPECTED = (SettingsError, PkiError, ApiError, OSError, ValueError)
+EXPECTED = (SettingsError, PkiError, CryptoError, ApiError, OSError, ValueError)
 """What is told as a sentence; anything else is a fault of ours and shows its traceback."""
 
 OBJECTS_BETWEEN_COLLECTIONS = 50_000
@@ -65,6 +67,7 @@ def init(asked: argparse.Namespace) -> None:
         raise SettingsError(f"--api-url {asked.api_url!r}: write https://HOST:PORT")
     sans = tuple(dict.fromkeys((*DEFAULT_SANS, host, *asked.san)))
     paths = ensure_installation(state, sans)
+    keyringfile.ensure(state / KEYRING_NAME)
     context = {
         "name": "default",
         "apiUrl": asked.api_url,
@@ -74,7 +77,7 @@ def init(asked: argparse.Namespace) -> None:
     }
     text = yaml.safe_dump({"currentContext": "default", "contexts": [context]}, sort_keys=False)
     write_atomically(state / "vcctl.yaml", text.encode(), PRIVATE)
-    print(f"certificates, admin token and vcctl's context are in {state}")
+    print(f"certificates, master key, admin token and vcctl's context are in {state}")
 
 
 def serve(asked: argparse.Namespace) -> None:
@@ -139,7 +142,7 @@ def _count_inherited() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="vc-management", description="The manager of a VC Stack cloud.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    making = commands.add_parser("init", help="make CA, certificates, admin token and vcctl's context")
+    making = commands.add_parser("init", help="make CA, certificates, master key, admin token and vcctl's context")
     making.add_argument("--state", type=Path, required=True, help="the folder that keeps them")
     making.add_argument("--api-url", default=DEFAULT_API_URL, help="where the API will be (default: %(default)s)")
     making.add_argument("--project", default="", help="the project that vcctl means when none is named")

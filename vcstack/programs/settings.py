@@ -16,6 +16,8 @@ from vcstack.specs.errors import BadRequest
 from vcstack.specs.manifest import load_documents
 
 GIB = 1024**3
+KEYRING_NAME = "keyring.json"
+"""The master keys' file in the state folder, unless another is named."""
 
 
 class SettingsError(Exception):
@@ -70,6 +72,9 @@ class ApiSection(Section):
 
     listen: tuple[str, ...] = ()
     """HOST:PORT to listen on, besides the sockets that systemd passes on. Default none."""
+    url: str = "https://vcstack"
+    """The cloud's address as its users know it, e.g. https://cloud.example:8443: the issuer of access tokens, so the
+    same for all replicas; a change ends all sessions. Default a name that only we have to know."""
     cert_file: Path
     """The server's certificate, PEM; read again when it changes."""
     key_file: Path
@@ -115,6 +120,9 @@ class ManagementSettings(BaseSettings):
     """How the API is served."""
     pki: PkiSection
     """The certificate authority."""
+    keyring_file: Path | None = None
+    """The master keys that encrypt secrets in the store; the same on all machines of the cloud. Default keyring.json
+    in stateDir, which `vc-management init` makes."""
     image_dir: Path
     """Where image content is kept; the replicas of the API share it."""
     api_workers: int = Field(default=1, ge=1, le=64)
@@ -135,6 +143,11 @@ class ManagementSettings(BaseSettings):
     than a pause of a busy machine, shorter than patience."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """What is logged. Default info: what changed; debug adds every read."""
+
+    @property
+    def keyring_path(self) -> Path:
+        """Return where the keyring is."""
+        return self.keyring_file or self.state_dir / KEYRING_NAME
 
     @model_validator(mode="before")
     @classmethod

@@ -130,8 +130,22 @@ class AccessIndex:
     def is_good(self, subject: Ref) -> bool:
         """Return whether the user or service account is there, enabled and not being deleted."""
         self._refresh()
-        account = self._accounts.get(subject)
-        return account is not None and account.good
+        return self._is_good(subject)
+
+    def groups_of(self, subject: Ref) -> Groups:
+        """Return the groups that count for the user: those that list it and are not being deleted."""
+        self._refresh()
+        return frozenset(h.name for h in self._holders(subject, NO_GROUPS) if h != subject and self._is_good(h))
+
+    def bindings_for(self, subject: Ref) -> list[Binding]:
+        """Return the bindings that give something to the subject now, by itself or by its groups."""
+        self._refresh()
+        if not self._is_good(subject):
+            return []
+        now = self._clock.now()
+        rows = {r for h in self._holders(subject, NO_GROUPS) if self._is_good(h) for r in self._bindings_of.get(h, ())}
+        found = [self._bindings[row] for row in rows]
+        return [b for b in found if b.expires_at is None or b.expires_at > now]
 
     def place_of(self, definition: KindDefinition, wire: Wire, *, verb: str) -> Place:
         """Return where an object lies, or one that is to be created.
@@ -309,6 +323,10 @@ class AccessIndex:
         self._compiled.clear()
         self._rests_on.clear()
         self._rule_sets.clear()
+
+    def _is_good(self, subject: Ref) -> bool:
+        account = self._accounts.get(subject)
+        return account is not None and account.good
 
     def _compile(self, subject: Ref, groups: Groups) -> Grants:
         if len(self._compiled) >= REMEMBERED:

@@ -1,0 +1,127 @@
+"""Whom an access token stands for now: its session or key, and its account, as the watch cache shows them."""
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import orjson
+from pydantic import TypeAdapter
+
+from vcstack.apiserver.auth.tokens import Access, Network, is_within, read_networks
+from vcstack.clock import Clock
+from vcstack.specs.permissions import Rule
+from vcstack.specs.registry import get_kind
+from vcstack.specs.resource import Ref
+from vcstack.store.cache import WatchCache
+from vcstack.store.keys import row_of
+
+Wire = Mapping[str, Any]
+REMEMBERED: Final = 4096
+"""API keys whose terms are kept decoded."""
+
+_time: TypeAdapter[datetime] = TypeAdapter(datetime)
+_rules: TypeAdapter[list[Rule]] = TypeAdapter(list[Rule])
+
+
+@dataclass(frozen=True, slots=True)
+class KeyTerms:
+    """What an API key is good for, at one version of its spec."""
+
+    uid: str
+    generation: int
+    rules: Sequence[Rule]
+    """What its token is restricted to; nothing: all that its owner may."""
+    networks: Sequence[Network]
+    expires_at: datetime | None
+
+    def may_be_used_from(self, address: str) -> bool:
+        """Return whether the address is one of those that the key is for."""
+        return not self.networks or is_within(address, self.networks)
+
+
+class Bearers:
+    """Finds accounts. What it says is as of the cache; a miss is believed only of a fresh one."""
+
+    def __init__(self, cache: WatchCache, clock: Clock) -> None:
+        self._cache = cache
+        self._clock = clock
+        self._sessions, self._keys = get_kind("Session"), get_kind("APIKey")
+        self._users, self._service_accounts = get_kind("User"), get_kind("ServiceAccount")
+        self._rows: dict[str, str] = {}
+        """Where API keys are, by uid."""
+        self._rows_at = -1
+        self._terms: OrderedDict[tuple[str, int], KeyTerms] = OrderedDict()
+
+    def find(self, access: Access) -> tuple[Ref, KeyTerms | None] | None:
+        """Return the account, and the API key's terms if it is one's; None when the token is good no more."""
+        account = self._find_account(access)
+        if account is None:
+            return None
+        if access.session:
+            session = self._load(self._cache.find(self._sessions, row_of(None, access.session)))
+            return None if session is None else (account, None)
+        key = self._find_key(access.key) if access.key else None
+        return None if key is None else (account, key)
+
+    async def find_fresh(self, access: Access) -> tuple[Ref, KeyTerms | None] | None:
+        """Return the same from a cache that shows what any replica has written. Raises Unavailable."""
+        await self._cache.fresh()
+        return self.find(access)
+
+    def _find_account(self, access: Access) -> Ref | None:
+        kind, _, name = access.subject.partition(":")
+        if kind == "user":
+            ref, entry = Ref("User", None, name), self._cache.find(self._users, row_of(None, name))
+        else:
+            project, _, name = name.partition("/")
+            ref = Ref("ServiceAccount", project, name)
+            entry = self._cache.find(self._service_accounts, row_of(project, name))
+        wire = self._load(entry)
+        if wire is None or wire["metadata"]["uid"] != access.uid or wire["spec"].get("enabled", True) is not True:
+            return None
+        return ref
+
+    def _find_key(self, uid: str) -> KeyTerms | None:
+        wire = self._load_key(uid)
+        if wire is None:
+            return None
+        terms = self._terms_of(wire)
+        return None if terms.expires_at is not None and terms.expires_at <= self._clock.now() else terms
+
+    def _load_key(self, uid: str) -> Wire | None:
+        table = self._cache.table(self._keys)
+        for _ in range(2):
+            row = self._rows.get(uid)
+            wire = self._load(table.objects.get(row)) if row is not None else None
+            if wire is not None and wire["metadata"]["uid"] == uid:
+                return wire
+            if self._rows_at == table.revision:
+                return None
+            self._rows = {orjson.loads(e.json)["metadata"]["uid"]: row for row, e in table.objects.items()}
+            self._rows_at = table.revision
+        return None
+
+    def _terms_of(self, wire: Wire) -> KeyTerms:
+        metadata, spec = wire["metadata"], wire["spec"]
+        version = (metadata["uid"], metadata["generation"])
+        found = self._terms.get(version)
+        if found is None:
+            expiry = spec.get("expiresAt")
+            found = self._terms[version] = KeyTerms(
+                *version,
+                rules=tuple(_rules.validate_python(spec.get("rules") or [])),
+                networks=read_networks(spec.get("sourceNetworks") or ()),
+                expires_at=_time.validate_python(expiry) if expiry else None,
+            )
+            if len(self._terms) > REMEMBERED:
+                self._terms.popitem(last=False)
+        return found
+
+    def _load(self, entry: Any) -> Wire | None:
+        """Return what is there and is not being deleted."""
+        if entry is None:
+            return None
+        wire: Wire = orjson.loads(entry.json)
+        return None if "deletionTimestamp" in wire["metadata"] else wire
