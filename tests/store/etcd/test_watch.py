@@ -113,6 +113,16 @@ class TestDelivery:
         assert await waiting is None
         assert [batch async for batch in watch] == []
 
+    @pytest.mark.parametrize("steps", range(12))
+    async def test_a_watch_closed_while_it_is_being_opened_ends(self, etcd_client: EtcdClient, steps: int) -> None:
+        watch = etcd_client.watch(P, await etcd_client.current_revision() + 1)
+        waiting = asyncio.create_task(anext(watch, None))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        await watch.aclose()
+        async with asyncio.timeout(10):
+            assert await waiting is None
+
     async def test_a_quiet_watch_moves_on_with_etcds_periodic_progress(self) -> None:
         server = EtcdServer(extra=("--experimental-watch-progress-notify-interval", "200ms"))
         try:

@@ -82,6 +82,9 @@ class Watch:
     async def _read(self) -> WatchBatch | None:
         if self._stream is None:
             self._stream = await self._open()
+        if self._closed:  # while it was being opened
+            self._drop()
+            return None
         try:
             return await self._stream.read(self.revision)
         except BaseException:
