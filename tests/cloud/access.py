@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 from tests.cloud.manager import ManagerProcess
+from tests.fakes.secrets import StoredSecrets
 from vcstack.specs.access import EventType, Page, Propagation, WatchEvent
 from vcstack.specs.errors import Forbidden, Unavailable
 from vcstack.specs.registry import definition_of, get_kind
@@ -33,6 +34,10 @@ class Access:
             return await work(manager.ready_store().bound(self._actor))
 
         return await manager.program.serve(answer())
+
+    async def read(self, project: str, name: str, key: str) -> str:
+        """Return a value of a secret."""
+        return await self.ask_store(lambda store, actor: StoredSecrets(store).read(project, name, key))
 
     async def ask_store(self, work: Callable[[Store, Actor], Awaitable[T]]) -> T:
         """Have the manager do it with wire objects."""

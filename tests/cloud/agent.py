@@ -74,6 +74,7 @@ class AgentProcess:
             layout=self._layout,
             api=self._api,
             client=LastKnownClient(self._api, self._layout.cache, self.files.write),
+            secrets=self._access,
             clock=self._clock,
         )
         reporter = HostReporter(

@@ -6,6 +6,7 @@ import pytest
 
 from tests.nodeagent.world import PROJECT, World
 from vcstack.nodeagent.backends.hypervisor import Power
+from vcstack.nodeagent.fields import digest_fields, list_changed
 from vcstack.nodeagent.realizers.instance import InstanceRealizer
 from vcstack.runtime.errors import BackendRefused, TerminalError, WaitingFor
 from vcstack.runtime.events import EventRecorder
@@ -20,6 +21,7 @@ from vcstack.specs.kinds.instance import (
     RUNNING,
     UP_TO_DATE,
     Instance,
+    InstanceSpec,
     NetworkInterface,
     PowerState,
     port_name_of,
@@ -27,6 +29,8 @@ from vcstack.specs.kinds.instance import (
 from vcstack.specs.kinds.network import Network, NetworkSpec
 from vcstack.specs.kinds.port import FINALIZER as PORT_FINALIZER
 from vcstack.specs.kinds.port import Port
+from vcstack.specs.kinds.secret import Secret, SecretKey, SecretSpec
+from vcstack.specs.model import Change
 from vcstack.specs.resource import Ref
 
 
@@ -320,6 +324,35 @@ async def test_other_user_data_waits_for_a_recreate(world: World) -> None:
     assert "userData" in condition.message
     await world.update(user_data=None, image="tiny")
     assert (await world.settle()).is_true(UP_TO_DATE)
+
+
+async def test_user_data_of_a_secret_is_on_the_drive_and_nowhere_else(world: World) -> None:
+    made = Secret.new("boot", SecretSpec(data={"script": "#!/bin/sh\necho hunter2\n"}), project=PROJECT)
+    await world.client.create(made)
+    instance = await world.add_instance(user_data_secret=SecretKey(name="boot", key="script"))
+    settled = await world.settle()
+    files = world.layout.of_instance(instance.uid)
+    assert b"echo hunter2" in files.seed.read_bytes()
+    assert b"hunter2" not in files.record.read_bytes()
+    assert b"hunter2" not in settled.to_json()
+
+
+async def test_an_instance_waits_for_the_secret_with_its_user_data(world: World) -> None:
+    await world.client.create(Secret.new("boot", SecretSpec(data={"other": "x"}), project=PROJECT))
+    await world.add_instance(user_data_secret=SecretKey(name="boot", key="script"))
+    with pytest.raises(WaitingFor):
+        await world.settle()
+    condition = await world.condition(DISKS_READY)
+    assert condition.reason == "SecretNotFound"
+    assert "script" in condition.message
+
+
+def test_a_field_that_did_not_exist_when_a_machine_was_made_is_no_change_of_it() -> None:
+    wanted = digest_fields(InstanceSpec(flavor="tiny", image="tiny"), Change.RECREATE)
+    built = {name: digest for name, digest in wanted.items() if name != "userDataSecret"}
+    assert list_changed(built, wanted) == []
+    named = InstanceSpec(flavor="tiny", image="tiny", user_data_secret=SecretKey(name="boot", key="script"))
+    assert list_changed(built, digest_fields(named, Change.RECREATE)) == ["userDataSecret"]
 
 
 async def test_cards_are_plugged_and_unplugged_while_it_runs(world: World) -> None:

@@ -73,6 +73,7 @@ class RealWorld(World):
             layout=self.layout,
             api=self.client,
             client=self.client,
+            secrets=self.secrets,
             clock=SystemClock(),
         )
         stop = asyncio.Event()

@@ -8,6 +8,7 @@ from typing import Any, Self
 from tests.fakes.crash import Crasher
 from tests.fakes.hypervisor import MemoryDisks, MemoryHypervisor, MemorySwitch, MemoryTaps
 from tests.fakes.manual_clock import ManualClock
+from tests.fakes.secrets import StoredSecrets
 from vcstack.nodeagent.backends.images import ImageCache
 from vcstack.nodeagent.layout import Layout
 from vcstack.nodeagent.locks import Locks
@@ -44,6 +45,7 @@ class World:
 
     def __init__(self, store: Store, folder: Path) -> None:
         self.client: ResourceClient = store.bound(Actor("system:test", "test"))
+        self.secrets = StoredSecrets(store)
         self.clock = ManualClock()
         self.clock.skip(1000)
         self.layout = Layout(folder / "state")
@@ -110,7 +112,7 @@ class World:
             return crasher.wrap(target) if crasher is not None else target
 
         client, hypervisor = outside(self.client), outside(self.hypervisor)
-        references = References(client, self.clock)
+        references = References(client, self.clock, outside(self.secrets))
         ports = Informer(self.client, Port, clock=self.clock)
         for port in (await self.client.list(Port, fields=f"status.host={HOST}")).items:
             ports.observe(port)

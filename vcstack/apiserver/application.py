@@ -32,6 +32,7 @@ from vcstack.apiserver.reach import HostReach
 from vcstack.apiserver.replicas import ReplicaDirectory
 from vcstack.apiserver.replies import SAFE_HEADERS, error_reply
 from vcstack.apiserver.resources import ResourceRoutes
+from vcstack.apiserver.secretvalues import SecretRoutes
 from vcstack.apiserver.shutdown import Drain
 from vcstack.apiserver.sockets import SocketRoutes
 from vcstack.apiserver.streams import StreamRoutes
@@ -75,6 +76,7 @@ class Application:
             "heartbeat": self._hosts.answer,
             "jointoken": self._hosts.answer,
             "certificate": self._hosts.answer,
+            "value": SecretRoutes(parts, self._authorizer).value,
             "initialsecret": identities.initial_secret,
             "mfa": identities.mfa,
             "secret": identities.secret,

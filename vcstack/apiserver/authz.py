@@ -117,7 +117,7 @@ class Authorizer:
             return self._may_event(host, action)
         if path is not None and self._reach.is_bound(host, target):
             return action.verb in BOUND_SUBRESOURCES.get(target.subresource, ())
-        reads = action.verb is Verb.GET and target.subresource in ("", "content")
+        reads = action.verb is Verb.GET and target.subresource in ("", "content", "value")
         return reads and bool(target.name) and self._reach.is_referred_to(host, target)
 
     def _may_event(self, host: str, action: Action) -> bool:

@@ -21,6 +21,7 @@ from vcstack.apiserver.openapi_operations import (
 from vcstack.apiserver.subresources import FinalizeRequest
 from vcstack.apiserver.targets import subresources_of
 from vcstack.specs.errors import ErrorStatus
+from vcstack.specs.kinds.secret import SecretValues
 from vcstack.specs.registry import KindDefinition, Scope, load_kinds
 
 TEMPLATE = "#/components/schemas/{model}"
@@ -32,6 +33,7 @@ EXTRA_MODELS: tuple[type[BaseModel], ...] = (
     JoinRequest,
     JoinToken,
     FinalizeRequest,
+    SecretValues,
     *AUTH_MODELS,
 )
 

@@ -204,6 +204,10 @@ def subresource_operations(definition: KindDefinition, subresource: str, *, in_p
             follow = ("follow", "Go on with what comes.", {"type": "boolean", "const": False})
             tail = ("tail", "Only the last lines.", {"type": "integer", "minimum": 0, "maximum": 1_000_000})
             return one("get", "The serial log.", content=text, parameters=(tail, follow))
+        case "value":
+            key = ("key", "Only this one.", {"type": "string"})
+            content = {"application/json": {"schema": reference("SecretValues")}}
+            return one("get", "The secret's values, for those who may read them.", content=content, parameters=(key,))
         case "heartbeat":
             return posted("Say that the host is alive (the host only).", None, "Heartbeat")
         case "jointoken":
@@ -213,9 +217,7 @@ def subresource_operations(definition: KindDefinition, subresource: str, *, in_p
         case "mfa":
             return one("delete", "Forget a lost second factor; all sessions end.", success="204")
         case "secret":
-            return posted(
-                "The key's secret, shown once.", None, "KeySecretReply", "201"
-            )
+            return posted("The key's secret, shown once.", None, "KeySecretReply", "201")
         case "certificate":
             return posted("Renew the host's certificate (the host only).", "CertificateRequest", "IssuedCertificate")
     return {}

@@ -14,6 +14,7 @@ COMMON_SUBRESOURCES = frozenset({"status", "finalize", "history"})
 KIND_SUBRESOURCES = {
     "Image": frozenset({"content"}),
     "Instance": frozenset({"log", "console"}),
+    "Secret": frozenset({"value"}),
     "User": frozenset({"initialsecret", "mfa"}),
     "APIKey": frozenset({"secret"}),
     "Host": frozenset({"heartbeat", "jointoken", "certificate", "tunnel"}),

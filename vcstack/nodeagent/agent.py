@@ -12,6 +12,7 @@ from vcstack.apiclient.client import ApiClient
 from vcstack.apiclient.connection import Connection
 from vcstack.apiclient.content import ImageContent
 from vcstack.apiclient.hosts import HostClient
+from vcstack.apiclient.secrets import SecretReader
 from vcstack.apiclient.settings import ConnectionSettings
 from vcstack.apiclient.tunnel import HostTunnel
 from vcstack.clock import SystemClock
@@ -58,6 +59,7 @@ class _Api:
     client: ApiClient
     hosts: HostClient
     content: ImageContent
+    secrets: SecretReader
 
 
 class Agent:
@@ -101,7 +103,13 @@ class Agent:
             user_agent=f"vc-compute/{self._settings.host_name}",
         )
         connection = Connection(settings)
-        return _Api(connection, ApiClient(connection), HostClient(connection), ImageContent(connection))
+        return _Api(
+            connection,
+            ApiClient(connection),
+            HostClient(connection),
+            ImageContent(connection),
+            SecretReader(connection),
+        )
 
     async def _work(self, api: _Api, stop: asyncio.Event, stack: contextlib.AsyncExitStack) -> None:
         settings = self._settings
@@ -116,6 +124,7 @@ class Agent:
             layout=self._layout,
             api=api.client,
             client=LastKnownClient(api.client, self._layout.cache),
+            secrets=api.secrets,
             clock=self._clock,
             metrics=RuntimeMetrics(registry),
         )

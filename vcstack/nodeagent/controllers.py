@@ -18,7 +18,7 @@ from vcstack.nodeagent.realizers.power import PowerKeeper
 from vcstack.nodeagent.realizers.storage import Storage
 from vcstack.nodeagent.realizers.sweep import Sweep
 from vcstack.nodeagent.realizers.task import TaskParts, TaskRealizer
-from vcstack.nodeagent.references import References
+from vcstack.nodeagent.references import References, SecretValues
 from vcstack.nodeagent.settings import Settings
 from vcstack.nodeagent.wakeups import Wakeups, index_by_uid, source_of
 from vcstack.runtime.client import ResourceClient
@@ -65,6 +65,7 @@ def build_host(
     layout: Layout,
     api: ResourceClient,
     client: ResourceClient,
+    secrets: SecretValues,
     clock: Clock,
     metrics: RuntimeMetrics | None = None,
 ) -> HostParts:
@@ -77,6 +78,7 @@ def build_host(
         layout: The state folder.
         api: Reads the API itself.
         client: Reads the API or what was last known of it.
+        secrets: Reads the values of secrets, which are not kept on the host.
         clock: The clock.
         metrics: Counts.
     """
@@ -92,7 +94,7 @@ def build_host(
         metrics=metrics,
         fields_of=lambda kind: f"status.host={facts.name}",
     )
-    references = References(client, clock)
+    references = References(client, clock, secrets)
     power = PowerKeeper(backends.hypervisor, clock, grace_seconds=settings.shutdown_grace_seconds)
     storage = Storage(layout, backends.disks, backends.images, references)
     ports = manager.informers.of(Port)

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from typing import Any, Final
 
 import orjson
 
@@ -15,11 +16,17 @@ def digest_fields(spec: Spec, change: Change) -> dict[str, str]:
     found = {}
     for field in type(spec).model_fields.values():
         if any(isinstance(m, Takes) and m.change is change for m in field.metadata):
-            text = orjson.dumps(wire[field.alias or ""], option=orjson.OPT_SORT_KEYS)
-            found[field.alias or ""] = hashlib.sha256(text).hexdigest()[:16]
+            found[field.alias or ""] = _digest(wire[field.alias or ""])
     return found
 
 
+def _digest(value: Any) -> str:
+    return hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+
+
+_UNSET: Final = _digest(None)
+
+
 def list_changed(built: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
-    """Return the names of fields whose digests differ."""
-    return [name for name, digest in wanted.items() if built.get(name) != digest]
+    """Return the names of fields whose digests differ; one that did not exist yet was not set."""
+    return [name for name, digest in wanted.items() if built.get(name, _UNSET) != digest]

@@ -1,6 +1,6 @@
 """The objects that an instance names, read through the API and remembered for a short while."""
 
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from vcstack.clock import Clock
 from vcstack.nodeagent.locks import Locks
@@ -25,11 +25,19 @@ Key = tuple[str, str | None, str]
 """Kind, project and name."""
 
 
+class SecretValues(Protocol):
+    """Where the values of secrets are read."""
+
+    async def read(self, project: str, name: str, key: str) -> str:
+        """Return one value. Raises NotFound, Forbidden, Unavailable."""
+
+
 class References:
     """Reads flavors, images, keys, networks and subnets."""
 
-    def __init__(self, client: ResourceClient, clock: Clock) -> None:
+    def __init__(self, client: ResourceClient, clock: Clock, secrets: SecretValues) -> None:
         self._client = client
+        self._secrets = secrets
         self._clock = clock
         self._known: dict[Key, tuple[float, AnyResource]] = {}
         self._missed: dict[Key, float] = {}
@@ -56,6 +64,17 @@ class References:
     async def get_keys(self, instance: Instance) -> list[SSHKey]:
         """Return the instance's SSH keys."""
         return [await self._get(SSHKey, name, instance.metadata.project) for name in instance.spec.ssh_keys]
+
+    async def get_user_data(self, instance: Instance) -> str:
+        """Return what cloud-init shall run. A secret's value is read each time and remembered nowhere."""
+        source = instance.spec.user_data_secret
+        if source is None:
+            return instance.spec.user_data or ""
+        try:
+            return await self._secrets.read(instance.metadata.project or "", source.name, source.key)
+        except (NotFound, Forbidden) as error:
+            message = f"Secret {source.name} or its value {source.key} does not exist; create it or name another one"
+            raise WaitingFor("SecretNotFound", message, 5.0) from error
 
     async def get_mtu(self, project: str | None, network: str) -> int:
         """Return the MTU that the network's guests are told."""

@@ -10,6 +10,7 @@ from vcstack.specs.apply import apply as apply_locally
 from vcstack.specs.errors import ApiError, NotFound
 from vcstack.specs.introspect import iter_wire_references
 from vcstack.specs.registry import get_kind, load_kinds
+from vcstack.specs.sensitive import redact
 from vcstack.vcctl.errors import CommandError
 from vcstack.vcctl.manifests import Manifest
 from vcstack.vcctl.reading import Place, Wire, gather, list_objects, project_in
@@ -109,7 +110,7 @@ async def _apply(session: Session, manifest: Manifest, options: Options, created
         wire = apply_locally(
             manifest.definition.model, None, wanted.wire, manager=MANAGER, force=True, now=session.clock.now()
         )
-        return Outcome(manifest, Result.CREATED, wire)
+        return Outcome(manifest, Result.CREATED, redact(manifest.definition.model, wire))
     wire = await session.client.apply_wire(
         manifest.definition,
         wanted.wire,

@@ -153,7 +153,7 @@ class Storage:
             instance_id=f"{instance.uid}{'-' + record.token if record and record.token else ''}",
             host_name=instance.metadata.name,
             ssh_keys=[k.spec.public_key for k in keys],
-            user_data=instance.spec.user_data or "",
+            user_data=await self._references.get_user_data(instance),
             cards=[await self._build_card(plug) for plug in network.plugs],
         )
         files = self.files(instance)

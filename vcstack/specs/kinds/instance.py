@@ -10,6 +10,7 @@ from vcstack.specs.claims import Claim
 from vcstack.specs.errors import Cause
 from vcstack.specs.kinds.host import Capacity, Host, capacity_pool
 from vcstack.specs.kinds.port import Port, find_address_fault, find_stray_fault
+from vcstack.specs.kinds.secret import SecretKey
 from vcstack.specs.kinds.subnet import Address, Subnet
 from vcstack.specs.meta import LabelKey, LabelValue, Time
 from vcstack.specs.model import Change, Model, Name, RefersTo, Takes
@@ -94,7 +95,11 @@ class InstanceSpec(Spec):
     )
     """Keys that cloud-init puts in."""
     user_data: Annotated[UserData | None, Takes(Change.RECREATE)] = None
-    """What cloud-init runs: a script beginning with #! or #cloud-config; at most 64 KiB."""
+    """What cloud-init runs: a script beginning with #! or #cloud-config; at most 64 KiB. Who may read the instance
+    sees it; with secrets in it, use userDataSecret."""
+    user_data_secret: Annotated[SecretKey | None, Takes(Change.RECREATE)] = None
+    """The same from a value of a Secret. It is read when the disk is made; what was changed in the secret since
+    comes with the next one."""
     placement: Annotated[Placement, Takes(Change.IMMUTABLE)] = Field(default_factory=Placement)
     """Where it may run."""
 
@@ -179,6 +184,8 @@ def _check(new: Instance, old: Instance | None, referenced: Referenced) -> Seque
             fault = _find_holder(new, nic, referenced)
         if fault:
             refuse(f"{path}.address", "FieldValueInvalid", fault)
+    if new.spec.user_data is not None and new.spec.user_data_secret is not None:
+        refuse("spec.userDataSecret", "FieldValueInvalid", "leave it out, or userData")
     if len((new.spec.user_data or "").encode()) > USER_DATA_LIMIT:
         refuse("spec.userData", "FieldValueTooLong", f"at most {USER_DATA_LIMIT} bytes")
     return causes

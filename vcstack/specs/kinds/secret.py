@@ -59,6 +59,13 @@ class Secret(Resource[SecretSpec, SecretStatus]):
     status: SecretStatus = Field(default_factory=SecretStatus)
 
 
+class SecretValues(Model):
+    """The values of a secret, for those who may read them."""
+
+    values: dict[Key, str]
+    """By name."""
+
+
 class SecretKey(Model):
     """One value of a Secret of the same project."""
 

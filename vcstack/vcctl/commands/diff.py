@@ -8,6 +8,7 @@ from rich.markup import escape
 from vcstack.specs.apply import apply as apply_locally
 from vcstack.specs.errors import ApiError
 from vcstack.specs.plan import FieldChange, compare
+from vcstack.specs.sensitive import has_sensitive, redact
 from vcstack.vcctl.application import command
 from vcstack.vcctl.applying import SET_LABEL, find_live, with_set
 from vcstack.vcctl.arguments import CHANGE, Files, Recursive
@@ -63,18 +64,25 @@ async def _examine(
     wanted = with_set(manifest, live, None).wire
     model = manifest.definition.model
     result = apply_locally(model, live, wanted, manager=MANAGER, force=True, now=session.clock.now())
-    changes = [c for c in compare(model, live, result) if SET_LABEL not in c.path]
+    # What is secret in the manifest is not shown; the API's answer says whether it differs.
+    changes = _changes_to(manifest, live, redact(model, result))
     if live is None and manifest.project in projects:
         return live, changes, None
     try:
-        await session.client.apply_wire(
+        answer = await session.client.apply_wire(
             manifest.definition, wanted, manager=MANAGER, dry_run=True, missing_references="Allow"
         )
+        if has_sensitive(model):
+            changes = _changes_to(manifest, live, answer)
     except ApiError as error:
         if error.CODE >= 500:
             raise
         return live, changes, error
     return live, changes, None
+
+
+def _changes_to(manifest: Manifest, live: Wire | None, result: Wire) -> list[FieldChange]:
+    return [c for c in compare(manifest.definition.model, live, result) if SET_LABEL not in c.path]
 
 
 def _print(session: Session, manifest: Manifest, live: Wire | None, changes: Sequence[FieldChange]) -> None:

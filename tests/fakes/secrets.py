@@ -1,0 +1,19 @@
+"""Values of secrets, read from the store itself, as the API does for those who may."""
+
+from vcstack.specs.errors import NotFound
+from vcstack.specs.registry import get_kind
+from vcstack.store.store import Store
+
+
+class StoredSecrets:
+    """Implements ``vcstack.nodeagent.references.SecretValues``."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def read(self, project: str, name: str, key: str) -> str:
+        found = await self._store.reveal(get_kind("Secret"), project, name)
+        values: dict[str, str] = found["spec"]["data"]
+        if key not in values:
+            raise NotFound(f"Secret {name} has no value {key}")
+        return values[key]
