@@ -48,7 +48,6 @@ class PeerProtocol(HttpToolsProtocol):
         if build is not None:
             self.ws_protocol_class = lambda **kwargs: _with_application(build(**kwargs), with_peer)  # type: ignore[assignment]
 
-
     def handle_websocket_upgrade(self) -> None:
         """Leave the connection itself to the websocket's protocol."""
         if isinstance(self.transport, Gathering):

@@ -192,6 +192,33 @@ async def test_calls_under_way_fail_when_the_client_is_closed(etcd_server: EtcdS
             await call
 
 
+async def test_leases_are_renewed_again_when_etcd_came_back(own_etcd: EtcdServer) -> None:
+    async with EtcdClient(settings(own_etcd.endpoint, timeout=10)) as client:
+        leases = [(await client.lease_grant(600)).id for _ in range(5)]
+        await asyncio.gather(*(client.lease_keepalive_once(each) for each in leases))
+        own_etcd.kill()
+        renewals = [asyncio.create_task(client.lease_keepalive_once(each)) for each in leases]
+        await asyncio.to_thread(own_etcd.start)
+        assert [lease.id for lease in await asyncio.gather(*renewals)] == leases
+
+
+async def test_renewals_that_hang_or_are_given_up_do_not_spoil_later_ones(
+    etcd_server: EtcdServer, proxy_of: MakeProxy
+) -> None:
+    hanging, well = await proxy_of(etcd_server.port), await proxy_of(etcd_server.port)
+    async with EtcdClient(settings(hanging.endpoint, well.endpoint, timeout=5)) as client:
+        leases = [(await client.lease_grant(60)).id for _ in range(3)]
+        await client.lease_keepalive_once(leases[0])
+        hanging.blackhole()
+        given_up = asyncio.create_task(client.lease_keepalive_once(leases[1]))
+        await asyncio.sleep(0.1)
+        given_up.cancel()
+        with pytest.raises(EtcdUnavailable):
+            await client.lease_keepalive_once(leases[1], timeout_seconds=0.2)
+        renewed = await asyncio.gather(*(client.lease_keepalive_once(each) for each in leases * 3))
+        assert [lease.id for lease in renewed] == leases * 3
+
+
 async def test_a_cancelled_call_is_cancelled_and_leaves_the_client_usable(
     etcd_server: EtcdServer, proxy_of: MakeProxy
 ) -> None:

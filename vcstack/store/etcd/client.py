@@ -8,7 +8,7 @@ from vcstack.store.etcd import wire
 from vcstack.store.etcd.coalesce import CoalescedRead
 from vcstack.store.etcd.connection import Connection
 from vcstack.store.etcd.errors import EtcdRefused, LeaseNotFound
-from vcstack.store.etcd.keepalive import keepalive_once
+from vcstack.store.etcd.keepalive import Renewals
 from vcstack.store.etcd.ops import Compare, Delete, Get, Op, Put, SortBy, prefix_end
 from vcstack.store.etcd.records import (
     DeleteResult,
@@ -39,6 +39,7 @@ class EtcdClient:
         self.settings = settings
         self._connection = Connection(settings)
         self._revision = CoalescedRead(self._read_revision)
+        self._renewals = Renewals(self._connection)
 
     async def __aenter__(self) -> Self:
         await self._connection.open()
@@ -50,6 +51,7 @@ class EtcdClient:
     async def aclose(self) -> None:
         """Close the connection; calls under way fail."""
         await self._revision.aclose()
+        await self._renewals.aclose()
         await self._connection.close()
 
     async def get(self, key: bytes, *, revision: int = 0) -> GetResult:
@@ -185,7 +187,7 @@ class EtcdClient:
             LeaseNotFound: it is gone.
         """
         seconds = timeout_seconds or self.settings.request_timeout_seconds
-        return await keepalive_once(self._connection, lease_id, seconds)
+        return await self._renewals.renew(lease_id, seconds)
 
     async def lease_revoke(self, lease_id: int) -> None:
         """End a lease and delete its keys; one that is gone already is fine."""
