@@ -12,6 +12,7 @@ import orjson
 
 from tests.cloud.cloud import Cloud
 from tests.cloud.fake_host import FakeHost
+from tests.fakes.recount import recount
 from vcstack.nodeagent.backends.files import TEMPORARY
 from vcstack.nodeagent.backends.hypervisor import Power
 from vcstack.nodeagent.names import tap_name
@@ -89,13 +90,17 @@ def _claims(cloud: Cloud, objects: Objects) -> Iterator[str]:
     for resource in objects.values():
         for claim in KINDS[resource.kind].claims(resource):
             wanted[CLAIMS + f"{claim.pool}/{claim.key}".encode()] = resource.uid
+    wanted |= {place: claim["uid"] for place, claim in recount(objects).items()}
     stored = cloud.etcd.snapshot()
     held = {key: orjson.loads(value)["uid"] for key, value in stored.items() if key.startswith(CLAIMS)}
     for key in held.keys() | wanted.keys():
         if held.get(key) != wanted.get(key):
             yield f"claim {key.decode()} is held by {held.get(key)}, should be by {wanted.get(key)}"
+    for key, claim in recount(objects).items():
+        if key in held and orjson.loads(stored[key]) != claim:
+            yield f"claim {key.decode()} is {stored[key].decode()}, counted anew it is {claim}"
     for key in stored:
-        if _plural(key) not in _MODELS and _plural(key) not in (".claims", ".leases") and key != TOMBSTONE:
+        if _plural(key) not in _MODELS and _plural(key) not in (".claims", ".leases", ".quotas") and key != TOMBSTONE:
             yield f"the key {key.decode()} belongs to nothing"
 
 

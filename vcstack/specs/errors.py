@@ -4,6 +4,7 @@ ApiError
 ├── BadRequest            400 BadRequest         the request cannot be read
 ├── Unauthorized          401 Unauthorized       who are you?
 ├── Forbidden             403 Forbidden          you may not
+│   └── QuotaExceeded     403 QuotaExceeded      a limit of a quota is reached
 ├── NotFound              404 NotFound           no such object
 ├── MethodNotAllowed      405 MethodNotAllowed
 ├── Conflict              409 Conflict           a stale resourceVersion, a claim taken, a field owned by others
@@ -107,6 +108,12 @@ class Forbidden(ApiError):
     """The caller may not do this."""
 
     CODE, REASON = 403, "Forbidden"
+
+
+class QuotaExceeded(Forbidden):
+    """A limit of a quota is reached; the causes name the limits."""
+
+    REASON = "QuotaExceeded"
 
 
 class NotFound(ApiError):

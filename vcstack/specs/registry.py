@@ -80,6 +80,16 @@ def no_references(resource: AnyResource) -> Sequence["Reference"]:
     return ()
 
 
+def no_amounts(resource: AnyResource, referenced: Referenced) -> Mapping[str, int]:
+    """Return nothing: of the kind only the objects are counted."""
+    return {}
+
+
+def makes_nothing(resource: AnyResource) -> Mapping[str, int]:
+    """Return nothing: the kind's controllers make no objects that count."""
+    return {}
+
+
 def no_neighbours(resource: AnyResource) -> Sequence[str]:
     """Return nothing: the check needs only what the object refers to."""
     return ()
@@ -117,6 +127,17 @@ class KindDefinition:
     may be missing; pure. For names that give rights: whoever takes the name later must not get them."""
     neighbours: Callable[[Any], Sequence[str]] = no_neighbours
     """The kinds whose objects in the same project ``check`` sees as well; pure."""
+    amounts: Callable[[Any, Referenced], Mapping[str, int] | None] = no_amounts
+    """What an object takes of a quota besides being one more of its kind; pure. None: what it refers to and is
+    measured by is missing yet. Called with the object and what it refers to."""
+    amount_names: tuple[str, ...] = ()
+    """The names that ``amounts`` may return."""
+    amounts_path: str = ""
+    """The field to blame when an amount exceeds a quota (spec.flavor)."""
+    makes: Callable[[Any], Mapping[str, int]] = makes_nothing
+    """What its controllers will make and quotas count, by plural; pure. For the check of a whole set beforehand."""
+    counted: bool = True
+    """Whether quotas count it, if it lies in a project or domain and is not the system's own."""
     ttl_seconds: int | None = None
     """Objects vanish this long after their last write (Event)."""
     system_only: bool = False
@@ -143,6 +164,13 @@ class KindDefinition:
     def kind(self) -> str:
         """Return the kind's name."""
         return self.model.KIND
+
+    @property
+    def is_counted(self) -> bool:
+        """Return whether quotas count the kind's objects."""
+        if not self.counted or self.system_only:
+            return False
+        return self.scope is not Scope.GLOBAL or self.domain_path is not None
 
     @property
     def singular(self) -> str:
@@ -181,6 +209,13 @@ def _import_kinds() -> None:
     package = importlib.import_module("vcstack.specs.kinds")
     for module in sorted(m.name for m in pkgutil.iter_modules(package.__path__)):
         importlib.import_module(f"vcstack.specs.kinds.{module}")
+
+
+@cache
+def quota_names() -> tuple[str, ...]:
+    """Return all that a quota can limit: the plurals of kinds that are counted, and the names of amounts."""
+    counted = [d for d in load_kinds().values() if d.is_counted]
+    return tuple(sorted({d.plural for d in counted}.union(*(d.amount_names for d in counted))))
 
 
 def get_kind(kind: str) -> KindDefinition:

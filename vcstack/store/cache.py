@@ -21,7 +21,8 @@ from vcstack.store.etcd.errors import Compacted, EtcdError, FutureRevision
 from vcstack.store.etcd.ops import Get, Op, Put
 from vcstack.store.etcd.records import Event, EventType, KeyValue, WatchBatch
 from vcstack.store.etcd_api import Etcd, EtcdWatch
-from vcstack.store.keys import CLAIMS, PREFIX
+from vcstack.store.keys import CLAIMS, PREFIX, QUOTAS
+from vcstack.store.limits import LimitBook
 from vcstack.store.pools import ClaimIndex
 from vcstack.store.table import Entry, Table
 
@@ -53,7 +54,10 @@ class WatchCache:
         """Everything up to here has been taken in."""
         self.claims = ClaimIndex()
         self._etcd = etcd
+        self.marks: dict[bytes, int] = {}
+        """When each of the keys was last written that guard limits."""
         self._tables = {d.plural: Table(d, ring=self.settings.ring) for d in load_kinds().values()}
+        self.limits = LimitBook(self._tables)
         self._watch: EtcdWatch | None = None
         self._own: dict[int, Sequence[Op]] = {}
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
@@ -161,6 +165,7 @@ class WatchCache:
         for plural, objects in found.items():
             self._tables[plural].load(objects, revision)
         self.claims.clear()
+        self.marks.clear()
         self._own.clear()
         for kv in claims:
             self._take_in(kv.key, kv.value, kv.mod_revision)
@@ -169,7 +174,7 @@ class WatchCache:
         self._loaded.set()
 
     def _sort_in(self, kv: KeyValue, found: dict[str, dict[str, Entry]], claims: list[KeyValue]) -> None:
-        if kv.key.startswith(CLAIMS):
+        if kv.key.startswith((CLAIMS, QUOTAS)):
             claims.append(kv)
             return
         try:
@@ -242,6 +247,11 @@ class WatchCache:
                 self.claims.remove(key)
             else:
                 self.claims.put(key, value)
+        elif key.startswith(QUOTAS):
+            if value is None:
+                self.marks.pop(key, None)
+            else:
+                self.marks[key] = revision
 
     def _advance(self, revision: int) -> None:
         if revision > self.revision:

@@ -22,8 +22,9 @@ from vcstack.store.encoding import build_value
 from vcstack.store.etcd.ops import Compare, Delete, Op, Put
 from vcstack.store.keys import TOMBSTONE, object_key, row_of
 from vcstack.store.managed import encode_managed_fields
+from vcstack.store.quotas import plan_change_of_limits, plan_quota, plan_removal_of_level
 from vcstack.store.readiness import derive_ready
-from vcstack.store.references import Referenced, check_project, resolve
+from vcstack.store.references import Referenced, Resolution, check_project, resolve
 from vcstack.store.validation import build_cause, check_size, encode, refuse, validate
 from vcstack.store.values import Masked, delete_values
 
@@ -53,6 +54,9 @@ class Transaction:
     compares: list[Compare]
     ops: list[Op]
     removes: bool = False
+    turns: tuple[str, ...] = ()
+    """The levels at which it takes more of what is limited: others that do so, too, will fail if they begin before
+    it is done."""
 
 
 def compose(cache: WatchCache, draft: Draft, terms: Terms, now: datetime) -> Transaction:
@@ -71,18 +75,20 @@ def compose(cache: WatchCache, draft: Draft, terms: Terms, now: datetime) -> Tra
         # Deletion and a new generation show in Ready at once, not with the next observation.
         if terms.subresource or draft.status.get("conditions"):
             derive_ready(draft, now)
-    body = _encode(draft)
+    body = encode_draft(draft)
     resource = validate(draft.definition, draft.project, draft.name, body)
     if draft.live is None and draft.project is not None:
         transaction.compares.append(check_project(cache, draft.definition, draft.project))
-    if draft.spec_changed:
-        _check_rules(cache, draft, resource, transaction, terms)
+    resolution = _check_rules(cache, draft, resource, transaction, terms) if draft.spec_changed else None
     plan = plan_claims(cache, draft, resource, terms.limits)
+    quota = plan_quota(cache, draft, resource, resolution)
     transaction.compares += plan.compares
+    transaction.compares += quota.compares
+    transaction.turns = quota.turns
     fields = encode_managed_fields(draft, len(body), terms.actor.manager, terms.subresource, now)
     transaction.value = build_value(draft.definition, body, fields, encode_actor(terms.actor, now))
     check_size(transaction.value)
-    transaction.ops += [Put(key, transaction.value), *plan.ops]
+    transaction.ops += [Put(key, transaction.value), *plan.ops, *quota.ops, *plan_change_of_limits(draft)]
     if terms.values is not None:
         transaction.ops += terms.values.settle(draft)
     return transaction
@@ -100,6 +106,7 @@ def _compose_removal(cache: WatchCache, transaction: Transaction, actor: Actor, 
     transaction.ops = [
         Delete(transaction.key),
         *plan_release(cache, draft.metadata["uid"]),
+        *plan_removal_of_level(cache, draft),
         Put(TOMBSTONE, stone),
     ]
     if has_sensitive(draft.definition.model):
@@ -115,7 +122,8 @@ def _count(draft: Draft) -> None:
         draft.metadata = {**draft.metadata, "generation": draft.live["metadata"]["generation"] + 1}
 
 
-def _encode(draft: Draft) -> bytes:
+def encode_draft(draft: Draft) -> bytes:
+    """Return the draft as JSON, as it is validated and stored."""
     wire: Wire = {
         "apiVersion": API_VERSION,
         "kind": draft.definition.kind,
@@ -147,7 +155,7 @@ def _without_nulls(value: Any) -> Any:
 
 def _check_rules(
     cache: WatchCache, draft: Draft, resource: AnyResource, transaction: Transaction, terms: Terms
-) -> None:
+) -> Resolution:
     """References, immutability and the kind's own rules; all faults are told together."""
     allow_missing = terms.allow_missing_references
     resolution = resolve(cache, draft, resource, allow_missing=allow_missing, dry_run=terms.dry_run)
@@ -160,6 +168,7 @@ def _check_rules(
     if causes:
         raise refuse(draft.definition, draft.project, draft.name, causes)
     transaction.compares += resolution.compares
+    return resolution
 
 
 def _immutable_causes(draft: Draft) -> list[Cause]:

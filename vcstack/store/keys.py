@@ -6,6 +6,10 @@ from vcstack.specs.registry import KindDefinition
 
 PREFIX: Final = b"/vcstack/"
 CLAIMS: Final = b"/vcstack/.claims/"
+QUOTAS: Final = b"/vcstack/.quotas/"
+"""What transactions that rest on limits compare; see ``quotas.py``."""
+LIMITS: Final = QUOTAS + b"limits"
+"""Overwritten whenever limits change."""
 HEARTBEATS: Final = b"/vcstack/.leases/hosts/"
 JOIN_TOKENS: Final = b"/vcstack/.join/"
 TOMBSTONE: Final = b"/vcstack/.deleted"
@@ -32,6 +36,11 @@ def kind_prefix(definition: KindDefinition) -> bytes:
 def pool_prefix(pool: str) -> bytes:
     """Return what the claims of a pool begin with."""
     return f"/vcstack/.claims/{pool}/".encode()
+
+
+def turn_key(level: str) -> bytes:
+    """Return what is overwritten by each transaction that takes more of what is limited at the level."""
+    return QUOTAS + f"turns/{level}".encode()
 
 
 def claim_key(pool: str, key: str) -> bytes:

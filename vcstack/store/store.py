@@ -15,7 +15,7 @@ import orjson
 from vcstack.clock import Clock, SystemClock
 from vcstack.specs.access import Propagation
 from vcstack.specs.errors import AlreadyExists, ErrorDetails
-from vcstack.specs.registry import KindDefinition
+from vcstack.specs.registry import KindDefinition, get_kind
 from vcstack.specs.sensitive import has_sensitive
 from vcstack.store import verbs
 from vcstack.store.actor import Actor
@@ -27,6 +27,8 @@ from vcstack.store.credentials import Credentials
 from vcstack.store.draft import Draft, Wire, build_new, not_found
 from vcstack.store.etcd_api import Etcd
 from vcstack.store.keys import row_of
+from vcstack.store.quotasets import SetCheck
+from vcstack.store.quotausage import Usage, read_usage
 from vcstack.store.reader import Reader
 from vcstack.store.records import ListPage, Stored
 from vcstack.store.selection import parse_selection
@@ -321,6 +323,22 @@ class Store:
             with contextlib.suppress(ValuesChanged):
                 return await write(masked.wire, replace(terms, values=masked))
         raise lost(definition, project, name)
+
+    async def check_quotas(self, wires: Sequence[tuple[KindDefinition, Wire]], *, actor: Actor) -> None:
+        """Look whether quotas leave room for all these objects, applied together; writes nothing.
+
+        What is wrong with an object otherwise is not said here.
+
+        Raises:
+            QuotaExceeded: they do not; the causes name the limits.
+        """
+        await self.cache.fresh()
+        await SetCheck(self.cache, actor, self.clock.now()).run(wires)
+
+    async def quota_usage(self, project: str | None, name: str) -> Usage:
+        """Return how much of a quota's limits is in use. Raises NotFound."""
+        definition = get_kind("Quota")
+        return read_usage(self.cache, (await self._reader.get(definition, project, name)).wire)
 
     async def _revise(
         self,

@@ -24,6 +24,7 @@ from vcstack.store.leases import LeaseBuckets
 from vcstack.store.readback import find_applied
 from vcstack.store.records import Stored
 from vcstack.store.table import Entry
+from vcstack.store.turns import Turn, Turnstiles
 
 Build = Callable[[Entry | None], Draft]
 """From the object as cached to the draft; raises ApiError to refuse."""
@@ -42,6 +43,7 @@ class Writer:
         self._cache = cache
         self._clock = clock
         self._leases = LeaseBuckets(etcd, clock)
+        self._turnstiles = Turnstiles()
 
     async def write(self, definition: KindDefinition, row: str, build: Build, terms: Terms) -> Stored:
         """Return the object as stored, or its last state when it was removed.
@@ -49,6 +51,13 @@ class Writer:
         Raises:
             ApiError: refused, or etcd does not answer.
         """
+        turn = Turn(self._turnstiles)
+        try:
+            return await self._write(definition, row, build, terms, turn)
+        finally:
+            turn.end()
+
+    async def _write(self, definition: KindDefinition, row: str, build: Build, terms: Terms, turn: Turn) -> Stored:
         proven = terms.dry_run
         if terms.dry_run:
             await self._cache.fresh()
@@ -57,8 +66,11 @@ class Writer:
             if isinstance(attempt, Transaction):
                 if terms.dry_run:
                     return self._stored(row, attempt, attempt.draft.revision)
+                if attempt.turns and await turn.wait(attempt.turns):
+                    continue  # while it waited, sums have changed
                 result = await self._send(attempt, terms)
                 if result.succeeded:
+                    await turn.rest()
                     return self._stored(row, attempt, result.revision)
                 _check_fence(terms.actor.fence, result)
                 await self._cache.wait_for(result.revision)

@@ -1,6 +1,6 @@
 """Instance: a virtual machine."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated
 
@@ -8,6 +8,7 @@ from pydantic import Field, StringConstraints
 
 from vcstack.specs.claims import Claim
 from vcstack.specs.errors import Cause
+from vcstack.specs.kinds.flavor import Flavor
 from vcstack.specs.kinds.host import Capacity, Host, capacity_pool
 from vcstack.specs.kinds.port import Port, find_address_fault, find_stray_fault
 from vcstack.specs.kinds.secret import SecretKey
@@ -224,6 +225,20 @@ def _claims(instance: Instance) -> Sequence[Claim]:
     return claims
 
 
+def _amounts(instance: Instance, referenced: Referenced) -> Mapping[str, int] | None:
+    """Return what its flavor takes; None while that is missing."""
+    flavor = referenced.get(Ref(Flavor.KIND, None, instance.spec.flavor))
+    if not isinstance(flavor, Flavor):
+        return None
+    size = flavor.spec
+    return {"vcpus": size.vcpus, "memoryMiB": size.memory_mib, "rootDiskGiB": size.root_disk_gib}
+
+
+def _makes(instance: Instance) -> Mapping[str, int]:
+    """Return the ports that are made for its interfaces."""
+    return {"ports": sum(1 for nic in instance.spec.network_interfaces if nic.port is None)}
+
+
 register(
     KindDefinition(
         model=Instance,
@@ -252,6 +267,10 @@ register(
         node_finalizer=DOMAIN_FINALIZER,
         node_path="status.host",
         claims=_claims,
+        amounts=_amounts,
+        amount_names=("vcpus", "memoryMiB", "rootDiskGiB"),
+        amounts_path="spec.flavor",
+        makes=_makes,
         check=_check,
         neighbours=_neighbours,
         apply_order=40,

@@ -153,6 +153,7 @@ register(
         ready_when=(SUCCEEDED,),
         node_path="status.host",
         check=_check,
+        counted=False,
         apply_order=60,
         category="core",
     )

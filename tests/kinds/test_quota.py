@@ -1,0 +1,55 @@
+"""Quotas: which limits make sense, and that they are accepted."""
+
+import pytest
+
+from tests.fakes.world import PROJECT, World
+from tests.kinds.identities import make_domain, make_project
+from vcstack.controllers import quota
+from vcstack.specs.errors import Invalid
+from vcstack.specs.kinds.quota import Quota, QuotaSpec
+from vcstack.specs.registry import load_kinds, quota_names
+
+
+def build(name: str, project: str | None = None, domain: str | None = None, **limits: int) -> Quota:
+    return Quota.new(name, QuotaSpec(domain=domain, limits=limits or {"instances": 1}), project=project)
+
+
+async def test_quotas_of_a_project_a_domain_and_the_cloud_become_ready(world: World) -> None:
+    await make_project(world)
+    await make_domain(world)
+    await world.admin.create(build("a", PROJECT, instances=10, vcpus=20, memoryMiB=4096))
+    await world.admin.create(build("b", domain="acme", users=3))
+    await world.admin.create(build("c"))
+    await world.settle(quota.build)
+    assert all(q.is_true("Ready") for q in (await world.admin.list(Quota)).items)
+    assert await world.writes_of(quota.build) == 0
+
+
+@pytest.mark.parametrize(
+    ("wanted", "field", "word"),
+    [
+        (build("q", PROJECT, domain="acme"), "spec.domain", "left out"),
+        (build("q", domain="nowhere"), "spec.domain", "there is no Domain nowhere"),
+        (build("q", PROJECT, instence=1), "spec.limits", "what can be: "),
+        (build("q", PROJECT, events=1), "spec.limits", "events cannot be limited"),
+    ],
+    ids=["domain-in-project", "missing-domain", "unknown-name", "kind-that-does-not-count"],
+)
+async def test_what_makes_no_sense_is_refused(world: World, wanted: Quota, field: str, word: str) -> None:
+    await make_project(world)
+    await make_domain(world)
+    with pytest.raises(Invalid) as error:
+        await world.admin.create(wanted)
+    assert [c.field for c in error.value.causes] == [field]
+    assert word in error.value.causes[0].message
+
+
+def test_a_limit_below_nothing_is_no_limit() -> None:
+    with pytest.raises(ValueError, match="greater than or equal to 0"):
+        QuotaSpec(limits={"instances": -1})
+
+
+def test_what_is_the_systems_own_or_passes_by_itself_does_not_count() -> None:
+    uncounted = {d.plural for d in load_kinds().values()} - set(quota_names())
+    assert {"events", "tasks", "sessions", "quotas", "hosts", "flavors"} <= uncounted
+    assert {"instances", "ports", "images", "apikeys", "projects", "users", "vcpus"} <= set(quota_names())

@@ -1,0 +1,100 @@
+"""Whether quotas leave room for a set of objects, before the first of them is written."""
+
+import asyncio
+from collections import ChainMap, Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import orjson
+from pydantic import ValidationError
+
+from vcstack.specs.errors import ApiError, Cause, ErrorDetails
+from vcstack.specs.registry import KindDefinition, makes_nothing
+from vcstack.specs.resource import AnyResource, Ref
+from vcstack.store.actor import Actor
+from vcstack.store.cache import WatchCache
+from vcstack.store.compose import encode_draft
+from vcstack.store.draft import Draft, Wire
+from vcstack.store.keys import row_of
+from vcstack.store.pools import amounts_of
+from vcstack.store.quotas import build_error, check_levels, find_claim, measure
+from vcstack.store.references import Referenced, resolve
+from vcstack.store.validation import validate
+from vcstack.store.verbs import Application
+
+YIELD_EVERY = 32
+"""Others run after so many objects."""
+
+
+class SetCheck:
+    """Adds up what a set of objects takes more than now."""
+
+    def __init__(self, cache: WatchCache, actor: Actor, now: datetime) -> None:
+        self._cache = cache
+        self._actor = actor
+        self._now = now
+        self._made: dict[str, Wire] = {}
+        """What the set makes, by place, and as resources below."""
+        self._resources: dict[Ref, AnyResource] = {}
+
+    async def run(self, wires: Sequence[tuple[KindDefinition, Wire]]) -> None:
+        """Check the set, as far as its objects are valid at all.
+
+        Raises:
+            QuotaExceeded: the set asks for more than is left; the causes name the limits.
+        """
+        drafts = []
+        for n, (definition, wire) in enumerate(wires):
+            drafts.append(self._read(definition, wire))
+            if n % YIELD_EVERY == 0:
+                await asyncio.sleep(0)
+        asked: dict[str, Counter[str]] = {}
+        for n, found in enumerate(drafts):
+            if found is not None:
+                self._add(asked, *found)
+            if n % YIELD_EVERY == 0:
+                await asyncio.sleep(0)
+        _, excesses = check_levels(self._cache, asked)
+        if excesses:
+            causes = [Cause(field=e.name, reason="QuotaExceeded", message=str(e)) for e in excesses]
+            raise build_error("all together exceed a quota", excesses, causes, ErrorDetails(kind="Quota"))
+
+    def _read(self, definition: KindDefinition, wire: Wire) -> tuple[Draft, AnyResource] | None:
+        """Return the object as it would be; None when it cannot be, which whoever writes it will be told."""
+        try:
+            metadata = wire["metadata"]
+            row = row_of(metadata.get("project"), metadata["name"])
+            entry = self._cache.find(definition, row)
+            live = None if entry is None else orjson.loads(entry.json)
+            application = Application(
+                definition, metadata.get("project"), metadata["name"], wire, self._actor, self._actor.manager, True
+            )
+            draft = application.build(live, entry.revision if entry else 0, self._now)
+            resource = validate(definition, draft.project, draft.name, encode_draft(draft))
+        except (ApiError, ValidationError, KeyError, TypeError, AttributeError):
+            return None
+        self._made[f"{definition.plural}/{row}"] = {"metadata": draft.metadata, "spec": draft.spec}
+        self._resources[resource.ref] = resource
+        return draft, resource
+
+    def _add(self, asked: dict[str, Counter[str]], draft: Draft, resource: AnyResource) -> None:
+        definition = draft.definition
+        if not definition.is_counted:
+            return
+        place, held = find_claim(self._cache, resource.uid) if draft.live is not None else (None, None)
+        found = resolve(self._cache, draft, resource, allow_missing=True, dry_run=True)
+        referenced = ChainMap(self._resources, Referenced(found.entries))  # type: ignore[arg-type]  # only read
+        amounts, _ = measure(definition, resource, referenced)
+        pool = place[0] if place else self._cache.limits.level_of(definition, self._wire(draft), self._made)
+        more = asked.setdefault(pool, Counter())
+        more.update(_rise(amounts, amounts_of(held.decode()) if held else {}))
+        if definition.makes is not makes_nothing:
+            before = definition.makes(definition.model.from_wire(draft.live)) if draft.live is not None else {}
+            more.update(_rise(definition.makes(resource), before))
+
+    def _wire(self, draft: Draft) -> Wire:
+        return {"metadata": draft.metadata, "spec": draft.spec}
+
+
+def _rise(amounts: Mapping[str, int], before: Mapping[str, int]) -> Mapping[str, int]:
+    return {n: a - before.get(n, 0) for n, a in amounts.items() if a > before.get(n, 0)}
