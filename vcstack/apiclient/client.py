@@ -25,7 +25,7 @@ class ApiClient(WireClient):
 
     @classmethod
     def connect(cls, settings: ConnectionSettings, credentials: Credentials | None = None) -> "ApiClient":
-        """Return a client of its own; nothing is sent yet."""
+        """Return a client with a connection of its own; nothing is sent yet."""
         return cls(Connection(settings, credentials=credentials))
 
     async def get(self, kind: type[R], name: str, project: str | None = None) -> R:

@@ -88,6 +88,7 @@ class Connection:
         headers: Mapping[str, str] | None = None,
         timeout_seconds: float | None = None,
         accept_codes: frozenset[int] = frozenset(),
+        anonymous: bool = False,
     ) -> httpx2.Response:
         """Return the answer, its body read; safe methods are repeated, others only if they were not sent.
 
@@ -98,7 +99,7 @@ class Connection:
         async def once() -> httpx2.Response:
             sending = self.stream(
                 method, path, params=params, content=content, content_type=content_type, headers=headers,
-                timeout_seconds=timeout_seconds, accept_codes=accept_codes,
+                timeout_seconds=timeout_seconds, accept_codes=accept_codes, anonymous=anonymous,
             )  # fmt: skip
             async with sending as response:
                 await self._read(response, path)
@@ -125,11 +126,15 @@ class Connection:
         headers: Mapping[str, str] | None = None,
         timeout_seconds: float | None = None,
         accept_codes: frozenset[int] = frozenset(),
+        anonymous: bool = False,
     ) -> AsyncIterator[httpx2.Response]:
-        """Yield the answer with its body unread. Error answers are raised, but for accept_codes."""
+        """Yield the answer with its body unread. Error answers are raised, but for accept_codes.
+
+        ``anonymous`` is for what everybody may ask, also who is not logged in.
+        """
         given = {**({"content-type": content_type} if content is not None else {}), **(headers or {})}
         query = {k: str(v) for k, v in (params or {}).items() if v is not None}
-        authorization = await self.authorization()
+        authorization = {} if anonymous else await self.authorization()
         client = await self._current_client()
 
         def build() -> httpx2.Request:
@@ -146,7 +151,7 @@ class Connection:
         self._in_flight[key] = self._in_flight.get(key, 0) + 1
         try:
             response = await self._send(client, build())
-            if self._may_ask_again(response, path, content):
+            if authorization and self._may_ask_again(response, path, content):
                 await response.aclose()
                 authorization = await self.authorization(refused=authorization["authorization"].partition(" ")[2])
                 response = await self._send(client, build())
@@ -165,7 +170,7 @@ class Connection:
 
         Where logging in is at stake it is rather the password that was refused, and must not be tried twice.
         """
-        refused = response.status_code == Unauthorized.CODE and self._credentials is not None
+        refused = response.status_code == Unauthorized.CODE
         return refused and not path.startswith(AUTH_ROOT) and (content is None or isinstance(content, bytes))
 
     def url(self, path: str) -> str:

@@ -18,6 +18,7 @@ from pydantic import Field
 
 from vcstack.apiclient.auth import AuthClient
 from vcstack.apiclient.authmessages import TokensReply
+from vcstack.apiclient.faults import BadCredential, LoggedOut
 from vcstack.clock import Clock, SystemClock
 from vcstack.specs.errors import Unauthorized, Unavailable
 from vcstack.specs.meta import Time
@@ -27,14 +28,6 @@ RENEW_AFTER = 0.8
 """Of a token's life: early enough for a slow answer, and for a clock that goes wrong meanwhile."""
 FINISH_SECONDS = 10.0
 """A renewal that has been sent is waited for, even by who was cancelled: its answer cannot be had again."""
-
-
-class LoggedOut(Unauthorized):
-    """Nobody is logged in, or no more."""
-
-
-class BadCredential(Unauthorized):
-    """A credential that is no such thing."""
 
 
 class HeldTokens(Model):

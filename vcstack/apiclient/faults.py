@@ -7,7 +7,15 @@ import ssl
 import httpx2
 from pydantic import ValidationError
 
-from vcstack.specs.errors import ApiError, ErrorStatus, InternalError, Unavailable, error_classes, from_status
+from vcstack.specs.errors import (
+    ApiError,
+    ErrorStatus,
+    InternalError,
+    Unauthorized,
+    Unavailable,
+    error_classes,
+    from_status,
+)
 
 
 class NotSent(Unavailable):
@@ -16,6 +24,14 @@ class NotSent(Unavailable):
 
 class OutcomeUnknown(Unavailable):
     """The connection broke after the request was sent: it may have been done."""
+
+
+class LoggedOut(Unauthorized):
+    """Nobody is logged in, or no more."""
+
+
+class BadCredential(Unauthorized):
+    """A credential that is no such thing."""
 
 
 def read_error(code: int, body: bytes) -> ApiError:

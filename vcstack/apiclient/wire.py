@@ -253,7 +253,7 @@ class WireClient:
 
     async def get_version(self) -> Wire:
         """Return the server's version."""
-        return decode(await self.connection.request("GET", "/version"))
+        return decode(await self.connection.request("GET", "/version", anonymous=True))
 
     async def _write(
         self,

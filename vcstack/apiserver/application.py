@@ -18,6 +18,8 @@ from vcstack.apiclient.settings import ConnectionSettings
 from vcstack.apiserver import metrics
 from vcstack.apiserver.auth.accounts import AccessIndex
 from vcstack.apiserver.auth.bearers import Bearers
+from vcstack.apiserver.auth.reviews import OPERATIONS
+from vcstack.apiserver.auth.reviews import PREFIX as REVIEWS
 from vcstack.apiserver.auth.routes import PREFIX as AUTH
 from vcstack.apiserver.auth.subresources import IdentitySubresources
 from vcstack.apiserver.authz import Authorizer
@@ -199,7 +201,7 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
 READS = frozenset({"GET", "HEAD"})
 PUBLIC = frozenset({"/healthz", "/readyz", "/version", "/openapi.json", "/docs", f"{ROOT}/join"})
 """What needs no credential: the API's shape is no secret, and joining brings its own token."""
-NO_RESOURCES = frozenset({f"{ROOT}/me"})
+NO_RESOURCES = frozenset({f"{ROOT}/me", *(REVIEWS + name for name in OPERATIONS)})
 """Paths below the root that name no kind."""
 
 

@@ -4,6 +4,14 @@ from collections.abc import Iterator
 
 from pydantic import BaseModel
 
+from vcstack.apiclient.accessmessages import (
+    PlanReply,
+    PlanRequest,
+    ReviewReply,
+    ReviewRequest,
+    RightsReply,
+    RightsRequest,
+)
 from vcstack.apiclient.authmessages import (
     ChallengeReply,
     CodeRequest,
@@ -19,6 +27,7 @@ from vcstack.apiclient.authmessages import (
     RefreshRequest,
     TokensReply,
 )
+from vcstack.apiserver.auth.reviews import PREFIX as REVIEWS
 from vcstack.apiserver.auth.routes import PREFIX
 from vcstack.apiserver.me import Me
 from vcstack.apiserver.openapi_operations import Json, operation, reference
@@ -39,12 +48,18 @@ AUTH_MODELS: tuple[type[BaseModel], ...] = (
     RefreshRequest,
     TokensReply,
     Me,
+    PlanReply,
+    PlanRequest,
+    ReviewReply,
+    ReviewRequest,
+    RightsReply,
+    RightsRequest,
 )
 DONE: Json = {"204": {"description": "Done; nothing to say."}}
 
 
 def auth_paths() -> Iterator[tuple[str, Json]]:
-    """Yield the routes below /api/v1/auth, and /api/v1/me."""
+    """Yield the routes below /api/v1/auth and /api/v1/access, and /api/v1/me."""
     step = _one_of("TokensReply", "ChallengeReply")
     yield _post("login", "Log in: tokens, or a challenge to go on with.", "LoginRequest", step)
     yield _post("password", "Set the first password, or another one.", "PasswordRequest", step, also=DONE)
@@ -61,6 +76,9 @@ def auth_paths() -> Iterator[tuple[str, Json]]:
     yield PREFIX + "keys", {"get": {**keys, "security": []}}
     who = operation(TAG, "Who am I, and what was given to me where?", content=_json(reference("Me")))
     yield "/api/v1/me", {"get": who}
+    yield _ask("review", "May somebody do something?", "Review")
+    yield _ask("rights", "What may somebody do?", "Rights")
+    yield _ask("plan", "What would writing these objects allow and forbid? Nothing is written.", "Plan")
 
 
 def _post(path: str, summary: str, model: str, answer: Json | None, *, also: Json | None = None) -> tuple[str, Json]:
@@ -76,6 +94,11 @@ def _post(path: str, summary: str, model: str, answer: Json | None, *, also: Jso
         public=True,
     )
     return PREFIX + path, {"post": found}
+
+
+def _ask(path: str, summary: str, word: str) -> tuple[str, Json]:
+    body, answer = _json(reference(f"{word}Request")), _json(reference(f"{word}Reply"))
+    return REVIEWS + path, {"post": operation(TAG, summary, content=answer, body=body, success="200")}
 
 
 def _json(schema: Json) -> Json:

@@ -10,6 +10,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from vcstack.apiserver.auth.accounts import AccessIndex
+from vcstack.apiserver.auth.reviews import PREFIX as REVIEWS
+from vcstack.apiserver.auth.reviews import AccessReviews
 from vcstack.apiserver.authz import Authorizer
 from vcstack.apiserver.docs import render_page
 from vcstack.apiserver.identity import Identity
@@ -37,6 +39,7 @@ class OperationRoutes:
 
     def __init__(self, parts: ApiParts, authorizer: Authorizer, index: AccessIndex, drain: Drain) -> None:
         self._index = index
+        self._reviews = AccessReviews(index, parts.store.cache)
         self._store = parts.store
         self._authorizer = authorizer
         self._drain = drain
@@ -58,12 +61,14 @@ class OperationRoutes:
             "/docs": self.docs,
             "/api/v1": self.discover,
         }
+        if path.startswith(REVIEWS):
+            return await self._reviews.answer(request, identity)
         if path == "/api/v1/me":
             Query.parse(request.scope["query_string"]).only(NONE)
             _demand_method(request, "GET", "HEAD")
             return describe(self._index, identity)
         if path == "/metrics":
-            self._authorizer.demand_admin(identity)
+            self._authorizer.demand_reader_of_all(identity)
             routes[path] = self.metrics
         if path not in routes:
             raise NotFound(f"there is no route {path[:200]!r}; see /docs")

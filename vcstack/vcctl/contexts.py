@@ -27,6 +27,8 @@ class Context(Model):
     """The CA that signed the API's certificate; default the system's."""
     token_file: str | None = None
     """The file that holds the bearer token."""
+    api_key_file: str | None = None
+    """The file that holds an API key, KEYID:SECRET, instead of a token."""
     cert_file: str | None = None
     """A client certificate instead of a token."""
     key_file: str | None = None

@@ -5,6 +5,7 @@ from enum import IntEnum
 from rich.console import Console
 from rich.markup import escape
 
+from vcstack.apiclient.faults import BadCredential, LoggedOut
 from vcstack.specs.errors import ApiError, Conflict, Forbidden, NotFound, Unauthorized, Unavailable
 
 
@@ -59,6 +60,10 @@ def hint_of(error: Exception) -> str:
     """Return what the user can do, empty when the message says it all."""
     if isinstance(error, CommandError):
         return error.hint
+    if isinstance(error, LoggedOut):
+        return "Log in with vcctl login."
+    if isinstance(error, BadCredential):
+        return "vcctl auth key create and vcctl auth key rotate print one."
     if isinstance(error, Unauthorized):
         return "The token or certificate was not accepted: see `vcctl config view` for which one is used."
     if isinstance(error, Forbidden):

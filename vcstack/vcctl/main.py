@@ -18,10 +18,14 @@ PANELS = (READ, CHANGE, INSTANCES, HOSTS, SETTINGS)
 """The order of the help page."""
 FAMILIES = {
     "about": ("version", "completion"),
+    "auth_key": ("auth",),
+    "auth_mfa": ("auth",),
+    "auth_sessions": ("auth",),
     "change": ("patch", "label", "annotate"),
     "explain": ("explain", "api-resources"),
     "history": ("history", "rollback"),
     "host": ("cordon", "uncordon"),
+    "login": ("login", "logout", "whoami"),
     "power": ("start", "stop", "pause", "reboot", "rebuild"),
     "serial": ("logs", "console"),
 }

@@ -14,6 +14,7 @@ from vcstack.clock import Clock, SystemClock
 from vcstack.specs.registry import KindDefinition, Scope
 from vcstack.vcctl.contexts import Context, Contexts, load_contexts, locate
 from vcstack.vcctl.errors import CommandError
+from vcstack.vcctl.identities import Identities
 
 MANAGER = "vcctl"
 """The field manager of all writes."""
@@ -48,11 +49,16 @@ class Session:
         """Return the context in force."""
         return self.contexts.choose(self.options.context)
 
+    @cached_property
+    def identities(self) -> Identities:
+        """Return as whom the command speaks."""
+        return Identities(self.contexts, self.context, self.environ, self.clock)
+
     @property
     def client(self) -> ApiClient:
         """Return the API client, connecting on the first call."""
         if self._client is None:
-            self._client = ApiClient.connect(self.context.connection(self.contexts.path.parent))
+            self._client = ApiClient(self.identities.connect())
         return self._client
 
     @property

@@ -27,6 +27,13 @@ class Organization:
         self._projects_in: defaultdict[str, set[str]] = defaultdict(set)
         self._chains: dict[str, tuple[str, ...]] = {}
 
+    def copy(self) -> "Organization":
+        """Return another one of the same shape."""
+        other = Organization()
+        other._parents, other._projects = dict(self._parents), dict(self._projects)
+        other._projects_in.update({domain: set(names) for domain, names in self._projects_in.items()})
+        return other
+
     def put_domain(self, name: str, parent: str | None) -> None:
         """Take in a domain."""
         if name not in self._parents or self._parents[name] != parent:

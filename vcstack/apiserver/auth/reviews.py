@@ -1,0 +1,328 @@
+"""``/api/v1/access/...``: may somebody do something, what may somebody do, what would some objects change.
+
+About itself everybody may ask. About others only who may list the grants of the place that is asked about: so
+nobody learns more than the bindings there would tell.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+import orjson
+from pydantic import ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from vcstack.apiclient.accessmessages import (
+    PlanChange,
+    PlanReply,
+    PlanRequest,
+    ReviewReply,
+    ReviewRequest,
+    Right,
+    RightsReply,
+    RightsRequest,
+)
+from vcstack.apiserver.auth.accounts import AccessIndex
+from vcstack.apiserver.auth.grants import ALWAYS, Grants
+from vcstack.apiserver.auth.imagined import ImaginedIndex
+from vcstack.apiserver.auth.naming import find_hidden
+from vcstack.apiserver.auth.places import TOP, Place
+from vcstack.apiserver.authz import SYSTEM_SUBRESOURCES
+from vcstack.apiserver.bodies import JSON, decode, invalid_body, media_type_of, read_bytes
+from vcstack.apiserver.identity import Identity, Role
+from vcstack.apiserver.queries import NONE, Query
+from vcstack.apiserver.replies import model_reply
+from vcstack.apiserver.targets import subresources_of
+from vcstack.specs.errors import BadRequest, Cause, Forbidden, Invalid, MethodNotAllowed, NotFound
+from vcstack.specs.kinds.rolebinding import RoleBinding, RoleBindingSpec, Subject, SubjectKind
+from vcstack.specs.meta import ObjectMeta
+from vcstack.specs.model import Model
+from vcstack.specs.permissions import ANY, READ, READER, Permission, Rule, Verb, expand
+from vcstack.specs.registry import KindDefinition, Scope, find_kind, get_kind, load_kinds
+from vcstack.specs.resource import AnyResource, Ref
+from vcstack.specs.selectors import LabelSelector, Operator
+from vcstack.store.cache import WatchCache
+from vcstack.store.keys import row_of
+
+PREFIX: Final = "/api/v1/access/"
+OPERATIONS: Final = ("review", "rights", "plan")
+BODY_LIMIT: Final = 2 * 1024 * 1024
+WORDS: Final = {"User": "user", "Group": "group", "ServiceAccount": "serviceaccount"}
+VERB_ORDER: Final = [v.value for v in Verb]
+M = TypeVar("M", bound=Model)
+Change = tuple[Place, Permission]
+
+
+class AccessReviews:
+    """Answers questions of who may what. Everything that it says is as of the cache."""
+
+    def __init__(self, index: AccessIndex, cache: WatchCache) -> None:
+        self._index = index
+        self._cache = cache
+
+    async def answer(self, request: Request, identity: Identity) -> Response:
+        """Return the answer to a request below the prefix. Raises ApiError."""
+        path: str = request.scope["path"]
+        name = path.removeprefix(PREFIX)
+        if name not in OPERATIONS:
+            raise NotFound(f"there is no route {path[:200]!r}; see /docs")
+        if request.method != "POST":
+            raise MethodNotAllowed(f"{path} knows POST only")
+        Query.parse(request.scope["query_string"]).only(NONE)
+        await self._cache.fresh()
+        self._index.role_rules(READER)  # brings the index up to date, which the places of objects rest on
+        if name == "review":
+            return model_reply(self.review(identity, await _read(request, ReviewRequest)))
+        if name == "rights":
+            return model_reply(self.rights(identity, await _read(request, RightsRequest)))
+        return model_reply(await self.plan(identity, await _read(request, PlanRequest)))
+
+    def review(self, identity: Identity, question: ReviewRequest) -> ReviewReply:
+        """Return whether somebody may do something. Raises Invalid, Forbidden, NotFound."""
+        definition = _definition_of(question)
+        asker = self._grants_of(identity)
+        place, labels, owner = self._place_of(question, definition, asker, identity.account)
+        who, grants = identity.account, asker
+        if question.subject is not None:
+            if not _shows_grants(asker, place):
+                where = _describe(place, None)
+                raise Forbidden(f"you may not list RoleBindings {where}: ask for yourself only")
+            who = self._subject_of(question.subject, asker, [place])
+            grants = self._index.grants(who)
+        what = f"{question.verb} {definition.kind}{'/' + question.subresource if question.subresource else ''}"
+        subject = question.subject or identity.subject
+        if not _is_for_people(question.verb, definition, question.subresource):
+            message = f"{subject} may not {what}: that is written by the cloud itself, not by people"
+            return ReviewReply(subject=subject, allowed=False, message=message)
+        selectors: Sequence[Any] = grants.selectors(question.verb, definition, place, question.subresource)
+        if owner is not None and owner == who and question.verb in (*READ, Verb.DELETE) and not question.subresource:
+            selectors = ALWAYS
+        if labels is not None:
+            selectors = ALWAYS if any(s.matches(labels) for s in selectors) else ()
+        where = _describe(place, definition)
+        if not selectors:
+            return ReviewReply(subject=subject, allowed=False, message=f"{subject} may not {what} {where}")
+        if tuple(selectors) == ALWAYS:
+            return ReviewReply(subject=subject, allowed=True, message=f"{subject} may {what} {where}")
+        texts = [_text(s) for s in selectors]
+        message = f"{subject} may {what} {where}, but only where {' or '.join(texts)}"
+        return ReviewReply(subject=subject, allowed=True, label_selectors=texts, message=message)
+
+    def rights(self, identity: Identity, question: RightsRequest) -> RightsReply:
+        """Return what somebody may do. Raises Forbidden, NotFound."""
+        asker = self._grants_of(identity)
+        grants, everywhere = asker, True
+        if question.subject is not None:
+            around = self._places_to_ask(asker, question.project)
+            grants, everywhere = self._index.grants(self._subject_of(question.subject, asker, around)), False
+        rights = [
+            Right(project=place.project, domain=place.domain, rule=rule)
+            for place, rules in grants.scopes()
+            if self._holds(place, question.project) and (everywhere or _shows_grants(asker, place))
+            for rule in rules.rules
+        ]
+        restriction = list(identity.key.rules) if question.subject is None and identity.key else []
+        subject = question.subject or identity.subject
+        return RightsReply(subject=subject, rights=rights, restriction=restriction or None)
+
+    async def plan(self, identity: Identity, request: PlanRequest) -> PlanReply:
+        """Return what writing the objects would grant and take away. Raises Invalid, Forbidden."""
+        asker = self._grants_of(identity)
+        self._places_to_ask(asker, None)
+        objects = list(_load_objects(request.objects))
+        imagined = ImaginedIndex(self._index, objects)
+        changes: list[PlanChange] = []
+        for subject in sorted(imagined.find_touched(), key=_name_of):
+            before, after = self._index.grants(subject), imagined.grants(subject)
+            for granted, found in ((True, _gained(before, after)), (False, _gained(after, before))):
+                told = (c for c in found if _shows_grants(asker, c[0]) and self._may_name(subject, asker, c[0]))
+                changes += _summarize(_name_of(subject), granted, told)
+            await asyncio.sleep(0)  # others are served between two subjects
+        return PlanReply(changes=changes)
+
+    def _grants_of(self, identity: Identity) -> Grants:
+        """Return what the caller may do. Raises Forbidden for who is no person and no service account."""
+        if identity.role is Role.ADMIN:
+            return self._index.admin
+        if identity.account is None:
+            raise Forbidden(f"{identity.subject} may not ask who may what")
+        grants = self._index.grants(identity.account)
+        key = identity.key
+        return grants.restricted((key.uid, key.generation), key.rules) if key is not None and key.rules else grants
+
+    def _places_to_ask(self, asker: Grants, project: str | None) -> list[Place]:
+        """Return where the asker may know what others may do. Raises Forbidden for nowhere."""
+        places = [Place(project=project)] if project else [place for place, _ in asker.scopes()]
+        shown = [place for place in places if _shows_grants(asker, place)]
+        if not shown:
+            raise Forbidden("what others may do is told to who may list RoleBindings: ask for yourself only")
+        return shown
+
+    def _subject_of(self, name: str, asker: Grants, places: Sequence[Place]) -> Ref:
+        """Return whom the name means. Raises NotFound just alike for who is missing or hidden."""
+        subject = _parse_subject(name)
+        known = self._cache.find(get_kind(subject.kind), row_of(subject.project, subject.name)) is not None
+        if not known or not any(self._may_name(subject, asker, place) for place in places):
+            raise NotFound(f"there is no {name}, or you may not see it")
+        return subject
+
+    def _may_name(self, subject: Ref, asker: Grants, place: Place) -> bool:
+        """Return whether the asker could name the subject in a binding there."""
+        named = Subject(kind=SubjectKind(subject.kind), name=subject.name, project=subject.project)
+        spec = RoleBindingSpec(subject=named, role=READER, domain=place.domain)
+        binding = RoleBinding(metadata=ObjectMeta(name="review", project=place.project), spec=spec)
+        return not find_hidden(self._index, asker, binding, None, home=place)
+
+    def _place_of(
+        self, question: ReviewRequest, definition: KindDefinition, asker: Grants, who: Ref | None
+    ) -> tuple[Place, Mapping[str, str] | None, Ref | None]:
+        """Return where it would be done, and the labels and owner of an object that is there and the asker may see."""
+        project = None if definition.scope is Scope.GLOBAL else question.project
+        asked = Place(project=project) if project else Place(domain=question.domain)
+        if question.name and definition.kind == "Project" and question.verb not in (Verb.CREATE, Verb.DELETE):
+            asked = Place(project=question.name)
+        entry = self._cache.find(definition, row_of(project, question.name)) if question.name else None
+        if entry is None:
+            return asked, None, None
+        wire = orjson.loads(entry.json)
+        labels, owner = wire["metadata"].get("labels") or {}, self._index.owner_of(definition, wire)
+        seen_at = self._index.place_of(definition, wire, verb=Verb.GET)
+        if not asker.may(Verb.GET, definition, seen_at, labels=labels) and (owner is None or owner != who):
+            return asked, None, None
+        return self._index.place_of(definition, wire, verb=question.verb), labels, owner
+
+    def _holds(self, place: Place, project: str | None) -> bool:
+        """Return whether what is given at the place holds in the project too."""
+        if project is None or place == TOP or place.project == project:
+            return True
+        return place.domain is not None and place.domain in self._index.organization.domains_of(Place(project=project))
+
+
+def _is_for_people(verb: str, definition: KindDefinition, subresource: str) -> bool:
+    """Return whether anybody but the cloud itself may do it, whatever was granted."""
+    if verb in READ:
+        return subresource != "tunnel"
+    if definition.system_only:
+        return definition.revocable and verb == Verb.DELETE and not subresource
+    return subresource not in SYSTEM_SUBRESOURCES
+
+
+def _shows_grants(asker: Grants, place: Place) -> bool:
+    return asker.may(Verb.LIST, get_kind(RoleBinding.KIND), place)
+
+
+def _gained(before: Grants, after: Grants) -> Iterator[Change]:
+    """Yield what may be done afterwards and could not before, kind by kind."""
+    for place, rules in after.scopes():
+        for permission in expand(rules.rules, lambda d: sorted(subresources_of(d))):
+            definition = get_kind(permission.kind)
+            if _is_for_people(permission.verb, definition, permission.subresource) and not _has(
+                before, place, permission
+            ):
+                yield place, permission
+
+
+def _has(grants: Grants, place: Place, wanted: Permission) -> bool:
+    found = grants.selectors(wanted.verb, get_kind(wanted.kind), place, wanted.subresource)
+    if found == ALWAYS or not found or not wanted.selector:
+        return found == ALWAYS
+    subresources = [wanted.subresource] if wanted.subresource else None
+    rule = Rule(verbs=[wanted.verb], kinds=[wanted.kind], subresources=subresources, label_selector=wanted.selector)
+    return not grants.missing([rule], place)
+
+
+def _summarize(subject: str, granted: bool, changes: Iterable[Change]) -> Iterator[PlanChange]:
+    """Yield the changes with the verbs of one kind and place together."""
+    verbs: defaultdict[tuple[str, str, str, str, str], list[str]] = defaultdict(list)
+    for place, (verb, kind, subresource, selector) in changes:
+        verbs[place.domain or "", place.project or "", kind, subresource, selector].append(verb)
+    for (domain, project, kind, subresource, selector), found in sorted(verbs.items()):
+        yield PlanChange(
+            subject=subject,
+            granted=granted,
+            verbs=sorted(found, key=VERB_ORDER.index),
+            kind=kind,
+            subresource=subresource,
+            label_selector=selector,
+            project=project or None,
+            domain=domain or None,
+        )
+
+
+def _load_objects(wires: Sequence[Mapping[str, Any]]) -> Iterator[AnyResource]:
+    for i, wire in enumerate(wires):
+        definition = find_kind(str(wire.get("kind")))
+        if definition is None or definition.kind != wire.get("kind"):
+            raise _invalid(f"objects[{i}].kind", f"there is no kind {str(wire.get('kind'))[:80]!r}")
+        try:
+            yield definition.model.from_wire(wire)
+        except ValidationError as error:
+            first = error.errors()[0]
+            path = ".".join(str(part) for part in first["loc"])
+            raise _invalid(f"objects[{i}].{path}", first["msg"]) from error
+
+
+def _definition_of(question: ReviewRequest) -> KindDefinition:
+    definition = load_kinds().get(question.kind)
+    if definition is None:
+        raise _invalid("kind", f"there is no kind {question.kind}")
+    if question.verb == ANY:
+        raise _invalid("verb", "ask for one verb")
+    if question.subresource and question.subresource not in subresources_of(definition):
+        known = ", ".join(sorted(subresources_of(definition)))
+        raise _invalid("subresource", f"{definition.kind} has no subresource {question.subresource}; it has {known}")
+    return definition
+
+
+def _parse_subject(name: str) -> Ref:
+    word, _, rest = name.partition(":")
+    kind = next(kind for kind, known in WORDS.items() if known == word)
+    project, slash, own = rest.rpartition("/")
+    return Ref(kind, project if slash else None, own)
+
+
+def _name_of(subject: Ref) -> str:
+    return f"{WORDS[subject.kind]}:{subject.project + '/' if subject.project else ''}{subject.name}"
+
+
+def _describe(place: Place, definition: KindDefinition | None) -> str:
+    if place.project is not None:
+        return f"in project {place.project}"
+    if place.domain is not None:
+        return f"in domain {place.domain}"
+    return "in the whole cloud" if definition is None or definition.scope is not Scope.GLOBAL else "of the cloud"
+
+
+def _text(selector: LabelSelector) -> str:
+    """Return a selector as it is written."""
+    texts = []
+    for r in selector.requirements:
+        values = f"({','.join(sorted(r.values))})"
+        one = next(iter(r.values), "")
+        few = len(r.values) == 1
+        texts.append(
+            {
+                Operator.IN: f"{r.key}={one}" if few else f"{r.key} in {values}",
+                Operator.NOT_IN: f"{r.key}!={one}" if few else f"{r.key} notin {values}",
+                Operator.EXISTS: r.key,
+                Operator.NOT_EXISTS: f"!{r.key}",
+            }[r.operator]
+        )
+    return ",".join(texts)
+
+
+def _invalid(field: str, message: str) -> Invalid:
+    return Invalid(f"{field}: {message}", causes=[Cause(field=field, reason="FieldValueInvalid", message=message)])
+
+
+async def _read(request: Request, model: type[M]) -> M:
+    media_type_of(request, (JSON,))
+    wire = decode(await read_bytes(request, BODY_LIMIT), is_yaml=False)
+    try:
+        return model.from_wire(wire)
+    except ValidationError as error:
+        raise invalid_body(error) from error
+    except TypeError as error:  # orjson on a lone surrogate
+        raise BadRequest("the body has text that is not Unicode") from error
