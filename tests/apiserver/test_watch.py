@@ -103,7 +103,7 @@ async def test_bookmarks_come_to_those_who_ask(
     async with Store(memory_etcd, settings=StoreSettings(bookmark_seconds=0.05)) as store:
         async with serving(store, memory_etcd, api.installation, tmp_path_factory.mktemp("x")) as other:
             async with other.raw() as raw, Connection(other.settings()) as connection:
-                path = "/api/v1/flavors?watch=true&resourceVersion=1&allowWatchBookmarks=true"
+                path = f"/api/v1/flavors?watch=true&resourceVersion={store.cache.revision}&allowWatchBookmarks=true"
                 async with watching(raw, path) as events, asyncio.timeout(10):
                     made = await ApiClient(connection).create_wire(get_kind("Project"), sample("Project"))
                     event = await anext(events)

@@ -30,7 +30,6 @@ from vcstack.apiserver.images.routes import ContentRoutes
 from vcstack.apiserver.operations import OperationRoutes
 from vcstack.apiserver.parts import ApiParts
 from vcstack.apiserver.queries import Query
-from vcstack.apiserver.reach import HostReach
 from vcstack.apiserver.replicas import ReplicaDirectory
 from vcstack.apiserver.replies import SAFE_HEADERS, error_reply
 from vcstack.apiserver.resources import ResourceRoutes
@@ -59,7 +58,7 @@ class Application:
         bearers = Bearers(parts.store.cache, parts.clock)
         self._authenticator = Authenticator(parts.admin_token, parts.clock, parts.auth.tokens, bearers)
         index = AccessIndex(parts.store.cache, parts.clock)
-        self._authorizer = Authorizer(HostReach(parts.store))
+        self._authorizer = Authorizer(parts.store, index, bearers)
         self._replicas = ReplicaDirectory(parts.etcd, parts.settings.peer_url)
         self.tunnels = Tunnels(self._replicas, peer_settings, self.drain)
         self._resources = ResourceRoutes(parts, self._authorizer, self.drain)
@@ -110,7 +109,8 @@ class Application:
             if request.scope["path"].startswith(AUTH):
                 return await self.auth.routes.answer(request)
             return await self._operations.answer(request, identity, self._hosts.join)
-        call = Call(request, identity, target, Query.parse(request.scope["query_string"]))
+        query = Query.parse(request.scope["query_string"])
+        call = Call(request, identity, target, query, self._authorizer.guard_of(identity))
         if not target.subresource:
             return await self._resources.answer(call)
         return await self._subresources[target.subresource](call)

@@ -1,20 +1,44 @@
 """Who may do what: the one place that decides, before anything is read or written.
 
 The administrator may do everything that is a user's business: status, finalizers and events belong to the
-system. A host may do what ``reach.py`` finds to be its own. Nobody else may do anything.
+system. A host may do what ``reach.py`` finds to be its own. Users and service accounts may what their role
+bindings give them (``auth/grants.py``); where they may nothing, nothing seems to be there. Nobody else may do
+anything.
 """
 
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+import orjson
+
+from vcstack.apiserver.auth.accounts import AccessIndex
+from vcstack.apiserver.auth.bearers import Bearers
+from vcstack.apiserver.auth.granting import EVERYTHING, Excess, describe, find_excess, find_excess_of
+from vcstack.apiserver.auth.grants import ALWAYS, Grants, Selectors
+from vcstack.apiserver.auth.naming import find_hidden
+from vcstack.apiserver.auth.places import TOP, Place
 from vcstack.apiserver.identity import Identity, Role
 from vcstack.apiserver.reach import HostReach
 from vcstack.apiserver.targets import Target
-from vcstack.specs.errors import Forbidden, Unauthorized
+from vcstack.specs.errors import ApiError, Cause, Expired, Forbidden, Unauthorized
+from vcstack.specs.kinds.domain import Domain
 from vcstack.specs.kinds.event import Event
 from vcstack.specs.kinds.host import Host
+from vcstack.specs.kinds.project import Project
+from vcstack.specs.permissions import ANY, Rule
+from vcstack.specs.registry import KindDefinition, Scope, definition_of
+from vcstack.specs.resource import AnyResource, Ref
 from vcstack.specs.selectors import parse_field_selector
+from vcstack.store.actor import Guard
+from vcstack.store.draft import not_found
+from vcstack.store.keys import row_of
+from vcstack.store.references import no_project
+from vcstack.store.store import Store
+
+Wire = Mapping[str, Any]
 
 
 class Verb(StrEnum):
@@ -36,6 +60,8 @@ class Action:
     target: Target
     field_selector: str = ""
     """Of a list or watch."""
+    creates: bool = False
+    """Whether what is not there is made (server-side apply)."""
 
     def __str__(self) -> str:
         target = self.target
@@ -61,23 +87,39 @@ BOUND_SUBRESOURCES = {
     "finalize": frozenset({Verb.UPDATE}),
 }
 """What a host may do with objects bound to it."""
+OWNER_VERBS = frozenset({Verb.GET, Verb.DELETE})
+"""What everybody may do with what is one's own: sessions, API keys."""
+EVERYTHING_READABLE = (Rule(verbs=["get"], kinds=[ANY]),)
+RECHECK_SECONDS = 1.0
+"""How often a stream that goes on is looked at while nothing is sent."""
+NOBODY = "say who you are: a bearer token or a client certificate"
 
 
 class Authorizer:
-    """Decides. Raises Unauthorized or Forbidden."""
+    """Decides. Raises Unauthorized or Forbidden, or NotFound where the caller must not learn what is there."""
 
-    def __init__(self, reach: HostReach) -> None:
-        self._reach = reach
+    def __init__(self, store: Store, index: AccessIndex, bearers: Bearers) -> None:
+        self._cache = store.cache
+        self._reach = HostReach(store)
+        self._index = index
+        self._bearers = bearers
 
     async def authorize(self, identity: Identity, action: Action) -> None:
-        """Return when the caller may. Raises Unauthorized for nobody, Forbidden for somebody who may not."""
-        if identity.role is Role.ANONYMOUS:
-            raise Unauthorized("say who you are: a bearer token or a client certificate")
+        """Return when the caller may.
+
+        Raises:
+            Unauthorized: it is nobody.
+            Forbidden: it may not.
+            NotFound: it may not and may do nothing else there either, whether or not there is something.
+        """
         if identity.role is Role.ADMIN:
-            self._authorize_admin(action)
+            _refuse_systems(action)
+            return
+        if identity.account is not None:
+            await self._authorize_account(identity, action)
             return
         if identity.role is not Role.HOST:
-            raise Forbidden(f"{identity.subject} may not {action}")
+            raise Unauthorized(NOBODY)
         # A heartbeat tells nobody anything and changes no object: it is worth no question to etcd.
         await self._reach.demand_registered(identity.host, fresh=action.target.subresource != "heartbeat")
         if not self._host_may(identity.host, action):
@@ -85,11 +127,74 @@ class Authorizer:
             raise Forbidden(message)
 
     def demand_admin(self, identity: Identity) -> None:
-        """Return when the caller administers the cloud."""
+        """Return when the caller is the administrator, as other replicas are."""
         if identity.role is Role.ANONYMOUS:
-            raise Unauthorized("say who you are: a bearer token or a client certificate")
+            raise Unauthorized(NOBODY)
         if identity.role is not Role.ADMIN:
             raise Forbidden(f"{identity.subject} is no administrator")
+
+    def demand_reader_of_all(self, identity: Identity) -> None:
+        """Return when the caller may read all objects of the cloud: administrators and auditors."""
+        if identity.account is None:
+            self.demand_admin(identity)
+        elif self.grants_of(identity).missing(EVERYTHING_READABLE, TOP):
+            raise Forbidden(f"{identity.subject} may not read the whole cloud")
+
+    def demand_power_over(self, identity: Identity, subject: Ref, *, by_key: bool = False) -> None:
+        """Return when the caller may do all that the subject may: whoever gets its secret can act as it.
+
+        Args:
+            identity: who asks for the secret.
+            subject: whose it is.
+            by_key: it is an API key's, which everybody may have for oneself; it outlives what a user may do today,
+                so that nobody but who may do everything gets a user's.
+
+        Raises:
+            Forbidden: the caller would give what it does not have.
+        """
+        if by_key and subject == _own_account(identity):
+            return
+        grants = self.grants_of(identity)
+        if by_key and subject.kind == "User":
+            excess: Excess = [(TOP, p) for p in grants.missing(EVERYTHING, TOP)]
+        else:
+            excess = find_excess_of(self._index, grants, subject)
+        if excess:
+            raise Forbidden(describe(excess))
+
+    def grants_of(self, identity: Identity) -> Grants:
+        """Return what the caller may; of the administrator and of accounts only. Raises Forbidden."""
+        if identity.account is None:
+            self.demand_admin(identity)
+            return self._index.admin
+        grants = self._index.grants(identity.account)
+        key = identity.key
+        return grants if key is None or not key.rules else grants.restricted((key.uid, key.generation), key.rules)
+
+    def visibility(self, identity: Identity, action: Action) -> Callable[[Wire], bool] | None:
+        """Return what tells which objects of a list or watch are for the caller; None: all are."""
+        if identity.account is None:
+            return None
+        grants, target, verb = self.grants_of(identity), action.target, action.verb.value
+        if grants.may_everywhere(verb, target.definition):
+            return None
+        if _lies_at_the_top(target.definition) and grants.may(verb, target.definition, TOP):
+            return None
+        if target.project is not None and grants.may(verb, target.definition, Place(project=target.project)):
+            return None
+        return lambda wire: self._shows(identity, action, wire)
+
+    def permit(self, identity: Identity, action: Action) -> "Permit | None":
+        """Return what tells whether a stream may go on that the caller was authorized for; None: to its end."""
+        if identity.account is None:
+            return None
+        return Permit(self, self._bearers, identity, action, self.grants_of(identity))
+
+    def guard_of(self, identity: Identity) -> Guard | None:
+        """Return what decides about the caller's writes once it is known what they change; None: they are let be."""
+        if identity.account is None:
+            return None
+        return lambda new, live: self._check_write(identity, new, live)
 
     def authorize_event(self, identity: Identity, project: str | None, wire: dict[str, Any]) -> None:
         """Return when a host may write that event: it regards the host itself or what is bound to it."""
@@ -97,14 +202,106 @@ class Authorizer:
         if identity.role is Role.HOST and not self._reach.regards(identity.host, project, regarding):
             raise Forbidden(f"{identity.subject} may not report events of what is not bound to it")
 
-    def _authorize_admin(self, action: Action) -> None:
-        subresource, definition = action.target.subresource, action.target.definition
-        if action.verb in READ_VERBS and subresource != "tunnel":
+    # Users and service accounts.
+
+    async def _authorize_account(self, identity: Identity, action: Action) -> None:
+        _refuse_systems(action)
+        if self.decide(identity, action):
             return
-        if subresource in SYSTEM_SUBRESOURCES:
-            raise Forbidden(f"{subresource} of {definition.plural} is written by the cloud itself, not by people")
-        if definition.system_only and not (definition.revocable and action.verb is Verb.DELETE):
-            raise Forbidden(f"{definition.plural} are written by the cloud itself, not by people")
+        # What gives the right may have been written a moment ago by another replica.
+        await self._cache.fresh()
+        if not self.decide(identity, action):
+            raise self._denial(identity, action)
+
+    def decide(self, identity: Identity, action: Action) -> bool:
+        """Return whether a user or service account may, as the cache says."""
+        grants, target, verb = self.grants_of(identity), action.target, action.verb.value
+        definition = target.definition
+        if target.name:
+            return self._may_one(identity, grants, action)
+        if target.project is not None:
+            return bool(grants.selectors(verb, definition, Place(project=target.project)))
+        own = action.verb in (Verb.LIST, Verb.WATCH) and definition.owner_path is not None
+        return own or grants.may_somewhere(verb, definition)
+
+    def _may_one(self, identity: Identity, grants: Grants, action: Action) -> bool:
+        target, verb = action.target, action.verb.value
+        definition, sub = target.definition, target.subresource
+        wire = self._find(target)
+        if wire is None and action.creates:
+            if target.project is None:
+                return grants.may_somewhere("create", definition)
+            return bool(grants.selectors("create", definition, Place(project=target.project)))
+        if target.project is not None:
+            place = Place(project=target.project)
+        elif wire is not None:
+            place = self._index.place_of(definition, wire, verb=verb)
+        else:
+            # What is gone, or not there yet, is for those who may do it to all that is outside of projects.
+            return grants.may_everywhere(verb, definition, sub)
+        selectors = grants.selectors(verb, definition, place, sub)
+        if selectors == ALWAYS or (wire is None and selectors):
+            return True
+        return wire is not None and (_match(selectors, wire) or self._owns(identity, action, wire))
+
+    def _owns(self, identity: Identity, action: Action, wire: Wire) -> bool:
+        """Return whether the object is the caller's own, and the verb one of an owner's."""
+        if action.target.subresource or _own_account(identity) is None:
+            return False
+        mine = self._index.owner_of(action.target.definition, wire) == identity.account
+        return mine and (action.verb in OWNER_VERBS or action.verb in (Verb.LIST, Verb.WATCH))
+
+    def _shows(self, identity: Identity, action: Action, wire: Wire) -> bool:
+        grants, verb, definition = self.grants_of(identity), action.verb.value, action.target.definition
+        if self._index.shows(grants, verb, definition, wire) or self._owns(identity, action, wire):
+            return True
+        if definition.kind not in (Project.KIND, Domain.KIND):
+            return False
+        # When it is gone the tree does not tell any more where it was.
+        spec = wire["spec"]
+        above = Place(domain=spec.get("domain" if definition.kind == Project.KIND else "parent"))
+        return grants.may(verb, definition, above, labels=_labels(wire))
+
+    def _denial(self, identity: Identity, action: Action) -> ApiError:
+        """Return the refusal, which tells of nothing where the caller may do nothing."""
+        grants, target, verb = self.grants_of(identity), action.target, action.verb.value
+        if not target.name:
+            seen = target.project is None or grants.sees(Place(project=target.project))
+            return _forbid(identity, action) if seen else no_project(target.project or "")
+        place = self._index.find_place(target.definition, target.project, target.name, verb=verb)
+        reading = Action(Verb.GET, replace(target, subresource=""))
+        if (place is not None and grants.sees(place)) or self._may_one(identity, grants, reading):
+            return _forbid(identity, action)
+        return not_found(target.definition, target.project, target.name)
+
+    def _check_write(self, identity: Identity, new: AnyResource, live: Wire | None) -> Sequence[Cause]:
+        """Decide about a write in its transaction: return the references that are to seem missing.
+
+        Raises:
+            Forbidden: the caller may not, or would give what it does not have.
+            NotFound: it may do nothing in that project.
+        """
+        definition, grants = definition_of(new), self.grants_of(identity)
+        verb = Verb.CREATE if live is None else Verb.UPDATE
+        wire = new.to_wire() if live is None else live
+        place = self._index.place_of(definition, wire, verb=verb.value)
+        selectors = grants.selectors(verb.value, definition, place)
+        if selectors != ALWAYS and not (_match(selectors, wire) and _match(selectors, new.to_wire())):
+            action = Action(verb, Target(definition, new.metadata.project, new.metadata.name))
+            if place.project is not None and not grants.sees(place):
+                raise no_project(place.project)
+            raise _forbid(identity, action)
+        old = definition.model.from_wire(live) if live is not None else None
+        excess = find_excess(self._index, grants, _own_account(identity), new, old)
+        if excess:
+            raise Forbidden(describe(excess))
+        return find_hidden(self._index, grants, new, old, home=place)
+
+    def _find(self, target: Target) -> Wire | None:
+        entry = self._cache.find(target.definition, row_of(target.project, target.name))
+        return None if entry is None else orjson.loads(entry.json)
+
+    # Hosts.
 
     def _host_may(self, host: str, action: Action) -> bool:
         target = action.target
@@ -128,6 +325,79 @@ class Authorizer:
         if action.verb is Verb.CREATE:
             return True
         return action.verb in (Verb.GET, Verb.UPDATE) and self._reach.owns_event(host, target)
+
+
+class Permit:
+    """Whether a stream may go on: looked at before everything that is sent, and each second."""
+
+    def __init__(
+        self, authorizer: Authorizer, bearers: Bearers, identity: Identity, action: Action, held: Grants
+    ) -> None:
+        self._authorizer = authorizer
+        self._bearers = bearers
+        self._identity = identity
+        self._action = action
+        self._held = held
+
+    def find_loss(self) -> ApiError | None:
+        """Return why the stream ends; None: it goes on."""
+        identity = self._identity
+        if identity.access is None or self._bearers.find(identity.access) != (identity.account, identity.key):
+            return Unauthorized("you are not logged in any more")
+        grants = self._authorizer.grants_of(identity)
+        if grants is not self._held:
+            if self._action.verb is Verb.WATCH:
+                # What is to be seen may be more or less now: the watcher's picture is to be drawn anew.
+                return Expired("what you may see has changed; list again and watch from the list's version")
+            self._held = grants
+        if not self._authorizer.decide(identity, self._action):
+            return _forbid(identity, self._action)
+        return None
+
+    async def lost(self) -> ApiError:
+        """Return why the stream ends, once it has to."""
+        while (loss := self.find_loss()) is None:  # noqa: ASYNC110 (nothing tells when time takes a right away)
+            await asyncio.sleep(RECHECK_SECONDS)
+        return loss
+
+
+def _refuse_systems(action: Action) -> None:
+    """Keep people from what the cloud itself writes. Raises Forbidden."""
+    subresource, definition = action.target.subresource, action.target.definition
+    if action.verb in READ_VERBS and subresource != "tunnel":
+        return
+    if subresource in SYSTEM_SUBRESOURCES:
+        raise Forbidden(f"{subresource} of {definition.plural} is written by the cloud itself, not by people")
+    if definition.system_only and not (definition.revocable and action.verb is Verb.DELETE):
+        raise Forbidden(f"{definition.plural} are written by the cloud itself, not by people")
+
+
+def _own_account(identity: Identity) -> Ref | None:
+    """Return for whom the caller may make keys; a restricted key would make itself one without restrictions."""
+    return None if identity.key is not None and identity.key.rules else identity.account
+
+
+def _forbid(identity: Identity, action: Action) -> Forbidden:
+    target = action.target
+    sub = f"/{target.subresource}" if target.subresource else ""
+    where = f" in project {target.project}" if target.project else ""
+    return Forbidden(f"{identity.subject} may not {action.verb.value} {target.definition.kind}{sub}{where}")
+
+
+def _lies_at_the_top(definition: KindDefinition) -> bool:
+    """Return whether all objects of the kind are in the same place."""
+    if definition.scope is not Scope.GLOBAL or definition.kind in (Project.KIND, Domain.KIND):
+        return False
+    return definition.domain_path is None and definition.owner_path is None
+
+
+def _match(selectors: Selectors, wire: Wire) -> bool:
+    labels = _labels(wire)
+    return any(selector.matches(labels) for selector in selectors)
+
+
+def _labels(wire: Wire) -> Mapping[str, str]:
+    return wire["metadata"].get("labels") or {}
 
 
 def _asks_only_for(action: Action, path: str, host: str) -> bool:

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from vcstack.apiserver.identity import Identity
 from vcstack.apiserver.queries import Query, refuse
 from vcstack.apiserver.targets import Target
-from vcstack.store.actor import Actor
+from vcstack.store.actor import Actor, Guard
 
 MANAGER_LIMIT = 128
 _MANAGER = re.compile(r"[\x21-\x7e]{1,128}")
@@ -22,6 +22,8 @@ class Call:
     identity: Identity
     target: Target
     query: Query
+    guard: Guard | None = None
+    """What decides about the caller's writes once it is known what they change."""
 
     @property
     def method(self) -> str:
@@ -30,7 +32,7 @@ class Call:
 
     def actor(self, *, manager: str | None = None) -> Actor:
         """Return who writes: the caller, through the field manager it names or its program's name."""
-        return Actor(self.identity.subject, manager or self.manager() or self._program())
+        return Actor(self.identity.subject, manager or self.manager() or self._program(), guard=self.guard)
 
     def manager(self) -> str | None:
         """Return the fieldManager parameter. Raises BadRequest when it is no plain word."""

@@ -69,7 +69,7 @@ class HostRoutes:
 
     async def create_token(self, call: Call) -> Response:
         """Return a one-time token for a host that is to join."""
-        self._authorizer.demand_admin(call.identity)
+        await self._authorizer.authorize(call.identity, Action(Verb.UPDATE, call.target))
         _check_length("metadata.name", call.target.name)
         token, expires_at = await self._tokens.create(call.target.name)
         return model_reply(JoinToken(token=token, expires_at=expires_at), 201)

@@ -69,7 +69,8 @@ class ResourceRoutes:
         """Return a page of the collection."""
         query = call.query.only(queries.LIST | {"watch"})
         fields = query.text("fieldSelector") or ""
-        await self._authorizer.authorize(call.identity, Action(Verb.LIST, call.target, fields))
+        action = Action(Verb.LIST, call.target, fields)
+        await self._authorizer.authorize(call.identity, action)
         page = await self._store.list(
             call.target.definition,
             call.target.project,
@@ -77,6 +78,7 @@ class ResourceRoutes:
             field_selector=fields,
             limit=min(query.count("limit") or 0, PAGE_LIMIT) or None,
             continue_=query.text("continue") or "",
+            visible=self._authorizer.visibility(call.identity, action),
         )
         return json_reply(render_list(call.target.definition.kind, page))
 
@@ -84,7 +86,9 @@ class ResourceRoutes:
         """Stream the changes after a resourceVersion (default: from now on)."""
         query = call.query.only(queries.WATCH)
         fields = query.text("fieldSelector") or ""
-        await self._authorizer.authorize(call.identity, Action(Verb.WATCH, call.target, fields))
+        action = Action(Verb.WATCH, call.target, fields)
+        await self._authorizer.authorize(call.identity, action)
+        permit = self._authorizer.permit(call.identity, action)
         since = query.count("resourceVersion")
         items = await self._store.watch(
             call.target.definition,
@@ -92,6 +96,7 @@ class ResourceRoutes:
             since=since,
             label_selector=query.text("labelSelector") or "",
             field_selector=fields,
+            visible=self._authorizer.visibility(call.identity, action),
         )
         return WatchResponse(
             items,
@@ -99,6 +104,7 @@ class ResourceRoutes:
             seconds=watch_seconds(query.count("timeoutSeconds", most=86_400), self._settings),
             settings=self._settings,
             drain=self._drain,
+            permit=permit,
         )
 
     async def create(self, call: Call) -> Response:
@@ -135,7 +141,9 @@ class ResourceRoutes:
 
     async def patch(self, call: Call) -> Response:
         """Merge a patch, or apply a manifest on the server's side."""
-        await self._authorizer.authorize(call.identity, Action(Verb.UPDATE, call.target))
+        given = call.request.headers.get("content-type", "")
+        creates = given.split(";")[0].strip().lower() in (bodies.APPLY_JSON, bodies.APPLY_YAML)
+        await self._authorizer.authorize(call.identity, Action(Verb.UPDATE, call.target, creates=creates))
         media_type = bodies.media_type_of(call.request, bodies.PATCH_TYPES)
         return await (self._merge(call) if media_type == bodies.MERGE_PATCH else self._apply(call))
 

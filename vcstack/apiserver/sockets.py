@@ -63,8 +63,9 @@ class SocketRoutes:
         logger.info("websocket", path=path, subject=identity.subject)
         if target.subresource == "console":
             query.only(NONE)
-            await self._authorizer.authorize(identity, Action(Verb.UPDATE, target))
-            await self._streams.console(target, socket)
+            action = Action(Verb.UPDATE, target)
+            await self._authorizer.authorize(identity, action)
+            await self._streams.console(target, socket, self._authorizer.permit(identity, action))
         elif target.subresource == "tunnel":
             await self._tunnel(identity, target, query, socket)
         else:

@@ -10,7 +10,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from vcstack.apiclient.frames import StreamRequest
 from vcstack.apiserver import queries
-from vcstack.apiserver.authz import Action, Authorizer, Verb
+from vcstack.apiserver.authz import Action, Authorizer, Permit, Verb
 from vcstack.apiserver.context import Call
 from vcstack.apiserver.parts import ApiParts
 from vcstack.apiserver.racing import first_of
@@ -46,18 +46,20 @@ class StreamRoutes:
         if call.method != "GET":
             raise MethodNotAllowed(f"{call.method} is not possible here; there is GET")
         query = call.query.only(queries.LOG)
-        await self._authorizer.authorize(call.identity, Action(Verb.GET, call.target))
+        action = Action(Verb.GET, call.target)
+        await self._authorizer.authorize(call.identity, action)
+        permit = self._authorizer.permit(call.identity, action)
         host, request = await find_host(self._store, call.target, "log")
         request.tail_lines = query.count("tail", most=TAIL_LIMIT)
         request.follow = query.flag("follow")
-        return LogResponse(self._tunnels, host, request, self._drain)
+        return LogResponse(self._tunnels, host, request, self._drain, permit)
 
-    async def console(self, target: Target, socket: WebSocket) -> None:
+    async def console(self, target: Target, socket: WebSocket, permit: Permit | None) -> None:
         """Connect a websocket with the serial console; the caller has been authorized."""
         host, request = await find_host(self._store, target, "console")
         async with self._tunnels.open(host, request) as stream:
             await socket.accept()
-            await bridge(socket, stream, self._drain)
+            await bridge(socket, stream, self._drain, permit)
 
 
 class LogResponse(Response):
@@ -65,11 +67,14 @@ class LogResponse(Response):
 
     media_type = "text/plain"
 
-    def __init__(self, tunnels: Tunnels, host: str, request: StreamRequest, drain: Drain) -> None:
+    def __init__(
+        self, tunnels: Tunnels, host: str, request: StreamRequest, drain: Drain, permit: Permit | None = None
+    ) -> None:
         super().__init__()
         del self.headers["content-length"]
         self._tunnels, self._host, self._request = tunnels, host, request
         self._drain = drain
+        self._permit = permit
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """Send the stream; an error before its beginning is raised."""
@@ -90,6 +95,7 @@ class LogResponse(Response):
         async def copy() -> None:
             data = await first
             while data:
+                demand(self._permit)
                 await send({"type": "http.response.body", "body": data, "more_body": True})
                 data = await stream.receive()
 
@@ -97,7 +103,22 @@ class LogResponse(Response):
             while (await receive())["type"] != "http.disconnect":
                 pass
 
-        await first_of(copy(), gone(), self._drain.started.wait())
+        await first_of(copy(), gone(), self._drain.started.wait(), until_lost(self._permit))
+
+
+def demand(permit: Permit | None) -> None:
+    """Return when the stream may go on. Raises Unauthorized, Forbidden."""
+    loss = permit.find_loss() if permit is not None else None
+    if loss is not None:
+        raise loss
+
+
+async def until_lost(permit: Permit | None) -> None:
+    """Wait until the stream may not go on. Raises Unauthorized, Forbidden."""
+    if permit is None:
+        await asyncio.Event().wait()
+    else:
+        raise await permit.lost()
 
 
 async def find_host(store: Store, target: Target, service: str) -> tuple[str, StreamRequest]:
@@ -112,11 +133,12 @@ async def find_host(store: Store, target: Target, service: str) -> tuple[str, St
     return instance.status.host, request
 
 
-async def bridge(socket: WebSocket, stream: HostStream, drain: Drain) -> None:
+async def bridge(socket: WebSocket, stream: HostStream, drain: Drain, permit: Permit | None = None) -> None:
     """Copy both ways until one side ends or the server stops, and say why in the close frame."""
     code, reason = CLOSE_NORMAL, ""
     try:
-        await first_of(_to_host(socket, stream), _to_client(socket, stream), drain.started.wait())
+        copying = (_to_host(socket, stream, permit), _to_client(socket, stream, permit))
+        await first_of(*copying, drain.started.wait(), until_lost(permit))
         if drain.started.is_set():
             code, reason = CLOSE_GOING_AWAY, "the server stops"
     except WebSocketDisconnect:
@@ -127,16 +149,18 @@ async def bridge(socket: WebSocket, stream: HostStream, drain: Drain) -> None:
         await socket.close(code, reason.encode()[:CLOSE_REASON_BYTES].decode("utf-8", "ignore"))
 
 
-async def _to_host(socket: WebSocket, stream: HostStream) -> None:
+async def _to_host(socket: WebSocket, stream: HostStream, permit: Permit | None) -> None:
     while True:
         message = await socket.receive()
         if message["type"] == "websocket.disconnect":
             return
         data = message.get("bytes") or (message.get("text") or "").encode()
         if data:
+            demand(permit)
             await stream.send(data)
 
 
-async def _to_client(socket: WebSocket, stream: HostStream) -> None:
+async def _to_client(socket: WebSocket, stream: HostStream, permit: Permit | None) -> None:
     while data := await stream.receive():
+        demand(permit)
         await socket.send_bytes(data)

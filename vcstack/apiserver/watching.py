@@ -11,6 +11,7 @@ import structlog
 from starlette.responses import Response
 
 from vcstack.apiserver import metrics
+from vcstack.apiserver.authz import Permit
 from vcstack.apiserver.parts import ApiSettings
 from vcstack.apiserver.shutdown import Drain
 from vcstack.specs.access import EventType
@@ -36,7 +37,14 @@ class WatchResponse(Response):
     media_type = "application/json"
 
     def __init__(
-        self, items: WatchStream, *, bookmarks: bool, seconds: float, settings: ApiSettings, drain: Drain
+        self,
+        items: WatchStream,
+        *,
+        bookmarks: bool,
+        seconds: float,
+        settings: ApiSettings,
+        drain: Drain,
+        permit: Permit | None = None,
     ) -> None:
         super().__init__()
         del self.headers["content-length"]
@@ -45,15 +53,21 @@ class WatchResponse(Response):
         self._seconds = seconds
         self._settings = settings
         self._drain = drain
+        self._permit = permit
+        self._told = False
+        """Whether the watcher knows why it ends."""
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """Send the stream."""
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        tasks = {
+        tasks: set[asyncio.Task[Any]] = {
             asyncio.create_task(self._stream(send)),
             asyncio.create_task(_until_disconnect(receive)),
             asyncio.create_task(self._drain.started.wait()),
         }
+        lost = asyncio.create_task(self._permit.lost()) if self._permit is not None else None
+        if lost is not None:
+            tasks.add(lost)
         metrics.WATCHES.inc()
         try:
             done, _ = await asyncio.wait(tasks, timeout=self._seconds, return_when=asyncio.FIRST_COMPLETED)
@@ -67,6 +81,8 @@ class WatchResponse(Response):
             await self._items.aclose()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SEND_SECONDS):
+                if lost is not None and lost in done and not self._told:
+                    await send({"type": "http.response.body", "body": _error_line(lost.result()), "more_body": True})
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _stream(self, send: Send) -> None:
@@ -97,6 +113,11 @@ class WatchResponse(Response):
                 continue
             while not queue.empty():
                 entries.append(queue.get_nowait())
+            loss = self._permit.find_loss() if self._permit is not None else None
+            if loss is not None:
+                self._told = True
+                await _send(send, _error_line(loss))
+                return
             lines = [e.line if isinstance(e, WatchItem) else _error_line(e) for e in entries if e is not None]
             await _send(send, b"".join(lines))
             if not isinstance(entries[-1], WatchItem):

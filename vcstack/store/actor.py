@@ -1,10 +1,16 @@
 """Who writes: kept with each object for the history, and what a write may do depends on it."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
+from vcstack.specs.errors import Cause
+from vcstack.specs.resource import AnyResource
 from vcstack.store.etcd.election import Fence
 
+Guard = Callable[[AnyResource, Mapping[str, Any] | None], Sequence[Cause]]
+"""Called with an object as it would be and as it is (None: it is new), before it is written: raises to refuse, and
+returns the references that are to be treated as missing."""
 SYSTEM_PREFIX: Final = "system:"
 HOST_PREFIX: Final = "system:host:"
 
@@ -19,6 +25,9 @@ class Actor:
     """The field manager: vcctl, console, the controller's name."""
     fence: Fence | None = None
     """The proof of leadership that every write of a leading controller is checked against."""
+
+    guard: Guard | None = None
+    """What decides about changes of labels and spec, when not everything is allowed that the store accepts."""
 
     @property
     def is_system(self) -> bool:

@@ -1,6 +1,6 @@
 """From a draft to one transaction: validation, rules, claims, field managers, bytes. No I/O."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -77,9 +77,11 @@ def compose(cache: WatchCache, draft: Draft, terms: Terms, now: datetime) -> Tra
             derive_ready(draft, now)
     body = encode_draft(draft)
     resource = validate(draft.definition, draft.project, draft.name, body)
+    guard = terms.actor.guard
+    hidden = {c.field for c in guard(resource, draft.live)} if guard is not None else frozenset[str]()
     if draft.live is None and draft.project is not None:
         transaction.compares.append(check_project(cache, draft.definition, draft.project))
-    resolution = _check_rules(cache, draft, resource, transaction, terms) if draft.spec_changed else None
+    resolution = _check_rules(cache, draft, resource, transaction, terms, hidden) if draft.spec_changed else None
     plan = plan_claims(cache, draft, resource, terms.limits)
     quota = plan_quota(cache, draft, resource, resolution)
     transaction.compares += plan.compares
@@ -154,11 +156,16 @@ def _without_nulls(value: Any) -> Any:
 
 
 def _check_rules(
-    cache: WatchCache, draft: Draft, resource: AnyResource, transaction: Transaction, terms: Terms
+    cache: WatchCache,
+    draft: Draft,
+    resource: AnyResource,
+    transaction: Transaction,
+    terms: Terms,
+    hidden: Container[str],
 ) -> Resolution:
     """References, immutability and the kind's own rules; all faults are told together."""
     allow_missing = terms.allow_missing_references
-    resolution = resolve(cache, draft, resource, allow_missing=allow_missing, dry_run=terms.dry_run)
+    resolution = resolve(cache, draft, resource, allow_missing=allow_missing, dry_run=terms.dry_run, hidden=hidden)
     causes = [*resolution.causes, *_immutable_causes(draft)]
     check = draft.definition.check
     if check is not no_causes:

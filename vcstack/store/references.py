@@ -1,6 +1,6 @@
 """References: what a new or changed one names must exist, checked in the cache and compared in the transaction."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import orjson
@@ -45,17 +45,23 @@ class Resolution:
 
 
 def resolve(
-    cache: WatchCache, draft: Draft, resource: AnyResource, *, allow_missing: bool, dry_run: bool = False
+    cache: WatchCache,
+    draft: Draft,
+    resource: AnyResource,
+    *,
+    allow_missing: bool,
+    dry_run: bool = False,
+    hidden: Container[str] = (),
 ) -> Resolution:
     """Look up everything that the resource refers to; what is new must exist and stay until the write.
 
     What a kind's ``must_exist`` names may not be missing either when references may: but for a dry run, whose
-    set of objects may make it.
+    set of objects may make it. What the fields of ``hidden`` name is as good as missing.
     """
     result = Resolution()
     model = draft.definition.model
     if not (allow_missing and dry_run):
-        _resolve_strict(cache, draft, resource, result)
+        _resolve_strict(cache, draft, resource, result, hidden)
     if not refers_to(model):
         return result
     known = {(r.kind, r.name) for r in iter_wire_references(model, draft.live)} if draft.live else set()
@@ -65,6 +71,8 @@ def resolve(
         ref, entry = _find(cache, reference, resource.metadata.project)
         if ref == resource.ref:
             continue
+        if reference.path in hidden:
+            entry = None
         if entry is not None:
             result.entries[ref] = entry
         if (reference.kind, reference.name) in known:
@@ -79,7 +87,9 @@ def resolve(
     return result
 
 
-def _resolve_strict(cache: WatchCache, draft: Draft, resource: AnyResource, result: Resolution) -> None:
+def _resolve_strict(
+    cache: WatchCache, draft: Draft, resource: AnyResource, result: Resolution, hidden: Container[str]
+) -> None:
     """Look up what must exist, whoever writes and however."""
     must_exist = draft.definition.must_exist
     wanted = must_exist(resource)
@@ -88,7 +98,7 @@ def _resolve_strict(cache: WatchCache, draft: Draft, resource: AnyResource, resu
     known = {r.ref for r in must_exist(draft.definition.model.from_wire(draft.live))} if draft.live else set()
     for path, ref in ((r.path, r.ref) for r in wanted if r.ref not in known):
         definition = get_kind(ref.kind)
-        entry = cache.find(definition, row_of(ref.project, ref.name))
+        entry = cache.find(definition, row_of(ref.project, ref.name)) if path not in hidden else None
         if entry is None:
             result.causes.append(build_missing(path, ref, draft.project))
         elif is_deleting(entry):
@@ -119,14 +129,19 @@ def check_project(cache: WatchCache, definition: KindDefinition, project: str) -
     ref = Ref("Project", None, project)
     entry = cache.find(projects, row_of(None, project))
     if entry is None:
-        cause = build_cause("metadata.project", NOT_FOUND, f"there is no Project {project}; create it first")
-        details = ErrorDetails(kind="Project", name=project)
-        raise NotFound(f"there is no Project {project}", causes=[cause], details=details)
+        raise no_project(project)
     if is_deleting(entry):
         message = f"project {project} is being deleted; nothing can be created in it"
         cause = build_cause("metadata.project", "ProjectTerminating", message)
         raise refuse(definition, project, "", [cause])
     return _unchanged(projects, ref, entry)
+
+
+def no_project(project: str) -> NotFound:
+    """Return the error of a project that is not there, or is to seem so."""
+    cause = build_cause("metadata.project", NOT_FOUND, f"there is no Project {project}; create it first")
+    details = ErrorDetails(kind="Project", name=project)
+    return NotFound(f"there is no Project {project}", causes=[cause], details=details)
 
 
 def is_deleting(entry: Entry) -> bool:

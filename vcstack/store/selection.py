@@ -1,7 +1,7 @@
 """What a list or watch asks for: a project, labels, fields."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,6 +15,8 @@ from vcstack.specs.selectors import (
     parse_label_selector,
 )
 
+Visible = Callable[[Mapping[str, Any]], bool]
+"""Tells whether the reader may see the object."""
 _ALL_LABELS: Final = LabelSelector()
 _ALL_FIELDS: Final = FieldSelector()
 _PLAIN: Final = re.compile(r"[a-z][a-z0-9-]*")
@@ -30,11 +32,13 @@ class Selection:
     project: str | None = None
     labels: LabelSelector = _ALL_LABELS
     fields: FieldSelector = _ALL_FIELDS
+    visible: Visible | None = None
+    """What else must be true of an object; None: nothing."""
 
     @property
     def by_content(self) -> bool:
         """Return whether objects must be decoded to tell."""
-        return bool(self.labels or self.fields)
+        return bool(self.labels or self.fields or self.visible)
 
     @property
     def anchor(self) -> tuple[str, str] | None:
@@ -58,21 +62,25 @@ class Selection:
         return max(values, key=len, default="").encode()
 
     def matches(self, wire: Mapping[str, Any]) -> bool:
-        """Return whether the selectors match the object; its project is not looked at."""
+        """Return whether the object is selected and visible; its project is not looked at."""
         if self.labels and not self.labels.matches(wire["metadata"].get("labels") or {}):
             return False
-        return not self.fields or self.fields.matches(wire)
+        if self.fields and not self.fields.matches(wire):
+            return False
+        return self.visible is None or self.visible(wire)
 
 
-def parse_selection(definition: KindDefinition, project: str | None, labels: str, fields: str) -> Selection:
+def parse_selection(
+    definition: KindDefinition, project: str | None, labels: str, fields: str, visible: Visible | None = None
+) -> Selection:
     """Return the selection of that text.
 
     Raises:
         BadRequest: if a selector cannot be read or names an unknown field.
     """
     if not labels and not fields:
-        return Selection(project)
-    return Selection(project, parse_label_selector(labels), parse_field_selector(fields, definition.model))
+        return Selection(project, visible=visible)
+    return Selection(project, parse_label_selector(labels), parse_field_selector(fields, definition.model), visible)
 
 
 def field_of(wire: Mapping[str, Any], path: str) -> str:

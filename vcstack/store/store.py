@@ -31,7 +31,7 @@ from vcstack.store.quotasets import SetCheck
 from vcstack.store.quotausage import Usage, read_usage
 from vcstack.store.reader import Reader
 from vcstack.store.records import ListPage, Stored
-from vcstack.store.selection import parse_selection
+from vcstack.store.selection import Visible, parse_selection
 from vcstack.store.stream import WatchStream
 from vcstack.store.table import Entry
 from vcstack.store.values import MAX_STEPS, Values, ValuesChanged, lost
@@ -106,9 +106,13 @@ class Store:
         field_selector: str = "",
         limit: int | None = None,
         continue_: str = "",
+        visible: Visible | None = None,
     ) -> ListPage:
-        """Return a page; all pages of a list show the revision of the first. Raises Expired, BadRequest."""
-        selection = parse_selection(definition, project, label_selector, field_selector)
+        """Return a page; all pages of a list show the revision of the first. Raises Expired, BadRequest.
+
+        ``visible``: what else must be true of an object; else it is as if it were not there.
+        """
+        selection = parse_selection(definition, project, label_selector, field_selector, visible)
         return await self._reader.list(definition, selection, limit, continue_)
 
     async def watch(
@@ -119,13 +123,14 @@ class Store:
         since: int | None = None,
         label_selector: str = "",
         field_selector: str = "",
+        visible: Visible | None = None,
     ) -> WatchStream:
         """Return the changes after that revision; None: everything there is as ADDED first.
 
         The stream ends when its reader is too slow or the cache was built anew: watch again from the last
         version seen. Raises Expired (list again), BadRequest.
         """
-        selection = parse_selection(definition, project, label_selector, field_selector)
+        selection = parse_selection(definition, project, label_selector, field_selector, visible)
         return await self._reader.watch(definition, selection, since)
 
     async def create(

@@ -6,13 +6,14 @@ import pytest
 from starlette.requests import Request
 
 from tests.apiserver.auth.world import HOME, PASSWORD, SYSTEM, Replica
+from vcstack.apiserver.auth.accounts import AccessIndex
+from vcstack.apiserver.auth.bearers import Bearers
 from vcstack.apiserver.auth.challenges import Challenge
 from vcstack.apiserver.auth.subresources import IdentitySubresources
 from vcstack.apiserver.authz import Authorizer
 from vcstack.apiserver.context import Call
 from vcstack.apiserver.identity import ADMIN, ANONYMOUS, Identity, Role
 from vcstack.apiserver.queries import Query
-from vcstack.apiserver.reach import HostReach
 from vcstack.apiserver.targets import Target
 from vcstack.specs.errors import ApiError, Forbidden, MethodNotAllowed, NotFound, Unauthorized
 from vcstack.specs.registry import get_kind
@@ -22,7 +23,8 @@ HOST = Identity(Role.HOST, "system:host:h1", "h1")
 
 @pytest.fixture
 def subresources(replica: Replica) -> IdentitySubresources:
-    return IdentitySubresources(replica, Authorizer(HostReach(replica.store)))
+    index = AccessIndex(replica.store.cache, replica.clock)
+    return IdentitySubresources(replica, Authorizer(replica.store, index, Bearers(replica.store.cache, replica.clock)))
 
 
 def call(

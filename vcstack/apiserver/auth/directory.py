@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+from vcstack.specs.resource import Ref
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
@@ -57,6 +59,14 @@ class KeyAccount:
     """How long the old secret is good once a new one was made."""
     last_used_at: datetime | None = None
     """As it was last written down."""
+
+    @property
+    def owner(self) -> Ref:
+        """Return whose key it is."""
+        kind, _, name = self.subject.partition(":")
+        return (
+            Ref("User", None, name) if kind == "user" else Ref("ServiceAccount", self.project, name.partition("/")[2])
+        )
 
 
 class Directory(Protocol):

@@ -91,6 +91,19 @@ class Grants:
             return True
         return labels is not None and any(s.matches(labels) for s in selectors)
 
+    def may_everywhere(self, verb: str, definition: KindDefinition, subresource: str = "") -> bool:
+        """Return whether the subject may do it to all objects of the kind, wherever they lie."""
+        for rules in (self._cloud, self._limit):
+            if rules is not None and rules.find(verb, definition.kind, subresource) != ALWAYS:
+                return False
+        return self._cloud is not None
+
+    def may_somewhere(self, verb: str, definition: KindDefinition, subresource: str = "") -> bool:
+        """Return whether there is a place where the subject may do it to some objects at least."""
+        if self._limit is not None and not self._limit.find(verb, definition.kind, subresource):
+            return False
+        return any(rules.find(verb, definition.kind, subresource) for _, rules in self.scopes())
+
     def selectors(self, verb: str, definition: KindDefinition, place: Place, subresource: str = "") -> Selectors:
         """Return what the labels must be like: one of the selectors has to match. Nothing: it may not at all."""
         if self._decided_at != self._organization.version or len(self._decided) > REMEMBERED:

@@ -13,7 +13,8 @@ from vcstack.apiserver.authz import Action, Authorizer, Verb
 from vcstack.apiserver.context import Call
 from vcstack.apiserver.queries import NONE
 from vcstack.apiserver.replies import model_reply
-from vcstack.specs.errors import MethodNotAllowed, NotFound
+from vcstack.specs.errors import MethodNotAllowed
+from vcstack.store.draft import not_found
 
 
 class IdentitySubresources:
@@ -26,12 +27,14 @@ class IdentitySubresources:
     async def initial_secret(self, call: Call) -> Response:
         """Make a one-time secret; the user's password and sessions end."""
         await self._authorize(call, "POST")
+        self._authorizer.demand_power_over(call.identity, call.target.ref)
         issued = await self._auth.login.issue_initial_secret(call.target.name)
         return model_reply(InitialSecretReply(secret=issued.secret, expires_at=issued.expires_at), 201)
 
     async def mfa(self, call: Call) -> Response:
         """Forget a user's second factor; the user's sessions end."""
         await self._authorize(call, "DELETE")
+        self._authorizer.demand_power_over(call.identity, call.target.ref)
         await self._auth.login.reset_mfa(call.target.name)
         return Response(status_code=204)
 
@@ -41,7 +44,8 @@ class IdentitySubresources:
         target = call.target
         key = await self._auth.directory.find_key(target.project, target.name)
         if key is None:
-            raise NotFound(f"there is no API key {target.name!r}")
+            raise not_found(target.definition, target.project, target.name)
+        self._authorizer.demand_power_over(call.identity, key.owner, by_key=True)
         issued = await self._auth.keys.issue(key)
         reply = KeySecretReply(
             key_id=issued.key_id,
