@@ -48,7 +48,7 @@ class Vcctl:
             "project": "demo",
         }
         self.config.write_text(yaml.safe_dump({"currentContext": "test", "contexts": [self.context]}))
-        self.environ = {"VCCTL_CONFIG": str(self.config), "COLUMNS": "200"}
+        self.environ = {"VCCTL_CONFIG": str(self.config), "XDG_CONFIG_HOME": str(folder / "own"), "COLUMNS": "200"}
         load_commands()
 
     async def __call__(self, *words: str, stdin: str | None = None, **environ: str) -> Ended:
