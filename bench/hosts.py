@@ -20,6 +20,7 @@ from vcstack.apiclient.client import ApiClient
 from vcstack.apiclient.connection import Connection
 from vcstack.apiclient.content import ImageContent
 from vcstack.apiclient.hosts import HostClient
+from vcstack.apiclient.secrets import SecretReader
 from vcstack.apiclient.settings import ConnectionSettings
 from vcstack.clock import SystemClock
 from vcstack.nodeagent.agent import BEAT_SECONDS
@@ -121,7 +122,8 @@ async def _run_host(site: Site, name: str, admin: HostClient, switches: list[Mem
     backends = Backends(_Hypervisor(taps, clock), taps, switch, MemoryDisks(), images)
     facts = HostFacts(name, "qemu", userspace_datapath=True)
     known = LastKnownClient(client, layout.cache)
-    parts = build_host(settings, facts, backends, layout=layout, api=client, client=known, clock=clock)
+    secrets = SecretReader(connection)
+    parts = build_host(settings, facts, backends, layout=layout, api=client, client=known, secrets=secrets, clock=clock)
     reporter = HostReporter(
         name, client, backends.hypervisor, switch, images, clock,
         state_dir=layout.root, virt_type="qemu", expires_at=identity.expires_at,

@@ -7,12 +7,14 @@ from typing import Any
 
 from tests.cloud.program import Counted, Program
 from tests.cloud.virtual_time import VirtualClock
+from tests.fakes.master_keys import MasterKeys, credentials_on
 from tests.fakes.memory_etcd import MemoryEtcd
 from tests.fakes.ovn_nb import FakeOvn
 from vcstack.controllers.backends.network import Fence
 from vcstack.controllers.backends.network_sources import NETWORK
 from vcstack.controllers.host import HEARTBEATS
 from vcstack.controllers.image import CONTENTS
+from vcstack.controllers.key import KEY_MATERIAL
 from vcstack.controllers.wiring import find_builds
 from vcstack.runtime.context import Build
 from vcstack.runtime.manager import Manager
@@ -22,10 +24,13 @@ from vcstack.store.etcd.election import Election
 from vcstack.store.etcd.lease import SharedLease
 from vcstack.store.etcd.settings import EtcdSettings
 from vcstack.store.heartbeats import Heartbeats
+from vcstack.store.keymaterial import KeyMaterial
 from vcstack.store.store import Store
 
 ETCD_WRITES = frozenset({"txn", "put", "delete", "lease_grant", "lease_revoke"})
 """What changes etcd. A kill before or after a mere read leaves the same world as one at the next write."""
+MASTER_KEYS = MasterKeys()
+"""Those of every manager, as from one file."""
 OVN_CALLS = frozenset(
     f"{verb}_{noun}" for verb in ("ensure", "delete", "observe") for noun in ("switch", "dhcp_options", "port")
 ) | {"ensure_port_group", "delete_port_group", "observe_port_group", "list_owned"}
@@ -117,7 +122,8 @@ class ManagerProcess:
 
     async def _run(self) -> None:
         clock = VirtualClock()
-        store = Store(self._etcd, clock)
+        credentials = credentials_on(self._etcd, MASTER_KEYS, clock)
+        store = Store(self._etcd, clock, credentials=credentials)
         await store.start()
         self._store = store
         lease = SharedLease(self._etcd)
@@ -128,7 +134,12 @@ class ManagerProcess:
             actor="vc-management",
             client_for=lambda name, fence: store.bound(Actor(f"system:controller:{name}", name, fence)),
             elections=lambda name: Election(self._etcd, name, "manager", lease=lease),
-            backends={NETWORK.name: self._ovn, HEARTBEATS.name: self.heartbeats, CONTENTS.name: Contents()},
+            backends={
+                NETWORK.name: self._ovn,
+                HEARTBEATS.name: self.heartbeats,
+                CONTENTS.name: Contents(),
+                KEY_MATERIAL.name: KeyMaterial(credentials),
+            },
         )
         self.leading = manager.leading
         self.ready.set()

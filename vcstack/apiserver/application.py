@@ -27,6 +27,7 @@ from vcstack.apiserver.context import Call
 from vcstack.apiserver.hosts import HostRoutes
 from vcstack.apiserver.identity import ANONYMOUS, Authenticator, Identity
 from vcstack.apiserver.images.routes import ContentRoutes
+from vcstack.apiserver.keyoperations import KeyOperations
 from vcstack.apiserver.operations import OperationRoutes
 from vcstack.apiserver.parts import ApiParts
 from vcstack.apiserver.queries import Query
@@ -68,6 +69,7 @@ class Application:
         self._sockets = SocketRoutes(self._authenticator, self._authorizer, self.tunnels, streams, self.drain)
         identities = IdentitySubresources(parts.auth, self._authorizer)
         common, content = CommonSubresources(parts, self._authorizer), ContentRoutes(parts, self._authorizer)
+        keys = KeyOperations(parts, self._authorizer)
         self._subresources: dict[str, Handler] = {
             "status": common.status,
             "finalize": common.finalize,
@@ -77,6 +79,12 @@ class Application:
             "heartbeat": self._hosts.answer,
             "jointoken": self._hosts.answer,
             "certificate": self._hosts.answer,
+            "encrypt": keys.encrypt,
+            "decrypt": keys.decrypt,
+            "reencrypt": keys.reencrypt,
+            "datakey": keys.data_key,
+            "sign": keys.sign,
+            "verify": keys.verify,
             "value": SecretRoutes(parts, self._authorizer).value,
             "initialsecret": identities.initial_secret,
             "mfa": identities.mfa,

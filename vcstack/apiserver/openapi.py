@@ -7,6 +7,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from vcstack.apiclient.hosts import CertificateRequest, Heartbeat, IssuedCertificate, JoinRequest, JoinToken
+from vcstack.apiclient.keymessages import REPLIES, REQUESTS
 from vcstack.apiserver.openapi_auth import AUTH_MODELS, TAG, auth_paths
 from vcstack.apiserver.openapi_operations import (
     Json,
@@ -34,6 +35,7 @@ EXTRA_MODELS: tuple[type[BaseModel], ...] = (
     JoinToken,
     FinalizeRequest,
     SecretValues,
+    *dict.fromkeys((*REQUESTS.values(), *REPLIES.values())),
     *AUTH_MODELS,
 )
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from vcstack.apiclient.keymessages import REPLIES, REQUESTS
 from vcstack.apiserver import bodies
 from vcstack.specs.registry import KindDefinition
 
@@ -21,6 +22,14 @@ ERRORS = {
     "429": "Too many failures or requests; retry-after says when to try again.",
     "500": "A fault of the server.",
     "503": "A part behind the API does not answer.",
+}
+KEY_OPERATIONS = {
+    "encrypt": "Encrypt with the newest version.",
+    "decrypt": "Decrypt what any version has encrypted.",
+    "reencrypt": "Encrypt anew with the newest version of this key or another one.",
+    "datakey": "Make a data key.",
+    "sign": "Sign with the newest version.",
+    "verify": "Say whether a signature is the key's.",
 }
 DRY_RUN = ("dryRun", "All: do everything but the write and return the result.", {"type": "string", "enum": ["All"]})
 MISSING = (
@@ -204,6 +213,9 @@ def subresource_operations(definition: KindDefinition, subresource: str, *, in_p
             follow = ("follow", "Go on with what comes.", {"type": "boolean", "const": False})
             tail = ("tail", "Only the last lines.", {"type": "integer", "minimum": 0, "maximum": 1_000_000})
             return one("get", "The serial log.", content=text, parameters=(tail, follow))
+        case "encrypt" | "decrypt" | "reencrypt" | "datakey" | "sign" | "verify":
+            summary = f"{KEY_OPERATIONS[subresource]} The caller needs update on this subresource."
+            return posted(summary, REQUESTS[subresource].__name__, REPLIES[subresource].__name__)
         case "value":
             key = ("key", "Only this one.", {"type": "string"})
             content = {"application/json": {"schema": reference("SecretValues")}}

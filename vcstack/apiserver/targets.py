@@ -15,6 +15,7 @@ KIND_SUBRESOURCES = {
     "Image": frozenset({"content"}),
     "Instance": frozenset({"log", "console"}),
     "Secret": frozenset({"value"}),
+    "Key": frozenset({"encrypt", "decrypt", "reencrypt", "datakey", "sign", "verify"}),
     "User": frozenset({"initialsecret", "mfa"}),
     "APIKey": frozenset({"secret"}),
     "Host": frozenset({"heartbeat", "jointoken", "certificate", "tunnel"}),

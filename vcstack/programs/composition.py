@@ -35,6 +35,7 @@ from vcstack.controllers.backends.ovn_connection import OvnSettings
 from vcstack.controllers.backends.ovn_nb import OvnNorthbound
 from vcstack.controllers.host import HEARTBEATS
 from vcstack.controllers.image import CONTENTS
+from vcstack.controllers.key import KEY_MATERIAL
 from vcstack.controllers.placement import Strategy
 from vcstack.controllers.scheduler import STRATEGY
 from vcstack.controllers.subjects import CREDENTIALS
@@ -55,6 +56,7 @@ from vcstack.store.etcd.election import Election
 from vcstack.store.etcd.lease import SharedLease
 from vcstack.store.etcd.settings import EtcdSettings
 from vcstack.store.heartbeats import Heartbeats
+from vcstack.store.keymaterial import KeyMaterial
 from vcstack.store.mirror.database import open_engine
 from vcstack.store.mirror.history import HistoryReader as MirrorHistory
 from vcstack.store.mirror.mirror import Mirror
@@ -204,6 +206,7 @@ class Management:
                 STRATEGY.name: Strategy(self._settings.scheduler_strategy),
                 CONTENTS.name: files,
                 CREDENTIALS.name: credentials,
+                KEY_MATERIAL.name: KeyMaterial(credentials),
             },
             metrics=RuntimeMetrics(REGISTRY),
         )

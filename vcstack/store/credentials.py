@@ -44,7 +44,8 @@ class Credentials:
 
     def __init__(self, etcd: Etcd, envelopes: Envelopes, clock: Clock) -> None:
         self._etcd = etcd
-        self._envelopes = envelopes
+        self.envelopes = envelopes
+        """What encrypts them."""
         self._leases = LeaseBuckets(etcd, clock)
 
     async def get(self, path: str) -> Record | None:
@@ -55,7 +56,7 @@ class Credentials:
         if found is None:
             return None
         with _unavailable():
-            return Record(self._envelopes.decrypt(found.value.decode(), _place(key)), found.mod_revision)
+            return Record(self.envelopes.decrypt(found.value.decode(), _place(key)), found.mod_revision)
 
     async def put(self, path: str, value: bytes, revision: int, *, ttl_seconds: int = 0) -> int:
         """Write the record when it still is at that revision (0: absent); return its new revision.
@@ -72,7 +73,7 @@ class Credentials:
         """
         key = _key(path)
         with _unavailable():
-            text = self._envelopes.encrypt(value, _place(key)).encode()
+            text = self.envelopes.encrypt(value, _place(key)).encode()
             while True:
                 lease = await self._leases.lease_for(ttl_seconds) if ttl_seconds else 0
                 try:
@@ -134,7 +135,7 @@ class Credentials:
         """Return the write of a record, to be part of another transaction. Raises Unavailable."""
         key = _key(path)
         with _unavailable():
-            return Put(key, self._envelopes.encrypt(value, _place(key)).encode())
+            return Put(key, self.envelopes.encrypt(value, _place(key)).encode())
 
     async def rewrap(self) -> int:
         """Put every record under the active master key; return how many were under another one.
@@ -146,7 +147,7 @@ class Credentials:
             async for page in self._etcd.pages(CREDENTIALS):
                 for kv in page.kvs:
                     before = kv.value.decode()
-                    after = self._envelopes.rewrap(before, _place(kv.key))
+                    after = self.envelopes.rewrap(before, _place(kv.key))
                     if after != before:
                         unchanged = Compare.mod_revision(kv.key, "=", kv.mod_revision)
                         done = await self._etcd.txn([unchanged], [Put(kv.key, after.encode(), kv.lease)])

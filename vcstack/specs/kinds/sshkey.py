@@ -70,7 +70,6 @@ register(
         plural="sshkeys",
         uid_prefix="key",
         scope=Scope.PROJECT,
-        short_names=("keys",),
         columns=(Column("FINGERPRINT", "status.fingerprint"),),
         ready_when=("Accepted",),
         finalizers=(FINALIZER,),

@@ -1,0 +1,229 @@
+"""Keys: made, rotated, used by those who may, and destroyed only after they have waited."""
+
+import base64
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tests.fakes.master_keys import credentials_on
+from tests.fakes.world import PROJECT, World, sweep
+from tests.fixtures.api import SYSTEM, Api, create_samples, error_of
+from tests.kinds.identities import make_project
+from vcstack.controllers import key as controller
+from vcstack.controllers.key import KEY_MATERIAL
+from vcstack.runtime.users import DELETABLE
+from vcstack.specs.errors import Invalid, NotFound
+from vcstack.specs.kinds.key import Key, KeyAlgorithm, KeySpec, KeyState
+from vcstack.specs.registry import get_kind
+from vcstack.store.keymaterial import KeyMaterial
+
+DAY = 86400
+WORDS = b"attack at dawn"
+
+
+def add_material(world: World) -> KeyMaterial:
+    """Give the controllers a place for material, and start them anew."""
+    made = KeyMaterial(credentials_on(world.etcd, clock=world.clock))
+    world.backends[KEY_MATERIAL.name] = made
+    world.restart()
+    return made
+
+
+async def make(world: World, name: str = "disks", **spec: Any) -> Key:
+    return await world.create(Key.new(name, KeySpec(**spec), project=PROJECT))
+
+
+async def settled(world: World, name: str = "disks") -> Key:
+    await world.settle(controller.build)
+    return await world.get(Key, name)
+
+
+async def change(world: World, **spec: Any) -> Key:
+    found = await world.get(Key, "disks")
+    return await world.admin.update(found.model_copy(update={"spec": found.spec.model_copy(update=spec)}))
+
+
+@pytest.mark.parametrize("algorithm", list(KeyAlgorithm))
+async def test_a_key_becomes_ready_with_its_first_version_and_a_second_run_writes_nothing(
+    world: World, algorithm: KeyAlgorithm
+) -> None:
+    add_material(world)
+    await make_project(world)
+    await make(world, algorithm=algorithm)
+    made = await settled(world)
+    assert made.is_true("Ready")
+    assert made.status.current_version == 1
+    assert made.status.versions is not None
+    public = made.status.versions[0].public_key
+    assert (public is None) is (algorithm is KeyAlgorithm.AES_256_GCM)
+    assert "PRIVATE" not in (public or "")
+    assert await world.writes_of(controller.build) == 0
+
+
+async def test_a_new_version_comes_by_the_schedule_and_old_ones_still_decrypt(world: World) -> None:
+    material = add_material(world)
+    await make_project(world)
+    made = await make(world, rotation_days=30)
+    await world.settle(controller.build)
+    text = material.kms.encrypt(await material.load(made.uid), WORDS)
+    world.clock.skip(29 * DAY)
+    assert (await settled(world)).status.current_version == 1
+    world.clock.skip(2 * DAY)
+    after = await settled(world)
+    assert after.status.current_version == 2
+    assert after.status.rotated_at == world.clock.now()
+    assert material.kms.decrypt(await material.load(made.uid), text) == WORDS
+    assert await world.writes_of(controller.build) == 0
+
+
+async def test_a_disabled_key_is_not_rotated(world: World) -> None:
+    add_material(world)
+    await make_project(world)
+    await make(world, rotation_days=1, state=KeyState.DISABLED)
+    await world.settle(controller.build)
+    world.clock.skip(5 * DAY)
+    assert (await settled(world)).status.current_version == 1
+
+
+async def test_a_scheduled_deletion_waits_can_be_called_off_and_then_begins_anew(world: World) -> None:
+    material = add_material(world)
+    await make_project(world)
+    made = await make(world, deletion_wait_days=7)
+    await world.settle(controller.build)
+    await change(world, state=KeyState.PENDING_DELETION)
+    begun = world.clock.now()
+    assert (await settled(world)).status.delete_at == begun + timedelta(days=7)
+    world.clock.skip(6 * DAY)
+    await change(world, state=KeyState.ENABLED)
+    assert (await settled(world)).status.delete_at is None
+    await material.load(made.uid)
+    await change(world, state=KeyState.PENDING_DELETION)
+    assert (await settled(world)).status.delete_at == world.clock.now() + timedelta(days=7)
+    world.clock.skip(6 * DAY)
+    await settled(world)
+    world.clock.skip(2 * DAY)
+    await world.settle(controller.build)
+    assert await world.find(Key, "disks") is None
+    with pytest.raises(NotFound):
+        await material.load(made.uid)
+
+
+async def test_a_deleted_key_waits_too_and_says_so(world: World) -> None:
+    material = add_material(world)
+    await make_project(world)
+    made = await make(world, deletion_wait_days=7)
+    await world.settle(controller.build)
+    await world.delete(await world.get(Key, "disks"))
+    held = (await settled(world)).find_condition(DELETABLE)
+    assert held is not None
+    assert held.reason == "WaitingPeriod"
+    await material.load(made.uid)
+    world.clock.skip(8 * DAY)
+    await world.settle(controller.build)
+    assert await world.find(Key, "disks") is None
+    with pytest.raises(NotFound):
+        await material.load(made.uid)
+
+
+async def test_the_waiting_period_has_a_least_length_and_the_algorithm_never_changes(world: World) -> None:
+    await make_project(world)
+    with pytest.raises(ValueError, match="7"):
+        KeySpec(deletion_wait_days=1)
+    await make(world)
+    with pytest.raises(Invalid):
+        await change(world, algorithm=KeyAlgorithm.ECDSA_P256)
+
+
+async def test_material_is_made_and_rotated_once_killed_where_it_may_be() -> None:
+    async def scenario(world: World) -> None:
+        material = add_material(world)
+        await make_project(world)
+        made = await make(world, rotation_days=10)
+        await world.settle(controller.build)
+        world.clock.skip(11 * DAY)
+        assert (await settled(world)).status.current_version == 2
+        assert len((await material.load(made.uid)).versions) == 2
+
+    assert await sweep(scenario) > 1
+
+
+async def ready_key(api: Api, **spec: Any) -> str:
+    """Make key disks with material, as the controller does, and return its path."""
+    await create_samples(api, "Project")
+    wire = {"metadata": {"project": "demo", "name": "disks"}, "spec": spec}
+    made = (await api.store.create(get_kind("Key"), wire, actor=SYSTEM)).wire
+    material = KeyMaterial(api.application.auth.credentials)
+    await material.ensure(made["metadata"]["uid"], spec.get("algorithm", "AES-256-GCM"), api.store.clock.now())
+    return "/api/v1/projects/demo/keys/disks"
+
+
+def b64(value: bytes) -> str:
+    return base64.b64encode(value).decode()
+
+
+async def test_the_api_encrypts_decrypts_and_makes_data_keys(api: Api) -> None:
+    path = await ready_key(api)
+    async with api.raw() as client:
+        made = (await client.post(f"{path}/encrypt", json={"plaintext": b64(WORDS), "context": "a"})).json()
+        again = (await client.post(f"{path}/decrypt", json={**made, "context": "a"})).json()
+        assert base64.b64decode(again["plaintext"]) == WORDS
+        other = error_of(await client.post(f"{path}/decrypt", json={**made, "context": "b"}))
+        assert (other["code"], "context" in other["message"]) == (422, True)
+        moved = {**made, "context": "a", "targetContext": "b"}
+        fresh = (await client.post(f"{path}/reencrypt", json=moved)).json()
+        assert (await client.post(f"{path}/decrypt", json={**fresh, "context": "b"})).json() == again
+        data = (await client.post(f"{path}/datakey", json={"lengthBytes": 16})).json()
+        opened = (await client.post(f"{path}/decrypt", json={"ciphertext": data["ciphertext"]})).json()
+        assert opened["plaintext"] == data["plaintext"]
+        assert len(base64.b64decode(data["plaintext"])) == 16
+
+
+async def test_the_api_signs_and_verifies(api: Api) -> None:
+    path = await ready_key(api, algorithm="ECDSA-P256")
+    async with api.raw() as client:
+        made = (await client.post(f"{path}/sign", json={"message": b64(WORDS)})).json()
+        good = await client.post(f"{path}/verify", json={"message": b64(WORDS), **made})
+        assert good.json() == {"valid": True}
+        bad = await client.post(f"{path}/verify", json={"message": b64(b"attack at dusk"), **made})
+        assert bad.json() == {"valid": False}
+
+
+@pytest.mark.parametrize(
+    ("operation", "body", "code", "word"),
+    [
+        ("encrypt", {"plaintext": "no base64!"}, 422, "base64"),
+        ("encrypt", {}, 422, "plaintext"),
+        ("encrypt", {"plaintext": "A" * 100_000}, 422, "plaintext"),
+        ("decrypt", {"ciphertext": "nonsense"}, 422, "form"),
+        ("decrypt", {"ciphertext": "vck1:kms-000000000000:1:AAAA"}, 422, "key kms-000000000000"),
+        ("sign", {"message": "AAAA"}, 422, "cannot sign"),
+        ("datakey", {"lengthBytes": 4}, 422, "lengthBytes"),
+        ("reencrypt", {"ciphertext": "x", "targetKey": "none"}, 404, "none"),
+    ],
+)
+async def test_what_a_key_cannot_do_is_refused_with_the_reason(
+    api: Api, operation: str, body: dict[str, Any], code: int, word: str
+) -> None:
+    path = await ready_key(api)
+    async with api.raw() as client:
+        refused = error_of(await client.post(f"{path}/{operation}", json=body))
+        assert refused["code"] == code
+        assert word in refused["message"]
+        assert error_of(await client.get(f"{path}/{operation}"))["code"] == 405
+
+
+@pytest.mark.parametrize("state", ["Disabled", "PendingDeletion"])
+async def test_a_key_that_is_not_enabled_does_nothing(api: Api, state: str) -> None:
+    path = await ready_key(api, state=state)
+    async with api.raw() as client:
+        refused = error_of(await client.post(f"{path}/encrypt", json={"plaintext": b64(WORDS)}))
+        assert refused["code"] == 409
+        assert state in refused["message"]
+        await client.patch(path, json={"spec": {"state": "Enabled"}}, headers=MERGE)
+        assert (await client.post(f"{path}/encrypt", json={"plaintext": b64(WORDS)})).status_code == 200
+        await client.delete(path)
+        assert error_of(await client.post(f"{path}/encrypt", json={"plaintext": b64(WORDS)}))["code"] == 409
+
+
+MERGE = {"content-type": "application/merge-patch+json"}

@@ -1,0 +1,106 @@
+"""Keys: their material made, rotated by their schedule, and destroyed when the waiting period is over."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from vcstack.runtime.context import BackendKey, ControllerContext
+from vcstack.runtime.controller import Controller
+from vcstack.runtime.reconciler import Result
+from vcstack.runtime.status import condition_of, write_status
+from vcstack.runtime.users import DELETABLE
+from vcstack.specs.kinds.key import FINALIZER, MATERIAL_READY, Key, KeyState, KeyVersion
+from vcstack.specs.meta import format_time
+from vcstack.specs.resource import Ref
+
+LOOK_AGAIN_SECONDS = 86_400.0
+"""What is due later is looked at again by then."""
+
+
+class KeyMaterial(Protocol):
+    """Where the material of keys is made and kept."""
+
+    async def ensure(self, uid: str, algorithm: str, now: datetime) -> Sequence[KeyVersion]:
+        """Return the versions, the first one made if there is none."""
+
+    async def rotate(self, uid: str, algorithm: str, version: int, now: datetime) -> Sequence[KeyVersion]:
+        """Return the versions, with a new one if that one is still the newest."""
+
+    async def destroy(self, uid: str) -> None:
+        """Remove the material. Absent is success."""
+
+
+KEY_MATERIAL: BackendKey[KeyMaterial] = BackendKey("keymaterial")
+
+
+class KeyReconciler:
+    """Makes, rotates and destroys material, and tells of it."""
+
+    def __init__(self, context: ControllerContext) -> None:
+        self._context = context
+        self._material = context.backend(KEY_MATERIAL)
+
+    async def reconcile(self, key: Key | None, ref: Ref) -> Result | None:
+        """Make it so, once."""
+        if key is None:
+            return None
+        now = self._context.clock.now()
+        if key.deleting:
+            return await self._finish(key, now)
+        versions = await self._material.ensure(key.uid, key.spec.algorithm, now)
+        due = _rotation_due(key, versions[-1])
+        if due is not None and due <= now:
+            versions = await self._material.rotate(key.uid, key.spec.algorithm, versions[-1].version, now)
+            due = _rotation_due(key, versions[-1])
+            message = f"version {versions[-1].version} encrypts and signs from now on"
+            self._context.events.normal(key, "Rotated", message)
+        delete_at = _deletion_due(key, now)
+        newest = versions[-1]
+        fields = {
+            "versions": list(versions),
+            "currentVersion": newest.version,
+            "rotatedAt": format_time(newest.created_at),
+            "deleteAt": format_time(delete_at) if delete_at else None,
+        }
+        ready = condition_of(key, MATERIAL_READY, True, "MaterialPresent", clock=self._context.clock)
+        await write_status(self._context.client, key, fields=fields, conditions=[ready])
+        if delete_at is not None and delete_at <= now:
+            await self._context.client.delete(key.ref, uid=key.uid)
+            return None
+        return _again(now, due, delete_at)
+
+    async def _finish(self, key: Key, now: datetime) -> Result | None:
+        """Destroy the material of a deleted key, not before it has waited since the first look at the wish."""
+        until = key.status.delete_at or now + timedelta(days=key.spec.deletion_wait_days)
+        if until > now:
+            message = f"Its material is destroyed at {format_time(until)}; until then nothing can be done with it."
+            held = condition_of(key, DELETABLE, False, "WaitingPeriod", message, clock=self._context.clock)
+            fields = {"deleteAt": format_time(until)}
+            await write_status(self._context.client, key, fields=fields, conditions=[held])
+            return _again(now, until)
+        await self._material.destroy(key.uid)
+        await self._context.client.remove_finalizer(key, FINALIZER)
+        return None
+
+
+def _rotation_due(key: Key, newest: KeyVersion) -> datetime | None:
+    if key.spec.rotation_days is None or key.spec.state is not KeyState.ENABLED:
+        return None
+    return newest.created_at + timedelta(days=key.spec.rotation_days)
+
+
+def _deletion_due(key: Key, now: datetime) -> datetime | None:
+    """Return when it will be deleted: fixed by the first look at the wish, forgotten when that is called off."""
+    if key.spec.state is not KeyState.PENDING_DELETION:
+        return None
+    return key.status.delete_at or now + timedelta(days=key.spec.deletion_wait_days)
+
+
+def _again(now: datetime, *due: datetime | None) -> Result | None:
+    left = [(each - now).total_seconds() for each in due if each is not None]
+    return Result(requeue_after=max(1.0, min(*left, LOOK_AGAIN_SECONDS))) if left else None
+
+
+def build(context: ControllerContext) -> Controller:
+    """Return the controller of keys."""
+    return context.controller(KeyReconciler(context), Key)
