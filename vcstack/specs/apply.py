@@ -20,6 +20,7 @@ from vcstack.specs.fieldset import (
     from_fields_v1,
     has_path,
     leaves_of,
+    overlay_fields_v1,
     steps_of,
     to_fields_v1,
 )
@@ -116,8 +117,9 @@ def track_update(
         # Mostly a writer writes the fields that it owns already: then nothing has to be decoded.
         if all(has_path(entry["fields"], p) for p in won) and not any(has_path(entry["fields"], p) for p in lost):
             tracked.append(entry)
-        elif paths := (from_fields_v1(entry["fields"]) | won) - lost:
-            tracked.append({**entry, "time": format_time(now), "fields": to_fields_v1(paths)})
+        else:
+            fields = overlay_fields_v1(entry["fields"], won, lost)
+            tracked.append({**entry, "time": format_time(now), "fields": fields})
     return [entry for entry in tracked if entry["fields"]]
 
 

@@ -61,14 +61,58 @@ def changed_leaves(
     model: type[AnyResource], old: Mapping[str, Any], new: Mapping[str, Any], *, status: bool
 ) -> tuple[set[Path], set[Path]]:
     """Return the paths that are new or have another value, and those that are gone."""
-    before: dict[Path, Any] = {}
-    after: dict[Path, Any] = {}
+    changed: set[Path] = set()
+    gone: set[Path] = set()
     for section, shape in sections(model, status=status):
         was, now = old.get(section) or {}, new.get(section) or {}
-        differing = {k for k in (*was, *now) if was.get(k) != now.get(k)}
-        _add_section(before, section, shape, {k: was[k] for k in was if k in differing})
-        _add_section(after, section, shape, {k: now[k] for k in now if k in differing})
-    return {p for p, v in after.items() if before.get(p, MISSING) != v}, before.keys() - after.keys()
+        if shape.model is None or was == now:
+            continue
+        fields = fields_of(shape.model)
+        for key in {**was, **now}:
+            before, after = was.get(key), now.get(key)
+            if before != after and (section != "metadata" or key in TRACKED_METADATA):
+                inner = fields[key].shape if key in fields else Shape()
+                _compare(changed, gone, (f"f:{section}", f"f:{key}"), inner, before, after, f"{section}.{key}")
+    return changed, gone
+
+
+def _compare(changed: set[Path], gone: set[Path], path: Path, shape: Shape, was: Any, now: Any, where: str) -> None:
+    """Add the leaves in which two values differ; what is equal in both is not looked into."""
+    if was and now and isinstance(was, Mapping) and isinstance(now, Mapping) and (shape.model or shape.values):
+        fields = fields_of(shape.model) if shape.model else {}
+        for key in {**was, **now}:
+            before, after = was.get(key), now.get(key)
+            if before != after:
+                inner = shape.values or (fields[key].shape if key in fields else Shape())
+                _compare(changed, gone, (*path, f"f:{key}"), inner, before, after, join_path(where, str(key)))
+        # Of a container with nothing but nulls it counts that it is empty.
+        was_empty, is_empty = _has_nulls_only(was), _has_nulls_only(now)
+        if was_empty != is_empty:
+            (gone if was_empty else changed).add(path)
+    elif (
+        was and now and isinstance(was, list) and isinstance(now, list) and shape.items and (shape.key or shape.unique)
+    ):
+        before_by, after_by = steps_of(was, shape, where), steps_of(now, shape, where)
+        for step in {**before_by, **after_by}:
+            before, after = before_by.get(step), after_by.get(step)
+            here = (*path, step)
+            if step not in before_by:
+                changed.add(here)
+            elif step not in after_by:
+                gone.add(here)
+            if shape.key and before != after:
+                _compare(changed, gone, here, shape.items, before, after, where)
+    else:
+        found: dict[Path, Any] = {}
+        left: dict[Path, Any] = {}
+        _add(left, path, shape, was, where)
+        _add(found, path, shape, now, where)
+        changed |= {p for p, v in found.items() if left.get(p, MISSING) != v}
+        gone |= left.keys() - found.keys()
+
+
+def _has_nulls_only(value: Mapping[str, Any]) -> bool:
+    return all(child is None for child in value.values())
 
 
 def _add(found: dict[Path, Any], path: Path, shape: Shape, value: Any, where: str) -> None:
@@ -150,6 +194,48 @@ def from_fields_v1(tree: Mapping[str, Any]) -> set[Path]:
             found.add(path)
         stack.extend(((*path, step), child) for step, child in node.items() if step != ".")
     return found
+
+
+def overlay_fields_v1(tree: Mapping[str, Any], added: Iterable[Path], removed: Iterable[Path]) -> dict[str, Any]:
+    """Return the tree of the set with some members added and then some removed, without decoding it."""
+    plus, minus = to_fields_v1(added), to_fields_v1(removed)
+    joined = _join(tree, plus) if plus else dict(tree)
+    return _subtract(joined, minus) if minus else joined
+
+
+def _join(node: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the union of two trees with something in each."""
+    joined: dict[str, Any] = {}
+    for step in sorted(node.keys() | other.keys()):
+        here, there = node.get(step), other.get(step)
+        if here is None or there is None:
+            joined[step] = here if there is None else there
+        elif here and there:
+            joined[step] = _join(here, there)
+        else:  # a member without members below, as long as the other has none
+            below = here or there
+            joined[step] = {".": {}, **below} if below and step != "." else below
+    return joined
+
+
+def _subtract(node: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tree without the other's members; empty when nothing is left below and it is no member."""
+    left: dict[str, Any] = {}
+    for step, child in node.items():
+        taken = other.get(step)
+        if taken is None:
+            left[step] = child
+        elif step == ".":
+            continue
+        else:
+            is_member, takes_member = not child or "." in child, not taken or "." in taken
+            below = _subtract({k: v for k, v in child.items() if k != "."}, taken)
+            stays = is_member and not takes_member
+            if below:
+                left[step] = {".": {}, **below} if stays else below
+            elif stays:
+                left[step] = {}
+    return left
 
 
 def has_path(tree: Mapping[str, Any], path: Path) -> bool:
