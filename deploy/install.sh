@@ -19,6 +19,9 @@ COMPUTE="libvirt-daemon libvirt-daemon-system libvirt-clients libvirt-dev qemu-s
 PYTHON="python3 python3-venv python3-dev gcc libc6-dev pkg-config"
 GUEST="cpio lz4 mtools dosfstools syslinux syslinux-common e2fsprogs fdisk openssl"
 SECRETS="softhsm2"
+# The identity provider of the tests comes from npm. Node of another source brings npm and excludes Debian's.
+IDENTITY="nodejs"
+[ -n "$(command -v npm || true)" ] || IDENTITY="$IDENTITY npm"
 TOOLS="util-linux procps kmod iputils-ping openssh-client ca-certificates make git"
 
 say() { printf '  %-11s %s\n' "install" "$*"; }
@@ -26,9 +29,9 @@ fail() { printf 'install failed: %s\n' "$*" >&2; exit 1; }
 
 missing_packages() {
   local installed
-  installed=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' $STORE $NETWORK $COMPUTE $PYTHON $GUEST $SECRETS $TOOLS \
+  installed=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' $STORE $NETWORK $COMPUTE $PYTHON $GUEST $SECRETS $IDENTITY $TOOLS \
     2>/dev/null | awk '$1 == "installed" { print $2 }') || true
-  comm -23 <(printf '%s\n' $STORE $NETWORK $COMPUTE $PYTHON $GUEST $SECRETS $TOOLS | sort -u) <(sort -u <<<"$installed")
+  comm -23 <(printf '%s\n' $STORE $NETWORK $COMPUTE $PYTHON $GUEST $SECRETS $IDENTITY $TOOLS | sort -u) <(sort -u <<<"$installed")
 }
 
 # invoke-rc.d asks this script before it starts anything; 101 means "forbidden by policy".

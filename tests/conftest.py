@@ -11,6 +11,7 @@ pytest_plugins = [
     "tests.fixtures.etcd",
     "tests.fixtures.lab",
     "tests.fixtures.libvirt",
+    "tests.fixtures.oidc_provider",
     "tests.fixtures.ovn",
     "tests.fixtures.postgres",
     "tests.fixtures.store",

@@ -69,3 +69,14 @@ async def test_a_provider_that_users_come_from_is_kept(world: World) -> None:
     await world.settle(user.build, identityprovider.build)
     assert await world.find(User, "alice") is None
     assert await world.find(IdentityProvider, "acme") is None
+
+
+async def test_another_issuer_is_another_provider(world: World) -> None:
+    """Whoever may change a provider would else say who its users are, and be sent the client secret."""
+    await world.create(provider(oidc=OIDC))
+    made = await world.get(IdentityProvider, "acme")
+    elsewhere = OIDC.model_copy(update={"issuer_url": "https://evil.example.com"})
+    spec = made.spec.model_copy(update={"oidc": elsewhere})
+    with pytest.raises(Invalid) as refused:
+        await world.client.update(made.model_copy(update={"spec": spec}))
+    assert [c.field for c in refused.value.causes] == ["spec.oidc.issuerUrl"]

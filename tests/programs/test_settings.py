@@ -131,3 +131,13 @@ def test_the_environment_wins_over_the_file_also_for_names_of_several_words(
     assert settings.api_workers == 3
     assert settings.etcd.ca_file == Path("/environment/ca.crt")
     assert settings.etcd.cert_file == Path("/file/cert.crt")
+
+
+def test_an_operator_allows_private_targets_one_by_one(tmp_path: Path) -> None:
+    allowed = [{"network": "10.1.2.0/24", "ports": [443, 9443]}, {"network": "fd00::1", "plainHttp": True}]
+    outbound = load_settings(write(tmp_path, outbound={"allowed": allowed, "ownNetworks": ["192.0.2.0/24"]})).outbound
+    assert [str(target.network) for target in outbound.allowed] == ["10.1.2.0/24", "fd00::1/128"]
+    assert [target.plain_http for target in outbound.allowed] == [False, True]
+    for wrong in ({"allowed": [{"network": "10.1.2.3/24"}]}, {"allowed": [{"network": "10.1.2.3", "ports": [0]}]}):
+        with pytest.raises(SettingsError, match="outbound"):
+            load_settings(write(tmp_path, outbound=wrong))

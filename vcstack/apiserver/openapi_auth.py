@@ -27,6 +27,15 @@ from vcstack.apiclient.authmessages import (
     RefreshRequest,
     TokensReply,
 )
+from vcstack.apiclient.oidcmessages import (
+    OidcBeginReply,
+    OidcBeginRequest,
+    OidcCompleteRequest,
+    OidcDeviceReply,
+    OidcDeviceRequest,
+    OidcPendingReply,
+    OidcPollRequest,
+)
 from vcstack.apiserver.auth.reviews import PREFIX as REVIEWS
 from vcstack.apiserver.auth.routes import PREFIX
 from vcstack.apiserver.me import Me
@@ -43,6 +52,13 @@ AUTH_MODELS: tuple[type[BaseModel], ...] = (
     KeySecretReply,
     LoginRequest,
     LogoutRequest,
+    OidcBeginReply,
+    OidcBeginRequest,
+    OidcCompleteRequest,
+    OidcDeviceReply,
+    OidcDeviceRequest,
+    OidcPendingReply,
+    OidcPollRequest,
     PasswordRequest,
     ProofRequest,
     RefreshRequest,
@@ -71,6 +87,12 @@ def auth_paths() -> Iterator[tuple[str, Json]]:
     yield _post("refresh", "Get new tokens for a refresh token, which is used up.", "RefreshRequest", step)
     yield _post("logout", "End the session.", "LogoutRequest", None)
     yield _post("token", "Exchange an API key for an access token.", "KeyRequest", _one_of("TokensReply"))
+    begun, device = _one_of("OidcBeginReply"), _one_of("OidcDeviceReply")
+    yield _post("oidc/begin", "Begin a login with a browser at an identity provider.", "OidcBeginRequest", begun)
+    yield _post("oidc/complete", "Complete it.", "OidcCompleteRequest", _one_of("TokensReply"))
+    yield _post("oidc/device", "Begin a login from a device without a browser.", "OidcDeviceRequest", device)
+    done = _one_of("TokensReply", "OidcPendingReply")
+    yield _post("oidc/poll", "Ask whether it is complete.", "OidcPollRequest", done)
     anything = {"application/json": {"schema": {"type": "object"}}}
     keys = operation(TAG, "The public keys that access tokens are verified with (a JWK set).", content=anything)
     yield PREFIX + "keys", {"get": {**keys, "security": []}}

@@ -43,9 +43,11 @@ from vcstack.controllers.wiring import find_builds
 from vcstack.crypto.envelope import Envelopes
 from vcstack.crypto.errors import CryptoError
 from vcstack.crypto.keyring import Keyring
+from vcstack.outbound.addresses import AddressPolicy, AllowedTarget
+from vcstack.outbound.client import OutboundSettings
 from vcstack.pki.authority import CertificateAuthority
 from vcstack.programs.roles import Role
-from vcstack.programs.settings import GIB, ManagementSettings, SettingsError
+from vcstack.programs.settings import GIB, ManagementSettings, OutboundSection, SettingsError
 from vcstack.runtime.manager import Manager
 from vcstack.runtime.metrics import RuntimeMetrics
 from vcstack.specs.errors import Unavailable
@@ -148,7 +150,8 @@ class Management:
         self, stack: contextlib.AsyncExitStack, store: Store, credentials: Credentials, stop: asyncio.Event
     ) -> Auth:
         tokens = TokenSettings(issuer=self._settings.api.url)
-        auth = Auth(store, credentials, self._clock, AuthSettings(tokens=tokens))
+        outbound = _outbound_settings(self._settings.outbound)
+        auth = Auth(store, credentials, self._clock, AuthSettings(tokens=tokens, outbound=outbound))
         stack.callback(auth.close)
         while not stop.is_set():
             try:
@@ -264,6 +267,15 @@ def _load_authority(settings: ManagementSettings) -> CertificateAuthority:
         return CertificateAuthority.load(settings.pki.ca_cert_file, settings.pki.ca_key_file)
     except OSError as error:
         raise SettingsError(f"pki: {error.filename}: {error.strerror}; run 'vc-management init' first") from error
+
+
+def _outbound_settings(settings: OutboundSection) -> OutboundSettings:
+    allowed = [
+        AllowedTarget(network=target.network, ports=frozenset(target.ports), plain_http=target.plain_http)
+        for target in settings.allowed
+    ]
+    addresses = AddressPolicy(ports=frozenset(settings.ports), own_networks=settings.own_networks, allowed=allowed)
+    return OutboundSettings(addresses=addresses, ca_file=settings.ca_file)
 
 
 def _api_settings(settings: ManagementSettings, peer_url: str) -> ApiSettings:

@@ -4,8 +4,9 @@ Any value, in either, may be `ENC(...)`, made by `vcctl secrets encrypt`.
 """
 
 from collections.abc import Sequence
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.alias_generators import to_camel, to_snake
@@ -84,6 +85,30 @@ class ApiSection(Section):
     to stand in the certificate. Default: the host of the first address listened on."""
 
 
+class AllowedTarget(Section):
+    """What may be reached although it is not public."""
+
+    network: IPv4Network | IPv6Network
+    """An address or a network."""
+    ports: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = (443,)
+    """Its ports."""
+    plain_http: bool = False
+    """Whether http:// will do. Default no: secrets are sent there."""
+
+
+class OutboundSection(Section):
+    """Where requests go that tenants' objects name, such as identity providers. All tenants are alike."""
+
+    ports: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = (443, 8443)
+    """Ports of public addresses. Default 443 and 8443: other servers may take a request for something else."""
+    own_networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Public networks of this cloud itself, refused like private ones. This machine's addresses always are."""
+    allowed: tuple[AllowedTarget, ...] = ()
+    """Private networks that may be reached. Default none."""
+    ca_file: Path | None = None
+    """CAs, PEM, that are trusted there besides the machine's."""
+
+
 class PkiSection(Section):
     """The certificate authority."""
 
@@ -120,6 +145,8 @@ class ManagementSettings(BaseSettings):
     """How the API is served."""
     pki: PkiSection
     """The certificate authority."""
+    outbound: OutboundSection = Field(default_factory=OutboundSection)
+    """Where requests go that tenants' objects name. Default public addresses only."""
     keyring_file: Path | None = None
     """The master keys that encrypt secrets in the store; the same on all machines of the cloud. Default keyring.json
     in stateDir, which `vc-management init` makes."""

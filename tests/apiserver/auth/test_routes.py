@@ -13,7 +13,8 @@ from starlette.routing import Route
 
 from tests.apiserver.auth.world import PASSWORD, Replica
 from tests.fixtures.api import error_of
-from vcstack.apiserver.auth.routes import BODY_LIMIT, PREFIX, AuthRoutes
+from vcstack.apiserver.auth.requests import BODY_LIMIT
+from vcstack.apiserver.auth.routes import PREFIX
 from vcstack.apiserver.replies import error_reply
 from vcstack.specs.errors import ApiError
 
@@ -23,7 +24,7 @@ ANOTHER = "nine green lanterns hum"
 
 @contextlib.asynccontextmanager
 async def serving(replica: Replica) -> AsyncIterator[Http]:
-    routes = AuthRoutes(replica.login, replica.keys, replica.tokens, replica.signing, replica.directory)
+    routes = replica.routes
 
     async def answer(request: Request) -> Response:
         try:

@@ -18,6 +18,7 @@ from vcstack.apiserver.auth.passwords import HashingSettings
 from vcstack.apiserver.auth.sessions import Client, Tokens
 from vcstack.apiserver.auth.tokens import Access, TokenSettings
 from vcstack.crypto.envelope import Envelopes
+from vcstack.outbound.client import OutboundSettings
 from vcstack.specs.kinds.session import Session
 from vcstack.specs.registry import get_kind
 from vcstack.store.actor import Actor
@@ -58,8 +59,10 @@ class Replica(Auth):
         clock: SkewedClock,
         envelopes: Envelopes,
         hashing: HashingSettings = CHEAP,
+        outbound: OutboundSettings | None = None,
     ) -> None:
-        settings = AuthSettings(tokens=TokenSettings(issuer=ISSUER), hashing=hashing)
+        outbound = outbound or OutboundSettings()
+        settings = AuthSettings(tokens=TokenSettings(issuer=ISSUER), hashing=hashing, outbound=outbound)
         super().__init__(store, Credentials(etcd, envelopes, clock), clock, settings)
         self.store, self.clock = store, clock
 

@@ -5,9 +5,14 @@ from dataclasses import dataclass, field
 from vcstack.apiserver.auth.apikeys import ApiKeys
 from vcstack.apiserver.auth.challenges import Challenges
 from vcstack.apiserver.auth.commonpasswords import load_common
+from vcstack.apiserver.auth.external import ExternalUsers
 from vcstack.apiserver.auth.login import LoginParts, LoginService
+from vcstack.apiserver.auth.oidc import OidcLogins
+from vcstack.apiserver.auth.oidcprovider import OidcProviders
+from vcstack.apiserver.auth.oidcroutes import OidcRoutes
 from vcstack.apiserver.auth.passwords import HashingSettings, Passwords
 from vcstack.apiserver.auth.routes import AuthRoutes
+from vcstack.apiserver.auth.sealing import Seals
 from vcstack.apiserver.auth.secondfactor import SecondFactors
 from vcstack.apiserver.auth.sessions import Sessions, SessionSettings
 from vcstack.apiserver.auth.signing import SigningKeys, SigningSettings
@@ -16,6 +21,7 @@ from vcstack.apiserver.auth.throttle import Throttle, ThrottleSettings
 from vcstack.apiserver.auth.tokens import AccessTokens, TokenSettings
 from vcstack.apiserver.auth.userpasswords import UserPasswords
 from vcstack.clock import Clock
+from vcstack.outbound.client import OutboundClient, OutboundSettings
 from vcstack.store.credentials import Credentials
 from vcstack.store.store import Store
 
@@ -29,6 +35,8 @@ class AuthSettings:
     hashing: HashingSettings = field(default_factory=HashingSettings)
     sessions: SessionSettings = field(default_factory=SessionSettings)
     throttle: ThrottleSettings = field(default_factory=ThrottleSettings)
+    outbound: OutboundSettings = field(default_factory=OutboundSettings)
+    """Of requests to identity providers."""
 
 
 class Auth:
@@ -54,7 +62,18 @@ class Auth:
             clock=clock,
         )
         self.login = LoginService(parts)
-        self.routes = AuthRoutes(self.login, self.keys, self.tokens, self.signing, self.directory)
+        self._outbound = OutboundClient(settings.outbound)
+        self.oidc = OidcLogins(
+            store,
+            OidcProviders(self._outbound, clock),
+            ExternalUsers(store, self.sessions, clock),
+            Seals(credentials, clock),
+            self.throttle,
+            clock,
+            settings.tokens.issuer,
+        )
+        more = OidcRoutes(self.oidc).posts
+        self.routes = AuthRoutes(self.login, self.keys, self.tokens, self.signing, self.directory, more)
 
     async def start(self) -> None:
         """Read the signing keys, or make the first one. Raises Unavailable."""
@@ -66,5 +85,6 @@ class Auth:
         await self.signing.run()
 
     def close(self) -> None:
-        """Let the hashing threads end."""
+        """Let the threads of hashing and DNS end."""
         self._passwords.close()
+        self._outbound.close()

@@ -12,16 +12,16 @@
     POST logout               {refreshToken}, or {} *
     POST token                {keyId, secret}                    an access token for an API key
     GET  keys                                                    the public keys, a JWK set
+    POST oidc/...                                                see ``oidcroutes``
 
     * with the access token of a session
 
 All answers but the last are for nobody's cache (the application's headers see to that).
 """
 
-from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
 
-from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -36,29 +36,25 @@ from vcstack.apiclient.authmessages import (
     PasswordRequest,
     ProofRequest,
     RefreshRequest,
-    TokensReply,
 )
 from vcstack.apiserver.auth.apikeys import ApiKeys
 from vcstack.apiserver.auth.challenges import Challenge
 from vcstack.apiserver.auth.directory import Directory
 from vcstack.apiserver.auth.login import Enrolled, LoginService
+from vcstack.apiserver.auth.requests import client_of, read, tokens_reply
 from vcstack.apiserver.auth.secondfactor import Enrolment
-from vcstack.apiserver.auth.sessions import Client, Tokens
+from vcstack.apiserver.auth.sessions import Tokens
 from vcstack.apiserver.auth.signing import SigningKeys
 from vcstack.apiserver.auth.tokens import NOT_VALID, Access, AccessTokens
-from vcstack.apiserver.bodies import JSON, decode, invalid_body, media_type_of, read_bytes
 from vcstack.apiserver.queries import NONE, Query
 from vcstack.apiserver.replies import model_reply, value_reply
-from vcstack.specs.errors import BadRequest, MethodNotAllowed, NotFound, Unauthorized
-from vcstack.specs.model import Model
+from vcstack.specs.errors import MethodNotAllowed, NotFound, Unauthorized
 
 PREFIX: Final = "/api/v1/auth/"
 PUBLIC: Final = frozenset(
     {"login", "password", "mfa/verify", "mfa/enrol", "mfa/confirm", "refresh", "logout", "token", "keys"}
 )
 """What may be called without a credential; the others, and these where they need one, look at it themselves."""
-BODY_LIMIT: Final = 16 * 1024
-M = TypeVar("M", bound=Model)
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -66,8 +62,15 @@ class AuthRoutes:
     """Answers ``/api/v1/auth/...``."""
 
     def __init__(
-        self, login: LoginService, keys: ApiKeys, tokens: AccessTokens, signing: SigningKeys, directory: Directory
+        self,
+        login: LoginService,
+        keys: ApiKeys,
+        tokens: AccessTokens,
+        signing: SigningKeys,
+        directory: Directory,
+        more: Mapping[str, Handler],
     ) -> None:
+        """Take the services, and ``more`` routes by their paths."""
         self._login = login
         self._keys = keys
         self._tokens = tokens
@@ -84,6 +87,7 @@ class AuthRoutes:
             "refresh": self.refresh,
             "logout": self.logout,
             "token": self.token,
+            **more,
         }
 
     async def answer(self, request: Request) -> Response:
@@ -101,13 +105,13 @@ class AuthRoutes:
 
     async def login(self, request: Request) -> Response:
         """Log in."""
-        body = await _read(request, LoginRequest)
-        return _reply(await self._login.login(body.user, body.password, _client(request, body.device)))
+        body = await read(request, LoginRequest)
+        return _reply(await self._login.login(body.user, body.password, client_of(request, body.device)))
 
     async def password(self, request: Request) -> Response:
         """Set the first password, or another one."""
-        body = await _read(request, PasswordRequest)
-        client = _client(request, body.device)
+        body = await read(request, PasswordRequest)
+        client = client_of(request, body.device)
         if body.challenge:
             return _reply(await self._login.set_password(body.challenge, body.new_password, client))
         access = await self._session(request)
@@ -116,47 +120,47 @@ class AuthRoutes:
 
     async def verify_mfa(self, request: Request) -> Response:
         """Complete a login by a code."""
-        body = await _read(request, CodeRequest)
-        return _reply(await self._login.verify_mfa(body.challenge, body.code, _client(request, body.device)))
+        body = await read(request, CodeRequest)
+        return _reply(await self._login.verify_mfa(body.challenge, body.code, client_of(request, body.device)))
 
     async def enrol(self, request: Request) -> Response:
         """Begin to enrol a second factor."""
-        body = await _read(request, ProofRequest)
+        body = await read(request, ProofRequest)
         if body.challenge:
             return _enrolment(await self._login.begin_enrolment(body.challenge))
-        access, client = await self._session(request), _client(request, body.device)
+        access, client = await self._session(request), client_of(request, body.device)
         return _enrolment(await self._login.enrol(access, body.password, body.code, client))
 
     async def confirm(self, request: Request) -> Response:
         """Make the second factor count."""
-        body = await _read(request, CodeRequest)
+        body = await read(request, CodeRequest)
         if body.challenge:
-            client = _client(request, body.device)
+            client = client_of(request, body.device)
             return _enrolled(await self._login.confirm_enrolment(body.challenge, body.code, client))
         return _enrolled(await self._login.confirm(await self._session(request), body.code))
 
     async def recovery_codes(self, request: Request) -> Response:
         """Replace the recovery codes."""
-        body = await _read(request, ProofRequest)
-        access, client = await self._session(request), _client(request, body.device)
+        body = await read(request, ProofRequest)
+        access, client = await self._session(request), client_of(request, body.device)
         codes = await self._login.renew_recovery_codes(access, body.password, body.code, client)
         return _enrolled(Enrolled(recovery_codes=codes))
 
     async def disable_mfa(self, request: Request) -> Response:
         """Remove the second factor."""
-        body = await _read(request, ProofRequest)
-        access, client = await self._session(request), _client(request, body.device)
+        body = await read(request, ProofRequest)
+        access, client = await self._session(request), client_of(request, body.device)
         await self._login.disable_mfa(access, body.password, body.code, client)
         return Response(status_code=204)
 
     async def refresh(self, request: Request) -> Response:
         """Return new tokens."""
-        body = await _read(request, RefreshRequest)
+        body = await read(request, RefreshRequest)
         return _reply(await self._login.refresh(body.refresh_token))
 
     async def logout(self, request: Request) -> Response:
         """End the session."""
-        body = await _read(request, LogoutRequest)
+        body = await read(request, LogoutRequest)
         if body.refresh_token:
             await self._login.logout(body.refresh_token)
         else:
@@ -165,8 +169,8 @@ class AuthRoutes:
 
     async def token(self, request: Request) -> Response:
         """Exchange an API key for an access token."""
-        body = await _read(request, KeyRequest)
-        return _reply(await self._keys.exchange(body.key_id, body.secret, _client(request)))
+        body = await read(request, KeyRequest)
+        return _reply(await self._keys.exchange(body.key_id, body.secret, client_of(request)))
 
     async def _session(self, request: Request) -> Access:
         """Return the session's access token that the request carries. Raises Unauthorized."""
@@ -179,24 +183,6 @@ class AuthRoutes:
         return access
 
 
-async def _read(request: Request, model: type[M]) -> M:
-    """Return the body: JSON only, so that no form of another site can send one."""
-    media_type_of(request, (JSON,))
-    wire = decode(await read_bytes(request, BODY_LIMIT), is_yaml=False)
-    try:
-        return model.from_wire(wire)
-    except ValidationError as error:
-        raise invalid_body(error) from error
-    except TypeError as error:  # orjson on a lone surrogate
-        raise BadRequest("the body has text that is not Unicode") from error
-
-
-def _client(request: Request, device: str = "") -> Client:
-    """Return who is at the other end of the connection; no proxy's word is taken for it."""
-    address = request.client.host if request.client else ""
-    return Client(address=address, program=request.headers.get("user-agent", ""), device=device)
-
-
 def _demand_method(request: Request, *methods: str) -> None:
     if request.method not in methods:
         raise MethodNotAllowed(f"{request.scope['path']} knows {' and '.join(methods)} only")
@@ -205,18 +191,7 @@ def _demand_method(request: Request, *methods: str) -> None:
 def _reply(result: Tokens | Challenge) -> Response:
     if isinstance(result, Challenge):
         return model_reply(ChallengeReply(kind=result.kind, challenge=result.token, expires_at=result.expires_at))
-    return model_reply(_tokens(result))
-
-
-def _tokens(tokens: Tokens) -> TokensReply:
-    return TokensReply(
-        access_token=tokens.access_token,
-        expires_at=tokens.expires_at,
-        refresh_token=tokens.refresh_token or None,
-        session=tokens.session or None,
-        session_expires_at=tokens.session_expires_at,
-        device_token=tokens.device_token or None,
-    )
+    return model_reply(tokens_reply(result))
 
 
 def _enrolment(enrolment: Enrolment) -> Response:
@@ -224,5 +199,5 @@ def _enrolment(enrolment: Enrolment) -> Response:
 
 
 def _enrolled(enrolled: Enrolled) -> Response:
-    tokens = _tokens(enrolled.tokens) if enrolled.tokens else None
+    tokens = tokens_reply(enrolled.tokens) if enrolled.tokens else None
     return model_reply(EnrolledReply(recovery_codes=enrolled.recovery_codes, tokens=tokens))

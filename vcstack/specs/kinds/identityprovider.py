@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints
 
 from vcstack.specs.errors import Cause
 from vcstack.specs.kinds.domain import in_domain
-from vcstack.specs.model import Change, Model, Name, RefersTo, Takes, Text
+from vcstack.specs.model import Change, Model, Name, RefersTo, Sensitive, Takes, Text
 from vcstack.specs.registry import Column, KindDefinition, Referenced, Scope, ViewColumn, register
 from vcstack.specs.resource import Resource, Spec, Status
 
@@ -29,10 +29,19 @@ class ProviderType(StrEnum):
 class OIDCProvider(Model):
     """An OpenID Connect provider."""
 
-    issuer_url: HttpsUrl
-    """Where its discovery document is, less /.well-known/openid-configuration."""
+    issuer_url: Annotated[HttpsUrl, Takes(Change.IMMUTABLE)]
+    """Where its discovery document is, less /.well-known/openid-configuration. Another issuer is another provider:
+    its users are others, whatever they are called there."""
     client_id: Word
     """How it knows this cloud."""
+    client_secret: Annotated[str | None, Field(min_length=1, max_length=4096), Sensitive()] = None
+    """The secret that goes with it; default none, for a public client."""
+    scopes: Annotated[list[Word], Field(max_length=16)] = Field(default_factory=lambda: ["profile", "email"])
+    """What is asked for besides openid, e.g. groups where the provider has such a scope."""
+    username_claim: Word = "preferred_username"
+    """The claim that a new user's name is made of."""
+    groups_claim: Word = "groups"
+    """The claim that lists the user's groups there."""
 
 
 class LDAPProvider(Model):
@@ -42,6 +51,13 @@ class LDAPProvider(Model):
     """ldaps://HOST, or ldap://HOST, which is switched to TLS."""
     user_base_dn: Annotated[Text, Field(min_length=1)]
     """Below which entry users are looked for."""
+
+
+class NewUsers(StrEnum):
+    """What happens to somebody who logs in for the first time."""
+
+    CREATE = "Create"
+    REFUSE = "Refuse"
 
 
 class GroupMapping(Model):
@@ -66,8 +82,11 @@ class IdentityProviderSpec(Spec):
     """Of type OIDC."""
     ldap: LDAPProvider | None = None
     """Of type LDAP."""
+    new_users: NewUsers = NewUsers.CREATE
+    """Who logs in for the first time: Create a User named after this provider and the user there, or Refuse all for
+    whom nobody has made a User with this identityProvider and the externalId."""
     group_mapping: Annotated[list[GroupMapping], Field(max_length=256)] = Field(default_factory=list)
-    """Which groups there give membership here. A group that is not listed gives nothing."""
+    """Which groups there give membership here, settled at each login. A group that is not listed gives nothing."""
 
 
 class IdentityProviderStatus(Status):
