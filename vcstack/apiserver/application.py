@@ -31,6 +31,7 @@ from vcstack.apiserver.keyoperations import KeyOperations
 from vcstack.apiserver.operations import OperationRoutes
 from vcstack.apiserver.parts import ApiParts
 from vcstack.apiserver.queries import Query
+from vcstack.apiserver.quotas import CHECK, QuotaRoutes
 from vcstack.apiserver.replicas import ReplicaDirectory
 from vcstack.apiserver.replies import SAFE_HEADERS, error_reply
 from vcstack.apiserver.resources import ResourceRoutes
@@ -68,6 +69,7 @@ class Application:
         streams = StreamRoutes(parts, self._authorizer, self.tunnels, self.drain)
         self._sockets = SocketRoutes(self._authenticator, self._authorizer, self.tunnels, streams, self.drain)
         identities = IdentitySubresources(parts.auth, self._authorizer)
+        self._quotas = QuotaRoutes(parts, self._authorizer)
         common, content = CommonSubresources(parts, self._authorizer), ContentRoutes(parts, self._authorizer)
         keys = KeyOperations(parts, self._authorizer)
         self._subresources: dict[str, Handler] = {
@@ -86,6 +88,7 @@ class Application:
             "sign": keys.sign,
             "verify": keys.verify,
             "value": SecretRoutes(parts, self._authorizer).value,
+            "usage": self._quotas.usage,
             "initialsecret": identities.initial_secret,
             "mfa": identities.mfa,
             "secret": identities.secret,
@@ -116,6 +119,8 @@ class Application:
         if target is None:
             if request.scope["path"].startswith(AUTH):
                 return await self.auth.routes.answer(request)
+            if request.scope["path"] == CHECK:
+                return await self._quotas.check(request, identity)
             return await self._operations.answer(request, identity, self._hosts.join)
         query = Query.parse(request.scope["query_string"])
         call = Call(request, identity, target, query, self._authorizer.guard_of(identity))
@@ -209,7 +214,7 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
 READS = frozenset({"GET", "HEAD"})
 PUBLIC = frozenset({"/healthz", "/readyz", "/version", "/openapi.json", "/docs", f"{ROOT}/join"})
 """What needs no credential: the API's shape is no secret, and joining brings its own token."""
-NO_RESOURCES = frozenset({f"{ROOT}/me", *(REVIEWS + name for name in OPERATIONS)})
+NO_RESOURCES = frozenset({f"{ROOT}/me", CHECK, *(REVIEWS + name for name in OPERATIONS)})
 """Paths below the root that name no kind."""
 
 

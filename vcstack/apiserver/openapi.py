@@ -19,11 +19,13 @@ from vcstack.apiserver.openapi_operations import (
     reference,
     subresource_operations,
 )
+from vcstack.apiserver.quotas import CHECK, QuotaCheckReply, QuotaCheckRequest
 from vcstack.apiserver.subresources import FinalizeRequest
 from vcstack.apiserver.targets import subresources_of
 from vcstack.specs.errors import ErrorStatus
 from vcstack.specs.kinds.secret import SecretValues
 from vcstack.specs.registry import KindDefinition, Scope, load_kinds
+from vcstack.store.quotausage import QuotaUsage
 
 TEMPLATE = "#/components/schemas/{model}"
 EXTRA_MODELS: tuple[type[BaseModel], ...] = (
@@ -36,6 +38,9 @@ EXTRA_MODELS: tuple[type[BaseModel], ...] = (
     FinalizeRequest,
     SecretValues,
     *dict.fromkeys((*REQUESTS.values(), *REPLIES.values())),
+    QuotaCheckReply,
+    QuotaCheckRequest,
+    QuotaUsage,
     *AUTH_MODELS,
 )
 
@@ -155,6 +160,9 @@ def _server_paths() -> Iterator[tuple[str, Json]]:
     yield "/openapi.json", read("This document.", anything)
     yield "/metrics", read("Figures for Prometheus.", text, public=False)
     yield "/api/v1", read("The kinds.", anything, public=False)
+    checked = {"application/json": {"schema": reference("QuotaCheckRequest")}}
+    room = {"application/json": {"schema": reference("QuotaCheckReply")}}
+    yield CHECK, {"post": operation("quotas", "Is there room for all these objects?", content=room, body=checked)}
     body = {"application/json": {"schema": reference("JoinRequest")}}
     answer = {"application/json": {"schema": reference("IssuedCertificate")}}
     yield (

@@ -220,6 +220,9 @@ def subresource_operations(definition: KindDefinition, subresource: str, *, in_p
             key = ("key", "Only this one.", {"type": "string"})
             content = {"application/json": {"schema": reference("SecretValues")}}
             return one("get", "The secret's values, for those who may read them.", content=content, parameters=(key,))
+        case "usage":
+            content = {"application/json": {"schema": reference("QuotaUsage")}}
+            return one("get", "How much of the limits is in use, and who takes most of it.", content=content)
         case "heartbeat":
             return posted("Say that the host is alive (the host only).", None, "Heartbeat")
         case "jointoken":

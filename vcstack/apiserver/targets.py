@@ -15,6 +15,7 @@ KIND_SUBRESOURCES = {
     "Image": frozenset({"content"}),
     "Instance": frozenset({"log", "console"}),
     "Secret": frozenset({"value"}),
+    "Quota": frozenset({"usage"}),
     "Key": frozenset({"encrypt", "decrypt", "reencrypt", "datakey", "sign", "verify"}),
     "User": frozenset({"initialsecret", "mfa"}),
     "APIKey": frozenset({"secret"}),

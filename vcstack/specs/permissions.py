@@ -205,8 +205,8 @@ def built_in_roles() -> Mapping[str, BuiltInRole]:
     """Return the built-in roles by name; new kinds of a tenant's categories are in them by themselves."""
     tenant = tenant_kinds()
     # A reader gets no log, console or content: boot logs and disks may hold secrets.
-    looked_at = ["history", "status"]
-    catalogue = ["Event", "Flavor", "Role"]
+    looked_at = ["history", "status", "usage"]
+    catalogue = ["Event", "Flavor", "Quota", "Role"]
     delegated = ["APIKey", "RoleBinding", "ServiceAccount"]
     organization = ["Domain", "Group", "Project", "User"]
     everything = [Rule(verbs=[ANY], kinds=[ANY]), Rule(verbs=[ANY], kinds=[ANY], subresources=[ANY])]
@@ -218,7 +218,7 @@ def built_in_roles() -> Mapping[str, BuiltInRole]:
             "Domains, projects, users, groups and grants below a domain, and all that is in its projects.",
             (
                 *work,
-                Rule(verbs=[ANY], kinds=[*organization, *delegated]),
+                Rule(verbs=[ANY], kinds=[*organization, *delegated, "Quota"]),
                 Rule(verbs=[ANY], kinds=delegated, subresources=[ANY]),
                 Rule(verbs=[Verb.GET], kinds=[*organization, *catalogue, "Session"], subresources=looked_at),
                 Rule(verbs=[*READ, Verb.DELETE], kinds=["Session"]),

@@ -71,6 +71,8 @@ class SetCheck:
             )
             draft = application.build(live, entry.revision if entry else 0, self._now)
             resource = validate(definition, draft.project, draft.name, encode_draft(draft))
+            if self._actor.guard is not None:
+                self._actor.guard(resource, live)
         except (ApiError, ValidationError, KeyError, TypeError, AttributeError):
             return None
         self._made[f"{definition.plural}/{row}"] = {"metadata": draft.metadata, "spec": draft.spec}

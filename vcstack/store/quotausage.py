@@ -35,7 +35,7 @@ class LimitUsage(Model):
     """Who takes most of it, the largest first."""
 
 
-class Usage(Model):
+class QuotaUsage(Model):
     """How much of a quota's limits is in use."""
 
     kind: str = "QuotaUsage"
@@ -50,7 +50,7 @@ class Usage(Model):
     """Its limits, by name."""
 
 
-def read_usage(cache: WatchCache, quota: Wire) -> Usage:
+def read_usage(cache: WatchCache, quota: Wire) -> QuotaUsage:
     """Return how much of the quota's limits is in use."""
     level = cache.limits.level_of_quota(quota)
     used, project = cache.claims.used(level), quota["metadata"].get("project")
@@ -60,7 +60,7 @@ def read_usage(cache: WatchCache, quota: Wire) -> Usage:
         largest = heapq.nsmallest(SHOWN, holders, key=lambda h: (-h.amount, h.kind, h.name))
         items.append(LimitUsage(name=name, limit=limit, used=used.get(name, 0), largest=largest))
     place = {"name": quota["metadata"]["name"], "project": project, "domain": quota["spec"].get("domain")}
-    return Usage(**place, items=items)
+    return QuotaUsage(**place, items=items)
 
 
 def _objects(cache: WatchCache, pool: str, name: str) -> Iterable[Holder]:

@@ -28,7 +28,7 @@ from vcstack.store.draft import Draft, Wire, build_new, not_found
 from vcstack.store.etcd_api import Etcd
 from vcstack.store.keys import row_of
 from vcstack.store.quotasets import SetCheck
-from vcstack.store.quotausage import Usage, read_usage
+from vcstack.store.quotausage import QuotaUsage, read_usage
 from vcstack.store.reader import Reader
 from vcstack.store.records import ListPage, Stored
 from vcstack.store.selection import Visible, parse_selection
@@ -340,7 +340,7 @@ class Store:
         await self.cache.fresh()
         await SetCheck(self.cache, actor, self.clock.now()).run(wires)
 
-    async def quota_usage(self, project: str | None, name: str) -> Usage:
+    async def quota_usage(self, project: str | None, name: str) -> QuotaUsage:
         """Return how much of a quota's limits is in use. Raises NotFound."""
         definition = get_kind("Quota")
         return read_usage(self.cache, (await self._reader.get(definition, project, name)).wire)

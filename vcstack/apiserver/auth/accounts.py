@@ -167,6 +167,10 @@ class AccessIndex:
             return Place(project=owner.project) if owner.project else Place(domain=account.domain if account else None)
         path = definition.domain_path
         domain = find_value(wire, path) if path else None
+        if definition.kind == "Quota" and verb not in READ and isinstance(domain, str):
+            # Who administers a domain shares it out, but what it has itself is said from above.
+            above = self.organization.domains_of(Place(domain=domain))[1:]
+            return Place(domain=above[0]) if above else TOP
         return Place(domain=domain) if isinstance(domain, str) else TOP
 
     def find_place(self, definition: KindDefinition, project: str | None, name: str, *, verb: str) -> Place | None:
