@@ -19,6 +19,7 @@ from vcstack.store.etcd.client import EtcdClient
 from vcstack.store.etcd.errors import EtcdUnavailable, OutcomeUnknown
 from vcstack.store.mirror.database import open_engine
 from vcstack.store.mirror.mirror import Mirror
+from vcstack.store.rewrap import Rewrapper
 from vcstack.store.store import Store
 
 Etcd = MemoryEtcd | EtcdClient
@@ -157,8 +158,9 @@ async def test_rewrapping_moves_every_record_to_the_active_master_key_and_keeps_
     old, new = credentials_on(any_etcd, 1), credentials_on(any_etcd, 2)
     await old.put("users/usr-1/mfa", b"1", 0)
     await old.put("challenges/abc", b"2", 0, ttl_seconds=600)
-    assert await new.rewrap() == 2
-    assert await new.rewrap() == 0
+    rewrapper = Rewrapper(any_etcd, new, ManualClock())
+    assert await rewrapper.rewrap() == 2
+    assert await rewrapper.rewrap() == 0
     kvs = (await any_etcd.range(CREDENTIALS)).kvs
     assert {version_of(kv.value.decode()) for kv in kvs} == {2}
     assert [bool(kv.lease) for kv in kvs] == [True, False]

@@ -214,7 +214,7 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
 READS = frozenset({"GET", "HEAD"})
 PUBLIC = frozenset({"/healthz", "/readyz", "/version", "/openapi.json", "/docs", f"{ROOT}/join"})
 """What needs no credential: the API's shape is no secret, and joining brings its own token."""
-NO_RESOURCES = frozenset({f"{ROOT}/me", CHECK, *(REVIEWS + name for name in OPERATIONS)})
+NO_RESOURCES = frozenset({f"{ROOT}/me", f"{ROOT}/encryption", CHECK, *(REVIEWS + name for name in OPERATIONS)})
 """Paths below the root that name no kind."""
 
 

@@ -6,6 +6,7 @@ from importlib.metadata import version
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from vcstack.apiclient.encryption import EncryptionStatus
 from vcstack.apiclient.hosts import CertificateRequest, Heartbeat, IssuedCertificate, JoinRequest, JoinToken
 from vcstack.apiclient.keymessages import REPLIES, REQUESTS
 from vcstack.apiserver.openapi_auth import AUTH_MODELS, TAG, auth_paths
@@ -37,6 +38,7 @@ EXTRA_MODELS: tuple[type[BaseModel], ...] = (
     JoinToken,
     FinalizeRequest,
     SecretValues,
+    EncryptionStatus,
     *dict.fromkeys((*REQUESTS.values(), *REPLIES.values())),
     QuotaCheckReply,
     QuotaCheckRequest,
@@ -163,6 +165,8 @@ def _server_paths() -> Iterator[tuple[str, Json]]:
     checked = {"application/json": {"schema": reference("QuotaCheckRequest")}}
     room = {"application/json": {"schema": reference("QuotaCheckReply")}}
     yield CHECK, {"post": operation("quotas", "Is there room for all these objects?", content=room, body=checked)}
+    encryption = {"application/json": {"schema": reference("EncryptionStatus")}}
+    yield "/api/v1/encryption", read("Which master key versions the store needs.", encryption, public=False)
     body = {"application/json": {"schema": reference("JoinRequest")}}
     answer = {"application/json": {"schema": reference("IssuedCertificate")}}
     yield (

@@ -84,6 +84,11 @@ class Envelopes:
         self._keyring = keyring
         self._cache = _DataKeys(cached_keys, cached_seconds, monotonic)
 
+    @property
+    def active(self) -> int:
+        """The master key version that encrypts now."""
+        return self._keyring.active
+
     def encrypt(self, plaintext: bytes, place: Place) -> str:
         """Return an envelope for the value, with the active master key version. Raises KeyUnavailable."""
         data_key, nonce = os.urandom(KEY_BYTES), os.urandom(NONCE_BYTES)

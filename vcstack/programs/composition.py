@@ -62,6 +62,7 @@ from vcstack.store.keymaterial import KeyMaterial
 from vcstack.store.mirror.database import open_engine
 from vcstack.store.mirror.history import HistoryReader as MirrorHistory
 from vcstack.store.mirror.mirror import Mirror
+from vcstack.store.rewrap import Rewrapper
 from vcstack.store.store import Store
 
 logger = structlog.get_logger(__name__)
@@ -95,12 +96,21 @@ class Management:
             gc.freeze()  # code, schemas and the loaded store stay: the collector need not look at them again
             lease = await stack.enter_async_context(SharedLease(etcd, self._settings.election_ttl_seconds))
             async with asyncio.TaskGroup() as group:
-                mirror = group.create_task(self._mirror(etcd, lease)) if Role.MIRROR in self._roles else None
+                beside = [group.create_task(w) for w in self._beside(etcd, lease, credentials)]
                 working = [group.create_task(w) for w in await self._work(stack, etcd, store, lease, credentials, stop)]
                 logger.info("started", roles=sorted(self._roles), identity=self._identity)
                 await asyncio.gather(*working)
-                if mirror is not None:
-                    mirror.cancel()
+                for task in beside:
+                    task.cancel()
+
+    def _beside(self, etcd: EtcdClient, lease: SharedLease, credentials: Credentials) -> list[Any]:
+        """Return what runs for ever, wherever nobody else does it."""
+        found: list[Any] = []
+        if Role.MIRROR in self._roles:
+            found.append(self._mirror(etcd, lease))
+        if Role.CONTROLLERS in self._roles:
+            found.append(self._rewrap(etcd, lease, credentials))
+        return found
 
     async def _work(
         self,
@@ -214,6 +224,19 @@ class Management:
             metrics=RuntimeMetrics(REGISTRY),
         )
         return manager.run(stop)
+
+    async def _rewrap(self, etcd: EtcdClient, lease: SharedLease, credentials: Credentials) -> None:
+        """Keep the store under the newest master key while we lead, for ever."""
+        election = Election(etcd, "rewrap", self._identity, lease=lease)
+        while True:
+            try:
+                term = await election.campaign()
+                await _first_of(Rewrapper(etcd, credentials, self._clock).run, term.lost.wait)
+            except Exception:
+                logger.exception("putting secrets under a new master key failed, it begins again")
+            finally:
+                await election.resign()
+            await self._clock.sleep(MIRROR_RETRY_SECONDS)
 
     async def _mirror(self, etcd: EtcdClient, lease: SharedLease) -> None:
         """Mirror while we lead, for ever; whatever fails there stops nothing else."""

@@ -56,7 +56,7 @@ class Credentials:
         if found is None:
             return None
         with _unavailable():
-            return Record(self.envelopes.decrypt(found.value.decode(), _place(key)), found.mod_revision)
+            return Record(self.envelopes.decrypt(found.value.decode(), place_of(key)), found.mod_revision)
 
     async def put(self, path: str, value: bytes, revision: int, *, ttl_seconds: int = 0) -> int:
         """Write the record when it still is at that revision (0: absent); return its new revision.
@@ -73,7 +73,7 @@ class Credentials:
         """
         key = _key(path)
         with _unavailable():
-            text = self.envelopes.encrypt(value, _place(key)).encode()
+            text = self.envelopes.encrypt(value, place_of(key)).encode()
             while True:
                 lease = await self._leases.lease_for(ttl_seconds) if ttl_seconds else 0
                 try:
@@ -135,24 +135,7 @@ class Credentials:
         """Return the write of a record, to be part of another transaction. Raises Unavailable."""
         key = _key(path)
         with _unavailable():
-            return Put(key, self.envelopes.encrypt(value, _place(key)).encode())
-
-    async def rewrap(self) -> int:
-        """Put every record under the active master key; return how many were under another one.
-
-        May be repeated and run beside all else; a record that was written meanwhile is under the active one.
-        """
-        count = 0
-        with _unavailable():
-            async for page in self._etcd.pages(CREDENTIALS):
-                for kv in page.kvs:
-                    before = kv.value.decode()
-                    after = self.envelopes.rewrap(before, _place(kv.key))
-                    if after != before:
-                        unchanged = Compare.mod_revision(kv.key, "=", kv.mod_revision)
-                        done = await self._etcd.txn([unchanged], [Put(kv.key, after.encode(), kv.lease)])
-                        count += done.succeeded
-        return count
+            return Put(key, self.envelopes.encrypt(value, place_of(key)).encode())
 
     async def _swap(self, key: bytes, text: bytes, revision: int, lease: int) -> int:
         try:
@@ -174,7 +157,8 @@ def _key(path: str) -> bytes:
     return CREDENTIALS + path.encode()
 
 
-def _place(key: bytes) -> Place:
+def place_of(key: bytes) -> Place:
+    """Return where a record's envelope opens."""
     path = key.decode()
     return Place(path, path.removeprefix(CREDENTIALS.decode()).split("/")[1])
 

@@ -8,12 +8,14 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from vcstack.apiclient.encryption import read_encryption
 from vcstack.crypto import keyringfile
 from vcstack.crypto.enc import KEY_FILE_VARIABLE, decrypt_value, encrypt_value, find_key_file
 from vcstack.crypto.envelope import Envelopes
 from vcstack.crypto.errors import CryptoError
 from vcstack.crypto.keyring import Keyring
 from vcstack.crypto.sources import FromPassphrase, InFile, InToken, Source
+from vcstack.specs.errors import ApiError
 from vcstack.vcctl.application import app, command
 from vcstack.vcctl.arguments import SETTINGS
 from vcstack.vcctl.errors import CommandError, ExitCode
@@ -165,17 +167,33 @@ async def retire(
     session: Session,
     version: Annotated[int, typer.Argument(min=1)],
     key_file: KeyFile = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Everything has been rewrapped, or may be lost.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask the API; what needs it may be lost.")] = False,
 ) -> None:
-    """Forget a master key version. What is still encrypted with it can then be read by nobody."""
+    """Forget a master key version, once the API says that nothing in the store needs it any more.
+
+    ENC(...) values of configuration files are not looked at: encrypt them anew before.
+    """
     if not yes:
-        raise CommandError(
-            f"what is still encrypted with master key version {version} would be lost",
-            hint="Rewrap everything first, then say so with --yes.",
-        )
+        await _demand_unneeded(session, version)
     with _Explained():
         keyringfile.retire(find_key_file(key_file, session.environ), version)
     session.out.print(f"Master key version {version} is gone.", soft_wrap=True)
+
+
+@command("status", panel=SETTINGS, within=secrets, examples="vcctl secrets status")
+async def status(session: Session) -> None:
+    """Show how far the cloud is with a new master key: how many encrypted records need which version."""
+    found = await read_encryption(session.client.connection)
+    table = Table(["ACTIVE", "VERSION", "RECORDS"])
+    counts = {found.active_version: 0} | {each.version: each.envelopes for each in found.needed}
+    for version, count in sorted(counts.items()):
+        table.add(["*" if version == found.active_version else "", str(version), str(count)])
+    table.print(session.out)
+    left = sum(count for version, count in counts.items() if version != found.active_version)
+    if left:
+        session.out.print(f"{left} records are still to be put under version {found.active_version}.", soft_wrap=True)
+    if found.unreadable:
+        session.err.print(f"{found.unreadable} records are damaged; the API's log names them.", soft_wrap=True)
 
 
 @command("keys", panel=SETTINGS, within=secrets, examples="vcctl secrets keys")
@@ -189,6 +207,22 @@ async def keys(session: Session, key_file: KeyFile = None) -> None:
             ["*" if entry.version == contents.active else "", str(entry.version), entry.id, entry.source.describe()]
         )
     table.print(session.out)
+
+
+async def _demand_unneeded(session: Session, version: int) -> None:
+    try:
+        found = await read_encryption(session.client.connection)
+    except (ApiError, CommandError) as error:
+        raise CommandError(
+            f"whether something needs master key version {version} is not known: {error}",
+            hint="Let the API tell, or say --yes if what needs it may be lost.",
+        ) from error
+    count = sum(each.envelopes for each in found.needed if each.version == version) + found.unreadable
+    if count:
+        raise CommandError(
+            f"{count} encrypted records in the store need master key version {version} or are damaged",
+            hint="Wait until `vcctl secrets status` shows none; --yes forgets the key nevertheless.",
+        )
 
 
 class _Explained:
