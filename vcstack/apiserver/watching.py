@@ -16,7 +16,6 @@ from vcstack.apiserver.parts import ApiSettings
 from vcstack.apiserver.shutdown import Drain
 from vcstack.specs.access import EventType
 from vcstack.specs.errors import ApiError, Unavailable
-from vcstack.store.records import WatchItem
 from vcstack.store.stream import WatchStream
 
 logger = structlog.get_logger(__name__)
@@ -86,42 +85,18 @@ class WatchResponse(Response):
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _stream(self, send: Send) -> None:
-        queue: asyncio.Queue[WatchItem | ApiError | None] = asyncio.Queue(maxsize=BATCH_LINES)
-        async with asyncio.TaskGroup() as group:
-            reader = group.create_task(self._read(queue))
-            try:
-                await self._write(queue, send)
-            finally:
-                reader.cancel()
-
-    async def _read(self, queue: "asyncio.Queue[WatchItem | ApiError | None]") -> None:
-        try:
-            async for item in self._items:
-                if self._bookmarks or item.type is not EventType.BOOKMARK:
-                    await queue.put(item)
-            await queue.put(None)
-        except ApiError as error:
-            await queue.put(error)
-
-    async def _write(self, queue: "asyncio.Queue[WatchItem | ApiError | None]", send: Send) -> None:
         while True:
             try:
-                async with asyncio.timeout(self._settings.keep_alive_seconds):
-                    entries = [await queue.get()]
-            except TimeoutError:
-                await _send(send, KEEP_ALIVE)
-                continue
-            while not queue.empty():
-                entries.append(queue.get_nowait())
+                items = await self._items.read(self._settings.keep_alive_seconds, most=BATCH_LINES)
+            except StopAsyncIteration:
+                return
             loss = self._permit.find_loss() if self._permit is not None else None
             if loss is not None:
                 self._told = True
                 await _send(send, _error_line(loss))
                 return
-            lines = [e.line if isinstance(e, WatchItem) else _error_line(e) for e in entries if e is not None]
-            await _send(send, b"".join(lines))
-            if not isinstance(entries[-1], WatchItem):
-                return
+            lines = [item.line for item in items if self._bookmarks or item.type is not EventType.BOOKMARK]
+            await _send(send, b"".join(lines) or KEEP_ALIVE)
 
 
 def watch_seconds(asked: int | None, settings: ApiSettings) -> float:

@@ -1,5 +1,6 @@
 """A watch as its reader sees it: what was missed, what comes, and bookmarks while nothing does."""
 
+import asyncio
 from collections import deque
 from collections.abc import Sequence
 from typing import Self
@@ -34,22 +35,42 @@ class WatchStream:
         self._revision = revision
         self._bookmark_seconds = bookmark_seconds
         self._closed = False
+        self._loop = asyncio.get_running_loop()
+        self._bookmark_at = self._loop.time() + bookmark_seconds
         table.add(watcher)
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> WatchItem:
+        while True:
+            for item in await self.read(self._bookmark_seconds, most=1):
+                return item
+
+    async def read(self, seconds: float, *, most: int) -> Sequence[WatchItem]:
+        """Return what waits, at most so many, waiting up to that long for something; nothing if nothing came.
+
+        Raises:
+            StopAsyncIteration: the stream has ended.
+        """
+        end = self._loop.time() + seconds
         while not self._ready:
             if self._closed or self._watcher.dropped:
                 await self.aclose()
                 raise StopAsyncIteration
-            self._ready.extend(await self._watcher.read(self._bookmark_seconds))
-            if not self._ready and not self._watcher.dropped and self._cache.revision > self._revision:
-                self._ready.append(self._bookmark())
-        item = self._ready.popleft()
-        self._revision = item.revision
-        return item
+            now = self._loop.time()
+            if now >= self._bookmark_at:
+                self._bookmark_at = now + self._bookmark_seconds
+                if self._cache.revision > self._revision:
+                    self._ready.append(self._bookmark())
+                    break
+            if now >= end:
+                return ()
+            self._ready.extend(await self._watcher.read(min(end, self._bookmark_at) - now))
+        items = [self._ready.popleft() for _ in range(min(most, len(self._ready)))]
+        self._revision = items[-1].revision
+        self._bookmark_at = self._loop.time() + self._bookmark_seconds
+        return items
 
     async def __aenter__(self) -> Self:
         return self
