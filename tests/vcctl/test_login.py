@@ -24,13 +24,13 @@ def lines(*texts: str) -> str:
     return "".join(f"{text}\n" for text in texts)
 
 
-def session_file(vcctl: Vcctl) -> Path:
-    [found] = (vcctl.folder / "own" / "vcstack" / "credentials").glob("test*.json")
+def session_file(vcctl: Vcctl, own: str = "own") -> Path:
+    [found] = (vcctl.folder / own / "vcstack" / "credentials").glob("test*.json")
     return found
 
 
-def held(vcctl: Vcctl) -> dict[str, Any]:
-    value: dict[str, Any] = json.loads(session_file(vcctl).read_text())
+def held(vcctl: Vcctl, own: str = "own") -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(session_file(vcctl, own).read_text())
     return value
 
 

@@ -9,7 +9,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
-import orjson
 from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
@@ -29,12 +28,13 @@ from vcstack.apiserver.auth.grants import ALWAYS, Grants
 from vcstack.apiserver.auth.imagined import ImaginedIndex
 from vcstack.apiserver.auth.naming import find_hidden
 from vcstack.apiserver.auth.places import TOP, Place
-from vcstack.apiserver.authz import SYSTEM_SUBRESOURCES
+from vcstack.apiserver.authz import SYSTEM_SUBRESOURCES, Action, Authorizer
+from vcstack.apiserver.authz import Verb as AuthzVerb
 from vcstack.apiserver.bodies import JSON, decode, invalid_body, media_type_of, read_bytes
 from vcstack.apiserver.identity import Identity, Role
 from vcstack.apiserver.queries import NONE, Query
 from vcstack.apiserver.replies import model_reply
-from vcstack.apiserver.targets import subresources_of
+from vcstack.apiserver.targets import Target, subresources_of
 from vcstack.specs.errors import BadRequest, Cause, Forbidden, Invalid, MethodNotAllowed, NotFound
 from vcstack.specs.kinds.rolebinding import RoleBinding, RoleBindingSpec, Subject, SubjectKind
 from vcstack.specs.meta import ObjectMeta
@@ -50,6 +50,7 @@ PREFIX: Final = "/api/v1/access/"
 OPERATIONS: Final = ("review", "rights", "plan")
 BODY_LIMIT: Final = 2 * 1024 * 1024
 WORDS: Final = {"User": "user", "Group": "group", "ServiceAccount": "serviceaccount"}
+PLACES_NAMED: Final = 5
 VERB_ORDER: Final = [v.value for v in Verb]
 M = TypeVar("M", bound=Model)
 Change = tuple[Place, Permission]
@@ -58,7 +59,8 @@ Change = tuple[Place, Permission]
 class AccessReviews:
     """Answers questions of who may what. Everything that it says is as of the cache."""
 
-    def __init__(self, index: AccessIndex, cache: WatchCache) -> None:
+    def __init__(self, authorizer: Authorizer, index: AccessIndex, cache: WatchCache) -> None:
+        self._authorizer = authorizer
         self._index = index
         self._cache = cache
 
@@ -82,37 +84,39 @@ class AccessReviews:
     def review(self, identity: Identity, question: ReviewRequest) -> ReviewReply:
         """Return whether somebody may do something. Raises Invalid, Forbidden, NotFound."""
         definition = _definition_of(question)
-        asker = self._grants_of(identity)
-        place, labels, owner = self._place_of(question, definition, asker, identity.account)
-        who, grants = identity.account, asker
+        asker = self._authorizer.grants_of(identity)
+        project = None if definition.scope is Scope.GLOBAL else question.project
+        place = Place(project=project) if project else Place(domain=question.domain)
+        who, grants = identity, asker
         if question.subject is not None:
             if not _shows_grants(asker, place):
-                where = _describe(place, None)
-                raise Forbidden(f"you may not list RoleBindings {where}: ask for yourself only")
-            who = self._subject_of(question.subject, asker, [place])
-            grants = self._index.grants(who)
-        what = f"{question.verb} {definition.kind}{'/' + question.subresource if question.subresource else ''}"
-        subject = question.subject or identity.subject
+                raise Forbidden(f"you may not list RoleBindings {_describe(place)}: ask for yourself only")
+            subject = self._subject_of(question.subject, asker, [place])
+            who, grants = Identity(Role.USER, question.subject, account=subject), self._index.grants(subject)
+        sub = f"/{question.subresource}" if question.subresource else ""
+        object_ = f" {question.name}" if question.name else ""
+        what = f"{question.verb} {definition.kind}{sub}{object_}"
         if not _is_for_people(question.verb, definition, question.subresource):
-            message = f"{subject} may not {what}: that is written by the cloud itself, not by people"
-            return ReviewReply(subject=subject, allowed=False, message=message)
-        selectors: Sequence[Any] = grants.selectors(question.verb, definition, place, question.subresource)
-        if owner is not None and owner == who and question.verb in (*READ, Verb.DELETE) and not question.subresource:
-            selectors = ALWAYS
-        if labels is not None:
-            selectors = ALWAYS if any(s.matches(labels) for s in selectors) else ()
-        where = _describe(place, definition)
-        if not selectors:
-            return ReviewReply(subject=subject, allowed=False, message=f"{subject} may not {what} {where}")
-        if tuple(selectors) == ALWAYS:
-            return ReviewReply(subject=subject, allowed=True, message=f"{subject} may {what} {where}")
-        texts = [_text(s) for s in selectors]
-        message = f"{subject} may {what} {where}, but only where {' or '.join(texts)}"
-        return ReviewReply(subject=subject, allowed=True, label_selectors=texts, message=message)
+            message = f"{who.subject} may not {what}: that is written by the cloud itself, not by people"
+            return ReviewReply(subject=who.subject, allowed=False, message=message)
+        only: list[str] = []
+        if question.name:
+            # Just what the object's own route would say, which makes no difference between missing and hidden.
+            target = Target(definition, project, question.name, question.subresource)
+            allowed, where = self._decide(who, Action(AuthzVerb(question.verb), target)), _describe(place)
+            where = f" {where}" if project else ""
+        else:
+            allowed, only, where = _decide_on_kind(grants, question, definition, place)
+        message = f"{who.subject} may {'' if allowed else 'not '}{what}{where}"
+        message += f", but only where {' or '.join(only)}" if only else ""
+        return ReviewReply(subject=who.subject, allowed=allowed, label_selectors=only, message=message)
+
+    def _decide(self, who: Identity, action: Action) -> bool:
+        return who.role is Role.ADMIN or self._authorizer.decide(who, action)
 
     def rights(self, identity: Identity, question: RightsRequest) -> RightsReply:
         """Return what somebody may do. Raises Forbidden, NotFound."""
-        asker = self._grants_of(identity)
+        asker = self._authorizer.grants_of(identity)
         grants, everywhere = asker, True
         if question.subject is not None:
             around = self._places_to_ask(asker, question.project)
@@ -129,7 +133,7 @@ class AccessReviews:
 
     async def plan(self, identity: Identity, request: PlanRequest) -> PlanReply:
         """Return what writing the objects would grant and take away. Raises Invalid, Forbidden."""
-        asker = self._grants_of(identity)
+        asker = self._authorizer.grants_of(identity)
         self._places_to_ask(asker, None)
         objects = list(_load_objects(request.objects))
         imagined = ImaginedIndex(self._index, objects)
@@ -141,16 +145,6 @@ class AccessReviews:
                 changes += _summarize(_name_of(subject), granted, told)
             await asyncio.sleep(0)  # others are served between two subjects
         return PlanReply(changes=changes)
-
-    def _grants_of(self, identity: Identity) -> Grants:
-        """Return what the caller may do. Raises Forbidden for who is no person and no service account."""
-        if identity.role is Role.ADMIN:
-            return self._index.admin
-        if identity.account is None:
-            raise Forbidden(f"{identity.subject} may not ask who may what")
-        grants = self._index.grants(identity.account)
-        key = identity.key
-        return grants.restricted((key.uid, key.generation), key.rules) if key is not None and key.rules else grants
 
     def _places_to_ask(self, asker: Grants, project: str | None) -> list[Place]:
         """Return where the asker may know what others may do. Raises Forbidden for nowhere."""
@@ -175,29 +169,34 @@ class AccessReviews:
         binding = RoleBinding(metadata=ObjectMeta(name="review", project=place.project), spec=spec)
         return not find_hidden(self._index, asker, binding, None, home=place)
 
-    def _place_of(
-        self, question: ReviewRequest, definition: KindDefinition, asker: Grants, who: Ref | None
-    ) -> tuple[Place, Mapping[str, str] | None, Ref | None]:
-        """Return where it would be done, and the labels and owner of an object that is there and the asker may see."""
-        project = None if definition.scope is Scope.GLOBAL else question.project
-        asked = Place(project=project) if project else Place(domain=question.domain)
-        if question.name and definition.kind == "Project" and question.verb not in (Verb.CREATE, Verb.DELETE):
-            asked = Place(project=question.name)
-        entry = self._cache.find(definition, row_of(project, question.name)) if question.name else None
-        if entry is None:
-            return asked, None, None
-        wire = orjson.loads(entry.json)
-        labels, owner = wire["metadata"].get("labels") or {}, self._index.owner_of(definition, wire)
-        seen_at = self._index.place_of(definition, wire, verb=Verb.GET)
-        if not asker.may(Verb.GET, definition, seen_at, labels=labels) and (owner is None or owner != who):
-            return asked, None, None
-        return self._index.place_of(definition, wire, verb=question.verb), labels, owner
-
     def _holds(self, place: Place, project: str | None) -> bool:
         """Return whether what is given at the place holds in the project too."""
         if project is None or place == TOP or place.project == project:
             return True
         return place.domain is not None and place.domain in self._index.organization.domains_of(Place(project=project))
+
+
+def _decide_on_kind(
+    grants: Grants, question: ReviewRequest, definition: KindDefinition, place: Place
+) -> tuple[bool, list[str], str]:
+    """Return whether it is allowed to some objects at least, only to which, and where."""
+    verb, sub = question.verb, question.subresource
+    found = grants.selectors(verb, definition, place, sub)
+    if found:
+        return True, [] if found == ALWAYS else [_text(s) for s in found], f" {_describe(place)}"
+    if place != TOP:
+        return False, [], f" {_describe(place)}"
+    projects: frozenset[str] | None = frozenset()
+    if definition.scope is not Scope.GLOBAL or (definition.kind == "Project" and verb not in ("create", "delete")):
+        projects = grants.projects_for(verb, definition, sub)
+    domains = [p for p, _ in grants.scopes() if p.domain and grants.selectors(verb, definition, p, sub)]
+    places = [_describe(p) for p in (*domains, *(Place(project=name) for name in sorted(projects or ())))]
+    if places:
+        more = f" and {len(places) - PLACES_NAMED} more places" if len(places) > PLACES_NAMED else ""
+        return True, [], f" {', '.join(places[:PLACES_NAMED])}{more}"
+    if definition.owner_path is not None and verb in (*READ, Verb.DELETE) and not sub:
+        return True, [], ", but only what is its own"
+    return False, [], ""
 
 
 def _is_for_people(verb: str, definition: KindDefinition, subresource: str) -> bool:
@@ -209,6 +208,13 @@ def _is_for_people(verb: str, definition: KindDefinition, subresource: str) -> b
     return subresource not in SYSTEM_SUBRESOURCES
 
 
+def _is_possible(verb: str, definition: KindDefinition, subresource: str) -> bool:
+    """Return whether there is a route for it that people may use; subresources are read and written only."""
+    if subresource and (verb not in (Verb.GET, Verb.UPDATE) or subresource == "finalize"):
+        return False
+    return _is_for_people(verb, definition, subresource) and (verb, subresource) != (Verb.UPDATE, "history")
+
+
 def _shows_grants(asker: Grants, place: Place) -> bool:
     return asker.may(Verb.LIST, get_kind(RoleBinding.KIND), place)
 
@@ -218,7 +224,7 @@ def _gained(before: Grants, after: Grants) -> Iterator[Change]:
     for place, rules in after.scopes():
         for permission in expand(rules.rules, lambda d: sorted(subresources_of(d))):
             definition = get_kind(permission.kind)
-            if _is_for_people(permission.verb, definition, permission.subresource) and not _has(
+            if _is_possible(permission.verb, definition, permission.subresource) and not _has(
                 before, place, permission
             ):
                 yield place, permission
@@ -287,12 +293,12 @@ def _name_of(subject: Ref) -> str:
     return f"{WORDS[subject.kind]}:{subject.project + '/' if subject.project else ''}{subject.name}"
 
 
-def _describe(place: Place, definition: KindDefinition | None) -> str:
+def _describe(place: Place) -> str:
     if place.project is not None:
         return f"in project {place.project}"
     if place.domain is not None:
         return f"in domain {place.domain}"
-    return "in the whole cloud" if definition is None or definition.scope is not Scope.GLOBAL else "of the cloud"
+    return "in the whole cloud"
 
 
 def _text(selector: LabelSelector) -> str:
