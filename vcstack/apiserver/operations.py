@@ -9,6 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
+from vcstack.apiclient.encryption import EncryptionStatus, NeededVersion
 from vcstack.apiserver.auth.accounts import AccessIndex
 from vcstack.apiserver.auth.reviews import PREFIX as REVIEWS
 from vcstack.apiserver.auth.reviews import AccessReviews
@@ -19,12 +20,13 @@ from vcstack.apiserver.me import describe
 from vcstack.apiserver.openapi import build_openapi
 from vcstack.apiserver.parts import ApiParts
 from vcstack.apiserver.queries import NONE, Query
-from vcstack.apiserver.replies import json_reply, value_reply
+from vcstack.apiserver.replies import json_reply, model_reply, value_reply
 from vcstack.apiserver.shutdown import Drain
 from vcstack.apiserver.targets import subresources_of
 from vcstack.specs.errors import ApiError, MethodNotAllowed, NotFound, Unavailable
 from vcstack.specs.meta import API_VERSION
 from vcstack.specs.registry import KindDefinition, load_kinds
+from vcstack.store.rewrap import Rewrapper
 
 READY_SECONDS = 3.0
 PAGE_POLICY = (
@@ -41,6 +43,7 @@ class OperationRoutes:
         self._index = index
         self._reviews = AccessReviews(authorizer, index, parts.store.cache)
         self._store = parts.store
+        self._rewrapper = Rewrapper(parts.etcd, parts.auth.credentials, parts.clock)
         self._authorizer = authorizer
         self._drain = drain
         self._openapi = b""
@@ -70,6 +73,9 @@ class OperationRoutes:
         if path == "/metrics":
             self._authorizer.demand_reader_of_all(identity)
             routes[path] = self.metrics
+        if path == "/api/v1/encryption":
+            self._authorizer.demand_admin(identity)
+            routes[path] = self.encryption
         if path not in routes:
             raise NotFound(f"there is no route {path[:200]!r}; see /docs")
         _demand_method(request, "GET", "HEAD")
@@ -99,6 +105,13 @@ class OperationRoutes:
     async def metrics(self) -> Response:
         """Return the figures of this process."""
         return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
+
+    async def encryption(self) -> Response:
+        """Return which master key versions the store still needs."""
+        found = await self._rewrapper.count()
+        needed = [NeededVersion(version=version, envelopes=count) for version, count in found.needed.items()]
+        reply = EncryptionStatus(active_version=found.active, needed=needed, unreadable=found.unreadable)
+        return model_reply(reply)
 
     async def discover(self) -> Response:
         """Return the kinds."""
