@@ -17,6 +17,7 @@ from vcstack.specs.kinds.instance import (
 )
 from vcstack.specs.kinds.network import Network, NetworkSpec
 from vcstack.specs.kinds.port import ALLOCATED, REALIZED, UP, Port, PortSpec
+from vcstack.specs.kinds.quota import Quota, QuotaSpec
 from vcstack.specs.kinds.securitygroup import SecurityGroup, SecurityGroupSpec
 from vcstack.specs.meta import Condition, ConditionStatus
 
@@ -179,6 +180,27 @@ async def test_a_wrong_host_on_a_port_is_repaired(world: World) -> None:
     await world.set_status((await ports(world))[0], host="h7")
     await world.settle(instance.build)
     assert (await ports(world))[0].status.host == "h1"
+
+
+async def test_a_port_for_which_a_quota_leaves_no_room_is_told_and_made_when_there_is(world: World) -> None:
+    await world.create_basics()
+    await world.admin.create(Quota.new("small", QuotaSpec(limits={"ports": 1}), project=PROJECT))
+    nics = [NetworkInterface(name=name, network="web") for name in ("eth0", "eth1")]
+    await world.bind(await world.create_instance("web-1", network_interfaces=nics), "h1")
+    await world.settle(instance.build)
+    await world.realize_ports()
+    await world.settle(instance.build)
+    condition = await network_ready(world)
+    assert (condition.status, condition.reason) == (ConditionStatus.FALSE, "QuotaExceeded")
+    assert "ports: 1 asked, 1 of 1 in use (quota small of project demo)" in condition.message
+    assert len(await ports(world)) == 1
+    quota = await world.admin.get(Quota, "small", PROJECT)
+    quota.spec.limits = {"ports": 2}
+    await world.admin.update(quota)
+    await world.settle(instance.build)
+    await world.realize_ports()
+    await world.settle(instance.build)
+    assert (await network_ready(world)).status is ConditionStatus.TRUE
 
 
 async def test_changed_security_groups_reach_the_port(world: World) -> None:

@@ -1,6 +1,6 @@
 """The API as it is on the wire: JSON objects in and out, for vcctl and for what works on all kinds alike."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -246,6 +246,10 @@ class WireClient:
         async with self.connection.stream("GET", path, params=params, timeout_seconds=limit) as response:
             async for chunk in response.aiter_bytes():
                 yield chunk
+
+    async def check_quotas(self, wires: Sequence[Mapping[str, Any]]) -> None:
+        """Ask whether quotas leave room for all these objects, applied together. Raises QuotaExceeded."""
+        await self._write("POST", f"{API_ROOT}/quotacheck", {"items": list(wires)})
 
     async def discover(self) -> Wire:
         """Return the kinds that the server knows."""

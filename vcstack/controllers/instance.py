@@ -20,7 +20,7 @@ from vcstack.runtime.controller import Controller, asked_of, states_of
 from vcstack.runtime.errors import WaitingFor
 from vcstack.runtime.reconciler import Result
 from vcstack.runtime.status import write_status
-from vcstack.specs.errors import AlreadyExists
+from vcstack.specs.errors import AlreadyExists, QuotaExceeded
 from vcstack.specs.kinds.instance import (
     DOMAIN_FINALIZER,
     FINALIZER,
@@ -37,6 +37,8 @@ from vcstack.specs.resource import Ref
 
 PASSING_SECONDS = 5.0
 """A new instance's ports go through all their states within moments; only where one stays is written."""
+REFUSED_SECONDS = 30.0
+"""A port for which a quota left no room is tried again: nothing tells when there is room."""
 
 _OF_INSTANCE = "instance"
 _NAMED_PORTS = "named-ports"
@@ -61,16 +63,22 @@ class InstanceReconciler:
         if instance.deleting:
             await self._finalize(instance)
             return None
-        found = [(nic, await self._ensure_port(instance, nic)) for nic in instance.spec.network_interfaces]
+        found, refused = [], {}
+        for nic in instance.spec.network_interfaces:
+            try:
+                found.append((nic, await self._ensure_port(instance, nic)))
+            except QuotaExceeded as error:
+                found.append((nic, None))
+                refused[nic.name] = f"{error.message}; ask for a larger quota or remove what is not needed"
         if _agent_has_seen(instance):
             await self._release_others(instance, keep={p.metadata.name for _, p in found if p})
-        condition = build_network_ready(instance, found, clock=self._context.clock)
+        condition = build_network_ready(instance, found, clock=self._context.clock, refused=refused)
         wait = self._find_wait(instance, condition)
         if wait > 0:
             return Result(requeue_after=wait)
         fields = {"addresses": build_addresses(found)}
         await write_status(self._client, instance, fields=fields, conditions=[condition])
-        return None
+        return Result(requeue_after=REFUSED_SECONDS) if refused else None
 
     def _find_wait(self, instance: Instance, condition: Condition) -> float:
         """Return the seconds until the condition may be written: what passes by itself is not shown at once."""

@@ -1,6 +1,6 @@
 """An instance's interfaces and their ports, as pure functions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from vcstack.clock import Clock
 from vcstack.runtime.status import condition_of
@@ -20,6 +20,9 @@ INSTANCE_LABEL = "vcstack.io/instance"
 
 PASSING_REASONS = frozenset({"PortPending", f"{ALLOCATED}Pending", f"{REALIZED}Pending", "PortNotUp"})
 """Of NetworkReady: nothing is wrong, the next step has only not been seen yet."""
+
+QUOTA_EXCEEDED = "QuotaExceeded"
+"""Of NetworkReady: a quota leaves no room for a port."""
 
 Interfaces = Sequence[tuple[NetworkInterface, Port | None]]
 
@@ -46,10 +49,21 @@ def build_addresses(found: Interfaces) -> list[InterfaceAddress]:
     ]
 
 
-def build_network_ready(instance: Instance, found: Interfaces, *, clock: Clock) -> Condition:
-    """Return NetworkReady: what holds up the first interface that is not ready."""
+def build_network_ready(
+    instance: Instance, found: Interfaces, *, clock: Clock, refused: Mapping[str, str] | None = None
+) -> Condition:
+    """Return NetworkReady: what holds up the first interface that is not ready.
+
+    Args:
+        instance: the instance.
+        found: its interfaces with their ports.
+        clock: tells the time.
+        refused: by interface, why a quota leaves no room for its port.
+    """
     for nic, port in found:
         fault = _find_fault(instance, nic, port)
+        if fault is not None and refused and nic.name in refused:
+            fault = ConditionStatus.FALSE, QUOTA_EXCEEDED, refused[nic.name]
         if fault is not None:
             status, reason, message = fault
             message = f"{nic.name}: {message}"

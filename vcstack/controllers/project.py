@@ -8,7 +8,7 @@ from vcstack.runtime.errors import WaitingFor
 from vcstack.runtime.reconciler import Result
 from vcstack.runtime.status import condition_of, write_status
 from vcstack.runtime.users import name_some, refuse_deletion
-from vcstack.specs.errors import AlreadyExists
+from vcstack.specs.errors import AlreadyExists, QuotaExceeded
 from vcstack.specs.kinds.project import TERMINATING_FINALIZER, Project
 from vcstack.specs.kinds.securitygroup import (
     DEFAULT_NAME,
@@ -66,15 +66,23 @@ class ProjectReconciler:
             return
         try:
             await self._client.create(build_default_group(name))
+        except QuotaExceeded as error:
+            await self._wait(project, "QuotaExceeded", error.message, 30.0)
         except AlreadyExists:
             found = await self._client.get(SecurityGroup, DEFAULT_NAME, name)
             if found.deleting:
                 message = f'Security group "{DEFAULT_NAME}" is being deleted; it is made anew when it is gone.'
-                condition = condition_of(
-                    project, DEFAULTS_CREATED, False, "DefaultGroupDeleting", message, clock=self._context.clock
-                )
-                await write_status(self._client, project, conditions=[condition])
-                raise WaitingFor("DefaultGroupDeleting", message, 5.0) from None
+                await self._wait(project, "DefaultGroupDeleting", message, 5.0)
+
+    async def _wait(self, project: Project, reason: str, message: str, seconds: float) -> None:
+        """Say what it has to wait for.
+
+        Raises:
+            WaitingFor: always.
+        """
+        condition = condition_of(project, DEFAULTS_CREATED, False, reason, message, clock=self._context.clock)
+        await write_status(self._client, project, conditions=[condition])
+        raise WaitingFor(reason, message, seconds)
 
     async def _finalize(self, project: Project) -> None:
         """Delete what is in it, one order after the other; the last reads are consistent and final.

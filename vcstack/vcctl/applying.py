@@ -1,13 +1,14 @@
 """Applying a set of manifests: in order, a few at a time, each with its own result; and pruning the set."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 
 from vcstack.specs.access import Propagation
 from vcstack.specs.apply import apply as apply_locally
-from vcstack.specs.errors import ApiError, NotFound
+from vcstack.specs.errors import ApiError, NotFound, TooLarge
 from vcstack.specs.introspect import iter_wire_references
 from vcstack.specs.registry import get_kind, load_kinds
 from vcstack.specs.sensitive import redact
@@ -100,6 +101,18 @@ async def apply_all(session: Session, manifests: Sequence[Manifest], options: Op
             if manifest.definition.kind == "Project" and outcome.result is Result.CREATED:
                 created_projects.add(manifest.name)
     return outcomes
+
+
+async def check_room(session: Session, manifests: Sequence[Manifest]) -> None:
+    """Ask whether quotas leave room for the whole set, before anything of it is written.
+
+    A set that is too large for one request is not checked: each of its objects is, when it is applied.
+
+    Raises:
+        QuotaExceeded: they do not.
+    """
+    with suppress(TooLarge):
+        await session.client.check_quotas([m.wire for m in manifests])
 
 
 async def _apply(session: Session, manifest: Manifest, options: Options, created: set[str]) -> Outcome:

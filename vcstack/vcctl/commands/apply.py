@@ -8,7 +8,7 @@ from rich.markup import escape
 
 from vcstack.specs.registry import get_kind
 from vcstack.vcctl.application import command
-from vcstack.vcctl.applying import Options, Outcome, Result, apply_all, find_stale, prune
+from vcstack.vcctl.applying import Options, Outcome, Result, apply_all, check_room, find_stale, prune
 from vcstack.vcctl.arguments import CHANGE, DryRun, Files, OutputFormat, Recursive, Timeout, Wait
 from vcstack.vcctl.errors import CommandError, ExitCode, exit_code_of, show_error
 from vcstack.vcctl.manifests import Manifest, derive_set, is_folder, read_manifests
@@ -55,13 +55,14 @@ async def apply(
 
     Fields that you applied before and no longer give are removed, fields of other managers stay. A folder
     is an apply set: with --prune, objects of the set that are in no manifest any more are deleted.
-    Nothing else is ever deleted.
+    Nothing else is ever deleted. Where quotas leave no room for all of it, nothing is written.
     """
     manifests = read_manifests(session, file, recursive=recursive)
     if set_name is None and (prune_set or is_folder(file)):
         set_name = derive_set(file)
     seconds = parse_duration(timeout)
     options = Options(dry_run, force_conflicts, allow_missing_references, set_name)
+    await check_room(session, manifests)
     outcomes = await apply_all(session, manifests, options)
     _show(session, outcomes, output, dry_run)
     failed = [o.error for o in outcomes if o.error is not None]

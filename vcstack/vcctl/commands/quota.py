@@ -1,0 +1,85 @@
+"""quota: how much may be used, how much is, and by whom."""
+
+import json
+from functools import partial
+from typing import Annotated, Any
+
+import typer
+
+from vcstack.specs.errors import NotFound
+from vcstack.specs.registry import KindDefinition, get_kind
+from vcstack.vcctl.application import command
+from vcstack.vcctl.arguments import READ, OutputFormat
+from vcstack.vcctl.errors import CommandError, ExitCode
+from vcstack.vcctl.printing import Table, parse_output, to_yaml, write
+from vcstack.vcctl.reading import Place, Wire, gather, list_objects, project_in
+from vcstack.vcctl.session import Session
+
+
+@command(
+    "quota",
+    panel=READ,
+    examples="""
+    vcctl quota
+    vcctl quota --project demo
+    vcctl quota --domain acme
+    vcctl quota --all
+    """,
+)
+async def quota(
+    session: Session,
+    domain: Annotated[
+        str | None, typer.Option("--domain", metavar="NAME", help="Quotas of a domain instead of the project's.")
+    ] = None,
+    everywhere: Annotated[bool, typer.Option("--all", help="All quotas that you may see.")] = False,
+    output: OutputFormat = None,
+) -> int:
+    """Show each limit with how much of it is in use, and what takes most of it.
+
+    A limit of a domain is shared by all projects in it and in the domains below; there the projects and domains
+    that take most are shown. Limits of all levels hold at once.
+    """
+    definition = get_kind("Quota")
+    project = None if domain or everywhere else session.default_project
+    everywhere = everywhere or (project is None and domain is None)
+    wires = await list_objects(session, [Place(definition, project)])
+    if not everywhere:
+        wires = [w for w in wires if project_in(w) == project and w["spec"].get("domain") == domain]
+    usages = await gather(partial(_usage, session, definition, wire) for wire in wires)
+    failures = [u for u in usages if isinstance(u, Exception) and not isinstance(u, NotFound)]
+    if failures:
+        raise failures[0]
+    found = [u for u in usages if not isinstance(u, Exception)]
+    form = parse_output(output)
+    if form.format not in ("json", "yaml", "table", "wide"):
+        raise CommandError("quota can be shown as a table, as json or as yaml", code=ExitCode.USAGE)
+    if form.format == "json":
+        write(session.out, json.dumps(found, indent=2))
+    elif form.format == "yaml":
+        write(session.out, to_yaml(found).rstrip("\n"))
+    elif found:
+        _print(session, found)
+    else:
+        where = "Nothing" if everywhere else f"Domain {domain}" if domain else f"Project {project}"
+        session.err.print(f"{where} has no quota of its own; quotas of what is above it may hold.", soft_wrap=True)
+    return ExitCode.OK
+
+
+async def _usage(session: Session, definition: KindDefinition, wire: Wire) -> Wire:
+    return await session.client.subresource(
+        "GET", definition, wire["metadata"]["name"], "usage", project=project_in(wire)
+    )
+
+
+def _print(session: Session, usages: list[Wire]) -> None:
+    table = Table(["QUOTA", "OF", "LIMITED", "USED", "LIMIT", "LARGEST"])
+    for usage in usages:
+        place = f"project {usage['project']}" if usage.get("project") else f"domain {usage.get('domain')}"
+        where = place if usage.get("project") or usage.get("domain") else "the whole cloud"
+        for item in usage["items"]:
+            table.add([usage["name"], where, item["name"], item["used"], item["limit"], _largest(item)])
+    table.print(session.out)
+
+
+def _largest(item: dict[str, Any]) -> str:
+    return ", ".join(f"{h['kind'].lower()}/{h['name']} {h['amount']}" for h in item["largest"][:3])
