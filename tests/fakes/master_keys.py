@@ -9,6 +9,7 @@ from vcstack.crypto.errors import UnknownKeyVersion
 from vcstack.crypto.masterkey import KEY_BYTES, LocalMasterKey
 from vcstack.store.credentials import Credentials
 from vcstack.store.etcd_api import Etcd
+from vcstack.store.store import Store
 
 
 class MasterKeys:
@@ -33,3 +34,8 @@ class MasterKeys:
 def credentials_on(etcd: Etcd, keys: MasterKeys | None = None, clock: Clock | None = None) -> Credentials:
     """Return the real credentials store under these master keys, or under fresh ones."""
     return Credentials(etcd, Envelopes(keys or MasterKeys()), clock or SystemClock())
+
+
+def open_store(etcd: Etcd, keys: MasterKeys | None = None) -> Store:
+    """Return a store that can keep secret values, under these master keys."""
+    return Store(etcd, credentials=credentials_on(etcd, keys))

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.master_keys import MasterKeys
+from tests.fakes.master_keys import MasterKeys, open_store
 from tests.fakes.memory_etcd import MemoryEtcd
-from tests.fixtures.store import open_store
 from tests.store.objects import ADMIN, CONTROLLER, causes, condition, make_project, wire
 from vcstack.specs.errors import Conflict, Invalid, NotFound, Unavailable
 from vcstack.specs.registry import get_kind

@@ -1,0 +1,218 @@
+"""Secrets are planted through every door of the API, then all that is kept and logged is searched for them."""
+
+import asyncio
+import base64
+import contextlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyotp
+import pytest
+import structlog
+from sqlalchemy import text
+
+from tests.fakes.master_keys import open_store
+from tests.fixtures.api import SYSTEM, Api, create_samples, serving
+from tests.fixtures.etcd import EtcdServer
+from tests.fixtures.postgres import PostgresServer
+from tests.fixtures.samples import sample
+from vcstack.crypto.envelope import Place
+from vcstack.pki.installation import Installation
+from vcstack.specs.registry import get_kind
+from vcstack.store.etcd.client import EtcdClient
+from vcstack.store.keymaterial import KeyMaterial
+from vcstack.store.mirror.database import open_engine
+from vcstack.store.mirror.history import HistoryReader
+from vcstack.store.mirror.mirror import Mirror
+
+pytestmark = pytest.mark.daemons
+
+ROOT = "/api/v1"
+DEMO = f"{ROOT}/projects/demo"
+MERGE = {"content-type": "application/merge-patch+json"}
+APPLY = {"content-type": "application/apply-patch+yaml"}
+
+
+class Canaries:
+    """What was planted, by what it is."""
+
+    def __init__(self) -> None:
+        self.planted: dict[str, bytes] = {}
+
+    def new(self, what: str) -> str:
+        value = f"canary-{len(self.planted)}-{base64.b32encode(what.encode()).decode().rstrip('=')}-Xq7"
+        self.planted[what] = value.encode()
+        return value
+
+    def found_in(self, place: str, haystack: bytes) -> list[str]:
+        """Return which of them are there, in any spelling."""
+        low = haystack.lower()
+        return [
+            f"{what} in {place}"
+            for what, value in self.planted.items()
+            for spelling in (value, base64.b64encode(value), value.hex().encode())
+            if spelling in haystack or spelling.lower() in low
+        ]
+
+
+@contextlib.contextmanager
+def all_logs() -> Iterator[list[str]]:
+    """Everything that structlog and logging are given, whatever the level."""
+    lines: list[str] = []
+
+    def keep(logger: Any, method: str, event: Any) -> Any:
+        lines.append(repr(event))
+        raise structlog.DropEvent
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(f"{record.name} {record.getMessage()} {record.exc_info}")
+
+    before, handler, root = structlog.get_config(), Handler(), logging.getLogger()
+    structlog.configure(processors=[structlog.processors.format_exc_info, keep], wrapper_class=structlog.BoundLogger)
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    try:
+        yield lines
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
+        structlog.configure(**before)
+
+
+async def plant_values(api: Api, canaries: Canaries) -> None:
+    """Secrets: created, changed in each way, refused, named by an instance, deleted."""
+    async with api.raw() as client:
+
+        def secret(**data: Any) -> dict[str, Any]:
+            return {"metadata": {"name": "s"}, "spec": {"data": data}}
+
+        made = await client.post(f"{DEMO}/secrets", json=secret(password=canaries.new("a new secret")))
+        assert made.status_code == 201, made.text
+        patch = {"spec": {"data": {"password": canaries.new("a patched secret")}}}
+        assert (await client.patch(f"{DEMO}/secrets/s", json=patch, headers=MERGE)).status_code == 200
+        assert (await client.put(f"{DEMO}/secrets/s", json=secret(p=canaries.new("a replaced secret")))).is_success
+        body = secret(q=canaries.new("an applied secret"))
+        applied = await client.patch(f"{DEMO}/secrets/s?fieldManager=me", json=body, headers=APPLY)
+        assert applied.status_code == 200, applied.text
+        shown = [
+            await client.post(f"{DEMO}/secrets", json=secret(x={"nested": canaries.new("a refused secret")})),
+            await client.post(f"{DEMO}/secrets", json=secret(**{"bad name": canaries.new("one of a bad name")})),
+            await client.post(f"{DEMO}/secrets?dryRun=All", json=secret(y=canaries.new("a secret of a dry run"))),
+            await client.post(f"{DEMO}/secrets", json={**secret(), "spec": {"dta": canaries.new("a misplaced one")}}),
+            await client.get(f"{DEMO}/secrets/s"),
+            await client.get(f"{DEMO}/secrets"),
+            applied,
+        ]
+        assert (await client.get(f"{DEMO}/secrets/s/value", params={"key": "q"})).json()["values"]["q"]
+        wire = sample("Instance")
+        wire["spec"]["userDataSecret"] = {"name": "s", "key": "q"}
+        assert (await client.post(f"{DEMO}/instances", json=wire)).status_code == 201
+        await client.delete(f"{DEMO}/secrets/s")
+        answers = b"".join(answer.content for answer in shown)
+        assert canaries.found_in("answers", answers) == []
+
+
+async def plant_logins(api: Api, canaries: Canaries) -> None:
+    """A password, a second factor with its recovery codes, tokens, an API key."""
+    async with api.raw() as client:
+        secret = (await client.post(f"{ROOT}/users/alice/initialsecret")).json()["secret"]
+        canaries.planted["a one-time secret"] = secret.encode()
+        step = (await client.post(f"{ROOT}/auth/login", json={"user": "alice", "password": secret})).json()
+        password = canaries.new("a password")
+        body = {"challenge": step["challenge"], "newPassword": password}
+        tokens = (await client.post(f"{ROOT}/auth/password", json=body)).json()
+        own = {"authorization": f"Bearer {tokens['accessToken']}"}
+        canaries.planted["an access token"] = tokens["accessToken"].encode()
+        canaries.planted["a refresh token"] = tokens["refreshToken"].encode()
+        factor = (await client.post(f"{ROOT}/auth/mfa/enrol", json={"password": password}, headers=own)).json()
+        canaries.planted["a TOTP secret"] = factor["secret"].encode()
+        code = pyotp.TOTP(factor["secret"]).now()
+        codes = (await client.post(f"{ROOT}/auth/mfa/confirm", json={"code": code}, headers=own)).json()
+        canaries.planted["a recovery code"] = codes["recoveryCodes"][0].encode()
+        wrong = {"user": "alice", "password": canaries.new("a wrong password")}
+        assert (await client.post(f"{ROOT}/auth/login", json=wrong)).status_code == 401
+        key = (await client.post(f"{DEMO}/apikeys/ci/secret")).json()
+        canaries.planted["an API key"] = key["secret"].encode()
+        await client.post(f"{ROOT}/auth/token", json={"keyId": key["keyId"], "secret": key["secret"]})
+        await client.get(f"{ROOT}/me", headers={"authorization": f"Bearer {canaries.new('a made-up token')}"})
+
+
+async def plant_keys(api: Api, canaries: Canaries) -> None:
+    """A managed key's material, and what it encrypted."""
+    material = KeyMaterial(api.application.auth.credentials)
+    uid = (await api.store.get(get_kind("Key"), "demo", "disks")).wire["metadata"]["uid"]
+    await material.ensure(uid, "AES-256-GCM", api.store.clock.now())
+    key = await material.load(uid)
+    raw = api.application.auth.credentials.envelopes.decrypt(key.newest.sealed, Place(f"kms/{uid}/1", uid))
+    canaries.planted["key material"] = raw
+    async with api.raw() as client:
+        plain = base64.b64encode(canaries.new("what a key encrypted").encode()).decode()
+        body = {"plaintext": plain, "context": canaries.new("a context")}
+        made = await client.post(f"{DEMO}/keys/disks/encrypt", json=body)
+        assert made.status_code == 200, made.text
+        data = (await client.post(f"{DEMO}/keys/disks/datakey", json={})).json()
+        canaries.planted["a data key"] = base64.b64decode(data["plaintext"])
+
+
+async def test_no_planted_secret_is_found_anywhere(
+    own_etcd: EtcdServer, own_postgres: PostgresServer, pki_installation: Installation, tmp_path: Path
+) -> None:
+    canaries, dsn = Canaries(), own_postgres.dsn("canary")
+    engine = open_engine(dsn)
+    with all_logs() as lines:
+        async with EtcdClient(own_etcd.settings) as etcd, open_store(etcd) as store:
+            mirror = Mirror(etcd, engine, dsn)
+            mirroring = asyncio.create_task(mirror.run())
+            history = HistoryReader(engine)
+            async with serving(store, etcd, pki_installation, tmp_path, history=history) as api:
+                kinds = ("Project", "Flavor", "Image", "SSHKey", "Network", "SecurityGroup", "Domain", "User", "Key")
+                await create_samples(api, *kinds, "ServiceAccount", "APIKey")
+                await plant_values(api, canaries)
+                await plant_logins(api, canaries)
+                await plant_keys(api, canaries)
+                await store.finalize(get_kind("Secret"), "demo", "s", ["vcstack.io/in-use"], actor=SYSTEM)
+                target = await etcd.current_revision()
+                async with asyncio.timeout(30):
+                    while mirror.position < target:
+                        await asyncio.sleep(0.05)
+                async with api.raw() as client:
+                    told = (await client.get(f"{DEMO}/secrets/s/history")).content
+            mirroring.cancel()
+            await asyncio.gather(mirroring, return_exceptions=True)
+            keys = [kv async for page in etcd.pages(b"/") for kv in page.kvs]
+    rows = await read_all(engine)
+    await engine.dispose()
+    assert len(canaries.planted) > 20
+    assert told
+    assert rows
+    assert any("request" in line for line in lines)
+    found = canaries.found_in("history", told)
+    found += canaries.found_in("etcd's keys", b"\n".join(kv.key + kv.value for kv in keys))
+    found += canaries.found_in("PostgreSQL's rows", "\n".join(rows).encode())
+    found += canaries.found_in("the log", "\n".join(lines).encode())
+    for folder in (own_etcd.data, own_postgres.folder / "data"):
+        for path in (p for p in folder.rglob("*") if p.is_file()):
+            found += canaries.found_in(str(path), path.read_bytes())
+    assert found == []
+
+
+async def read_all(engine: Any) -> list[str]:
+    query = "SELECT schemaname, tablename FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
+    async with engine.connect() as connection:
+        return [
+            str(row)
+            for schema, table in (await connection.execute(text(query))).all()
+            for row in await connection.execute(text(f'SELECT t::text FROM "{schema}"."{table}" t'))
+        ]
+
+
+def test_the_search_finds_what_is_there() -> None:
+    canaries = Canaries()
+    value = canaries.new("a word").encode()
+    for spelling in (value, base64.b64encode(value), value.hex().encode(), value.upper()):
+        assert canaries.found_in("here", b"x" + spelling + b"y") != []
+    assert canaries.found_in("here", b"nothing") == []
