@@ -27,6 +27,15 @@ from vcstack.apiclient.authmessages import (
     TokensReply,
 )
 from vcstack.apiclient.connection import AUTH_ROOT, Connection
+from vcstack.apiclient.oidcmessages import (
+    OidcBeginReply,
+    OidcBeginRequest,
+    OidcCompleteRequest,
+    OidcDeviceReply,
+    OidcDeviceRequest,
+    OidcPendingReply,
+    OidcPollRequest,
+)
 from vcstack.apiclient.paths import object_path
 from vcstack.clock import Clock, SystemClock
 from vcstack.specs.kinds.apikey import APIKey
@@ -96,6 +105,34 @@ class AuthClient:
         """Return an access token for an API key. Raises Forbidden where it may not be used from here."""
         answer = await self._post("token", KeyRequest(key_id=key_id, secret=secret))
         return self._tokens(TokensReply.from_wire(answer.content), answer)
+
+    # At an identity provider.
+
+    async def begin_oidc(self, provider: str, redirect_uri: str) -> OidcBeginReply:
+        """Return where a browser goes to log in at an identity provider. Raises NotFound, Invalid."""
+        answer = await self._post("oidc/begin", OidcBeginRequest(provider=provider, redirect_uri=redirect_uri))
+        reply = OidcBeginReply.from_wire(answer.content)
+        return reply.model_copy(update={"expires_at": reply.expires_at + self._apart(answer)})
+
+    async def complete_oidc(self, challenge: str, code: str, state: str, *, issuer: str = "") -> TokensReply:
+        """Complete a login by what the browser brought back. Raises Forbidden where the user is not let in."""
+        body = OidcCompleteRequest(challenge=challenge, code=code, state=state, issuer=issuer)
+        answer = await self._post("oidc/complete", body)
+        return self._tokens(TokensReply.from_wire(answer.content), answer)
+
+    async def begin_device(self, provider: str) -> OidcDeviceReply:
+        """Return what the user does on another device. Raises NotFound, Invalid where there is none."""
+        answer = await self._post("oidc/device", OidcDeviceRequest(provider=provider))
+        reply = OidcDeviceReply.from_wire(answer.content)
+        return reply.model_copy(update={"expires_at": reply.expires_at + self._apart(answer)})
+
+    async def poll_device(self, challenge: str) -> TokensReply | OidcPendingReply:
+        """Return tokens when the user is done there. Raises Forbidden where the user is not let in."""
+        answer = await self._post("oidc/poll", OidcPollRequest(challenge=challenge))
+        wire: Mapping[str, Any] = orjson.loads(answer.content)
+        if "pending" in wire:
+            return OidcPendingReply.from_wire(wire)
+        return self._tokens(TokensReply.from_wire(wire), answer)
 
     # What needs a session's connection.
 

@@ -88,6 +88,10 @@ class Identities:
 
         return AuthClient(Connection(self._anonymous()), self._clock)
 
+    def connect_with(self, access_token: str) -> Connection:
+        """Return a connection of whom the token is of."""
+        return Connection(replace(self._anonymous(), token=access_token))
+
     def _credentials(self, means: Means) -> Credentials:
         from vcstack.apiclient.credentials import ApiKey, KeyCredentials, SessionCredentials
 

@@ -8,6 +8,7 @@ import typer
 from rich.markup import escape
 
 from vcstack.apiclient.access import AccessClient
+from vcstack.apiclient.auth import AuthClient
 from vcstack.apiclient.authmessages import TokensReply
 from vcstack.apiclient.credentials import HeldSession, hold
 from vcstack.specs.columns import format_duration
@@ -21,8 +22,15 @@ from vcstack.vcctl.errors import CommandError
 from vcstack.vcctl.identities import Means
 from vcstack.vcctl.loggingin import Proving, complete
 from vcstack.vcctl.printing import Table, parse_output, to_yaml, write
+from vcstack.vcctl.providerlogin import log_in_elsewhere, log_in_with_browser
 from vcstack.vcctl.session import Session
 
+Provider = Annotated[
+    str | None, typer.Option("--provider", metavar="NAME", help="Log in at this identity provider, with a browser.")
+]
+Device = Annotated[
+    bool, typer.Option("--device", help="With a browser on another device: type a code there that is printed here.")
+]
 User = Annotated[
     str | None, typer.Option("--user", "-u", metavar="USER", help="Who logs in; default who did so last here.")
 ]
@@ -34,26 +42,31 @@ User = Annotated[
     examples="""
     vcctl login --user alice
     vcctl login --context prod
+    vcctl login --provider corp
+    vcctl login --provider corp --device
     """,
 )
-async def login(session: Session, user: User = None) -> None:
-    """Log in with a password, and a code where a second factor is enrolled.
+async def login(session: Session, user: User = None, provider: Provider = None, device: Device = False) -> None:
+    """Log in with a password, and a code where a second factor is enrolled; or at an identity provider.
 
     With the one-time secret of an administrator as password it asks for a new one. The session is kept in
     ~/.config/vcstack/credentials/, readable by you only, for all commands with this context, and renewed by them
     until it ends. Without a terminal the answers are read from stdin, one a line.
     """
+    if provider and user:
+        raise CommandError("--user and --provider exclude each other", hint="The provider asks who you are.")
+    if device and not provider:
+        raise CommandError("--device is of a login at an identity provider", hint="Add --provider NAME.")
     file = session.identities.open_session_file()
-    held = file.read()
-    if held is not None and held.api_url != session.context.api_url:
-        held = None
-    user = user or _ask_user(session, held.user if held else "")
-    device = held.devices.get(user, "") if held else ""
     auth = session.identities.connect_anonymously()
     async with auth.connection:
         with Proving():
-            step = await auth.login(user, ask_secret(f"Password of {user}"), device=device)
-            tokens = await complete(session, auth, step, device=device)
+            if provider:
+                log_in = log_in_elsewhere if device else log_in_with_browser
+                tokens = await log_in(session, auth, provider)
+                user = await _name_of(session, tokens)
+            else:
+                user, tokens = await _log_in_here(session, auth, file.read(), user)
         async with file.locked():
             before = file.read()
             file.write(_kept(session, before, user, tokens))
@@ -67,6 +80,24 @@ async def login(session: Session, user: User = None) -> None:
         session.err.print(
             f"[yellow]Commands still use {session.identities.means}[/]: unset it to use this login.", soft_wrap=True
         )
+
+
+async def _log_in_here(
+    session: Session, auth: AuthClient, held: HeldSession | None, user: str | None
+) -> tuple[str, TokensReply]:
+    """Return who logged in with a password, and the tokens."""
+    if held is not None and held.api_url != session.context.api_url:
+        held = None
+    user = user or _ask_user(session, held.user if held else "")
+    device = held.devices.get(user, "") if held else ""
+    step = await auth.login(user, ask_secret(f"Password of {user}"), device=device)
+    return user, await complete(session, auth, step, device=device)
+
+
+async def _name_of(session: Session, tokens: TokensReply) -> str:
+    """Return who the identity provider said it is."""
+    async with session.identities.connect_with(tokens.access_token) as connection:
+        return str((await AccessClient(connection).me())["name"])
 
 
 def _ask_user(session: Session, last: str) -> str:
