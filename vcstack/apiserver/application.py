@@ -16,6 +16,9 @@ from starlette.websockets import WebSocket
 
 from vcstack.apiclient.settings import ConnectionSettings
 from vcstack.apiserver import metrics
+from vcstack.apiserver.audit.entry import begin
+from vcstack.apiserver.audit.routes import AuditRoutes, is_audit
+from vcstack.apiserver.audit.sockets import audited
 from vcstack.apiserver.auth.accounts import AccessIndex
 from vcstack.apiserver.auth.bearers import Bearers
 from vcstack.apiserver.auth.reviews import OPERATIONS
@@ -57,6 +60,7 @@ class Application:
     def __init__(self, parts: ApiParts, peer_settings: ConnectionSettings | None = None) -> None:
         self.drain = Drain()
         self.auth = parts.auth
+        self.audit = parts.audit
         bearers = Bearers(parts.store.cache, parts.clock)
         self._authenticator = Authenticator(parts.admin_token, parts.clock, parts.auth.tokens, bearers)
         index = AccessIndex(parts.store.cache, parts.clock)
@@ -65,6 +69,7 @@ class Application:
         self.tunnels = Tunnels(self._replicas, peer_settings, self.drain)
         self._resources = ResourceRoutes(parts, self._authorizer, self.drain)
         self._operations = OperationRoutes(parts, self._authorizer, index, self.drain)
+        self._audit_routes = AuditRoutes(parts.audit, self._authorizer)
         self._hosts = HostRoutes(parts, self._authorizer)
         streams = StreamRoutes(parts, self._authorizer, self.tunnels, self.drain)
         self._sockets = SocketRoutes(self._authenticator, self._authorizer, self.tunnels, streams, self.drain)
@@ -108,7 +113,7 @@ class Application:
         if scope["type"] == "http":
             await Exchange(self, scope, receive, send).run()
         elif scope["type"] == "websocket":
-            await self._sockets.serve(WebSocket(scope, receive, send))
+            await self._sockets.serve(WebSocket(scope, receive, audited(self.audit, scope, send)))
 
     async def authenticate(self, scope: Any) -> Identity:
         """Return who asks. Raises Unauthorized for a wrong credential."""
@@ -119,6 +124,8 @@ class Application:
         if target is None:
             if request.scope["path"].startswith(AUTH):
                 return await self.auth.routes.answer(request)
+            if is_audit(request.scope["path"]):
+                return await self._audit_routes.answer(request, identity)
             if request.scope["path"] == CHECK:
                 return await self._quotas.check(request, identity)
             return await self._operations.answer(request, identity, self._hosts.join)
@@ -142,6 +149,7 @@ class Exchange:
         self._status = 0
         self._identity = ANONYMOUS
         self._target: Target | None = None
+        self._audit = begin(application.audit, scope, self._id)
 
     async def run(self) -> None:
         """Answer, whatever happens, and log."""
@@ -160,7 +168,7 @@ class Exchange:
         path: str = self._scope["path"]
         refusal: Unauthorized | None = None
         try:
-            self._identity = await self._application.authenticate(self._scope)
+            self._identity = self._audit.identity = await self._application.authenticate(self._scope)
         except Unauthorized as error:
             refusal = error
         public = path in PUBLIC or path.startswith(AUTH)  # those look at their own credentials
@@ -168,21 +176,24 @@ class Exchange:
             raise refusal
         if self._identity is ANONYMOUS and not public:
             raise Unauthorized("say who you are: a bearer token or a client certificate")
-        if path.startswith(ROOT + "/") and not public and path not in NO_RESOURCES:
-            self._target = parse_target(path.removeprefix(ROOT + "/"))
-        request = Request(self._scope, self._receive)
+        if path.startswith(ROOT + "/") and not public and path not in NO_RESOURCES and not is_audit(path):
+            self._target = self._audit.target = parse_target(path.removeprefix(ROOT + "/"))
+        receive = self._audit.admit(self._receive)
+        request = Request(self._scope, receive)
         response = await self._application.answer(request, self._identity, self._target)
-        await response(self._scope, self._receive, self._mark)
+        await response(self._scope, receive, self._mark)
 
     async def _fail(self, error: ApiError) -> None:
         """Send the error, or break the connection when the answer has begun: it must not look complete."""
         if self._status:
             logger.warning("answer broke off", error=error.message)
             raise error
+        self._audit.error = error
         await error_reply(error)(self._scope, self._receive, self._mark)
 
     async def _mark(self, message: Any) -> None:
         if message["type"] == "http.response.start":
+            await self._audit.finish(message["status"])
             self._status = message["status"]
             given = {name for name, _ in message["headers"]}
             extra = [header for header in SAFE_HEADERS if header[0] not in given]

@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from vcstack.apiclient.hosts import CertificateRequest, Heartbeat, IssuedCertificate, JoinRequest, JoinToken
 from vcstack.apiserver import bodies, queries
+from vcstack.apiserver.audit.entry import note_object
 from vcstack.apiserver.authz import Action, Authorizer, Verb
 from vcstack.apiserver.context import Call
 from vcstack.apiserver.identity import HOST_PREFIX
@@ -53,6 +54,7 @@ class HostRoutes:
     async def join(self, request: Request) -> Response:
         """Give a host its first certificate for a one-time token, and create its Host object."""
         asked = await bodies.read_model(request, JoinRequest)
+        note_object(None, asked.host_name)
         _check_length("hostName", asked.host_name)
         host = Host.new(asked.host_name, HostSpec(), labels=asked.labels)
         if asked.zone is not None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from vcstack.apiserver.audit.trail import Trail
 from vcstack.apiserver.auth.assembly import Auth
 from vcstack.clock import Clock
 from vcstack.pki.authority import CertificateAuthority
@@ -66,3 +67,5 @@ class ApiParts:
     settings: ApiSettings
     history: HistoryReader | None = None
     """None: no mirror is configured."""
+    audit: Trail | None = None
+    """None: no audit trail is kept."""

@@ -6,6 +6,7 @@ import orjson
 from starlette.responses import Response
 
 from vcstack.apiserver import bodies, queries
+from vcstack.apiserver.audit.entry import note_object
 from vcstack.apiserver.authz import Action, Authorizer, Verb
 from vcstack.apiserver.context import Call
 from vcstack.apiserver.parts import ApiParts
@@ -112,6 +113,7 @@ class ResourceRoutes:
         query = call.query.only(queries.WRITE)
         await self._authorizer.authorize(call.identity, Action(Verb.CREATE, call.target))
         wire = bodies.fit_to_path(await bodies.read_object(call.request), call.target, named=False)
+        note_object(wire["metadata"].get("project"), wire["metadata"].get("name"))
         await self._authorize_content(call, wire)
         stored = await self._store.create(
             call.target.definition,

@@ -6,6 +6,7 @@ from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from vcstack.apiclient.frames import StreamRequest
+from vcstack.apiserver.audit.entry import note_error, note_identity, note_target
 from vcstack.apiserver.authz import Action, Authorizer, Verb
 from vcstack.apiserver.identity import Authenticator, Identity, Role
 from vcstack.apiserver.queries import NONE, Query
@@ -46,6 +47,7 @@ class SocketRoutes:
         except WebSocketDisconnect:
             return
         except ApiError as error:
+            note_error(error)
             await _refuse(socket, error)
         except Exception:
             logger.exception("websocket failed", path=socket.url.path)
@@ -53,12 +55,14 @@ class SocketRoutes:
 
     async def _serve(self, socket: WebSocket) -> None:
         identity = await self._authenticator.authenticate(socket.scope)
+        note_identity(identity)
         path: str = socket.scope["path"]
         if identity.role is Role.ANONYMOUS:
             raise Unauthorized("say who you are: a bearer token or a client certificate")
         if not path.startswith(ROOT):
             raise NotFound(f"there is no websocket {path[:200]!r}")
         target = parse_target(path.removeprefix(ROOT))
+        note_target(target)
         query = Query.parse(socket.scope["query_string"])
         logger.info("websocket", path=path, subject=identity.subject)
         if target.subresource == "console":

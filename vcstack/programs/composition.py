@@ -17,6 +17,8 @@ from prometheus_client import REGISTRY
 
 from vcstack.apiclient.settings import ConnectionSettings
 from vcstack.apiserver.application import Application
+from vcstack.apiserver.audit.settings import AuditSettings, KindLevels
+from vcstack.apiserver.audit.trail import Trail
 from vcstack.apiserver.auth.assembly import Auth, AuthSettings
 from vcstack.apiserver.auth.tokens import TokenSettings
 from vcstack.apiserver.images.files import ImageFiles
@@ -47,7 +49,7 @@ from vcstack.outbound.addresses import AddressPolicy, AllowedTarget
 from vcstack.outbound.client import OutboundSettings
 from vcstack.pki.authority import CertificateAuthority
 from vcstack.programs.roles import Role
-from vcstack.programs.settings import GIB, ManagementSettings, OutboundSection, SettingsError
+from vcstack.programs.settings import GIB, AuditSection, ManagementSettings, OutboundSection, SettingsError
 from vcstack.runtime.manager import Manager
 from vcstack.runtime.metrics import RuntimeMetrics
 from vcstack.specs.errors import Unavailable
@@ -59,6 +61,7 @@ from vcstack.store.etcd.lease import SharedLease
 from vcstack.store.etcd.settings import EtcdSettings
 from vcstack.store.heartbeats import Heartbeats
 from vcstack.store.keymaterial import KeyMaterial
+from vcstack.store.mirror.audit import AuditArchive
 from vcstack.store.mirror.database import open_engine
 from vcstack.store.mirror.history import HistoryReader as MirrorHistory
 from vcstack.store.mirror.mirror import Mirror
@@ -149,6 +152,7 @@ class Management:
             auth=auth,
             settings=_api_settings(settings, peer_url),
             history=await self._open_history(stack),
+            audit=await self._open_trail(stack, store),
         )
         peers = ConnectionSettings(api_url=peer_url, ca_file=settings.pki.ca_cert_file, token=parts.admin_token)
         context = build_tls(settings.api.cert_file, settings.api.key_file, settings.pki.ca_cert_file)
@@ -185,6 +189,18 @@ class Management:
         bracketed = f"[{host}]" if ":" in host else host
         peer = open_sockets([f"{bracketed}:0"], share=False)
         return [*sockets, *peer], f"https://{bracketed}:{peer[0].getsockname()[1]}"
+
+    async def _open_trail(self, stack: contextlib.AsyncExitStack, store: Store) -> Trail | None:
+        settings = self._settings.audit
+        if not settings.enabled:
+            return None
+        archive = None
+        if self._settings.postgres is not None:
+            engine = open_engine(self._settings.postgres.dsn)
+            stack.push_async_callback(engine.dispose)
+            archive = AuditArchive(engine, self._settings.postgres.dsn)
+        trail = Trail(_audit_settings(settings, self._settings.state_dir), self._clock, store.cache, archive)
+        return await stack.enter_async_context(trail)
 
     async def _open_history(self, stack: contextlib.AsyncExitStack) -> HistoryReader | None:
         if self._settings.postgres is None:
@@ -242,13 +258,13 @@ class Management:
         """Mirror while we lead, for ever; whatever fails there stops nothing else."""
         if self._settings.postgres is None:
             return
-        dsn = self._settings.postgres.dsn
+        dsn, event_days = self._settings.postgres.dsn, self._settings.postgres.event_days
         election = Election(etcd, "mirror", self._identity, lease=lease)
         while True:
             engine = open_engine(dsn)
             try:
                 term = await election.campaign()
-                await _first_of(Mirror(etcd, engine, dsn).run, term.lost.wait)
+                await _first_of(Mirror(etcd, engine, dsn, event_days=event_days).run, term.lost.wait)
             except Exception:
                 logger.exception("the mirror failed, it begins again")
             finally:
@@ -309,6 +325,23 @@ def _api_settings(settings: ManagementSettings, peer_url: str) -> ApiSettings:
         host_certificate_hours=settings.host_certificate_hours,
         join_token_seconds=settings.join_token_seconds,
         peer_url=peer_url,
+    )
+
+
+def _audit_settings(settings: AuditSection, state_dir: Path) -> AuditSettings:
+    return AuditSettings(
+        folder=settings.folder or state_dir / "audit",
+        anchor_file=settings.anchor_file or state_dir / "audit-anchors.jsonl",
+        webhook_url=settings.webhook_url,
+        writes=settings.writes,
+        reads=settings.reads,
+        kinds={each.kind: KindLevels(each.writes, each.reads) for each in settings.kinds},
+        on_failure=settings.on_failure,
+        reserve_mib=settings.reserve_mib,
+        segment_mib=settings.segment_mib,
+        local_days=settings.local_days,
+        retention_days=settings.retention_days,
+        anchor_seconds=settings.anchor_seconds,
     )
 
 

@@ -12,9 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic.alias_generators import to_camel, to_snake
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from vcstack.apiserver.audit.settings import Level, OnFailure
 from vcstack.crypto.enc import UnreadableValue, decrypt_values, open_key_file
 from vcstack.specs.errors import BadRequest
 from vcstack.specs.manifest import load_documents
+from vcstack.specs.registry import load_kinds
 
 GIB = 1024**3
 KEYRING_NAME = "keyring.json"
@@ -51,6 +53,8 @@ class PostgresSection(Section):
 
     dsn: str
     """libpq connection string or URI; its database is made when it is missing."""
+    event_days: int = Field(default=90, ge=1, le=3650)
+    """How long events are kept there; the store keeps them for a day. Default 90."""
 
 
 class OvnSection(Section):
@@ -118,6 +122,67 @@ class PkiSection(Section):
     """The CA's key, PEM: hosts' certificates are signed with it."""
 
 
+class AuditKindSection(Section):
+    """What differs for a kind."""
+
+    kind: str
+    """The kind."""
+    writes: Level | None = None
+    """None, Metadata or Request. Default Request for kinds that give rights, else as for all kinds."""
+    reads: Level | None = None
+    """The same of reads. Default Metadata for Secret and Key, else as for all kinds."""
+
+
+class AuditSection(Section):
+    """The audit trail."""
+
+    enabled: bool = True
+    """Whether one is kept. Default true."""
+    folder: Path | None = None
+    """Where records lie until they are in PostgreSQL. Default audit in stateDir."""
+    anchor_file: Path | None = None
+    """Where the ends of chains are noted; it proves that nothing was cut off, so it is best on another machine's file
+    system, mounted append-only. Default audit-anchors.jsonl in stateDir."""
+    webhook_url: str = ""
+    """An https URL of yours that gets the ends of chains as well. Default none."""
+    writes: Level = Level.METADATA
+    """What is kept of requests that change something: None, Metadata or Request (with the body, without secrets).
+    Default Metadata."""
+    reads: Level = Level.NONE
+    """The same of requests that change nothing. Default None. Denials and failed logins are always kept."""
+    kinds: tuple[AuditKindSection, ...] = ()
+    """What differs for some kinds."""
+    on_failure: OnFailure = OnFailure.REFUSE
+    """Refuse: what could not be recorded is not done, while the disk is full or broken. Continue: it is done, and
+    recorded later if memory suffices. Default Refuse."""
+    reserve_mib: int = Field(default=64, ge=0, le=1024 * 1024)
+    """With less space left at the folder the disk counts as full, in MiB. Default 64."""
+    segment_mib: int = Field(default=16, ge=1, le=1024)
+    """Largest file, in MiB. Default 16."""
+    local_days: int = Field(default=7, ge=0, le=3650)
+    """How long files stay that are in PostgreSQL, in days. Default 7: what a database that was restored from a backup
+    lacks comes from them."""
+    retention_days: int = Field(default=400, ge=1, le=36500)
+    """How long records are kept, in days. Default 400: a year, and time to look."""
+    anchor_seconds: int = Field(default=60, ge=1, le=86_400)
+    """How often the ends of chains are noted. Default 60."""
+
+    @field_validator("webhook_url")
+    @classmethod
+    def _secure(cls, url: str) -> str:
+        if url and not url.startswith("https://"):
+            raise ValueError("must begin with https://")
+        return url
+
+    @field_validator("kinds")
+    @classmethod
+    def _known(cls, kinds: tuple[AuditKindSection, ...]) -> tuple[AuditKindSection, ...]:
+        for each in kinds:
+            if each.kind not in load_kinds():
+                raise ValueError(f"{each.kind!r} is no kind; there are {', '.join(sorted(load_kinds()))}")
+        return kinds
+
+
 class ManagementSettings(BaseSettings):
     """All of it."""
 
@@ -145,6 +210,8 @@ class ManagementSettings(BaseSettings):
     """How the API is served."""
     pki: PkiSection
     """The certificate authority."""
+    audit: AuditSection = Field(default_factory=AuditSection)
+    """The audit trail."""
     outbound: OutboundSection = Field(default_factory=OutboundSection)
     """Where requests go that tenants' objects name. Default public addresses only."""
     keyring_file: Path | None = None

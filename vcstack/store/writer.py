@@ -25,6 +25,7 @@ from vcstack.store.readback import find_applied
 from vcstack.store.records import Stored
 from vcstack.store.table import Entry
 from vcstack.store.turns import Turn, Turnstiles
+from vcstack.store.writes import WRITES, Written
 
 Build = Callable[[Entry | None], Draft]
 """From the object as cached to the draft; raises ApiError to refuse."""
@@ -70,6 +71,8 @@ class Writer:
                     continue  # while it waited, sums have changed
                 result = await self._send(attempt, terms)
                 if result.succeeded:
+                    if (writes := WRITES.get()) is not None:
+                        writes.append(Written(definition.kind, row, attempt.draft.revision, result.revision))
                     await turn.rest()
                     return self._stored(row, attempt, result.revision)
                 _check_fence(terms.actor.fence, result)

@@ -12,6 +12,7 @@ from typing import Final
 
 import structlog
 
+from vcstack.apiserver.audit.entry import note_caller
 from vcstack.apiserver.auth.directory import Directory, KeyAccount
 from vcstack.apiserver.auth.records import KeyRecord, KeySecret, digest_of, equal, new_secret
 from vcstack.apiserver.auth.sessions import Client, Tokens
@@ -88,6 +89,7 @@ class ApiKeys:
         if key is None or key.uid != key_id or not _is_usable(key, now):
             raise Unauthorized(WRONG)
         attempt.succeed()
+        note_caller(key.subject, key=key.uid)
         _demand_network(key.source_networks, client.address)
         await self._note(key, self._directory.note_key(key, last_used_at=now))
         bearer = Bearer(

@@ -16,6 +16,7 @@ from typing import Any, Final
 import structlog
 
 from vcstack.apiclient.authmessages import ChallengeKind
+from vcstack.apiserver.audit.entry import note_attempt, note_caller
 from vcstack.apiserver.auth.challenges import NOT_VALID, Challenge, Challenges
 from vcstack.apiserver.auth.devices import find_device, new_device_token
 from vcstack.apiserver.auth.directory import Account, Directory
@@ -173,6 +174,7 @@ class LoginService:
 
     async def _prove(self, user: str, password: str, client: Client) -> tuple[Account, PasswordRecord | None, str]:
         """Return who it is; the text is the one-time secret's digest when that was shown. Raises Unauthorized."""
+        note_attempt(user)
         parts = self._parts
         found = await parts.directory.find_user(user)
         account = found if found is not None and found.enabled and found.local else None
@@ -222,6 +224,7 @@ class LoginService:
     ) -> Tokens:
         device = new_device_token(record) if record else ""
         tokens = await self._parts.sessions.begin(account, methods, client, device)
+        note_caller(f"user:{account.name}", session=tokens.session)
         await self._note(
             account,
             last_login_at=self._parts.clock.now(),
@@ -240,6 +243,7 @@ class LoginService:
         account = await self._parts.directory.find_user(user) if user else None
         if account is None or account.uid != uid or not account.enabled or not account.local:
             raise Unauthorized(NOT_VALID)
+        note_caller(f"user:{account.name}")
         return account
 
     async def _local(self, user: str) -> Account:

@@ -16,6 +16,7 @@ from typing import Final
 
 import structlog
 
+from vcstack.apiserver.audit.entry import note_caller
 from vcstack.apiserver.auth.directory import Account, Directory, SessionNotice
 from vcstack.apiserver.auth.records import SessionRecord, digest_of, equal, new_secret
 from vcstack.apiserver.auth.tokens import AccessTokens, Bearer
@@ -123,6 +124,7 @@ class Sessions:
         """
         while True:
             session_id, record, revision = await self._find(refresh_token)
+            note_caller(f"user:{record.user}", session=session_id)
             if not equal(record.digest, digest_of(refresh_token)):
                 raise await self._reused(session_id, record)
             if not await self._is_alive(session_id, record):
@@ -142,7 +144,8 @@ class Sessions:
 
     async def end_by_token(self, refresh_token: str) -> None:
         """End the session of a refresh token. Raises Unauthorized when it is none of ours."""
-        session_id, _, _ = await self._find(refresh_token)
+        session_id, record, _ = await self._find(refresh_token)
+        note_caller(f"user:{record.user}", session=session_id)
         await self.end(session_id)
 
     async def _find(self, refresh_token: str) -> tuple[str, SessionRecord, int]:

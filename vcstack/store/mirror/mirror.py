@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 
 import orjson
 import psycopg
@@ -23,17 +24,24 @@ BATCH_CHANGES = 1000
 RETRY_SECONDS = (0.2, 5.0)
 """The first pause after a fault, doubled up to the second."""
 
+EVENT_DAYS = 90
+"""How long events are kept that the store has let go."""
+EXPIRE_SECONDS = 3600.0
+"""How often it is looked for those that are older."""
+
 log = structlog.get_logger(__name__)
 
 
 class Mirror:
     """Keeps PostgreSQL equal to the store. Run one; a second one does no harm, for replays change nothing."""
 
-    def __init__(self, etcd: EtcdClient, engine: AsyncEngine, dsn: str) -> None:
+    def __init__(self, etcd: EtcdClient, engine: AsyncEngine, dsn: str, *, event_days: int = EVENT_DAYS) -> None:
         self._etcd = etcd
         self._engine = engine
         self._dsn = dsn
         self._writer = MirrorWriter(engine)
+        self._event_days = event_days
+        self._expired_at = float("-inf")
         self.position = 0
         """The last revision that is in PostgreSQL."""
 
@@ -86,10 +94,21 @@ class Mirror:
     async def _follow(self) -> None:
         async with self._etcd.watch(PREFIX, self.position + 1) as watch:
             while True:
+                await self._expire_events()
                 batches = await _gather(watch)
                 changes = [change for batch in batches for change in _read_batch(batch)]
                 await self._writer.write(changes, batches[-1].revision)
                 self.position = batches[-1].revision
+
+    async def _expire_events(self) -> None:
+        """Remove old events now and then; in a cloud in which nothing changes it may wait."""
+        now = asyncio.get_running_loop().time()
+        if now - self._expired_at < EXPIRE_SECONDS:
+            return
+        removed = await self._writer.expire_events(timedelta(days=self._event_days), datetime.now(UTC))
+        self._expired_at = now
+        if removed:
+            log.info("old events removed", events=removed, days=self._event_days)
 
 
 async def _gather(watch: Watch) -> list[WatchBatch]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from vcstack.specs.kinds.event import Event
 from vcstack.specs.registry import KindDefinition, load_kinds
 from vcstack.specs.resource import Ref
 
@@ -107,6 +108,27 @@ def build_row(change: Change) -> dict[str, Any]:
         "deletion_requested_at": _time(meta.get("deletionTimestamp")),
         "labels": meta.get("labels", {}),
         "object": change.object,
+    }
+
+
+def build_event_row(change: Change) -> dict[str, Any] | None:
+    """Return the row of an event; None for other kinds, and for one that the store lets go: its row stays."""
+    if change.object is None or change.ref.kind != Event.KIND:
+        return None
+    spec, uid = change.object.get("spec") or {}, change.object["metadata"].get("uid")
+    if not uid or not spec.get("lastTime"):
+        return None
+    regarding = spec.get("regarding") or {}
+    return {
+        "uid": uid,
+        "project": change.ref.project or "",
+        "name": change.ref.name,
+        "revision": change.revision,
+        **{f"regarding_{key}": regarding.get(key) for key in ("kind", "name", "uid")},
+        **{key: spec.get(key) for key in ("type", "reason", "message", "actor")},
+        "count": spec.get("count", 1),
+        "first_time": _time(spec.get("firstTime")),
+        "last_time": _time(spec.get("lastTime")),
     }
 
 

@@ -1,6 +1,17 @@
 """The mirror's tables, in SQLAlchemy Core. Changes go through migrations/versions."""
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, DateTime, Index, MetaData, SmallInteger, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Computed,
+    DateTime,
+    Index,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 
 METADATA = MetaData()
@@ -51,3 +62,45 @@ POSITION = Table(
     Column("revision", BigInteger, nullable=False),
 )
 """How far the store has been read; saved in the transaction that writes what was read."""
+
+
+def _generated(name: str, key: str, *, primary_key: bool = False) -> Column[str]:
+    return Column(name, Text, Computed(f"record::jsonb ->> '{key}'", persisted=True), primary_key=primary_key)
+
+
+AUDIT = Table(
+    "audit",
+    METADATA,
+    Column("record", Text, nullable=False, comment="the line, exactly as it was written"),
+    _generated("chain", "chain", primary_key=True),
+    Column("seq", BigInteger, Computed("(record::jsonb ->> 'seq')::bigint", persisted=True), primary_key=True),
+    _generated("time", "time"),
+    _generated("subject", "subject"),
+    _generated("verb", "verb"),
+    _generated("kind", "kind"),
+    _generated("project", "project"),
+    _generated("name", "name"),
+    _generated("outcome", "outcome"),
+    _generated("request_id", "requestId"),
+)
+"""The audit trail. What it is found by is generated from the record itself."""
+
+EVENTS = Table(
+    "events",
+    METADATA,
+    Column("uid", Text, primary_key=True),
+    Column("project", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("regarding_kind", Text),
+    Column("regarding_name", Text),
+    Column("regarding_uid", Text),
+    Column("type", Text),
+    Column("reason", Text),
+    Column("message", Text),
+    Column("actor", Text),
+    Column("count", BigInteger),
+    Column("first_time", DateTime(timezone=True)),
+    Column("last_time", DateTime(timezone=True), nullable=False),
+)
+"""Events as they last were; they stay when the store has let them go, until their retention is over."""

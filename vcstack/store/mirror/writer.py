@@ -1,7 +1,7 @@
 """Writes a batch of changes and the position in one transaction, so that nothing is lost or doubled."""
 
 from collections.abc import Collection, Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import delete, func, literal, select, tuple_, update
@@ -10,8 +10,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from vcstack.specs.registry import get_kind
 from vcstack.specs.resource import Ref
-from vcstack.store.mirror.records import UNKNOWN_ACTOR, Change, build_diff, build_key, build_row, operation_of
-from vcstack.store.mirror.tables import HISTORY, POSITION, RESOURCES
+from vcstack.store.mirror.records import (
+    UNKNOWN_ACTOR,
+    Change,
+    build_diff,
+    build_event_row,
+    build_key,
+    build_row,
+    operation_of,
+)
+from vcstack.store.mirror.tables import EVENTS, HISTORY, POSITION, RESOURCES
 
 Objects = dict[Ref, tuple[int, dict[str, Any] | None]]
 """The revision and the object that the mirror holds."""
@@ -53,6 +61,11 @@ class MirrorWriter:
             await connection.execute(delete(POSITION))
             await connection.execute(update(RESOURCES).values(revision=0))
 
+    async def expire_events(self, keep: timedelta, now: datetime) -> int:
+        """Remove events that happened last before that span; return how many."""
+        async with self._engine.begin() as connection:
+            return (await connection.execute(delete(EVENTS).where(EVENTS.c.last_time < now - keep))).rowcount
+
     async def _save(self, connection: AsyncConnection, revision: int) -> None:
         statement = insert(POSITION).values(id=1, revision=revision)
         newest = func.greatest(POSITION.c.revision, statement.excluded.revision)
@@ -65,6 +78,7 @@ class MirrorWriter:
         history = [row for change in changes if (row := _record(change, before)) is not None]
         newest = {c.ref: c for c in changes}
         await self._upsert(connection, [build_row(c) for c in newest.values() if c.object is not None])
+        await self._keep_events(connection, [row for c in newest.values() if (row := build_event_row(c)) is not None])
         await self._remove(connection, [c for c in newest.values() if c.object is None])
         if history:
             await connection.execute(insert(HISTORY).on_conflict_do_nothing(), history)
@@ -84,6 +98,17 @@ class MirrorWriter:
         newer = RESOURCES.c.revision < statement.excluded.revision  # replays change nothing
         await connection.execute(
             statement.on_conflict_do_update(constraint="resources_pkey", set_=changed, where=newer), rows
+        )
+
+    async def _keep_events(self, connection: AsyncConnection, rows: list[dict[str, Any]]) -> None:
+        if not rows:
+            return
+        statement = insert(EVENTS)
+        changed = {c.name: statement.excluded[c.name] for c in EVENTS.columns if not c.primary_key}
+        # By time and not by revision: a store that was restored counts from a lower one again.
+        newer = EVENTS.c.last_time <= statement.excluded.last_time
+        await connection.execute(
+            statement.on_conflict_do_update(index_elements=["uid"], set_=changed, where=newer), rows
         )
 
     async def _remove(self, connection: AsyncConnection, changes: Sequence[Change]) -> None:

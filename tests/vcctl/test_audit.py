@@ -1,0 +1,92 @@
+"""vcctl audit, against the real API server with its trail in a real PostgreSQL."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import orjson
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from tests.fakes.memory_etcd import MemoryEtcd
+from tests.fixtures.api import create_samples, serving
+from tests.vcctl.harness import Vcctl
+from vcstack.apiserver.audit.settings import AuditSettings
+from vcstack.apiserver.audit.trail import Trail
+from vcstack.clock import SystemClock
+from vcstack.pki.installation import Installation
+from vcstack.store.mirror.audit import AuditArchive
+from vcstack.store.mirror.database import open_engine
+from vcstack.store.store import Store
+from vcstack.vcctl.errors import ExitCode
+
+pytestmark = pytest.mark.daemons
+
+
+@pytest.fixture
+async def engine(postgres_dsn: str) -> AsyncIterator[AsyncEngine]:
+    made = open_engine(postgres_dsn)
+    yield made
+    await made.dispose()
+
+
+@pytest.fixture
+async def trail(engine: AsyncEngine, postgres_dsn: str, memory_store: Store, tmp_path: Path) -> AsyncIterator[Trail]:
+    settings = AuditSettings(folder=tmp_path / "audit", anchor_file=tmp_path / "anchors.jsonl", reserve_mib=0)
+    async with Trail(settings, SystemClock(), memory_store.cache, AuditArchive(engine, postgres_dsn)) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def vcctl(
+    trail: Trail, memory_store: Store, memory_etcd: MemoryEtcd, pki_installation: Installation, tmp_path: Path
+) -> AsyncIterator[Vcctl]:
+    async with serving(memory_store, memory_etcd, pki_installation, tmp_path, audit=trail) as api:
+        await create_samples(api, "Project")
+        async with api.raw() as http:
+            for name in ("one", "two", "three"):
+                await http.post("/api/v1/projects/demo/networks", json={"metadata": {"name": name}, "spec": {}})
+        await trail.shipper.ship()
+        await trail.anchor()
+        yield Vcctl(api, tmp_path)
+
+
+async def test_list_shows_who_did_what(vcctl: Vcctl) -> None:
+    out = (await vcctl.ok("audit", "list", "network", "--since", "1h")).splitlines()
+    assert out[0].split() == ["TIME", "SUBJECT", "VERB", "OBJECT", "OUTCOME", "STATUS", "FROM", "REQUEST"]
+    assert out[1].split()[1:8] == ["admin", "create", "Network", "demo/three", "Allowed", "201", "127.0.0.1"]
+    assert len(out) == 4
+    assert len((await vcctl.ok("audit", "list", "network/two", "-o", "json")).splitlines()) == 1
+    assert "Nothing" in (await vcctl("audit", "list", "--user", "nobody")).err
+    assert (await vcctl("audit", "list", "--since", "whenever")).code == ExitCode.USAGE
+
+
+async def test_an_export_is_verified_with_the_anchors_kept_elsewhere(
+    vcctl: Vcctl, trail: Trail, tmp_path: Path
+) -> None:
+    file = tmp_path / "trail.jsonl"
+    await vcctl.ok("audit", "export", "--file", str(file))
+    anchors = ("--anchors", str(trail.anchors.path))
+    assert "intact" in await vcctl.ok("audit", "verify", str(file), *anchors)
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join(lines[:-2]))
+    ended = await vcctl("audit", "verify", str(file), *anchors)
+    assert ended.code == ExitCode.DIFFERENCE
+    assert "Truncated" in ended.out
+    file.write_bytes(b"".join([lines[0], *lines[2:]]))
+    report = orjson.loads((await vcctl("audit", "verify", str(file), "-o", "json")).out)
+    assert [f["problem"] for f in report["findings"]] == ["Removed"]
+
+
+async def test_verify_finds_what_was_done_to_the_database(vcctl: Vcctl, engine: AsyncEngine) -> None:
+    assert "intact" in await vcctl.ok("audit", "verify")
+    async with engine.begin() as connection:
+        await connection.execute(text("UPDATE audit SET record = replace(record, 'two', 'owt') WHERE name = 'two'"))
+    ended = await vcctl("audit", "verify")
+    assert ended.code == ExitCode.DIFFERENCE
+    assert "Changed" in ended.out
+
+
+async def test_segments_are_verified_where_they_lie(vcctl: Vcctl, trail: Trail) -> None:
+    segments = [str(p) for p in trail.chain.folder.glob("*.jsonl")]
+    assert "intact" in await vcctl.ok("audit", "verify", *segments)

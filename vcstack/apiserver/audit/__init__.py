@@ -1,0 +1,1 @@
+"""The audit trail: who did what, when, from where, with which outcome; written so that nobody can change it unseen."""

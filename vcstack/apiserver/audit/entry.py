@@ -1,0 +1,281 @@
+"""What is noted of one request while it is answered, and the record that becomes of it."""
+
+import contextlib
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final
+
+from vcstack.apiserver.audit.policy import DENIALS, HOST_WRITES
+from vcstack.apiserver.audit.redaction import clean
+from vcstack.apiserver.audit.settings import Level
+from vcstack.apiserver.identity import ANONYMOUS, Identity, Role
+from vcstack.apiserver.targets import Target, parse_target
+from vcstack.specs.errors import ApiError, Unavailable
+from vcstack.store.writes import WRITES, Written
+
+if TYPE_CHECKING:
+    from vcstack.apiserver.audit.trail import Trail
+
+READ_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+VERBS: Final = {"POST": "create", "PUT": "update", "PATCH": "update", "DELETE": "delete"}
+SWITCHING_PROTOCOLS: Final = 101
+ALSO_LIMIT: Final = 8
+"""Other objects written on the way that a record names."""
+AUTH: Final = "/api/v1/auth/"
+SPECIAL: Final = ("/api/v1/auth/", "/api/v1/join", "/api/v1/audit")
+"""Recorded though they name no kind."""
+
+CURRENT: Final[ContextVar["Entry | None"]] = ContextVar("audit", default=None)
+
+
+class Entry:
+    """One request. ``identity``, ``target`` and ``error`` are set by who finds them out."""
+
+    __slots__ = (
+        "_body", "_done", "_scope", "_trail", "attempt", "denied", "error", "identity", "key", "name", "on_behalf_of",
+        "project", "request_id", "session", "subject", "target", "writes",
+    )  # fmt: skip
+
+    def __init__(self, trail: "Trail", scope: Any, request_id: str) -> None:
+        self._trail = trail
+        self._scope = scope
+        self._done = False
+        self._body: bytearray | None = None
+        self.request_id = request_id
+        self.identity: Identity = ANONYMOUS
+        self.target: Target | None = None
+        self.error: ApiError | None = None
+        self.denied = False
+        self.writes: list[Written] = []
+        self.subject = self.session = self.key = self.on_behalf_of = self.attempt = ""
+        self.project = self.name = ""
+
+    @property
+    def is_read(self) -> bool:
+        """Return whether it changes nothing: a read, or a dry run."""
+        if self._scope["type"] == "websocket":
+            return False
+        return self._scope["method"] in READ_METHODS or b"dryRun=All" in self._scope["query_string"]
+
+    @property
+    def path(self) -> str:
+        """Return the path asked for."""
+        return str(self._scope["path"])
+
+    def admit(self, receive: Any) -> Any:
+        """Return when what is asked for may be done, as far as the trail is concerned, with what reads the body.
+
+        Raises:
+            Unavailable: it could not be recorded.
+        """
+        if self.is_read or self._level(200) is Level.NONE:
+            return receive
+        self._trail.demand()
+        if self._level(200) is not Level.REQUEST or self.target is None or self.target.subresource:
+            return receive  # other bodies than objects are never kept: they are full of secrets
+        body = self._body = bytearray()
+
+        async def kept() -> Any:
+            message = await receive()
+            if len(body) <= self._trail.body_limit:
+                body.extend(message.get("body", b""))
+            return message
+
+        return kept
+
+    def demand(self) -> None:
+        """Return when what is done now can be recorded, if it is to be. Raises Unavailable."""
+        if not self.is_read and self._level(200) is not Level.NONE:
+            self._trail.demand()
+
+    async def finish(self, status: int) -> None:
+        """Record the request, once; the answer is sent after that. Raises Unavailable when it cannot be."""
+        if self._done:
+            return
+        self._done = True
+        level = self._level(status)
+        if level is Level.NONE:
+            return
+        try:
+            await self._trail.record(self, level, status)
+        except Unavailable as error:
+            if status < 400 and not self.is_read:
+                message = f"the request was carried out, but {error.message}"
+                raise Unavailable(message, details=error.details) from error
+
+    def describe(self, level: Level, status: int) -> dict[str, Any]:
+        """Return the record."""
+        scope, target = self._scope, self._find_target()
+        found: dict[str, Any] = {
+            "subject": self.subject or self.identity.subject,
+            "verb": self._verb(),
+            "method": clean(scope.get("method", "WEBSOCKET"), 16),
+            "path": clean(self.path),
+            "peer": (scope.get("client") or ("",))[0],
+            "status": status,
+            "outcome": self._outcome(status),
+            "requestId": self.request_id,
+            "level": level.value,
+        }
+        if target is not None:
+            found["kind"] = target.definition.kind
+            found |= _given(project=target.project or self.project, name=target.name or self.name)
+            found |= _given(subresource=target.subresource)
+        else:
+            found |= _given(project=self.project, name=self.name)
+        found |= _given(onBehalfOf=self.on_behalf_of, user=self.attempt, **self._credential())
+        found |= _given(program=clean(self._header(b"user-agent"), 100))
+        if self.error is not None:
+            found |= {"reason": self.error.REASON, "message": clean(self.error.message)}
+        found |= self._revisions()
+        if self._body is not None and target is not None:
+            found["body"] = self._trail.read_body(target.definition, self._header(b"content-type"), self._body)
+        return found
+
+    def _level(self, status: int) -> Level:
+        denied = self.denied or status in DENIALS
+        policy = self._trail.policy
+        if self.is_read:
+            level = policy.for_read(self.target)
+            if self.path.startswith("/api/v1/audit"):
+                level = Level.METADATA
+        else:
+            level = policy.for_write(self.target) if self._is_recorded_write() else Level.NONE
+        return Level.METADATA if denied and level is Level.NONE else level
+
+    def _is_recorded_write(self) -> bool:
+        if self.target is None:
+            return self.path.startswith(SPECIAL)
+        return self.identity.role is not Role.HOST or self.target.subresource in HOST_WRITES
+
+    def _find_target(self) -> Target | None:
+        """Return what is asked for, also of who was turned away before anybody looked."""
+        if self.target is None and self.path.startswith("/api/v1/") and not self.path.startswith(SPECIAL):
+            with contextlib.suppress(ApiError):
+                self.target = parse_target(self.path.removeprefix("/api/v1/"))
+        return self.target
+
+    def _verb(self) -> str:
+        target = self.target
+        if self._scope["type"] == "websocket":
+            return "connect"
+        method = self._scope["method"]
+        if target is None:
+            if not self.path.startswith(SPECIAL):
+                return clean(method.lower(), 16)
+            return clean(self.path.removeprefix(AUTH).removeprefix("/api/v1/"), 64)
+        if method in READ_METHODS:
+            if target.name:
+                return "get"
+            return "watch" if b"watch=" in self._scope["query_string"] else "list"
+        if target.subresource and method == "POST":
+            return "update"
+        return VERBS.get(method, "other")
+
+    def _outcome(self, status: int) -> str:
+        if self.denied or status in DENIALS:
+            return "Denied"
+        return "Allowed" if status < 400 else "Failed"
+
+    def _credential(self) -> dict[str, str]:
+        access = getattr(self.identity, "access", None)
+        return {
+            "session": self.session or getattr(access, "session", "") or "",
+            "key": self.key or getattr(access, "key", "") or "",
+        }
+
+    def _revisions(self) -> dict[str, Any]:
+        """Return the versions of what was asked for, before and after; of other objects only that they were written."""
+        found: dict[str, Any] = {}
+        target = self.target
+        for written in self.writes:
+            project, _, name = written.row.partition("/")
+            project = "" if project == "-" else project
+            asked = target is not None and written.kind == target.definition.kind
+            if asked and target is not None and target.name:
+                asked = (project, name) == (target.project or "", target.name)
+            elif asked:
+                asked = found.get("name", name) == name  # a collection was posted to: the first is what came of it
+            if asked:
+                found = {"before": str(written.before), **found, "after": str(written.after), "name": name}
+                found |= _given(project=project)
+            elif len(found.setdefault("also", [])) < ALSO_LIMIT:
+                found["also"].append(f"{written.kind} {written.row} {written.after}")
+        return found
+
+    def _header(self, wanted: bytes) -> str:
+        for name, value in self._scope["headers"]:
+            if name == wanted:
+                return bytes(value).decode("latin-1")
+        return ""
+
+
+class Silent(Entry):
+    """Of a server that keeps no trail."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        self.identity, self.target, self.error = ANONYMOUS, None, None
+
+    def admit(self, receive: Any) -> Any:
+        """Return what reads the body."""
+        return receive
+
+    async def finish(self, status: int) -> None:
+        """Do nothing."""
+
+
+def begin(trail: "Trail | None", scope: Any, request_id: str) -> Entry:
+    """Return the entry of the request that this task answers."""
+    if trail is None:
+        return Silent()
+    entry = Entry(trail, scope, request_id)
+    CURRENT.set(entry)
+    WRITES.set(entry.writes)
+    return entry
+
+
+def note_object(project: object, name: object) -> None:
+    """Note which object a request is about whose path does not say it."""
+    if (entry := CURRENT.get()) is not None:
+        entry.project, entry.name = clean(str(project or ""), 64), clean(str(name or ""), 64)
+
+
+def note_identity(identity: Identity) -> None:
+    """Note who asks, where no entry is at hand."""
+    if (entry := CURRENT.get()) is not None:
+        entry.identity = identity
+
+
+def note_target(target: Target) -> None:
+    """Note what is asked for, where no entry is at hand."""
+    if (entry := CURRENT.get()) is not None:
+        entry.target = target
+
+
+def note_error(error: ApiError) -> None:
+    """Note why it is refused, where no entry is at hand."""
+    if (entry := CURRENT.get()) is not None:
+        entry.error = error
+
+
+def note_caller(subject: str, *, session: str = "", key: str = "") -> None:
+    """Note who it is, once a login has found out."""
+    if (entry := CURRENT.get()) is not None:
+        entry.subject, entry.session, entry.key = clean(subject), clean(session, 64), clean(key, 64)
+
+
+def note_attempt(user: str) -> None:
+    """Note as whom somebody tries to log in. Kept is the name of a user that exists: people type passwords here."""
+    if (entry := CURRENT.get()) is not None:
+        entry.attempt = entry._trail.known_user(user)
+
+
+def note_denial() -> None:
+    """Note that the request is denied, where the answer does not say so: NotFound for what may not be seen."""
+    if (entry := CURRENT.get()) is not None:
+        entry.denied = True
+
+
+def _given(**values: str) -> dict[str, str]:
+    return {name: value for name, value in values.items() if value}

@@ -1,0 +1,174 @@
+"""The audit trail of one API process: takes records, looks after the chain, its anchors and its archive."""
+
+import asyncio
+import contextlib
+import re
+import socket
+from typing import Any
+
+import structlog
+
+from vcstack.apiserver import bodies
+from vcstack.apiserver.audit import metrics
+from vcstack.apiserver.audit.allowance import Allowance
+from vcstack.apiserver.audit.anchors import AnchorFile, post_anchors
+from vcstack.apiserver.audit.chain import Chain
+from vcstack.apiserver.audit.entry import Entry
+from vcstack.apiserver.audit.journal import OWN, Journal
+from vcstack.apiserver.audit.policy import Policy
+from vcstack.apiserver.audit.redaction import BODY_LIMIT, clean_body
+from vcstack.apiserver.audit.settings import AuditSettings, Level
+from vcstack.apiserver.audit.shipper import Archive, Shipper
+from vcstack.clock import Clock
+from vcstack.specs.audit import Anchor, format_instant
+from vcstack.specs.errors import BadRequest, Unavailable
+from vcstack.specs.model import LABEL_PATTERN
+from vcstack.specs.registry import KindDefinition, get_kind
+from vcstack.store.cache import WatchCache
+from vcstack.store.keys import row_of
+
+FLUSH_SECONDS = 10.0
+"""How often it is told what was suppressed."""
+UNKNOWN = "(unknown)"
+
+logger = structlog.get_logger(__name__)
+
+
+class Trail:
+    """Use as an async context manager around the server that it records."""
+
+    def __init__(
+        self, settings: AuditSettings, clock: Clock, cache: WatchCache | None = None, archive: Archive | None = None
+    ) -> None:
+        self.settings = settings
+        self.policy = Policy(settings)
+        self.body_limit = 4 * BODY_LIMIT
+        self.archive = archive
+        self.anchors = AnchorFile(settings.anchor_file)
+        self._clock = clock
+        self._cache = cache
+        self._allowance = Allowance(clock.monotonic)
+        self._journal: Journal | None = None
+        self._shipper: Shipper | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._anchored: Anchor | None = None
+        self._posted: Anchor | None = None
+
+    async def __aenter__(self) -> "Trail":
+        chain = await asyncio.to_thread(self._open)
+        journal = self._journal = Journal(chain, self.settings)
+        self._shipper = Shipper(chain, self.archive, self._note, self.settings, self._clock)
+        with contextlib.suppress(Unavailable):  # the disk is full: the server says so to whoever writes
+            await self._note({"verb": "start", "message": f"record {chain.seq + 1} follows what was here"})
+        loops = (self._shipper.run(), self._keep_anchored(), self._tell_suppressed())
+        self._tasks = [asyncio.create_task(loop) for loop in loops]
+        logger.info("audit trail", chain=journal.chain.name, seq=chain.seq)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        with contextlib.suppress(Unavailable):
+            await self._note({"verb": "stop", "message": "the server stops"})
+        assert self._journal is not None
+        await self._journal.close()
+        with contextlib.suppress(OSError):
+            await self._anchor()
+
+    @property
+    def chain(self) -> Chain:
+        """Return the chain that is written."""
+        assert self._journal is not None
+        return self._journal.chain
+
+    @property
+    def shipper(self) -> Shipper:
+        """Return what moves records into the archive."""
+        assert self._shipper is not None
+        return self._shipper
+
+    def demand(self) -> None:
+        """Return when what is done now can be recorded. Raises Unavailable."""
+        assert self._journal is not None
+        self._journal.demand()
+
+    async def record(self, entry: Entry, level: Level, status: int) -> None:
+        """Record a request; return when the record is on the disk. Raises Unavailable when it is not, if so set."""
+        record = entry.describe(level, status)
+        record["time"] = format_instant(self._clock.now())
+        if record["outcome"] != "Allowed":
+            login = "login" if entry.target is None else ""
+            suppressed = self._allowance.take(f"{record['subject']} {record['peer']} {login}")
+            if suppressed is None:
+                metrics.SUPPRESSED.inc()
+                return
+            if suppressed:
+                record["suppressed"] = suppressed
+        assert self._journal is not None
+        await self._journal.append(record)
+
+    def known_user(self, name: str) -> str:
+        """Return the name if there is such a user, else nothing."""
+        known = self._cache is not None and _is_label(name) and self._cache.find(get_kind("User"), row_of(None, name))
+        return name if known else UNKNOWN
+
+    def read_body(self, definition: KindDefinition, media_type: str, raw: bytearray) -> dict[str, Any] | str:
+        """Return a request's body without secrets, or why it is left out."""
+        if len(raw) > self.body_limit:
+            return f"left out: larger than {self.body_limit} bytes"
+        if not raw:
+            return {}
+        try:
+            body = bodies.decode(bytes(raw), is_yaml="yaml" in media_type)
+        except BadRequest:
+            return "left out: it cannot be read"
+        return clean_body(definition, body)
+
+    async def anchor(self) -> None:
+        """Note the chain's end outside. Raises OSError."""
+        await self._anchor()
+
+    def _open(self) -> Chain:
+        heads = self.anchors.read_heads()
+        return Chain.open(
+            self.settings.folder, socket.gethostname(), heads, segment_bytes=self.settings.segment_mib * 2**20
+        )
+
+    async def _note(self, record: dict[str, Any]) -> None:
+        assert self._journal is not None
+        await self._journal.append({**OWN, "time": format_instant(self._clock.now()), **record})
+
+    async def _keep_anchored(self) -> None:
+        while True:
+            try:
+                await self._anchor()
+            except OSError as error:
+                logger.error("the audit trail's anchor cannot be written", file=str(self.anchors.path), why=str(error))
+            await self._clock.sleep(self.settings.anchor_seconds)
+
+    async def _anchor(self) -> None:
+        seq, digest = self.chain.end
+        if not seq:
+            return
+        now = self._clock.now()
+        anchor = Anchor(chain=self.chain.name, seq=seq, hash=digest, time=format_instant(now))
+        if self._anchored is None or self._anchored.seq != anchor.seq:
+            await asyncio.to_thread(self.anchors.append, anchor)
+            self._anchored = anchor
+            metrics.ANCHORED.set(now.timestamp())
+        url = self.settings.webhook_url
+        if url and (self._posted is None or self._posted.seq != anchor.seq) and await post_anchors(url, [anchor]):
+            self._posted = anchor
+
+    async def _tell_suppressed(self) -> None:
+        while True:
+            await self._clock.sleep(FLUSH_SECONDS)
+            for caller, count in self._allowance.flush().items():
+                message = f"{count} refusals of {caller.strip()} were counted only"
+                with contextlib.suppress(Unavailable):
+                    await self._note({"verb": "suppress", "suppressed": count, "message": message, "outcome": "Denied"})
+
+
+def _is_label(name: str) -> bool:
+    return len(name) <= 63 and re.fullmatch(LABEL_PATTERN, name) is not None
