@@ -170,9 +170,9 @@ class Lab:
     def _host_infra_up(self, name: str, able: Machine, only: str | None) -> None:
         with self._report.step(name, "Open vSwitch, ovn-controller, libvirtd"):
             host.write_configs(self.layout, name, able.virt_type)
-            pki = self.path("pki") if only == "infra" else self.layout.node(name) / "compute" / "pki"
-            own = "management" if only == "infra" else "host"
-            certificate = (pki / f"{own}.key", pki / f"{own}.crt", pki / "ca.crt")
+            pki = self.path("pki")
+            managements = (pki / "management.key", pki / "management.crt", pki / "ca.crt")
+            certificate = managements if only == "infra" else None
             host.start_infra(self.layout, self.supervisor, name, able.datapath, certificate)
 
     def _management_up(self) -> None:

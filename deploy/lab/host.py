@@ -116,6 +116,7 @@ def write_configs(layout: Layout, host: str, virt_type: str) -> None:
         "zone": "lab",
         "labels": {},
         "virtType": virt_type,
+        "ovn": {"remote": f"ssl:{central.ADDRESS}:6642", "encapIp": address(host)},
     }
     write(base / "compute.yaml", yaml.safe_dump(config, sort_keys=False), mode=0o600)
 
@@ -164,7 +165,7 @@ done"""
 
 
 def start_infra(
-    layout: Layout, supervisor: Supervisor, host: str, datapath: str, certificate: tuple[Path, Path, Path]
+    layout: Layout, supervisor: Supervisor, host: str, datapath: str, certificate: tuple[Path, Path, Path] | None
 ) -> None:
     """Starts the switch, OVN's controller and libvirtd, and returns when each answers.
 
@@ -173,7 +174,8 @@ def start_infra(
         supervisor: Its supervisor.
         host: The host's name.
         datapath: Open vSwitch's datapath type, `system` or `netdev`.
-        certificate: Key, certificate and CA with which ovn-controller shows itself to the southbound database.
+        certificate: Key, certificate and CA with which ovn-controller shows itself to the southbound database;
+            None: vc-compute gives it the host's own once it has joined.
     """
     by_name = {program.name: program for program in programs(layout, host)}
     checks = ready_checks(layout, host)
@@ -204,7 +206,7 @@ mv /etc/openvswitch/conf.new /etc/openvswitch/conf.db"""
     keep_probe_results(layout, host)
 
 
-def _switch_script(host: str, datapath: str, certificate: tuple[Path, Path, Path]) -> str:
+def _switch_script(host: str, datapath: str, certificate: tuple[Path, Path, Path] | None) -> str:
     ids = {
         "system-id": host,
         "hostname": host,
@@ -215,11 +217,11 @@ def _switch_script(host: str, datapath: str, certificate: tuple[Path, Path, Path
         "ovn-remote-probe-interval": str(central.PROBE_MS),
     }
     settings = " ".join(f"external-ids:{key}={shlex.quote(json_string(value))}" for key, value in ids.items())
-    files = " ".join(shlex.quote(str(path)) for path in certificate)
+    ssl = f"-- set-ssl {' '.join(shlex.quote(str(path)) for path in certificate)}" if certificate else ""
     # Idempotent, and before vswitchd starts, which then makes everything at once.
     return f"""
 ovs-vsctl --no-wait --timeout=10 -- init -- set Open_vSwitch . {settings} \\
-  -- set-ssl {files} \\
+  {ssl} \\
   -- --may-exist add-br br-int \\
   -- set Bridge br-int datapath_type={datapath} fail_mode=secure other-config:disable-in-band=true \\
   -- --may-exist add-br br-phy -- set Bridge br-phy datapath_type={datapath} \\

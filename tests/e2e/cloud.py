@@ -152,7 +152,22 @@ class Cloud:
             found = self.find(plural, project, name)
             return found if found and condition(found, "Ready")["status"] == "True" else None
 
-        return self.wait(lambda: f"{plural}/{name} Ready: {self.find(plural, project, name)}", look, seconds)
+        return self.wait(lambda: f"{plural}/{name} Ready: {self._describe(plural, project, name)}", look, seconds)
+
+    def _describe(self, plural: str, project: str | None, name: str) -> str:
+        """What may tell why an object is not Ready: its conditions, OVN's view, the ends of the logs."""
+        status = (self.find(plural, project, name) or {}).get("status", {})
+        lines = [f"{c['type']}={c['status']} {c['reason']} {c['message']}" for c in status.get("conditions", ())]
+        for port in self.items("ports"):
+            states = {c["type"]: c["status"] for c in port["status"].get("conditions", ())}
+            lines.append(f"port {port['metadata']['name']} {port['metadata']['uid']} {states}")
+        lines.append(self.nbctl("--columns=name,up,addresses", "list", "Logical_Switch_Port"))
+        lines.append(self._ovs_tool("ovn-sbctl", "--no-leader-only", "--db", self.lab.ovn_socket("sb"), "show"))
+        for host in HOSTS:
+            for program in ("ovn-controller", "vswitchd", "vc-compute"):
+                log = self.lab.log(host, program)
+                lines += [f"--- {log}", *log.read_text(errors="replace").splitlines()[-15:]] if log.exists() else []
+        return "\n".join(lines)
 
     def wait(self, what: str | Callable[[], object], look: Callable[[], T], seconds: float = WAIT_SECONDS) -> T:
         """Wait until look() returns something true; what the API refuses while parts are away counts as not yet."""

@@ -1,6 +1,7 @@
 """A host's identity against the real API: joining once, keeping its key, renewing in time."""
 
 import contextlib
+import os
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -109,3 +110,29 @@ async def test_a_certificate_is_renewed_when_due_and_works_on_the_open_connectio
     assert identity.key.read_bytes() == key
     renewed = load_certificate(identity.certificate.read_bytes())
     assert renewed.public_key() == key_from_pem(key).public_key()
+
+
+async def test_ovn_controller_gets_each_pair_under_names_of_its_own(
+    api: Api, identity: Identity, token_file: Path
+) -> None:
+    await join(api, identity, token_file)
+    first = identity.ensure_chassis_pair()
+    assert first == identity.ensure_chassis_pair()
+    assert first.key.stat().st_mode & 0o777 == 0o600
+    age(api, identity)
+    second = identity.ensure_chassis_pair()
+    assert not {first.key, first.certificate} & {second.key, second.certificate}
+    assert second.certificate.read_bytes() == identity.certificate.read_bytes()
+    assert first.key.exists()  # it may not have seen the new name yet
+    for path in first:
+        os.utime(path, (0, 0))
+    identity.ensure_chassis_pair()
+    assert sorted(identity.key.parent.glob("chassis-*")) == sorted(second)
+
+
+async def test_a_half_written_pair_is_completed(api: Api, identity: Identity, token_file: Path) -> None:
+    await join(api, identity, token_file)
+    pair = identity.ensure_chassis_pair()
+    pair.certificate.unlink()
+    assert identity.ensure_chassis_pair() == pair
+    assert pair.certificate.read_bytes() == identity.certificate.read_bytes()

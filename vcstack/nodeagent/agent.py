@@ -47,6 +47,8 @@ RETRY_SECONDS = 0.5
 SWEEP_SECONDS = 60.0
 TRIM_SECONDS = 30.0
 PRUNE_SECONDS = 600.0
+CERTIFICATE_SECONDS = 60.0
+"""How often it is seen whether the certificate is due for renewal."""
 BEAT_SECONDS = 5.0
 """The store counts a host as gone after 15 s without: two beats may be lost."""
 
@@ -149,7 +151,7 @@ class Agent:
                     "heartbeat": lambda: self._beat(api.hosts),
                     "host-report": reporter.run,
                     "tunnel": tunnel.run,
-                    "certificate": lambda: self._identity.keep_renewed(api.hosts),
+                    "certificate": lambda: self._keep_certified(api.hosts, backends),
                     "logs": self._trim_logs,
                     "sweep": lambda: self._keep_swept(host.sweep),
                     "images": lambda: self._keep_pruned(host.image_keeper),
@@ -200,15 +202,15 @@ class Agent:
         ovn = self._settings.ovn
         if ovn is None:
             return
-        files = self._identity
+        pair = self._identity.ensure_chassis_pair()
         await backends.switch.configure_chassis(
             ChassisSettings(
                 system_id=self._settings.host_name,
                 remote=ovn.remote,
                 encap_ip=ovn.encap_ip,
-                private_key=str(files.key),
-                certificate=str(files.certificate),
-                ca_certificate=str(files.ca),
+                private_key=str(pair.key),
+                certificate=str(pair.certificate),
+                ca_certificate=str(self._identity.ca),
             )
         )
 
@@ -216,6 +218,16 @@ class Agent:
         if self._settings.metrics_listen:
             address, _, port = self._settings.metrics_listen.rpartition(":")
             start_http_server(int(port), address, registry)
+
+    async def _keep_certified(self, client: HostClient, backends: Backends) -> None:
+        """Renew the certificate in time, and have ovn-controller use it; also when somebody changed its settings."""
+        while True:
+            try:
+                await self._identity.renew_if_due(client)
+                await self._configure_chassis(backends)
+            except (ApiError, BackendError) as error:
+                log.warning("certificate.renewal_failed", error=str(error))
+            await asyncio.sleep(CERTIFICATE_SECONDS)
 
     async def _beat(self, client: HostClient) -> None:
         alive = True

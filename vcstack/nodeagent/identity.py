@@ -1,9 +1,12 @@
 """Who this host is to the cloud: its key, made here and never sent, and its short-lived certificate."""
 
 import asyncio
+import hashlib
+import time
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 from cryptography import x509
@@ -17,11 +20,20 @@ from vcstack.specs.errors import ApiError, Forbidden, Unauthorized
 
 log = structlog.get_logger(__name__)
 
-CHECK_SECONDS = 60.0
-"""How often it is seen whether the certificate is due for renewal."""
 RETRY_SECONDS = 1.0
 REFUSED_SECONDS = 10.0
 """Between attempts to join with a token that was refused; somebody may put another one there."""
+
+
+CHASSIS_KEPT_SECONDS = 3600.0
+"""ovn-controller may read an earlier pair until it has seen the name of the new one."""
+
+
+class Pair(NamedTuple):
+    """Files that belong together."""
+
+    key: Path
+    certificate: Path
 
 
 class JoinError(Exception):
@@ -29,7 +41,7 @@ class JoinError(Exception):
 
 
 class Identity:
-    """Key and certificates in the state folder; ovn-controller reads the same files."""
+    """Key and certificates in the state folder, and copies of them for ovn-controller."""
 
     def __init__(self, folder: Path, host_name: str) -> None:
         self._folder = folder
@@ -87,14 +99,26 @@ class Identity:
         log.info("certificate.renewed", expires=self.expires_at().isoformat())
         return True
 
-    async def keep_renewed(self, client: HostClient) -> None:
-        """Renew in time, for ever."""
-        while True:
-            try:
-                await self.renew_if_due(client)
-            except ApiError as error:
-                log.warning("certificate.renewal_failed", error=str(error))
-            await asyncio.sleep(CHECK_SECONDS)
+    def ensure_chassis_pair(self) -> Pair:
+        """Return key and certificate for ovn-controller, under names that no other pair ever had.
+
+        It loads a pair only when it finds both files changed in one look (Open vSwitch's
+        stream_ssl_set_key_and_cert). Files replaced in place, one after the other, or the certificate alone,
+        it would never load again.
+        """
+        certificate = self.certificate.read_bytes()
+        stem = hashlib.sha256(certificate).hexdigest()[:16]
+        pair = Pair(self._folder / f"chassis-{stem}.key", self._folder / f"chassis-{stem}.crt")
+        for path, content, mode in (
+            (pair.key, self.key.read_bytes(), PRIVATE),
+            (pair.certificate, certificate, PUBLIC),
+        ):
+            if not path.is_file() or path.read_bytes() != content:
+                write_atomically(path, content, mode)
+        for path in self._folder.glob("chassis-*"):
+            if path not in pair and time.time() - path.stat().st_mtime > CHASSIS_KEPT_SECONDS:
+                path.unlink(missing_ok=True)
+        return pair
 
     def _build_csr(self) -> str:
         """Return a request for the key of this host, made at the first time."""
