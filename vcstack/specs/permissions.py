@@ -208,6 +208,18 @@ def built_in_roles() -> Mapping[str, BuiltInRole]:
     looked_at = ["history", "status", "usage"]
     catalogue = ["Event", "Flavor", "Quota", "Role"]
     delegated = ["APIKey", "RoleBinding", "ServiceAccount"]
+    # Members write secrets, and read none back; they use keys. Who reads a value is an administrator.
+    secret = ["Key", "Secret"]
+    keeping = [
+        Rule(verbs=[ANY], kinds=secret),
+        Rule(
+            verbs=[Verb.UPDATE],
+            kinds=["Key"],
+            subresources=["datakey", "decrypt", "encrypt", "reencrypt", "sign", "verify"],
+        ),
+        Rule(verbs=[Verb.GET], kinds=secret, subresources=looked_at),
+    ]
+    revealing = [Rule(verbs=[ANY], kinds=secret), Rule(verbs=[ANY], kinds=secret, subresources=[ANY])]
     organization = ["Domain", "Group", "Project", "User"]
     everything = [Rule(verbs=[ANY], kinds=[ANY]), Rule(verbs=[ANY], kinds=[ANY], subresources=[ANY])]
     work = [Rule(verbs=[ANY], kinds=tenant), Rule(verbs=[ANY], kinds=tenant, subresources=[ANY])]
@@ -218,6 +230,7 @@ def built_in_roles() -> Mapping[str, BuiltInRole]:
             "Domains, projects, users, groups and grants below a domain, and all that is in its projects.",
             (
                 *work,
+                *revealing,
                 Rule(verbs=[ANY], kinds=[*organization, *delegated, "Quota"]),
                 Rule(verbs=[ANY], kinds=delegated, subresources=[ANY]),
                 Rule(verbs=[Verb.GET], kinds=[*organization, *catalogue, "Session"], subresources=looked_at),
@@ -230,6 +243,7 @@ def built_in_roles() -> Mapping[str, BuiltInRole]:
             "All that is in a project, its grants, service accounts and keys included.",
             (
                 *work,
+                *revealing,
                 Rule(verbs=[ANY], kinds=delegated),
                 Rule(verbs=[ANY], kinds=delegated, subresources=[ANY]),
                 Rule(verbs=[*READ, Verb.UPDATE], kinds=["Project"]),
@@ -242,6 +256,7 @@ def built_in_roles() -> Mapping[str, BuiltInRole]:
             "Makes and uses what is in a project.",
             (
                 *work,
+                *keeping,
                 Rule(verbs=[*READ], kinds=["Project", *catalogue]),
                 Rule(verbs=[Verb.GET], kinds=["Project", *catalogue], subresources=looked_at),
             ),
@@ -250,8 +265,8 @@ def built_in_roles() -> Mapping[str, BuiltInRole]:
             READER,
             "Sees what is in a project, but no logs, consoles and contents.",
             (
-                Rule(verbs=[*READ], kinds=["Project", *catalogue, *tenant]),
-                Rule(verbs=[Verb.GET], kinds=["Project", *catalogue, *tenant], subresources=looked_at),
+                Rule(verbs=[*READ], kinds=["Project", *catalogue, *tenant, *secret]),
+                Rule(verbs=[Verb.GET], kinds=["Project", *catalogue, *tenant, *secret], subresources=looked_at),
             ),
         ),
         BuiltInRole(
