@@ -10,22 +10,35 @@ range that is compared, and a domain may have 100,000 claims. What frees somethi
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import orjson
 
 from vcstack.specs.errors import Cause, ErrorDetails, QuotaExceeded
-from vcstack.specs.registry import KindDefinition, no_amounts
+from vcstack.specs.registry import KindDefinition, get_kind, no_amounts
 from vcstack.specs.resource import AnyResource, Ref
 from vcstack.store.cache import WatchCache
 from vcstack.store.draft import Draft, Wire
 from vcstack.store.etcd.ops import Compare, Delete, Op, Put
-from vcstack.store.keys import LIMITS, claim_key, turn_key
+from vcstack.store.keys import GLOBAL, LIMITS, claim_key, turn_key
 from vcstack.store.pools import Held, amounts_of, is_quota, levels_of
 from vcstack.store.references import Referenced, Resolution, resolve
 
 INCOMPLETE = b'"incomplete":true'
 """In the claim of an object that cannot be measured yet: it is measured at its next write."""
 _LEVEL_KINDS = ("Project", "Domain")
+
+
+class Measures(Referenced):
+    """What objects are measured by: few and always the same, so they are decoded once."""
+
+    def __getitem__(self, ref: Ref) -> AnyResource:
+        return _decode(ref.kind, self._entries[ref].json)
+
+
+@lru_cache(maxsize=256)
+def _decode(kind: str, json: bytes) -> AnyResource:
+    return get_kind(kind).model.from_wire(json)
 
 
 @dataclass(slots=True)
@@ -65,7 +78,7 @@ def plan_quota(cache: WatchCache, draft: Draft, resource: AnyResource, resolutio
         return plan
     if resolution is None and definition.amounts is not no_amounts:
         resolution = resolve(cache, draft, resource, allow_missing=True, dry_run=True)
-    amounts, complete = measure(definition, resource, Referenced(resolution.entries) if resolution else {})
+    amounts, complete = measure(definition, resource, Measures(resolution.entries) if resolution else {})
     pool = place[0] if place is not None else cache.limits.level_of(definition, _wire_of(draft))
     value = _build_value(resource, amounts, complete)
     if held is not None and held.value == value:
@@ -82,6 +95,16 @@ def plan_quota(cache: WatchCache, draft: Draft, resource: AnyResource, resolutio
         plan.ops += [Put(turn_key(level), b"") for level in turns]
     plan.ops.append(Put(claim_key(pool, f"{definition.plural}.{resource.uid}"), value))
     return plan
+
+
+def find_turns(cache: WatchCache, definition: KindDefinition, row: str) -> Sequence[str]:
+    """Return the levels whose limits an object will be held to that is to be made in a project."""
+    project = row.partition("/")[0]
+    if not definition.is_counted or project == GLOBAL or cache.find(definition, row) is not None:
+        return ()
+    names = {definition.plural, *definition.amount_names}
+    levels = levels_of(cache.limits.level_of_project(project))
+    return [level for level in levels if any(names & limits.amounts.keys() for limits in cache.limits.at(level))]
 
 
 def plan_change_of_limits(draft: Draft) -> Sequence[Op]:
@@ -124,14 +147,17 @@ def check_levels(cache: WatchCache, asked: Mapping[str, Mapping[str, int]]) -> t
     Returns:
         The levels that have a limit for any of it, from the top down, and the limits that it would exceed.
     """
-    by_level: dict[str, Counter[str]] = {}
-    for pool, amounts in asked.items():
-        for level in levels_of(pool):
-            by_level.setdefault(level, Counter()).update(amounts)
     limited: list[str] = []
     excesses: list[Excess] = []
-    for level, amounts in sorted(by_level.items()):
-        for limits in cache.limits.at(level):
+    for level in sorted({level for pool in asked for level in levels_of(pool)}):
+        found = cache.limits.at(level)
+        if not found:
+            continue
+        amounts = Counter[str]()
+        for pool, more in asked.items():
+            if level in levels_of(pool):
+                amounts.update(more)
+        for limits in found:
             for name in amounts.keys() & limits.amounts.keys():
                 used, allowed = cache.claims.used(level).get(name, 0), limits.amounts[name]
                 if level not in limited:

@@ -17,8 +17,8 @@ from vcstack.store.compose import encode_draft
 from vcstack.store.draft import Draft, Wire
 from vcstack.store.keys import row_of
 from vcstack.store.pools import amounts_of
-from vcstack.store.quotas import build_error, check_levels, find_claim, measure
-from vcstack.store.references import Referenced, resolve
+from vcstack.store.quotas import Measures, build_error, check_levels, find_claim, measure
+from vcstack.store.references import resolve
 from vcstack.store.validation import validate
 from vcstack.store.verbs import Application
 
@@ -85,7 +85,7 @@ class SetCheck:
             return
         place, held = find_claim(self._cache, resource.uid) if draft.live is not None else (None, None)
         found = resolve(self._cache, draft, resource, allow_missing=True, dry_run=True)
-        referenced = ChainMap(self._resources, Referenced(found.entries))  # type: ignore[arg-type]  # only read
+        referenced = ChainMap(self._resources, Measures(found.entries))  # type: ignore[arg-type]  # only read
         amounts, _ = measure(definition, resource, referenced)
         pool = place[0] if place else self._cache.limits.level_of(definition, self._wire(draft), self._made)
         more = asked.setdefault(pool, Counter())

@@ -21,6 +21,7 @@ from vcstack.store.etcd.ops import Get, Op, Put
 from vcstack.store.etcd.records import RangeResult, TxnResult
 from vcstack.store.etcd_api import Etcd
 from vcstack.store.leases import LeaseBuckets
+from vcstack.store.quotas import find_turns
 from vcstack.store.readback import find_applied
 from vcstack.store.records import Stored
 from vcstack.store.table import Entry
@@ -62,6 +63,8 @@ class Writer:
         proven = terms.dry_run
         if terms.dry_run:
             await self._cache.fresh()
+        elif len(self._turnstiles):
+            await turn.wait(find_turns(self._cache, definition, row))  # spares composing it twice
         for _ in range(MAX_ATTEMPTS):
             attempt = self._attempt(definition, row, build, terms)
             if isinstance(attempt, Transaction):
