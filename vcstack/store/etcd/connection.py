@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
-import grpc.aio
-
 from vcstack.store.etcd.errors import EtcdError, EtcdUnavailable, OutcomeUnknown, classify
+from vcstack.store.etcd.grpc_library import grpc
 from vcstack.store.etcd.settings import EtcdSettings
 from vcstack.store.etcd.wire import Message, Stubs
 

@@ -16,7 +16,7 @@ them apart and, where it cannot be sure, says OutcomeUnknown for writes.
 
 from typing import Final
 
-import grpc
+from vcstack.store.etcd.grpc_library import grpc
 
 
 class EtcdError(Exception):

@@ -9,11 +9,10 @@ import contextlib
 from collections import defaultdict, deque
 from typing import Final
 
-import grpc.aio
-
 from vcstack.store.etcd import wire
 from vcstack.store.etcd.connection import REQUIRE_LEADER, Connection, Endpoint, backoff_seconds, stream_errors
 from vcstack.store.etcd.errors import EtcdError, EtcdUnavailable, LeaseNotFound
+from vcstack.store.etcd.grpc_library import grpc
 from vcstack.store.etcd.records import Lease
 
 _CLOSED: Final = "the etcd client is closed"

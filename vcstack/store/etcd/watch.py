@@ -4,8 +4,6 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
-import grpc.aio
-
 from vcstack.store.etcd import wire
 from vcstack.store.etcd.connection import (
     REQUIRE_LEADER,
@@ -15,6 +13,7 @@ from vcstack.store.etcd.connection import (
     stream_errors,
 )
 from vcstack.store.etcd.errors import Compacted, EtcdError, EtcdRefused, EtcdUnavailable
+from vcstack.store.etcd.grpc_library import grpc
 from vcstack.store.etcd.ops import Get, prefix_end
 from vcstack.store.etcd.records import Event, WatchBatch
 

@@ -7,7 +7,9 @@ its client opens insecure channels only (ADR 0003).
 from collections.abc import Sequence
 from typing import Any, Final
 
-import grpc.aio
+from vcstack.store.etcd.grpc_library import grpc
+
+# isort: split
 from aetcd.rpc import kv_pb2, rpc_pb2, rpc_pb2_grpc
 
 from vcstack.store.etcd.ops import Compare, Delete, Get, Op, Put, SortBy
