@@ -59,12 +59,12 @@ class WatchStream:
                 await self.aclose()
                 raise StopAsyncIteration
             now = self._loop.time()
-            if now >= self._bookmark_at:
+            if now >= self._bookmark_at and not self._watcher.has_waiting:
                 self._bookmark_at = now + self._bookmark_seconds
                 if self._cache.revision > self._revision:
                     self._ready.append(self._bookmark())
                     break
-            if now >= end:
+            if now >= end and not self._watcher.has_waiting:
                 return ()
             self._ready.extend(await self._watcher.read(min(end, self._bookmark_at) - now))
         items = [self._ready.popleft() for _ in range(min(most, len(self._ready)))]

@@ -19,6 +19,11 @@ class Watcher:
         self._queue: deque[WatchItem] = deque()
         self._wake: asyncio.Future[None] | None = None
 
+    @property
+    def has_waiting(self) -> bool:
+        """Return whether a read would return at once, with something."""
+        return bool(self._queue)
+
     def offer(self, item: WatchItem) -> None:
         """Add an event; drops the watcher when too many wait."""
         if self.dropped:
