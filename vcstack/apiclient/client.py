@@ -1,7 +1,7 @@
 """The typed client: what the runtime needs of the API, over HTTP, for a host's agent and for tests."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any, TypeVar
 
@@ -40,7 +40,7 @@ class ApiClient(WireClient):
 
     async def watch(
         self, kind: type[R], *, since: str, project: str | None = None, labels: str = "", fields: str = ""
-    ) -> AsyncIterator[WatchEvent[R]]:
+    ) -> AsyncGenerator[WatchEvent[R]]:
         """Yield what happens after that version; reopens a stream that the server ended.
 
         Raises:

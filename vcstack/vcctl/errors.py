@@ -65,9 +65,9 @@ def hint_of(error: Exception) -> str:
     if isinstance(error, BadCredential):
         return "vcctl auth key create and vcctl auth key rotate print one."
     if isinstance(error, Unauthorized):
-        return "The token or certificate was not accepted: see `vcctl config view` for which one is used."
+        return "vcctl config view says which token or certificate was shown; vcctl login shows another one."
     if isinstance(error, Forbidden):
-        return "You are known but may not do this; ask who runs the cloud, or use another --context."
+        return "vcctl auth can-i --list says what you may do; ask who runs the project or the cloud for more."
     if isinstance(error, Unavailable):
         return "Is the cloud up (`make status`)? Which API is asked is shown by `vcctl config view`."
     if isinstance(error, Conflict) and any(c.reason == "FieldManagerConflict" for c in error.causes):

@@ -13,6 +13,7 @@ from vcstack.vcctl.arguments import SETTINGS
 from vcstack.vcctl.completing import complete_contexts, complete_projects
 from vcstack.vcctl.contexts import Context, save_contexts
 from vcstack.vcctl.errors import CommandError
+from vcstack.vcctl.identities import locate_session
 from vcstack.vcctl.printing import Table, to_yaml, write
 from vcstack.vcctl.session import Session
 
@@ -94,9 +95,10 @@ def _check_url(url: str) -> str:
 
 @command("delete-context", panel=SETTINGS, within=config, examples="vcctl config delete-context lab")
 async def delete_context(session: Session, name: ContextName) -> None:
-    """Forget a context."""
+    """Forget a context, and who is logged in with it here. To end that session too: vcctl logout first."""
     file = session.contexts.file
     session.contexts.choose(name)
+    locate_session(session.contexts, name, session.environ).unlink(missing_ok=True)
     file.contexts = [c for c in file.contexts if c.name != name]
     file.current_context = None if file.current_context == name else file.current_context
     save_contexts(session.contexts)
