@@ -16,10 +16,11 @@ from vcstack.specs.registry import get_kind
 from vcstack.specs.resource import Ref
 from vcstack.store.cache import WatchCache
 from vcstack.store.keys import row_of
+from vcstack.store.table import Entry
 
 Wire = Mapping[str, Any]
 REMEMBERED: Final = 4096
-"""API keys whose terms are kept decoded."""
+"""Sessions that are kept, and API keys whose terms are kept decoded."""
 
 _time: TypeAdapter[datetime] = TypeAdapter(datetime)
 _rules: TypeAdapter[list[Rule]] = TypeAdapter(list[Rule])
@@ -52,18 +53,34 @@ class Bearers:
         self._rows: dict[str, str] = {}
         """Where API keys are, by uid."""
         self._rows_at = -1
+        self._known: dict[str, tuple[Access, Entry | None, Entry | None, tuple[Ref, None]]] = {}
+        """What was found for sessions."""
         self._terms: OrderedDict[tuple[str, int], KeyTerms] = OrderedDict()
 
     def find(self, access: Access) -> tuple[Ref, KeyTerms | None] | None:
         """Return the account, and the API key's terms if it is one's; None when the token is good no more."""
+        if access.session:
+            return self._find_of_session(access)
         account = self._find_account(access)
         if account is None:
             return None
-        if access.session:
-            session = self._load(self._cache.find(self._sessions, row_of(None, access.session)))
-            return None if session is None else (account, None)
         key = self._find_key(access.key) if access.key else None
         return None if key is None else (account, key)
+
+    def _find_of_session(self, access: Access) -> tuple[Ref, None] | None:
+        user = self._cache.find(self._users, row_of(None, access.user))
+        session = self._cache.find(self._sessions, row_of(None, access.session))
+        known = self._known.get(access.session)
+        # The very same versions as last time say what they said then.
+        if known is not None and known[0] is access and known[1] is user and known[2] is session:
+            return known[3]
+        account = self._find_account(access) if user is not None else None
+        if account is None or self._load(session) is None:
+            return None
+        if len(self._known) >= REMEMBERED:
+            self._known.clear()
+        self._known[access.session] = (access, user, session, (account, None))
+        return account, None
 
     async def find_fresh(self, access: Access) -> tuple[Ref, KeyTerms | None] | None:
         """Return the same from a cache that shows what any replica has written. Raises Unavailable."""
@@ -119,7 +136,7 @@ class Bearers:
                 self._terms.popitem(last=False)
         return found
 
-    def _load(self, entry: Any) -> Wire | None:
+    def _load(self, entry: Entry | None) -> Wire | None:
         """Return what is there and is not being deleted."""
         if entry is None:
             return None
