@@ -13,14 +13,12 @@ from vcstack.specs.errors import Invalid
 from vcstack.specs.kinds.identityprovider import (
     IdentityProvider,
     IdentityProviderSpec,
-    LDAPProvider,
     OIDCProvider,
     ProviderType,
 )
 from vcstack.specs.kinds.user import User
 
 OIDC = OIDCProvider(issuer_url="https://id.example.com", client_id="cloud")
-LDAP = LDAPProvider(url="ldaps://ldap.example.com", user_base_dn="ou=people,dc=example,dc=com")
 
 
 def provider(type_: ProviderType = ProviderType.OIDC, **spec: Any) -> IdentityProvider:
@@ -38,8 +36,6 @@ async def test_a_provider_becomes_ready_and_a_second_run_writes_nothing(world: W
     ("type_", "spec", "field"),
     [
         (ProviderType.OIDC, {}, "spec.oidc"),
-        (ProviderType.LDAP, {"oidc": OIDC}, "spec.ldap"),
-        (ProviderType.LDAP, {"oidc": OIDC, "ldap": LDAP}, "spec.oidc"),
         (ProviderType.OIDC, {"oidc": OIDC, "domain": "acme"}, "spec.domain"),
     ],
 )

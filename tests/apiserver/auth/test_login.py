@@ -166,10 +166,10 @@ async def test_an_administrator_s_reset_ends_password_sessions_and_logins_under_
 async def test_a_reset_is_for_users_that_are_there_and_have_their_password_here(replica: Replica) -> None:
     with pytest.raises(NotFound):
         await replica.login.issue_initial_secret("nobody")
-    ldap = {"url": "ldaps://ldap.corp.example", "userBaseDn": "dc=corp"}
-    provider = {"metadata": {"name": "corp"}, "spec": {"type": "LDAP", "ldap": ldap}}
+    oidc = {"issuerUrl": "https://id.corp.example", "clientId": "cloud"}
+    provider = {"metadata": {"name": "corp"}, "spec": {"type": "OIDC", "oidc": oidc}}
     await replica.store.create(get_kind("IdentityProvider"), provider, actor=ADMIN)
-    await replica.user("bob", password="", identityProvider="corp", externalId="cn=bob")
+    await replica.user("bob", password="", identityProvider="corp", externalId="42")
     with pytest.raises(Conflict):
         await replica.login.issue_initial_secret("bob")
     with pytest.raises(Unauthorized):

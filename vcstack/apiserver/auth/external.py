@@ -1,6 +1,6 @@
 """Users whom an identity provider vouches for: found or made, and put into the groups that it says.
 
-A user is the provider's own name for it (OpenID Connect's sub, an LDAP entry's), never a name, a mail address or
+A user is the provider's own name for it (OpenID Connect's sub), never a name, a mail address or
 anything else that somebody there can choose. The name here is made once, of the provider's name and the user's
 name there, so that nobody gets a name that looks like somebody else's.
 """
@@ -69,7 +69,7 @@ class ExternalUsers:
         Args:
             provider: who vouches.
             found: for whom.
-            method: what the session says of how: oidc, ldap.
+            method: what the session says of how: oidc.
             client: who is at the other end.
 
         Raises:

@@ -1,4 +1,4 @@
-"""IdentityProvider: a directory outside that knows users: OpenID Connect or LDAP."""
+"""IdentityProvider: a directory outside that knows users, by OpenID Connect."""
 
 from collections.abc import Sequence
 from enum import StrEnum
@@ -15,7 +15,6 @@ from vcstack.specs.resource import Resource, Spec, Status
 FINALIZER = "vcstack.io/in-use"
 
 HttpsUrl = Annotated[str, StringConstraints(pattern=r"^https://[A-Za-z0-9.\[\]:-]+(/[!-~]*)?$", max_length=1024)]
-LdapUrl = Annotated[str, StringConstraints(pattern=r"^ldaps?://[A-Za-z0-9.\[\]:-]+/?$", max_length=1024)]
 Word = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,255}$")]
 
 
@@ -23,7 +22,6 @@ class ProviderType(StrEnum):
     """The protocol it speaks."""
 
     OIDC = "OIDC"
-    LDAP = "LDAP"
 
 
 class OIDCProvider(Model):
@@ -42,15 +40,6 @@ class OIDCProvider(Model):
     """The claim that a new user's name is made of."""
     groups_claim: Word = "groups"
     """The claim that lists the user's groups there."""
-
-
-class LDAPProvider(Model):
-    """An LDAP directory."""
-
-    url: LdapUrl
-    """ldaps://HOST, or ldap://HOST, which is switched to TLS."""
-    user_base_dn: Annotated[Text, Field(min_length=1)]
-    """Below which entry users are looked for."""
 
 
 class NewUsers(StrEnum):
@@ -73,15 +62,13 @@ class IdentityProviderSpec(Spec):
     """Where the directory is."""
 
     type: Annotated[ProviderType, Takes(Change.IMMUTABLE)]
-    """OIDC or LDAP."""
+    """OIDC: OpenID Connect."""
     display_name: Text = ""
     """What people choose at login."""
     domain: Annotated[Name | None, RefersTo("Domain"), Takes(Change.IMMUTABLE)] = None
     """The domain that its users get into; default the top of the tree."""
     oidc: OIDCProvider | None = None
     """Of type OIDC."""
-    ldap: LDAPProvider | None = None
-    """Of type LDAP."""
     new_users: NewUsers = NewUsers.CREATE
     """Who logs in for the first time: Create a User named after this provider and the user there, or Refuse all for
     whom nobody has made a User with this identityProvider and the externalId."""
@@ -94,25 +81,17 @@ class IdentityProviderStatus(Status):
 
 
 class IdentityProvider(Resource[IdentityProviderSpec, IdentityProviderStatus]):
-    """A directory outside that knows users: OpenID Connect or LDAP."""
+    """A directory outside that knows users, by OpenID Connect."""
 
     KIND = "IdentityProvider"
     status: IdentityProviderStatus = Field(default_factory=IdentityProviderStatus)
 
 
 def _check(new: IdentityProvider, old: IdentityProvider | None, referenced: Referenced) -> Sequence[Cause]:
-    """The section of its type is given, and no other."""
-    sections = {"oidc": new.spec.oidc, "ldap": new.spec.ldap}
-    wanted = new.spec.type.value.lower()
-    causes = []
-    for name, section in sections.items():
-        if name == wanted and section is None:
-            message = f"is required for type {new.spec.type}"
-            causes.append(Cause(field=f"spec.{name}", reason="FieldValueRequired", message=message))
-        elif name != wanted and section is not None:
-            message = f"must be left out for type {new.spec.type}"
-            causes.append(Cause(field=f"spec.{name}", reason="FieldValueForbidden", message=message))
-    return causes
+    """The section of its type is given."""
+    if new.spec.oidc is not None:
+        return ()
+    return (Cause(field="spec.oidc", reason="FieldValueRequired", message="is required for type OIDC"),)
 
 
 register(

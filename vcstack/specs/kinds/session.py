@@ -19,7 +19,7 @@ class SessionSpec(Spec):
     subject: Annotated[Subject, Takes(Change.IMMUTABLE)]
     """Who is logged in."""
     methods: Annotated[list[Text], Takes(Change.IMMUTABLE)] = Field(default_factory=list)
-    """How that was proven: pwd, otp, oidc, ldap, key."""
+    """How that was proven: pwd, otp, oidc, key."""
     created_at: Annotated[Time, Takes(Change.IMMUTABLE)]
     """When it began."""
     expires_at: Time
