@@ -3,10 +3,14 @@
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator
 
+import httpx2
 import pytest
 
+from tests.apiserver.test_accounts import ADMIN, log_in, put
+from tests.apiserver.test_tenancy import PATIENCE, put_roles
 from tests.fakes.memory_etcd import MemoryEtcd
 from tests.fixtures.api import Api, bind, create_samples, serving
 from vcstack.apiclient.client import ApiClient
@@ -15,6 +19,7 @@ from vcstack.apiclient.frames import TunnelStream
 from vcstack.apiclient.tunnel import HostTunnel, open_console
 from vcstack.apiclient.websocket import open_socket
 from vcstack.specs.errors import ApiError, Conflict, Forbidden, NotFound, Unauthorized, Unavailable
+from vcstack.specs.registry import get_kind
 from vcstack.store.store import Store
 
 LOG = b"".join(b"line %d\n" % n for n in range(100_000))
@@ -229,3 +234,36 @@ async def test_a_stop_of_the_server_ends_consoles_and_tunnels_in_order(
                 assert await console.receive() == b"X"
                 other.stop.set()
                 assert await console.receive() is None
+
+
+@pytest.mark.parametrize("lost", ["binding", "session"])
+async def test_consoles_and_logs_end_with_the_right_to_them(api: Api, agent: Agent, lost: str) -> None:
+    await put_roles(api)
+    subject = {"kind": "User", "name": "alice"}
+    await put(api, "RoleBinding", "alice", {"subject": subject, "role": "member"}, "demo")
+    before = {name_of(session) for session in (await api.store.list(get_kind("Session"))).items}
+    async with Connection(api.settings(token=await log_in(api, "alice"))) as connection:
+        async with open_console(connection, "web-1", project="demo") as console, asyncio.timeout(PATIENCE):
+            await console.send(b"hello")
+            assert await console.receive() == b"HELLO"
+            log = ApiClient(connection).follow_log("web-1", project="demo", tail=1, follow=True)
+            assert await anext(log)
+            if lost == "binding":
+                await api.store.delete(get_kind("RoleBinding"), "demo", "alice", actor=ADMIN)
+            else:
+                after = {name_of(session) for session in (await api.store.list(get_kind("Session"))).items}
+                for name in after - before:
+                    await api.store.delete(get_kind("Session"), None, name, actor=ADMIN)
+            with pytest.raises((Forbidden, Unauthorized, Unavailable)):
+                await console.receive()  # all that was sent has been answered
+            with pytest.raises(httpx2.RemoteProtocolError):  # broken off, for it has not come to its end
+                async for _ in log:
+                    pass
+    async with asyncio.timeout(PATIENCE):
+        while agent.open:
+            await asyncio.sleep(0.01)
+
+
+def name_of(session: bytes) -> str:
+    name: str = json.loads(session)["metadata"]["name"]
+    return name
