@@ -9,6 +9,7 @@ from pydantic.json_schema import models_json_schema
 from vcstack.apiclient.encryption import EncryptionStatus
 from vcstack.apiclient.hosts import CertificateRequest, Heartbeat, IssuedCertificate, JoinRequest, JoinToken
 from vcstack.apiclient.keymessages import REPLIES, REQUESTS
+from vcstack.apiserver.audit.openapi import AUDIT_MODELS, audit_paths
 from vcstack.apiserver.openapi_auth import AUTH_MODELS, TAG, auth_paths
 from vcstack.apiserver.openapi_operations import (
     Json,
@@ -80,7 +81,7 @@ def build_openapi() -> Json:
 
 def _schemas(kinds: list[KindDefinition]) -> Json:
     """Return the schemas of all kinds, of their lists, and of the other bodies."""
-    models: list[type[BaseModel]] = [*(d.model for d in kinds), *EXTRA_MODELS]
+    models: list[type[BaseModel]] = [*(d.model for d in kinds), *EXTRA_MODELS, *AUDIT_MODELS]
     _, schema = models_json_schema([(m, "validation") for m in models], by_alias=True, ref_template=TEMPLATE)
     found: Json = schema["$defs"]
     for definition in kinds:
@@ -121,6 +122,7 @@ def _list_schema(definition: KindDefinition) -> Json:
 def _paths(kinds: list[KindDefinition]) -> Iterator[tuple[str, Json]]:
     yield from _server_paths()
     yield from auth_paths()
+    yield from audit_paths()
     for definition in kinds:
         for prefix, in_project in _prefixes(definition):
             base = f"{prefix}/{definition.plural}"

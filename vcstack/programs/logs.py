@@ -1,5 +1,6 @@
 """Logs of vc-management: JSON lines on standard error, ours and those of the libraries alike."""
 
+import json
 import logging
 import sys
 from collections.abc import Callable
@@ -13,7 +14,9 @@ QUIET = ("sqlalchemy", "alembic", "ovsdbapp", "uvicorn", "httpcore2", "httpx2", 
 
 
 def _to_json(entry: Any, *, default: Callable[[Any], Any]) -> str:
-    return orjson.dumps(entry, default, orjson.OPT_NON_STR_KEYS).decode()
+    """Return one line of ASCII: line separators and what turns the direction of text would forge lines on screens."""
+    line = orjson.dumps(entry, default, orjson.OPT_NON_STR_KEYS).decode().replace("\x7f", "\\u007f")
+    return line if line.isascii() else json.dumps(orjson.loads(line), separators=(",", ":"))
 
 
 def set_up_logging(level: str) -> None:
