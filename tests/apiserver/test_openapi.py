@@ -3,6 +3,7 @@
 import asyncio
 import re
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,9 @@ def served(pki_installation: Installation, tmp_path_factory: pytest.TempPathFact
 
     running = asyncio.run_coroutine_threadsafe(run(tmp_path_factory.mktemp("served")), loop)
     while not ready:
-        running.exception(timeout=0.05) if running.done() else threading.Event().wait(0.01)
+        if running.done():
+            running.result()
+        time.sleep(0.01)
     yield ready[0]
     loop.call_soon_threadsafe(stop.set)
     running.result(timeout=20)
