@@ -18,6 +18,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from tests.fakes.master_keys import open_store
 from tests.fakes.memory_etcd import MemoryEtcd
 from tests.fixtures.api import Api, create_samples, serving
 from vcstack.apiserver.docs import render_page
@@ -25,7 +26,6 @@ from vcstack.apiserver.openapi import build_openapi
 from vcstack.apiserver.targets import subresources_of
 from vcstack.pki.installation import Installation
 from vcstack.specs.registry import Scope, load_kinds
-from vcstack.store.store import Store
 
 DOCUMENT = build_openapi()
 WEBSOCKETS = {"console", "tunnel"}
@@ -83,7 +83,7 @@ def served(pki_installation: Installation, tmp_path_factory: pytest.TempPathFact
 
     async def run(folder: Path) -> None:
         etcd = MemoryEtcd()
-        async with Store(etcd) as store, serving(store, etcd, pki_installation, folder) as api:
+        async with open_store(etcd) as store, serving(store, etcd, pki_installation, folder) as api:
             await create_samples(api)
             ready.append(api)
             await stop.wait()
