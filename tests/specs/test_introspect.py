@@ -60,7 +60,8 @@ def test_malformed_wire_objects_have_no_references(spec: object) -> None:
 
 
 def test_kinds_know_which_kinds_they_refer_to() -> None:
-    assert refers_to(Instance) == {"Flavor", "Image", "Network", "Subnet", "SecurityGroup", "Port", "SSHKey", "Host"}
+    network = {"Network", "Subnet", "SecurityGroup", "Port"}
+    assert refers_to(Instance) == {"Flavor", "Image", "SSHKey", "Host", "Secret", *network}
     assert refers_to(SecurityGroup) == {"SecurityGroup"}
 
 
