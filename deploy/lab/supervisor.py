@@ -11,7 +11,7 @@ from typing import Any
 
 from deploy.lab import procfs
 from deploy.lab.errors import LabError
-from deploy.lab.layout import BIN, Layout, write
+from deploy.lab.layout import BIN, CHECKOUT, Layout, write
 from deploy.lab.programs import Program, supervisor_section, write_spec
 from deploy.lab.shell import wait_until
 
@@ -93,8 +93,8 @@ class Supervisor:
         (folder / "s.sock").unlink(missing_ok=True)
         with (self._layout.state / "logs" / "supervisord.out").open("w") as out:
             started = subprocess.Popen(
-                [BIN / "supervisord", "-n", "-c", base / "supervisord.conf"],
-                stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, cwd="/", start_new_session=True,
+                [BIN / "python", "-m", "deploy.lab.supervise", "-n", "-c", base / "supervisord.conf"],
+                stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, cwd=CHECKOUT, start_new_session=True,
             )  # fmt: skip
         wait_until("supervisor", "supervisord's start", lambda: self._up(started), log=Path(out.name))
         return True
