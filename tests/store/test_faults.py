@@ -292,3 +292,13 @@ async def test_a_second_store_begins_with_what_the_first_left(memory_etcd: Memor
         assert orjson.loads((await second.list(PROJECT)).items[0])["metadata"]["name"] == "demo"
     with pytest.raises(Unavailable):
         await store.cache.wait_for(10**9)
+
+
+@pytest.mark.daemons
+async def test_somebodys_keys_elsewhere_in_etcd_keep_nobody_from_reading(own_etcd: EtcdServer) -> None:
+    async with EtcdClient(own_etcd.settings) as client, Store(client) as store:
+        await make_project(store, "p0")
+        for i in range(3):
+            await client.put(b"/elsewhere", str(i).encode())
+            assert len((await store.list(PROJECT)).items) == 1
+        assert await make_project(store, "p1")

@@ -21,7 +21,7 @@ from vcstack.store.etcd.errors import Compacted, EtcdError, FutureRevision
 from vcstack.store.etcd.ops import Get, Op, Put
 from vcstack.store.etcd.records import Event, EventType, KeyValue, WatchBatch
 from vcstack.store.etcd_api import Etcd, EtcdWatch
-from vcstack.store.keys import CLAIMS, PREFIX, QUOTAS
+from vcstack.store.keys import CLAIMS, NUDGE, PREFIX, QUOTAS
 from vcstack.store.limits import LimitBook
 from vcstack.store.pools import ClaimIndex
 from vcstack.store.table import Entry, Table
@@ -39,6 +39,8 @@ class CacheSettings:
     """Events that may wait for one watcher before it is dropped."""
     freshness_seconds: float = 5.0
     """How long a read waits for the cache to catch up."""
+    nudge_seconds: float = 0.5
+    """After this time of waiting the cache writes a key itself, to be told of it."""
     retry_seconds: float = 0.2
     """Pause before listing again when etcd does not answer."""
     yield_every: int = 256
@@ -64,6 +66,7 @@ class WatchCache:
         self._ticket = itertools.count()
         self._loaded = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._nudging: asyncio.Task[None] | None = None
 
     def table(self, definition: KindDefinition) -> Table:
         """Return the kind's objects."""
@@ -84,10 +87,11 @@ class WatchCache:
 
     async def close(self) -> None:
         """Stop following; streams end."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+        for task in (self._nudging, self._task):
+            if task is not None:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
         for table in self._tables.values():
             table.drop_watchers()
 
@@ -119,13 +123,29 @@ class WatchCache:
             return
         if self._task is None or self._task.done():
             raise Unavailable("the store is closed")
-        future = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
         heapq.heappush(self._waiting, (revision, next(self._ticket), future))
+        nudge = loop.call_later(self.settings.nudge_seconds, self._nudge)
         try:
             async with asyncio.timeout(self.settings.freshness_seconds):
                 await future
         except TimeoutError:
             raise Unavailable("the store's cache does not catch up with etcd; try again") from None
+        finally:
+            nudge.cancel()
+
+    def _nudge(self) -> None:
+        """Write a key of our own: its event tells that nothing is missing before it.
+
+        Somebody's write elsewhere in etcd raises the revision, and no event of ours would ever reach it.
+        """
+        if self._nudging is None or self._nudging.done():
+            self._nudging = asyncio.create_task(self._write_nudge(), name="watch-cache-nudge")
+
+    async def _write_nudge(self) -> None:
+        with suppress(EtcdError):
+            await self._etcd.put(NUDGE, b"")
 
     def note(self, revision: int, ops: Sequence[Op]) -> None:
         """Take in an own write that etcd acknowledged, as soon as everything before it has been.

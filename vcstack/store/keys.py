@@ -14,6 +14,8 @@ HEARTBEATS: Final = b"/vcstack/.leases/hosts/"
 JOIN_TOKENS: Final = b"/vcstack/.join/"
 TOMBSTONE: Final = b"/vcstack/.deleted"
 """Overwritten in each transaction that removes an object, for the history: {"key", "actor"}."""
+NUDGE: Final = b"/vcstack/.nudge"
+"""Written when the cache waits for a revision of which no event tells; see ``cache.py``."""
 GLOBAL: Final = "-"
 """Stands for the project of global objects; no DNS label, so no project is called so."""
 
