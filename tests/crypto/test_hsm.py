@@ -114,7 +114,7 @@ def test_what_is_not_there_is_named(tokens: Tokens) -> None:
         Pkcs11MasterKey(TokenAddress("/usr/lib/no-such.so", "vcstack"), "module", PIN)
 
 
-def test_a_wrong_pin_is_tried_once_only_and_not_shown(tokens: Tokens) -> None:
+def test_a_wrong_pin_is_tried_once_only_and_not_shown(key: Pkcs11MasterKey, tokens: Tokens) -> None:
     code = f"""
 from vcstack.crypto.errors import KeyUnavailable
 from vcstack.crypto.hsm import Pkcs11MasterKey, TokenAddress

@@ -1,6 +1,7 @@
 """What the tests look at: the machine's own network, and what a lab leaves behind."""
 
 import subprocess
+import time
 from pathlib import Path
 
 from deploy.lab import Lab, procfs
@@ -19,8 +20,19 @@ def machine_network() -> str:
     return "\n".join(" ".join(word for word in text.split() if not word.endswith("sec")) for text in shown)
 
 
+GRACE_SECONDS = 3.0
+"""The sleep of a shell that was killed ends by itself within half a second."""
+
+
 def leftovers(lab: Lab) -> list[str]:
-    """Processes, namespaces, mounts and links that belong to a lab."""
+    """Processes, namespaces, mounts and links that belong to a lab and stay."""
+    deadline = time.monotonic() + GRACE_SECONDS
+    while (found := _find_leftovers(lab)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return found
+
+
+def _find_leftovers(lab: Lab) -> list[str]:
     tag, state = lab.layout.tag, str(lab.state)
     found = [f"netns {file.name}" for file in Path("/run/netns").glob(f"vc-{tag}-*")]
     found += [f"mount {mount}" for mount in procfs.mounts() if mount.is_relative_to(lab.state)]
