@@ -23,7 +23,7 @@ from vcstack.specs.kinds.subnet import DHCP, Subnet
 from vcstack.specs.kinds.task import Phase, Task
 from vcstack.specs.registry import load_kinds
 from vcstack.specs.resource import AnyResource, Ref
-from vcstack.store.keys import CLAIMS, PREFIX, TOMBSTONE
+from vcstack.store.keys import CLAIMS, NUDGE, PREFIX, TOMBSTONE
 
 _POWER = {PowerState.RUNNING: Power.RUNNING, PowerState.PAUSED: Power.PAUSED, PowerState.STOPPED: None}
 
@@ -100,7 +100,11 @@ def _claims(cloud: Cloud, objects: Objects) -> Iterator[str]:
         if key in held and orjson.loads(stored[key]) != claim:
             yield f"claim {key.decode()} is {stored[key].decode()}, counted anew it is {claim}"
     for key in stored:
-        if _plural(key) not in _MODELS and _plural(key) not in (".claims", ".leases", ".quotas") and key != TOMBSTONE:
+        if (
+            _plural(key) not in _MODELS
+            and _plural(key) not in (".claims", ".leases", ".quotas")
+            and key not in (TOMBSTONE, NUDGE)
+        ):
             yield f"the key {key.decode()} belongs to nothing"
 
 

@@ -288,7 +288,8 @@ class Cloud:
             yield from (f"NB {table} {row}" for row in shown.splitlines() if "vcstack-uid=" in row)
 
     def _inventory_of_etcd(self) -> Iterator[str]:
-        volatile = ("/vcstack/events/", "/vcstack/.leases/", "/vcstack/.join/", "/vcstack/.deleted")
+        overwritten = ("/vcstack/.deleted", "/vcstack/.nudge")
+        volatile = ("/vcstack/events/", "/vcstack/.leases/", "/vcstack/.join/", *overwritten)
         yield from (f"etcd {key}" for key in self.etcd_keys() if not key.startswith(volatile))
 
     def repair(self) -> None:

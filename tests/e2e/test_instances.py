@@ -59,7 +59,6 @@ def test_a_guest_gets_address_name_key_and_user_data(cloud: Cloud, pair: Tenant,
     status = pair.get("instances", "a")["status"]
     assert guest.sh("cat /sys/class/net/eth0/address") == status["addresses"][0]["mac"]
     assert guest.sh("cat /sys/class/net/eth0/mtu") == "1442"
-    assert guest.sh("ip route show default").startswith("default via 10.30.0.1")
 
     client = pair.client("h2", "client")
     done = client.run("ssh", *SSH, "-i", ssh_key, f"root@{guest.address}", "hostname; cat /data/told")
