@@ -4,7 +4,6 @@ Thin on purpose: what holds for all requests stands here once, everything about 
 registry.
 """
 
-import random
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -27,6 +26,8 @@ from vcstack.apiserver.auth.routes import PREFIX as AUTH
 from vcstack.apiserver.auth.subresources import IdentitySubresources
 from vcstack.apiserver.authz import Authorizer
 from vcstack.apiserver.context import Call
+from vcstack.apiserver.edges import Origins, dress, pick, program_of, request_id_of
+from vcstack.apiserver.handshakes import Handshake
 from vcstack.apiserver.hosts import HostRoutes
 from vcstack.apiserver.identity import ANONYMOUS, Authenticator, Identity
 from vcstack.apiserver.images.routes import ContentRoutes
@@ -36,7 +37,7 @@ from vcstack.apiserver.parts import ApiParts
 from vcstack.apiserver.queries import Query
 from vcstack.apiserver.quotas import CHECK, QuotaRoutes
 from vcstack.apiserver.replicas import ReplicaDirectory
-from vcstack.apiserver.replies import SAFE_HEADERS, error_reply
+from vcstack.apiserver.replies import error_reply
 from vcstack.apiserver.resources import ResourceRoutes
 from vcstack.apiserver.secretvalues import SecretRoutes
 from vcstack.apiserver.shutdown import Drain
@@ -50,7 +51,6 @@ from vcstack.specs.errors import ApiError, InternalError, MethodNotAllowed, Unau
 logger = structlog.get_logger("vcstack.apiserver.access")
 
 ROOT = "/api/v1"
-REQUEST_ID = b"x-request-id"
 Handler = Callable[[Call], Awaitable[Response]]
 
 
@@ -61,6 +61,8 @@ class Application:
         self.drain = Drain()
         self.auth = parts.auth
         self.audit = parts.audit
+        self.origins = Origins(parts.settings.cors_origins, parts.auth.tokens.settings.issuer)
+        self.logs_reads = parts.settings.logs_reads
         bearers = Bearers(parts.store.cache, parts.clock)
         self._authenticator = Authenticator(parts.admin_token, parts.clock, parts.auth.tokens, bearers)
         index = AccessIndex(parts.store.cache, parts.clock)
@@ -113,7 +115,9 @@ class Application:
         if scope["type"] == "http":
             await Exchange(self, scope, receive, send).run()
         elif scope["type"] == "websocket":
-            await self._sockets.serve(WebSocket(scope, receive, audited(self.audit, scope, send)))
+            handshake = Handshake(self.origins, scope)
+            recording = audited(self.audit, scope, handshake.sending(send), handshake.request_id)
+            await self._sockets.serve(WebSocket(scope, receive, recording), handshake.demand_own_site)
 
     async def authenticate(self, scope: Any) -> Identity:
         """Return who asks. Raises Unauthorized for a wrong credential."""
@@ -145,7 +149,8 @@ class Exchange:
         self._receive = receive
         self._send = send
         self._began = time.monotonic()
-        self._id = f"{random.getrandbits(128):032x}"
+        self._headers = pick(scope)
+        self._id = request_id_of(self._headers)
         self._status = 0
         self._identity = ANONYMOUS
         self._target: Target | None = None
@@ -166,6 +171,11 @@ class Exchange:
 
     async def _answer(self) -> None:
         path: str = self._scope["path"]
+        origins = self._application.origins
+        origins.demand_own_site(self._scope, self._headers)
+        if (preflight := origins.preflight(self._scope, self._headers)) is not None:
+            await preflight(self._scope, self._receive, self._mark)
+            return
         refusal: Unauthorized | None = None
         try:
             self._identity = self._audit.identity = await self._application.authenticate(self._scope)
@@ -195,10 +205,8 @@ class Exchange:
         if message["type"] == "http.response.start":
             await self._audit.finish(message["status"])
             self._status = message["status"]
-            given = {name for name, _ in message["headers"]}
-            extra = [header for header in SAFE_HEADERS if header[0] not in given]
-            message["headers"] = [*message["headers"], *extra, (REQUEST_ID, self._id.encode())]
-        await self._send(message)
+            dress(message, self._id)
+        await self._application.origins.send(self._scope, message, self._send)
 
     def _note(self) -> None:
         """Log and count. Neither headers, bodies nor query values are logged: they may hold secrets."""
@@ -209,7 +217,10 @@ class Exchange:
         metrics.requests_of(verb, kind, self._status).inc()
         if not _is_stream(self._scope):
             metrics.seconds_of(verb, kind).observe(seconds)
-        log = logger.debug if self._status < 400 and method in READS else logger.info
+        if self._status < 400 and method in READS and not self._application.logs_reads:
+            log = logger.debug
+        else:
+            log = logger.info
         log(
             "request",
             method=method,
@@ -218,6 +229,7 @@ class Exchange:
             subject=self._identity.subject,
             milliseconds=round(seconds * 1000, 1),
             client=(self._scope.get("client") or ("",))[0],
+            program=program_of(self._headers),
         )
 
 

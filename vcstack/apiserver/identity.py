@@ -25,6 +25,8 @@ HOST_PREFIX = "system:host:"
 DOTS_OF_A_JWT = 2
 PEER_KEY = "vcstack.peer"
 """Where the connection's verified certificate lies in an ASGI scope."""
+SUBJECT_KEY = "vcstack.subject"
+"""Where a websocket's caller is noted there."""
 
 
 class Role(StrEnum):

@@ -49,6 +49,10 @@ class ApiSettings:
     """A watch is ended after about that long, so that long-lived clients spread over replicas again."""
     keep_alive_seconds: float = 10.0
     """An idle watch gets an empty line that often; clients take 40 s of silence for death."""
+    cors_origins: tuple[str, ...] = ()
+    """Origins whose pages may call the API."""
+    logs_reads: bool = False
+    """Whether the access log has what was read; what was changed or refused it always has."""
     peer_url: str | None = None
     """Where other replicas reach this very one, for tunnels of hosts that are connected here."""
 

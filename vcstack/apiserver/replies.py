@@ -10,8 +10,16 @@ from vcstack.specs.errors import ApiError, Unauthorized
 from vcstack.specs.model import Model
 
 JSON_MEDIA_TYPE = "application/json"
-SAFE_HEADERS = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
-"""On every answer: nothing is guessed from content, nothing is kept by caches."""
+SAFE_HEADERS = (
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"strict-transport-security", b"max-age=31536000; includeSubDomains"),
+    (b"x-content-type-options", b"nosniff"),
+)
+"""On every answer that does not say otherwise (ASVS 5.0, V3.4): kept by no cache, run, framed or embedded by no page,
+nothing guessed from its content, nothing told to where links lead, and TLS from then on."""
 
 
 def json_reply(body: bytes, status: int = 200) -> Response:

@@ -1,5 +1,7 @@
 """Websockets: a host's tunnel, streams of other replicas through it, and the console."""
 
+from collections.abc import Callable
+
 import structlog
 from pydantic import ValidationError
 from starlette.responses import Response
@@ -8,7 +10,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from vcstack.apiclient.frames import StreamRequest
 from vcstack.apiserver.audit.entry import note_error, note_identity, note_target
 from vcstack.apiserver.authz import Action, Authorizer, Verb
-from vcstack.apiserver.identity import Authenticator, Identity, Role
+from vcstack.apiserver.identity import SUBJECT_KEY, Authenticator, Identity, Role
 from vcstack.apiserver.queries import NONE, Query
 from vcstack.apiserver.replies import error_reply
 from vcstack.apiserver.shutdown import Drain
@@ -40,9 +42,10 @@ class SocketRoutes:
         self._streams = streams
         self._drain = drain
 
-    async def serve(self, socket: WebSocket) -> None:
-        """Serve one websocket to its end."""
+    async def serve(self, socket: WebSocket, admit: Callable[[], None]) -> None:
+        """Serve one websocket to its end, if ``admit`` does not raise."""
         try:
+            admit()
             await self._serve(socket)
         except WebSocketDisconnect:
             return
@@ -56,6 +59,7 @@ class SocketRoutes:
     async def _serve(self, socket: WebSocket) -> None:
         identity = await self._authenticator.authenticate(socket.scope)
         note_identity(identity)
+        socket.scope[SUBJECT_KEY] = identity.subject
         path: str = socket.scope["path"]
         if identity.role is Role.ANONYMOUS:
             raise Unauthorized("say who you are: a bearer token or a client certificate")
@@ -64,7 +68,6 @@ class SocketRoutes:
         target = parse_target(path.removeprefix(ROOT))
         note_target(target)
         query = Query.parse(socket.scope["query_string"])
-        logger.info("websocket", path=path, subject=identity.subject)
         if target.subresource == "console":
             query.only(NONE)
             action = Action(Verb.UPDATE, target)

@@ -1,6 +1,5 @@
 """Records websockets: consoles that are opened, and whatever is refused, before the handshake is answered."""
 
-import random
 from typing import Any, Final
 
 from vcstack.apiserver.audit.entry import SWITCHING_PROTOCOLS, begin
@@ -10,11 +9,11 @@ REFUSED: Final = 403
 """What a client sees when a websocket is closed before it is accepted."""
 
 
-def audited(trail: Trail | None, scope: Any, send: Any) -> Any:
+def audited(trail: Trail | None, scope: Any, send: Any, request_id: str) -> Any:
     """Return what sends the websocket's messages and records its beginning."""
     if trail is None:
         return send
-    entry = begin(trail, scope, f"{random.getrandbits(128):032x}")
+    entry = begin(trail, scope, request_id)
 
     async def recording(message: Any) -> None:
         kind = message["type"]
