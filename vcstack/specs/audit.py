@@ -1,7 +1,7 @@
 """The audit trail's records and how a chain of them is proven. Pure.
 
-A record is one line: ``{"hash":"<64 hex digits>",`` and then its payload's own text, a JSON object with sorted
-keys, without that brace. The hash is the SHA-256 of the payload as it stands, so a line is checked without
+A record is one line: ``{"hash":"<64 hex digits>",`` and then its payload's own text, a JSON object, without its
+first brace. The hash is the SHA-256 of the payload as it stands, so a line is checked without
 writing its JSON anew. The payload has the chain's name, its number in it (from 1) and the hash of the record
 before it: what is changed, taken out, put in or moved shows. What is cut off at the end shows by the anchors:
 copies of (chain, number, hash) kept elsewhere. What retention removes at the beginning is told by a record of
@@ -31,14 +31,15 @@ MOST_FINDINGS: Final = 1000
 
 def seal(record: Mapping[str, Any], chain: str, seq: int, previous: str) -> tuple[bytes, str]:
     """Return the record's line, with its line feed, and its hash."""
-    payload = orjson.dumps({**record, "chain": chain, "seq": seq, "previous": previous}, option=orjson.OPT_SORT_KEYS)
+    payload = orjson.dumps({**record, "chain": chain, "seq": seq, "previous": previous})
     digest = hashlib.sha256(payload).hexdigest()
     return b'%b%b",%b\n' % (_HEAD, digest.encode(), payload[1:]), digest
 
 
 def format_instant(time: datetime) -> str:
     """Return RFC 3339 in UTC, always with microseconds: sorted as text it is sorted by time."""
-    return time.astimezone(UTC).isoformat(timespec="microseconds")[: -len("+00:00")] + "Z"
+    in_utc = time if time.tzinfo is UTC else time.astimezone(UTC)
+    return in_utc.isoformat(timespec="microseconds")[: -len("+00:00")] + "Z"
 
 
 class Damaged(ValueError):

@@ -6,7 +6,7 @@ import re
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import structlog
 
@@ -20,8 +20,16 @@ _NAME: Final = re.compile(r"[^a-z0-9-]+")
 logger = structlog.get_logger(__name__)
 
 
+class Batch(NamedTuple):
+    """Records that are written together."""
+
+    lines: bytes
+    end: tuple[int, str]
+    """Number and hash of the last of them."""
+
+
 class Chain:
-    """The chain that this process writes. Its methods block: call them from a thread, one at a time."""
+    """The chain that this process writes. What writes blocks: call it from a thread, one at a time."""
 
     def __init__(self, folder: Path, lock: int, last: Sealed | None, *, segment_bytes: int) -> None:
         self.name = folder.name
@@ -69,15 +77,19 @@ class Chain:
         """Return the number of the last record that is on the disk."""
         return self.end[0]
 
-    def append(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Write the records and wait until they are on the disk. Raises OSError, and then none of them is."""
+    def seal(self, records: Sequence[Mapping[str, Any]]) -> Batch:
+        """Return the records as they go on the chain's end. Does not block."""
         (seq, head), lines = self.end, []
         for record in records:
             seq += 1
             line, head = seal(record, self.name, seq, head)
             lines.append(line)
-        self._write(b"".join(lines))
-        self.end = seq, head
+        return Batch(b"".join(lines), (seq, head))
+
+    def append(self, batch: Batch) -> None:
+        """Write what was sealed on the end and wait until it is on the disk. Raises OSError, then nothing of it is."""
+        self._write(batch.lines)
+        self.end = batch.end
 
     def close(self) -> None:
         """Let go of the chain."""
@@ -94,11 +106,10 @@ class Chain:
         assert self._file is not None
         try:
             rest = memoryview(data)
-            while rest:
+            while rest:  # O_DSYNC: on the disk when it returns, in one call, so that our thread waits but once
                 rest = rest[os.write(self._file, rest) :]
-            os.fdatasync(self._file)
         except OSError:
-            # After a failed fsync nobody knows which pages are on the disk: cut back to what is, and go on in
+            # After a failed write nobody knows which pages are on the disk: cut back to what is, and go on in
             # another file.
             self._dirty = True
             self._undo()
@@ -120,7 +131,7 @@ class Chain:
             os.close(self._file)
             self._file = None
         self._path = segment_path(self.folder, self.seq + 1)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_TRUNC | os.O_CLOEXEC
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_DSYNC | os.O_TRUNC | os.O_CLOEXEC
         self._file, self._size = os.open(self._path, flags, PRIVATE), 0
         fsync_folder(self.folder)
 

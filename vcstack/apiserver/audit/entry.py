@@ -4,7 +4,7 @@ import contextlib
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
-from vcstack.apiserver.audit.policy import DENIALS, HOST_WRITES
+from vcstack.apiserver.audit.policy import DENIALS
 from vcstack.apiserver.audit.redaction import clean
 from vcstack.apiserver.audit.settings import Level
 from vcstack.apiserver.identity import ANONYMOUS, Identity, Role
@@ -20,9 +20,13 @@ VERBS: Final = {"POST": "create", "PUT": "update", "PATCH": "update", "DELETE": 
 SWITCHING_PROTOCOLS: Final = 101
 ALSO_LIMIT: Final = 8
 """Other objects written on the way that a record names."""
+ROOT: Final = "/api/v1/"
 AUTH: Final = "/api/v1/auth/"
 SPECIAL: Final = ("/api/v1/auth/", "/api/v1/join", "/api/v1/audit")
 """Recorded though they name no kind."""
+NAMED_BY_PATH: Final = (*SPECIAL, "/api/v1/access/")
+"""What is done there is told by the path."""
+_VERB_AT: Final = {"GET": "get", "HEAD": "get", "OPTIONS": "get", **VERBS}
 
 CURRENT: Final[ContextVar["Entry | None"]] = ContextVar("audit", default=None)
 
@@ -31,14 +35,15 @@ class Entry:
     """One request. ``identity``, ``target`` and ``error`` are set by who finds them out."""
 
     __slots__ = (
-        "_body", "_done", "_scope", "_trail", "attempt", "denied", "error", "identity", "key", "name", "on_behalf_of",
-        "project", "request_id", "session", "subject", "target", "writes",
+        "_body", "_done", "_plan", "_scope", "_trail", "attempt", "denied", "error", "identity", "key", "name",
+        "on_behalf_of", "project", "request_id", "session", "subject", "target", "writes",
     )  # fmt: skip
 
     def __init__(self, trail: "Trail", scope: Any, request_id: str) -> None:
         self._trail = trail
         self._scope = scope
         self._done = False
+        self._plan: Level | None = None
         self._body: bytearray | None = None
         self.request_id = request_id
         self.identity: Identity = ANONYMOUS
@@ -67,10 +72,11 @@ class Entry:
         Raises:
             Unavailable: it could not be recorded.
         """
-        if self.is_read or self._level(200) is Level.NONE:
+        level = self._planned()
+        if level is Level.NONE or self.is_read:
             return receive
         self._trail.demand()
-        if self._level(200) is not Level.REQUEST or self.target is None or self.target.subresource:
+        if level is not Level.REQUEST or self.target is None or self.target.subresource:
             return receive  # other bodies than objects are never kept: they are full of secrets
         body = self._body = bytearray()
 
@@ -84,7 +90,7 @@ class Entry:
 
     def demand(self) -> None:
         """Return when what is done now can be recorded, if it is to be. Raises Unavailable."""
-        if not self.is_read and self._level(200) is not Level.NONE:
+        if self._planned() is not Level.NONE and not self.is_read:
             self._trail.demand()
 
     async def finish(self, status: int) -> None:
@@ -104,48 +110,64 @@ class Entry:
 
     def describe(self, level: Level, status: int) -> dict[str, Any]:
         """Return the record."""
-        scope, target = self._scope, self._find_target()
+        scope, target, identity = self._scope, self._find_target(), self.identity
+        client = scope.get("client")
         found: dict[str, Any] = {
-            "subject": self.subject or self.identity.subject,
+            "subject": self.subject or identity.subject,
             "verb": self._verb(),
             "method": clean(scope.get("method", "WEBSOCKET"), 16),
-            "path": clean(self.path),
-            "peer": (scope.get("client") or ("",))[0],
+            "path": clean(scope["path"]),
+            "peer": client[0] if client else "",
             "status": status,
             "outcome": self._outcome(status),
             "requestId": self.request_id,
             "level": level.value,
         }
+        project, name = self.project, self.name
         if target is not None:
             found["kind"] = target.definition.kind
-            found |= _given(project=target.project or self.project, name=target.name or self.name)
-            found |= _given(subresource=target.subresource)
-        else:
-            found |= _given(project=self.project, name=self.name)
-        found |= _given(onBehalfOf=self.on_behalf_of, user=self.attempt, **self._credential())
-        found |= _given(program=clean(self._header(b"user-agent"), 100))
+            project, name = target.project or project, target.name or name
+            if target.subresource:
+                found["subresource"] = target.subresource
+        access = identity.access
+        for field, value in (
+            ("project", project),
+            ("name", name),
+            ("session", self.session or (access.session if access is not None else "")),
+            ("key", self.key or (access.key if access is not None else "")),
+            ("onBehalfOf", self.on_behalf_of),
+            ("user", self.attempt),
+            ("program", clean(self._header(b"user-agent"), 100)),
+        ):
+            if value:
+                found[field] = value
         if self.error is not None:
-            found |= {"reason": self.error.REASON, "message": clean(self.error.message)}
-        found |= self._revisions()
+            found["reason"], found["message"] = self.error.REASON, clean(self.error.message)
+        if self.writes:
+            self._add_revisions(found)
         if self._body is not None and target is not None:
             found["body"] = self._trail.read_body(target.definition, self._header(b"content-type"), self._body)
         return found
 
-    def _level(self, status: int) -> Level:
-        denied = self.denied or status in DENIALS
-        policy = self._trail.policy
-        if self.is_read:
-            level = policy.for_read(self.target)
-            if self.path.startswith("/api/v1/audit"):
-                level = Level.METADATA
-        else:
-            level = policy.for_write(self.target) if self._is_recorded_write() else Level.NONE
-        return Level.METADATA if denied and level is Level.NONE else level
+    def _planned(self) -> Level:
+        """Return how much is recorded when it is let in; looked up once, when target and caller are known."""
+        if self._plan is None:
+            policy, target = self._trail.policy, self.target
+            by_host = self.identity.role is Role.HOST
+            if target is None:
+                recorded = self.path.startswith(SPECIAL) or (self.is_read and self.path.startswith(ROOT))
+                self._plan = policy.for_path(self.path, reads=self.is_read) if recorded else Level.NONE
+            elif self.is_read:
+                self._plan = policy.for_read(target, by_host=by_host)
+            else:
+                self._plan = policy.for_write(target, by_host=by_host)
+        return self._plan
 
-    def _is_recorded_write(self) -> bool:
-        if self.target is None:
-            return self.path.startswith(SPECIAL)
-        return self.identity.role is not Role.HOST or self.target.subresource in HOST_WRITES
+    def _level(self, status: int) -> Level:
+        level = self._planned()
+        if level is Level.NONE and (self.denied or status in DENIALS or self.on_behalf_of):
+            return Level.METADATA
+        return level
 
     def _find_target(self) -> Target | None:
         """Return what is asked for, also of who was turned away before anybody looked."""
@@ -158,34 +180,24 @@ class Entry:
         target = self.target
         if self._scope["type"] == "websocket":
             return "connect"
-        method = self._scope["method"]
+        method: str = self._scope["method"]
         if target is None:
-            if not self.path.startswith(SPECIAL):
+            if not self.path.startswith(NAMED_BY_PATH):
                 return clean(method.lower(), 16)
-            return clean(self.path.removeprefix(AUTH).removeprefix("/api/v1/"), 64)
-        if method in READ_METHODS:
-            if target.name:
-                return "get"
+            return clean(self.path.removeprefix(AUTH).removeprefix(ROOT), 64)
+        if method in READ_METHODS and not target.name:
             return "watch" if b"watch=" in self._scope["query_string"] else "list"
         if target.subresource and method == "POST":
             return "update"
-        return VERBS.get(method, "other")
+        return _VERB_AT.get(method, "other")
 
     def _outcome(self, status: int) -> str:
         if self.denied or status in DENIALS:
             return "Denied"
         return "Allowed" if status < 400 else "Failed"
 
-    def _credential(self) -> dict[str, str]:
-        access = getattr(self.identity, "access", None)
-        return {
-            "session": self.session or getattr(access, "session", "") or "",
-            "key": self.key or getattr(access, "key", "") or "",
-        }
-
-    def _revisions(self) -> dict[str, Any]:
-        """Return the versions of what was asked for, before and after; of other objects only that they were written."""
-        found: dict[str, Any] = {}
+    def _add_revisions(self, found: dict[str, Any]) -> None:
+        """Add the versions of what was asked for, before and after; of other objects only that they were written."""
         target = self.target
         for written in self.writes:
             project, _, name = written.row.partition("/")
@@ -194,13 +206,15 @@ class Entry:
             if asked and target is not None and target.name:
                 asked = (project, name) == (target.project or "", target.name)
             elif asked:
-                asked = found.get("name", name) == name  # a collection was posted to: the first is what came of it
+                # A collection was posted to: the first is what came of it.
+                asked = "after" not in found or found["name"] == name
             if asked:
-                found = {"before": str(written.before), **found, "after": str(written.after), "name": name}
-                found |= _given(project=project)
+                found.setdefault("before", str(written.before))
+                found["after"], found["name"] = str(written.after), name
+                if project:
+                    found["project"] = project
             elif len(found.setdefault("also", [])) < ALSO_LIMIT:
                 found["also"].append(f"{written.kind} {written.row} {written.after}")
-        return found
 
     def _header(self, wanted: bytes) -> str:
         for name, value in self._scope["headers"]:
@@ -277,5 +291,7 @@ def note_denial() -> None:
         entry.denied = True
 
 
-def _given(**values: str) -> dict[str, str]:
-    return {name: value for name, value in values.items() if value}
+def note_on_behalf_of(subject: str) -> None:
+    """Note for whom it is done, or whose rights are asked about, by somebody else."""
+    if (entry := CURRENT.get()) is not None:
+        entry.on_behalf_of = clean(subject, 128)

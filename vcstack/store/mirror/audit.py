@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from sqlalchemy import delete, func, select, tuple_
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Text, delete, func, literal, select, tuple_
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.exc import DBAPIError, InterfaceError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -53,10 +53,12 @@ class AuditArchive:
 
     async def store(self, lines: Sequence[bytes]) -> None:
         """Keep records; those that are here already stay as they are."""
-        rows = [{"record": line.rstrip(b"\n").decode()} for line in lines]
+        records = [line.rstrip(b"\n").decode() for line in lines]
+        # One array: a parameter for each row costs the process that answers requests ten times as much.
+        rows = select(func.unnest(literal(records, ARRAY(Text))))
         with _unavailable():
             async with self._engine.begin() as connection:
-                await connection.execute(insert(AUDIT).on_conflict_do_nothing(), rows)
+                await connection.execute(insert(AUDIT).from_select(["record"], rows).on_conflict_do_nothing())
 
     async def select(
         self, wanted: AuditFilter, *, limit: int, before: tuple[str, str, int] | None = None
