@@ -16,11 +16,13 @@ MARK="# written by VC Stack's deploy/install.sh while it installs packages; safe
 STORE="etcd-server etcd-client postgresql-15"
 NETWORK="openvswitch-common openvswitch-switch ovn-common ovn-central ovn-host iproute2 ethtool"
 COMPUTE="libvirt-daemon libvirt-daemon-system libvirt-clients libvirt-dev qemu-system-x86 qemu-utils"
-PYTHON="python3 python3-venv python3-dev gcc libc6-dev pkg-config"
+# python-ldap is built here, against Debian's OpenLDAP.
+PYTHON="python3 python3-venv python3-dev gcc libc6-dev pkg-config libldap2-dev libsasl2-dev"
 GUEST="cpio lz4 mtools dosfstools syslinux syslinux-common e2fsprogs fdisk openssl"
 SECRETS="softhsm2"
-# The identity provider of the tests comes from npm. Node of another source brings npm and excludes Debian's.
-IDENTITY="nodejs"
+# The identity provider of the tests comes from npm; with it a directory, and the browser that people log in with.
+# Node of another source brings npm and excludes Debian's.
+IDENTITY="nodejs slapd ldap-utils chromium"
 [ -n "$(command -v npm || true)" ] || IDENTITY="$IDENTITY npm"
 TOOLS="util-linux procps kmod iputils-ping openssh-client ca-certificates make git"
 
@@ -54,7 +56,7 @@ enabled_units() {
 disable_new_units() {
   local new
   new=$(comm -13 <(printf '%s\n' "$1") <(enabled_units) |
-    grep -E '^(etcd|postgresql|openvswitch|ovs|ovn|libvirt|virt|qemu)' || true)
+    grep -E '^(etcd|postgresql|openvswitch|ovs|ovn|libvirt|virt|qemu|slapd)' || true)
   [ -z "$new" ] || systemctl disable --quiet $new
 }
 
