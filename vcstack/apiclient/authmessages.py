@@ -72,15 +72,15 @@ class ProofRequest(Model):
 class RefreshRequest(Model):
     """A refresh token."""
 
-    refresh_token: Short
-    """It is used up."""
+    refresh_token: Short = ""
+    """It is used up. Absent: the one in the cookie."""
 
 
 class LogoutRequest(Model):
     """Which session ends."""
 
     refresh_token: Short = ""
-    """That of this token; absent: that of the access token."""
+    """That of this token; absent: that of the cookie, else that of the access token."""
 
 
 class KeyRequest(Model):
@@ -102,7 +102,7 @@ class TokensReply(Model):
     expires_at: Time
     """When the access token expires."""
     refresh_token: str | None = None
-    """Good once, for the next tokens."""
+    """Good once, for the next tokens. Absent when it is in the cookie."""
     session: str | None = None
     """The session's name."""
     session_expires_at: Time | None = None

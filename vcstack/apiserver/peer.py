@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol with what it lacks: the client's certificate, and answers sent at once.
+"""uvicorn's HTTP protocol with what it lacks: the client's certificate, answers sent at once, limits of what comes.
 
 TLS has verified the certificate against our CA before a connection is made, so its name can be trusted.
 """
@@ -9,11 +9,15 @@ import ssl
 from typing import Any
 
 from cryptography import x509
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from vcstack.apiserver.edges import dress, request_id_of
 from vcstack.apiserver.identity import PEER_KEY, Peer
+from vcstack.apiserver.patience import HEAD_BYTES, Patience
+from vcstack.apiserver.replies import status_reply
 from vcstack.pki.keys import PkiError
 from vcstack.pki.tls import certificate_common_name
+from vcstack.specs.errors import ErrorStatus
 
 DEAD_PEER_MILLISECONDS = 30_000
 """Sent data not acknowledged for that long ends the connection (tcp(7), TCP_USER_TIMEOUT), so that a
@@ -27,11 +31,21 @@ KEEPALIVE_SECONDS = 10
 
 
 class PeerProtocol(HttpToolsProtocol):
-    """Adds the peer's certificate to the scope of every request and websocket of its connection."""
+    """Adds the peer's certificate to the scope of every request and websocket of its connection.
+
+    A request's head and body are timed from when they are awaited; 0 means that none is.
+    """
+
+    _head_since = 0.0
+    _body_since = 0.0
+    arrived = 0
+    """Bytes of the head, then of the body; of what came in one piece with the other part maybe less."""
+    _oversized = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Read the certificate once a connection."""
         super().connection_made(transport)
+        self._head_since = self.loop.time()
         self.transport = Gathering(transport)
         _watch_for_death(transport)
         peer = find_peer(transport.get_extra_info("ssl_object"))
@@ -48,11 +62,74 @@ class PeerProtocol(HttpToolsProtocol):
         if build is not None:
             self.ws_protocol_class = lambda **kwargs: _with_application(build(**kwargs), with_peer)  # type: ignore[assignment]
 
+    def data_received(self, data: bytes) -> None:
+        """Take what came, unless the head grows too large."""
+        self.arrived += len(data)
+        super().data_received(data)
+        if self._head_since and self.arrived > HEAD_BYTES and not self.transport.is_closing():
+            self._refuse(_HEAD_TOO_LARGE)
+
+    def on_message_begin(self) -> None:
+        """Begin to wait for the rest of the head."""
+        super().on_message_begin()
+        self._head_since = self.loop.time()
+
+    def on_headers_complete(self) -> None:
+        """Begin to wait for the body."""
+        if self.arrived > HEAD_BYTES and self._size_of_head() > HEAD_BYTES:
+            self._oversized = True
+            raise ValueError("the head is too large")  # the parser stops and asks for send_400_response
+        self._head_since, self._body_since, self.arrived = 0.0, self.loop.time(), 0
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Wait for nothing: uvicorn itself ends idle connections."""
+        self._body_since, self.arrived = 0.0, 0
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no request."""
+        self._refuse(_HEAD_TOO_LARGE if self._oversized else _NO_HTTP)
+
+    def end_if_slow(self, now: float, patience: Patience) -> None:
+        """End the connection when its request takes too long to arrive."""
+        if self._head_since:
+            if now - self._head_since > patience.head_seconds:
+                self._refuse(_TOO_SLOW)
+        elif self._body_since:
+            if self.flow.read_paused or self.cycle.waiting_for_100_continue:
+                self._body_since, self.arrived = now, 0  # it is us who are slow
+                return
+            waited = now - self._body_since
+            if waited > patience.body_seconds and self.arrived < waited * patience.body_bytes_per_second:
+                self._refuse(_TOO_SLOW)
+
+    def _refuse(self, status: ErrorStatus) -> None:
+        """Answer, if no other answer has begun and there was a request at all, and end the connection."""
+        busy = self.cycle is not None and not self.cycle.response_complete
+        if (self.arrived or self._body_since) and not (busy and self.cycle.response_started):
+            reply = status_reply(status, {"connection": "close"})
+            message = {"headers": reply.raw_headers}
+            dress(message, request_id_of({}))
+            head = b"".join(b"%b: %b\r\n" % header for header in message["headers"])
+            self.transport.write(STATUS_LINE[status.code] + head + b"\r\n" + bytes(reply.body))
+        self.transport.close()
+
+    def _size_of_head(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+
     def handle_websocket_upgrade(self) -> None:
         """Leave the connection itself to the websocket's protocol."""
         if isinstance(self.transport, Gathering):
             self.transport = self.transport.bare()
         super().handle_websocket_upgrade()
+
+
+_NO_HTTP = ErrorStatus(code=400, reason="BadRequest", message="this cannot be read as an HTTP request")
+_TOO_SLOW = ErrorStatus(code=408, reason="RequestTimeout", message="the request took too long to arrive")
+_HEAD_TOO_LARGE = ErrorStatus(
+    code=431, reason="HeadTooLarge", message=f"request line and headers are larger than {HEAD_BYTES} bytes"
+)
 
 
 class Gathering(asyncio.Transport):

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from vcstack.specs.errors import ApiError, Unauthorized
+from vcstack.specs.errors import ApiError, ErrorStatus, Unauthorized
 from vcstack.specs.model import Model
 
 JSON_MEDIA_TYPE = "application/json"
@@ -44,4 +44,9 @@ def error_reply(error: ApiError) -> Response:
         headers["retry-after"] = str(error.details.retry_after_seconds)
     if isinstance(error, Unauthorized):
         headers["www-authenticate"] = 'Bearer realm="vcstack"'
-    return Response(error.to_status().to_json(), error.CODE, headers=headers, media_type=JSON_MEDIA_TYPE)
+    return status_reply(error.to_status(), headers)
+
+
+def status_reply(status: ErrorStatus, headers: Mapping[str, str]) -> Response:
+    """Return the answer of an error that is not raised."""
+    return Response(status.to_json(), status.code, headers=headers, media_type=JSON_MEDIA_TYPE)

@@ -5,13 +5,14 @@ import contextlib
 import os
 import socket
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 
 from vcstack.apiserver.application import Application
+from vcstack.apiserver.patience import Patience, end_the_slow
 from vcstack.apiserver.peer import PeerProtocol
 from vcstack.pki.tls import server_ssl_context
 
@@ -29,8 +30,15 @@ RELOAD_SECONDS = 60.0
 class ApiServer:
     """One process's API server on given sockets."""
 
-    def __init__(self, application: Application, context: ssl.SSLContext, sockets: Sequence[socket.socket]) -> None:
+    def __init__(
+        self,
+        application: Application,
+        context: ssl.SSLContext,
+        sockets: Sequence[socket.socket],
+        patience: Patience | None = None,
+    ) -> None:
         self._application = application
+        self._patience = patience or Patience()
         self._sockets = list(sockets)
         self._server = _Server(build_config(application, context))
 
@@ -39,15 +47,21 @@ class ApiServer:
         serving = asyncio.create_task(self._server.serve(self._sockets))
         stopping = asyncio.create_task(stop.wait())
         notes = asyncio.create_task(self._application.run())
+        watching = asyncio.create_task(end_the_slow(self.connections, self._patience))
         try:
             await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
             self._application.drain.start()
             self._server.should_exit = True
             await serving
         finally:
-            for task in (stopping, notes, serving):
+            for task in (stopping, notes, watching, serving):
                 task.cancel()
-            await asyncio.gather(stopping, notes, serving, return_exceptions=True)
+            await asyncio.gather(stopping, notes, watching, serving, return_exceptions=True)
+
+    @property
+    def connections(self) -> Collection[object]:
+        """Return the connections that are open."""
+        return self._server.server_state.connections
 
     @property
     def started(self) -> bool:

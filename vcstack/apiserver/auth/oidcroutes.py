@@ -20,8 +20,9 @@ from vcstack.apiclient.oidcmessages import (
     OidcPendingReply,
     OidcPollRequest,
 )
+from vcstack.apiserver.auth.cookies import reply_tokens
 from vcstack.apiserver.auth.oidc import OidcLogins, Pending
-from vcstack.apiserver.auth.requests import client_of, read, tokens_reply
+from vcstack.apiserver.auth.requests import client_of, read
 from vcstack.apiserver.replies import model_reply
 
 
@@ -51,7 +52,7 @@ class OidcRoutes:
         """Complete a login by what the browser brought back."""
         body = await read(request, OidcCompleteRequest)
         tokens = await self._logins.complete(body.challenge, body.code, body.state, body.issuer, client_of(request))
-        return model_reply(tokens_reply(tokens))
+        return reply_tokens(request, tokens)
 
     async def device(self, request: Request) -> Response:
         """Begin a login that goes on on another device."""
@@ -74,4 +75,4 @@ class OidcRoutes:
         found = await self._logins.poll(body.challenge, client_of(request))
         if isinstance(found, Pending):
             return model_reply(OidcPendingReply(interval_seconds=found.interval_seconds))
-        return model_reply(tokens_reply(found))
+        return reply_tokens(request, found)

@@ -8,17 +8,19 @@
     POST mfa/confirm          {challenge, code}, or {code} *     recovery codes (and tokens)
     POST mfa/recoverycodes    {password, code}  *                recovery codes
     POST mfa/disable          {password, code}  *
-    POST refresh              {refreshToken}                     tokens
-    POST logout               {refreshToken}, or {} *
+    POST refresh              {refreshToken}, or {} with cookie  tokens
+    POST logout               {refreshToken}, or {} with cookie or *
     POST token                {keyId, secret}                    an access token for an API key
     GET  keys                                                    the public keys, a JWK set
     POST oidc/...                                                see ``oidcroutes``
 
     * with the access token of a session
 
+With the header ``vcstack-session: cookie`` refresh tokens are handed out in a cookie (``cookies``).
 All answers but the last are for nobody's cache (the application's headers see to that).
 """
 
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
@@ -37,17 +39,19 @@ from vcstack.apiclient.authmessages import (
     ProofRequest,
     RefreshRequest,
 )
+from vcstack.apiserver.audit.entry import note_error
 from vcstack.apiserver.auth.apikeys import ApiKeys
 from vcstack.apiserver.auth.challenges import Challenge
+from vcstack.apiserver.auth.cookies import find_refresh_token, forget, reply_tokens
 from vcstack.apiserver.auth.directory import Directory
 from vcstack.apiserver.auth.login import Enrolled, LoginService
-from vcstack.apiserver.auth.requests import client_of, read, tokens_reply
+from vcstack.apiserver.auth.requests import client_of, read
 from vcstack.apiserver.auth.secondfactor import Enrolment
 from vcstack.apiserver.auth.sessions import Tokens
 from vcstack.apiserver.auth.signing import SigningKeys
 from vcstack.apiserver.auth.tokens import NOT_VALID, Access, AccessTokens
 from vcstack.apiserver.queries import NONE, Query
-from vcstack.apiserver.replies import model_reply, value_reply
+from vcstack.apiserver.replies import error_reply, model_reply, value_reply
 from vcstack.specs.errors import MethodNotAllowed, NotFound, Unauthorized
 
 PREFIX: Final = "/api/v1/auth/"
@@ -106,14 +110,14 @@ class AuthRoutes:
     async def login(self, request: Request) -> Response:
         """Log in."""
         body = await read(request, LoginRequest)
-        return _reply(await self._login.login(body.user, body.password, client_of(request, body.device)))
+        return _reply(request, await self._login.login(body.user, body.password, client_of(request, body.device)))
 
     async def password(self, request: Request) -> Response:
         """Set the first password, or another one."""
         body = await read(request, PasswordRequest)
         client = client_of(request, body.device)
         if body.challenge:
-            return _reply(await self._login.set_password(body.challenge, body.new_password, client))
+            return _reply(request, await self._login.set_password(body.challenge, body.new_password, client))
         access = await self._session(request)
         await self._login.change_password(access, body.password, body.new_password, client)
         return Response(status_code=204)
@@ -121,7 +125,7 @@ class AuthRoutes:
     async def verify_mfa(self, request: Request) -> Response:
         """Complete a login by a code."""
         body = await read(request, CodeRequest)
-        return _reply(await self._login.verify_mfa(body.challenge, body.code, client_of(request, body.device)))
+        return _reply(request, await self._login.verify_mfa(body.challenge, body.code, client_of(request, body.device)))
 
     async def enrol(self, request: Request) -> Response:
         """Begin to enrol a second factor."""
@@ -136,15 +140,15 @@ class AuthRoutes:
         body = await read(request, CodeRequest)
         if body.challenge:
             client = client_of(request, body.device)
-            return _enrolled(await self._login.confirm_enrolment(body.challenge, body.code, client))
-        return _enrolled(await self._login.confirm(await self._session(request), body.code))
+            return _enrolled(request, await self._login.confirm_enrolment(body.challenge, body.code, client))
+        return _enrolled(request, await self._login.confirm(await self._session(request), body.code))
 
     async def recovery_codes(self, request: Request) -> Response:
         """Replace the recovery codes."""
         body = await read(request, ProofRequest)
         access, client = await self._session(request), client_of(request, body.device)
         codes = await self._login.renew_recovery_codes(access, body.password, body.code, client)
-        return _enrolled(Enrolled(recovery_codes=codes))
+        return _enrolled(request, Enrolled(recovery_codes=codes))
 
     async def disable_mfa(self, request: Request) -> Response:
         """Remove the second factor."""
@@ -156,21 +160,33 @@ class AuthRoutes:
     async def refresh(self, request: Request) -> Response:
         """Return new tokens."""
         body = await read(request, RefreshRequest)
-        return _reply(await self._login.refresh(body.refresh_token))
+        if body.refresh_token:
+            return _reply(request, await self._login.refresh(body.refresh_token))
+        try:
+            tokens = await self._login.refresh(find_refresh_token(request))
+        except Unauthorized as error:
+            note_error(error)
+            return forget(error_reply(error))
+        return reply_tokens(request, tokens, came_by_cookie=True)
 
     async def logout(self, request: Request) -> Response:
         """End the session."""
         body = await read(request, LogoutRequest)
+        in_cookie = find_refresh_token(request)
         if body.refresh_token:
             await self._login.logout(body.refresh_token)
+        elif in_cookie:
+            with contextlib.suppress(Unauthorized):  # it ended before; the cookie goes all the same
+                await self._login.logout(in_cookie)
         else:
             await self._login.logout_session(await self._session(request))
-        return Response(status_code=204)
+        done = Response(status_code=204)
+        return forget(done) if in_cookie else done
 
     async def token(self, request: Request) -> Response:
         """Exchange an API key for an access token."""
         body = await read(request, KeyRequest)
-        return _reply(await self._keys.exchange(body.key_id, body.secret, client_of(request)))
+        return _reply(request, await self._keys.exchange(body.key_id, body.secret, client_of(request)))
 
     async def _session(self, request: Request) -> Access:
         """Return the session's access token that the request carries. Raises Unauthorized."""
@@ -188,16 +204,18 @@ def _demand_method(request: Request, *methods: str) -> None:
         raise MethodNotAllowed(f"{request.scope['path']} knows {' and '.join(methods)} only")
 
 
-def _reply(result: Tokens | Challenge) -> Response:
+def _reply(request: Request, result: Tokens | Challenge) -> Response:
     if isinstance(result, Challenge):
         return model_reply(ChallengeReply(kind=result.kind, challenge=result.token, expires_at=result.expires_at))
-    return model_reply(tokens_reply(result))
+    return reply_tokens(request, result)
 
 
 def _enrolment(enrolment: Enrolment) -> Response:
     return model_reply(EnrolmentReply(secret=enrolment.secret, uri=enrolment.uri))
 
 
-def _enrolled(enrolled: Enrolled) -> Response:
-    tokens = tokens_reply(enrolled.tokens) if enrolled.tokens else None
-    return model_reply(EnrolledReply(recovery_codes=enrolled.recovery_codes, tokens=tokens))
+def _enrolled(request: Request, enrolled: Enrolled) -> Response:
+    reply = EnrolledReply(recovery_codes=enrolled.recovery_codes)
+    if enrolled.tokens is None:
+        return model_reply(reply)
+    return reply_tokens(request, enrolled.tokens, lambda tokens: reply.model_copy(update={"tokens": tokens}))
