@@ -54,6 +54,8 @@ class StreamRequest(Model):
     """For log: how many of the last lines; None: all."""
     follow: bool = False
     """For log: whether to go on with what comes."""
+    on_behalf_of: str = ""
+    """Who asked, when a replica asks another one."""
 
 
 Send = Callable[[bytes], Awaitable[None]]

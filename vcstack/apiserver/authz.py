@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from vcstack.apiserver.audit.entry import note_denial
 from vcstack.apiserver.auth.accounts import AccessIndex
 from vcstack.apiserver.auth.bearers import Bearers
 from vcstack.apiserver.auth.granting import EVERYTHING, Excess, describe, find_excess, find_excess_of
@@ -269,12 +270,15 @@ class Authorizer:
         """Return the refusal, which tells of nothing where the caller may do nothing."""
         grants, target, verb = self.grants_of(identity), action.target, action.verb.value
         if not target.name:
-            seen = target.project is None or grants.sees(Place(project=target.project))
-            return _forbid(identity, action) if seen else no_project(target.project or "")
+            if target.project is None or grants.sees(Place(project=target.project)):
+                return _forbid(identity, action)
+            note_denial()
+            return no_project(target.project)
         place = self._index.find_place(target.definition, target.project, target.name, verb=verb)
         reading = Action(Verb.GET, replace(target, subresource=""))
         if (place is not None and grants.sees(place)) or self._may_one(identity, grants, reading):
             return _forbid(identity, action)
+        note_denial()
         return not_found(target.definition, target.project, target.name)
 
     def _check_write(self, identity: Identity, new: AnyResource, live: Wire | None) -> Sequence[Cause]:
@@ -292,13 +296,17 @@ class Authorizer:
         if selectors != ALWAYS and not (_match(selectors, wire) and _match(selectors, new.to_wire())):
             action = Action(verb, Target(definition, new.metadata.project, new.metadata.name))
             if place.project is not None and not grants.sees(place):
+                note_denial()
                 raise no_project(place.project)
             raise _forbid(identity, action)
         old = definition.model.from_wire(live) if live is not None else None
         excess = find_excess(self._index, grants, _own_account(identity), new, old)
         if excess:
             raise Forbidden(describe(excess))
-        return find_hidden(self._index, grants, new, old, home=place)
+        hidden = find_hidden(self._index, grants, new, old, home=place)
+        if hidden:
+            note_denial()
+        return hidden
 
     def _find(self, target: Target) -> Wire | None:
         entry = self._cache.find(target.definition, row_of(target.project, target.name))

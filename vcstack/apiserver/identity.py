@@ -23,6 +23,8 @@ from vcstack.specs.resource import Ref
 
 HOST_PREFIX = "system:host:"
 DOTS_OF_A_JWT = 2
+CLAIMED_KEY = "vcstack.claimed"
+"""Where an ASGI scope says whose a credential was that is genuine and yet refused, for the audit trail."""
 PEER_KEY = "vcstack.peer"
 """Where the connection's verified certificate lies in an ASGI scope."""
 SUBJECT_KEY = "vcstack.subject"
@@ -106,10 +108,12 @@ class Authenticator:
         access = self._tokens.verify(token.decode("latin-1"))
         found = self._bearers.find(access) or await self._bearers.find_fresh(access)
         if found is None:
+            scope[CLAIMED_KEY] = access.subject
             raise Unauthorized(NOT_VALID)
         account, key = found
         address = (scope.get("client") or ("",))[0]
         if not access.may_come_from(address) or (key is not None and not key.may_be_used_from(address)):
+            scope[CLAIMED_KEY] = access.subject
             raise Unauthorized(f"the token may not be used from {address}")
         role = Role.USER if account.kind == "User" else Role.SERVICE_ACCOUNT
         return Identity(role, access.subject, account=account, access=access, key=key)

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from vcstack.apiclient.frames import StreamRequest
-from vcstack.apiserver.audit.entry import note_error, note_identity, note_target
+from vcstack.apiserver.audit.entry import note_error, note_identity, note_on_behalf_of, note_target
 from vcstack.apiserver.authz import Action, Authorizer, Verb
 from vcstack.apiserver.identity import SUBJECT_KEY, Authenticator, Identity, Role
 from vcstack.apiserver.queries import NONE, Query
@@ -87,7 +87,9 @@ class SocketRoutes:
         self._authorizer.demand_admin(identity)
         if not self._tunnels.has(target.name):
             raise Unavailable(f"host {target.name} is not connected to this replica any more; try again")
-        async with self._tunnels.open(target.name, _read_request(asked)) as stream:
+        wanted = _read_request(asked)
+        note_on_behalf_of(wanted.on_behalf_of)
+        async with self._tunnels.open(target.name, wanted) as stream:
             await socket.accept()
             await bridge(socket, stream, self._drain)
 

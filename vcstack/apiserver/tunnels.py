@@ -18,6 +18,7 @@ from vcstack.apiclient.paths import API_ROOT
 from vcstack.apiclient.settings import ConnectionSettings
 from vcstack.apiclient.websocket import ByteSocket, open_socket
 from vcstack.apiserver import metrics
+from vcstack.apiserver.audit.entry import find_subject
 from vcstack.apiserver.racing import first_of
 from vcstack.apiserver.replicas import ReplicaDirectory
 from vcstack.apiserver.shutdown import Drain
@@ -107,7 +108,8 @@ class Tunnels:
         if url is None or self._peer_settings is None or url == self._peer_settings.api_url:
             raise Unavailable(f"host {host} is not connected at the moment; is its vc-compute running?")
         settings = dataclasses.replace(self._peer_settings, api_url=url)
-        params = {"open": request.to_json().decode()}
+        asked = request.model_copy(update={"on_behalf_of": find_subject()})
+        params = {"open": asked.to_json().decode()}
         path = f"{API_ROOT}/hosts/{host}/tunnel"
         async with Connection(settings) as connection, open_socket(connection, path, params) as socket:
             yield RemoteStream(socket)

@@ -46,8 +46,9 @@ from vcstack.crypto.envelope import Envelopes
 from vcstack.crypto.errors import CryptoError
 from vcstack.crypto.keyring import Keyring
 from vcstack.outbound.addresses import AddressPolicy, AllowedTarget
-from vcstack.outbound.client import OutboundSettings
+from vcstack.outbound.client import OutboundClient, OutboundSettings
 from vcstack.pki.authority import CertificateAuthority
+from vcstack.programs.rereading import SettingsFile
 from vcstack.programs.roles import Role
 from vcstack.programs.settings import GIB, AuditSection, ManagementSettings, OutboundSection, SettingsError
 from vcstack.runtime.manager import Manager
@@ -72,15 +73,24 @@ logger = structlog.get_logger(__name__)
 
 MIRROR_RETRY_SECONDS = 5.0
 START_RETRY_SECONDS = 1.0
+REREAD_SECONDS = 2.0
+"""How often the settings file is looked at for what may change while we run."""
 
 
 class Management:
     """One process of vc-management."""
 
     def __init__(
-        self, settings: ManagementSettings, roles: frozenset[Role], environment: dict[str, str], identity: str
+        self,
+        settings: ManagementSettings,
+        roles: frozenset[Role],
+        environment: dict[str, str],
+        identity: str,
+        config: Path | None = None,
     ) -> None:
+        """``config``: the file that the settings are from, looked at again for what may change meanwhile."""
         self._settings = settings
+        self._config = config
         self._roles = roles
         self._environment = environment
         self._identity = identity
@@ -199,8 +209,25 @@ class Management:
             engine = open_engine(self._settings.postgres.dsn)
             stack.push_async_callback(engine.dispose)
             archive = AuditArchive(engine, self._settings.postgres.dsn)
-        trail = Trail(_audit_settings(settings, self._settings.state_dir), self._clock, store.cache, archive)
-        return await stack.enter_async_context(trail)
+        outbound = None
+        if settings.webhook_url:
+            outbound = OutboundClient(_outbound_settings(self._settings.outbound))
+            stack.callback(outbound.close)
+        wanted = _audit_settings(settings, self._settings.state_dir)
+        trail = Trail(wanted, self._clock, store.cache, archive, outbound)
+        await stack.enter_async_context(trail)
+        if self._config is not None:
+            following = asyncio.create_task(self._follow_levels(trail, SettingsFile(self._config)))
+            stack.callback(following.cancel)
+        return trail
+
+    async def _follow_levels(self, trail: Trail, file: SettingsFile) -> None:
+        """Record by what the settings file says now."""
+        while True:
+            await self._clock.sleep(REREAD_SECONDS)
+            changed = await asyncio.to_thread(file.read_changed)
+            if changed is not None:
+                await trail.use(_audit_settings(changed.audit, changed.state_dir))
 
     async def _open_history(self, stack: contextlib.AsyncExitStack) -> HistoryReader | None:
         if self._settings.postgres is None:

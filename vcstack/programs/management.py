@@ -110,7 +110,7 @@ async def _serve(settings: ManagementSettings, roles: frozenset[Role], config: P
             for number in range(1, settings.api_workers):
                 group.create_task(run_worker(config, number, inherited, stop))
         try:
-            await Management(settings, roles, dict(os.environ), identity).run(stop)
+            await Management(settings, roles, dict(os.environ), identity, config).run(stop)
         finally:
             stop.set()
             if watching is not None:

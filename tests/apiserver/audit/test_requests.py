@@ -1,6 +1,7 @@
 """What of requests stands in the trail, through the real server: who, what, from where, with which outcome."""
 
 import asyncio
+import dataclasses
 import json
 from typing import Any
 from urllib.parse import quote
@@ -148,6 +149,22 @@ async def test_levels_are_set_by_kind(open_audited: Open) -> None:
         async with audited.api.raw(audited.api.settings(token=None)) as http:
             await http.post(NETWORKS, json=network())
         assert [(r["verb"], r["outcome"]) for r in audited.records] == [("list", "Allowed"), ("create", "Denied")]
+
+
+async def test_levels_change_while_the_server_runs_and_that_is_recorded(open_audited: Open) -> None:
+    async with open_audited(writes=Level.NONE) as audited:
+        await create_samples(audited.api, "Project")
+        async with audited.api.raw() as http:
+            await http.post(NETWORKS, json=network("one"))
+            same = audited.trail.settings
+            await audited.trail.use(same)
+            await audited.trail.use(dataclasses.replace(same, kinds={"Network": KindLevels(writes=Level.REQUEST)}))
+            await http.post(NETWORKS, json=network("two"))
+            await http.post("/api/v1/projects", json={"metadata": {"name": "three"}, "spec": {}})
+        found = [(r["verb"], r.get("name"), r.get("level")) for r in audited.records]
+    assert found == [("policy", None, None), ("create", "two", "Request"), ("create", "three", "Request")]
+    assert "Network Request/None" in audited.records[0]["message"]
+    assert verified(lines_of(audited.trail.settings.folder)).intact
 
 
 async def test_a_flood_of_denials_is_counted_and_does_not_hide_other_callers(demo: Audited) -> None:

@@ -3,17 +3,15 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
-import httpx2
 import orjson
 import structlog
 
 from vcstack.apiserver.audit.segments import fsync_folder
+from vcstack.outbound.client import OutboundClient
+from vcstack.outbound.errors import OutboundError
 from vcstack.pki.files import PRIVATE
 from vcstack.specs.audit import Anchor
-
-POST_SECONDS: Final = 10.0
 
 logger = structlog.get_logger(__name__)
 
@@ -59,15 +57,14 @@ class AnchorFile:
         return heads
 
 
-async def post_anchors(url: str, anchors: Sequence[Anchor]) -> bool:
-    """Send anchors to the operator's URL; whether they have arrived."""
+async def post_anchors(client: OutboundClient, url: str, anchors: Sequence[Anchor]) -> bool:
+    """Send anchors to the operator's URL, through the guard of requests to the outside; whether they have arrived."""
     body = orjson.dumps({"kind": "AuditAnchors", "anchors": [a.to_wire() for a in anchors]})
     try:
-        async with httpx2.AsyncClient(timeout=POST_SECONDS, trust_env=False, follow_redirects=False) as client:
-            answer = await client.post(url, content=body, headers={"content-type": "application/json"})
-    except (httpx2.HTTPError, OSError) as error:
-        logger.warning("the audit trail's anchor did not arrive", why=str(error) or type(error).__name__)
+        answer = await client.fetch("POST", url, headers={"content-type": "application/json"}, content=body)
+    except OutboundError as error:
+        logger.warning("the audit trail's anchor did not arrive", why=str(error))
         return False
-    if answer.status_code >= 300:
-        logger.warning("the audit trail's anchor was refused", status=answer.status_code)
-    return answer.status_code < 300
+    if answer.status >= 300:
+        logger.warning("the audit trail's anchor was refused", status=answer.status)
+    return answer.status < 300

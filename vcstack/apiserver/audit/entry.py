@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from vcstack.apiserver.audit.policy import DENIALS
 from vcstack.apiserver.audit.redaction import clean
 from vcstack.apiserver.audit.settings import Level
-from vcstack.apiserver.identity import ANONYMOUS, Identity, Role
+from vcstack.apiserver.identity import ANONYMOUS, CLAIMED_KEY, PEER_KEY, Identity, Role
 from vcstack.apiserver.targets import Target, parse_target
 from vcstack.specs.errors import ApiError, Unavailable
 from vcstack.store.writes import WRITES, Written
@@ -136,7 +136,7 @@ class Entry:
             ("session", self.session or (access.session if access is not None else "")),
             ("key", self.key or (access.key if access is not None else "")),
             ("onBehalfOf", self.on_behalf_of),
-            ("user", self.attempt),
+            ("user", self.attempt or self._claimed()),
             ("program", clean(self._header(b"user-agent"), 100)),
         ):
             if value:
@@ -192,9 +192,9 @@ class Entry:
         return _VERB_AT.get(method, "other")
 
     def _outcome(self, status: int) -> str:
-        if self.denied or status in DENIALS:
-            return "Denied"
-        return "Allowed" if status < 400 else "Failed"
+        if status < 400:
+            return "Allowed"
+        return "Denied" if self.denied or status in DENIALS else "Failed"
 
     def _add_revisions(self, found: dict[str, Any]) -> None:
         """Add the versions of what was asked for, before and after; of other objects only that they were written."""
@@ -215,6 +215,13 @@ class Entry:
                     found["project"] = project
             elif len(found.setdefault("also", [])) < ALSO_LIMIT:
                 found["also"].append(f"{written.kind} {written.row} {written.after}")
+
+    def _claimed(self) -> str:
+        """Return whose credential was refused, where that is proven."""
+        if self.identity is not ANONYMOUS:
+            return ""
+        peer = self._scope.get(PEER_KEY)
+        return clean(self._scope.get(CLAIMED_KEY) or ("" if peer is None else peer.common_name))
 
     def _header(self, wanted: bytes) -> str:
         for name, value in self._scope["headers"]:
@@ -279,10 +286,22 @@ def note_caller(subject: str, *, session: str = "", key: str = "") -> None:
         entry.subject, entry.session, entry.key = clean(subject), clean(session, 64), clean(key, 64)
 
 
+def note_key(key: str) -> None:
+    """Note which API key somebody comes with, before it is known whether rightly."""
+    if (entry := CURRENT.get()) is not None:
+        entry.key = clean(key, 64)
+
+
 def note_attempt(user: str) -> None:
     """Note as whom somebody tries to log in. Kept is the name of a user that exists: people type passwords here."""
     if (entry := CURRENT.get()) is not None:
         entry.attempt = entry._trail.known_user(user)
+
+
+def find_subject() -> str:
+    """Return who asks, where no identity is at hand; nothing where no trail is kept."""
+    entry = CURRENT.get()
+    return "" if entry is None else entry.on_behalf_of or entry.identity.subject
 
 
 def note_denial() -> None:

@@ -16,10 +16,11 @@ from vcstack.apiserver.audit.chain import Chain
 from vcstack.apiserver.audit.entry import Entry
 from vcstack.apiserver.audit.journal import OWN, Journal
 from vcstack.apiserver.audit.policy import Policy
-from vcstack.apiserver.audit.redaction import BODY_LIMIT, clean_body
+from vcstack.apiserver.audit.redaction import BODY_LIMIT, clean, clean_body
 from vcstack.apiserver.audit.settings import AuditSettings, Level
 from vcstack.apiserver.audit.shipper import Archive, Shipper
 from vcstack.clock import Clock
+from vcstack.outbound.client import OutboundClient
 from vcstack.specs.audit import Anchor, format_instant
 from vcstack.specs.errors import BadRequest, Unavailable
 from vcstack.specs.model import LABEL_PATTERN
@@ -38,8 +39,14 @@ class Trail:
     """Use as an async context manager around the server that it records."""
 
     def __init__(
-        self, settings: AuditSettings, clock: Clock, cache: WatchCache | None = None, archive: Archive | None = None
+        self,
+        settings: AuditSettings,
+        clock: Clock,
+        cache: WatchCache | None = None,
+        archive: Archive | None = None,
+        outbound: OutboundClient | None = None,
     ) -> None:
+        """``outbound`` sends anchors; without it they go into the file only."""
         self.settings = settings
         self.policy = Policy(settings)
         self.body_limit = 4 * BODY_LIMIT
@@ -47,6 +54,7 @@ class Trail:
         self.anchors = AnchorFile(settings.anchor_file)
         self._clock = clock
         self._cache = cache
+        self._outbound = outbound
         self._allowance = Allowance(clock.monotonic)
         self._journal: Journal | None = None
         self._shipper: Shipper | None = None
@@ -92,6 +100,16 @@ class Trail:
         """Return when what is done now can be recorded. Raises Unavailable."""
         assert self._journal is not None
         self._journal.demand()
+
+    async def use(self, settings: AuditSettings) -> None:
+        """Record by these levels from now on, which is recorded too; all else is as it was at the start."""
+        policy = Policy(settings)
+        if policy.describe() == self.policy.describe():
+            return
+        self.policy = policy
+        logger.info("the audit trail's levels have changed", levels=policy.describe())
+        with contextlib.suppress(Unavailable):
+            await self._note({"verb": "policy", "message": clean(policy.describe(), 1024)})
 
     async def record(self, entry: Entry, level: Level, status: int) -> None:
         """Record a request; return when the record is on the disk. Raises Unavailable when it is not, if so set."""
@@ -157,8 +175,9 @@ class Trail:
             await asyncio.to_thread(self.anchors.append, anchor)
             self._anchored = anchor
             metrics.ANCHORED.set(now.timestamp())
-        url = self.settings.webhook_url
-        if url and (self._posted is None or self._posted.seq != anchor.seq) and await post_anchors(url, [anchor]):
+        url, sender = self.settings.webhook_url, self._outbound
+        new = self._posted is None or self._posted.seq != anchor.seq
+        if url and sender is not None and new and await post_anchors(sender, url, [anchor]):
             self._posted = anchor
 
     async def _tell_suppressed(self) -> None:

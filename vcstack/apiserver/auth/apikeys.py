@@ -12,7 +12,7 @@ from typing import Final
 
 import structlog
 
-from vcstack.apiserver.audit.entry import note_caller
+from vcstack.apiserver.audit.entry import note_caller, note_key
 from vcstack.apiserver.auth.directory import Directory, KeyAccount
 from vcstack.apiserver.auth.records import KeyRecord, KeySecret, digest_of, equal, new_secret
 from vcstack.apiserver.auth.sessions import Client, Tokens
@@ -83,6 +83,8 @@ class ApiKeys:
         record = KeyRecord.from_wire(found.value) if found else None
         held = record.secrets if record else []
         good = [each for each in held if equal(each.digest, digest) and (each.until is None or each.until > now)]
+        if record is not None:
+            note_key(key_id)
         if record is None or not good:
             raise Unauthorized(WRONG)
         key = await self._directory.find_key(record.project, record.name)

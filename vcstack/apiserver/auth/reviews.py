@@ -23,6 +23,7 @@ from vcstack.apiclient.accessmessages import (
     RightsReply,
     RightsRequest,
 )
+from vcstack.apiserver.audit.entry import note_on_behalf_of
 from vcstack.apiserver.auth.accounts import AccessIndex
 from vcstack.apiserver.auth.grants import ALWAYS, Grants
 from vcstack.apiserver.auth.imagined import ImaginedIndex
@@ -91,6 +92,7 @@ class AccessReviews:
         if question.subject is not None:
             if not _shows_grants(asker, place):
                 raise Forbidden(f"you may not list RoleBindings {_describe(place)}: ask for yourself only")
+            note_on_behalf_of(question.subject)
             subject = self._subject_of(question.subject, asker, [place])
             who, grants = Identity(Role.USER, question.subject, account=subject), self._index.grants(subject)
         sub = f"/{question.subresource}" if question.subresource else ""
@@ -119,6 +121,7 @@ class AccessReviews:
         asker = self._authorizer.grants_of(identity)
         grants, everywhere = asker, True
         if question.subject is not None:
+            note_on_behalf_of(question.subject)
             around = self._places_to_ask(asker, question.project)
             grants, everywhere = self._index.grants(self._subject_of(question.subject, asker, around)), False
         rights = [
