@@ -351,6 +351,8 @@ def _api_settings(settings: ManagementSettings, peer_url: str) -> ApiSettings:
         max_image_bytes=settings.max_image_size_gib * GIB,
         host_certificate_hours=settings.host_certificate_hours,
         join_token_seconds=settings.join_token_seconds,
+        cors_origins=settings.api.cors_origins,
+        logs_reads=settings.api.access_log == "All",
         peer_url=peer_url,
     )
 

@@ -2,17 +2,16 @@
 
 import argparse
 import asyncio
-import logging
 import os
 import signal
 import sys
 from pathlib import Path
 
-import structlog
-
 from vcstack.nodeagent.agent import Agent
 from vcstack.nodeagent.identity import JoinError
 from vcstack.nodeagent.settings import Settings, SettingsError, load_settings
+from vcstack.programs.logs import set_up_logging
+from vcstack.programs.safety import Unsafe, demand_safe_compute
 
 
 def main() -> None:
@@ -22,9 +21,10 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         settings = load_settings(arguments.config)
-        _set_up_logging(settings.log_level)
+        demand_safe_compute(settings)
+        set_up_logging(settings.log_level)
         asyncio.run(_run(settings))
-    except (SettingsError, JoinError) as error:
+    except (SettingsError, Unsafe, JoinError) as error:
         print(f"vc-compute: {error}", file=sys.stderr)
         _leave(1)
     _leave(0)
@@ -43,23 +43,6 @@ def _leave(code: int) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
-
-
-def _set_up_logging(level: str) -> None:
-    number = logging.getLevelNamesMapping()[level.upper()]
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
 
 
 if __name__ == "__main__":

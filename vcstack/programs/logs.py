@@ -1,4 +1,4 @@
-"""Logs of vc-management: JSON lines on standard error, ours and those of the libraries alike."""
+"""Logs of the programs: JSON lines on standard error, ours and those of the libraries alike."""
 
 import json
 import logging

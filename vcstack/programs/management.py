@@ -30,13 +30,15 @@ from vcstack.pki.installation import DEFAULT_SANS, ensure_installation
 from vcstack.pki.keys import PkiError
 from vcstack.programs.composition import Management, read_admin_token
 from vcstack.programs.logs import set_up_logging
+from vcstack.programs.managementsafety import demand_safe_management
 from vcstack.programs.roles import ALL_ROLES, Role, parse_roles
+from vcstack.programs.safety import Unsafe
 from vcstack.programs.settings import KEYRING_NAME, ManagementSettings, SettingsError, load_settings
 from vcstack.programs.workers import WORKER_VARIABLE, run_worker, stop_with_parent
 from vcstack.specs.errors import ApiError
 
 DEFAULT_API_URL = "https://127.0.0.1:8443"
-EXPECTED = (SettingsError, PkiError, CryptoError, ApiError, OSError, ValueError)
+EXPECTED = (SettingsError, Unsafe, PkiError, CryptoError, ApiError, OSError, ValueError)
 """What is told as a sentence; anything else is a fault of ours and shows its traceback."""
 
 OBJECTS_BETWEEN_COLLECTIONS = 50_000
@@ -83,6 +85,7 @@ def init(asked: argparse.Namespace) -> None:
 def serve(asked: argparse.Namespace) -> None:
     """Run until SIGTERM or SIGINT."""
     settings = load_settings(asked.config)
+    demand_safe_management(settings, asked.config)
     roles = parse_roles(asked.roles) if asked.roles else ALL_ROLES
     set_up_logging(settings.log_level)
     gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)

@@ -3,6 +3,7 @@
 Any value, in either, may be `ENC(...)`, made by `vcctl secrets encrypt`.
 """
 
+import re
 from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
@@ -19,6 +20,10 @@ from vcstack.specs.manifest import load_documents
 from vcstack.specs.registry import load_kinds
 
 GIB = 1024**3
+_ORIGIN = re.compile(
+    r"https://([a-z0-9-]+\.)*[a-z0-9-]+(:[0-9]{1,5})?|http://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?"
+)
+"""As browsers send it (RFC 6454, section 6.2). Without TLS only on one's own machine, for who builds pages."""
 KEYRING_NAME = "keyring.json"
 """The master keys' file in the state folder, unless another is named."""
 
@@ -84,9 +89,22 @@ class ApiSection(Section):
     """The server's certificate, PEM; read again when it changes."""
     key_file: Path
     """Its key, PEM."""
+    cors_origins: tuple[str, ...] = ()
+    """Origins, e.g. https://console.example, whose pages may call the API in browsers, also with cookies. Default
+    none."""
+    access_log: Literal["Changes", "All"] = "Changes"
+    """Which requests get a line in the log: those that change something or are refused, or all. Default Changes."""
     peer_host: str = ""
     """The address by which other replicas reach this one, for the tunnels of hosts that are connected here; it has
     to stand in the certificate. Default: the host of the first address listened on."""
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _exact(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} is no origin; write https://HOST or https://HOST:PORT, no path, no *")
+        return origins
 
 
 class AllowedTarget(Section):
@@ -275,8 +293,8 @@ class ManagementSettings(BaseSettings):
         return env_settings, init_settings
 
 
-def load_settings(path: Path) -> ManagementSettings:
-    """Return the settings. Raises SettingsError with the file, the field and the fix."""
+def load_values(path: Path) -> dict[str, Any]:
+    """Return what stands in the file. Raises SettingsError."""
     try:
         documents = load_documents(path.read_bytes(), source=str(path))
     except OSError as error:
@@ -285,7 +303,12 @@ def load_settings(path: Path) -> ManagementSettings:
         raise SettingsError(error.message) from error
     if len(documents) > 1:
         raise SettingsError(f"{path}: one document is expected, there are {len(documents)}")
-    values: dict[str, Any] = documents[0] if documents else {}
+    return documents[0] if documents else {}
+
+
+def load_settings(path: Path) -> ManagementSettings:
+    """Return the settings. Raises SettingsError with the file, the field and the fix."""
+    values = load_values(path)
     try:
         return ManagementSettings(**values)
     except SettingsError as error:

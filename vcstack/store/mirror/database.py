@@ -1,5 +1,6 @@
 """The mirror's database: made when it is missing, brought to the newest schema, and its errors told apart."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
@@ -13,6 +14,35 @@ from vcstack.store.mirror.views import ensure_views
 
 CONNECT_TIMEOUT_SECONDS = 5
 STATEMENT_TIMEOUT_MS = 30_000
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a connection string leads, with what libpq takes from the environment."""
+
+    hosts: tuple[str, ...]
+    """Names, addresses, or folders of unix sockets; empty: libpq's own folder."""
+    user: str
+    password: str = field(repr=False)
+    database: str
+    ssl_mode: str
+
+
+def find_target(dsn: str) -> Target:
+    """Return where a libpq connection string or URI leads. Raises ValueError."""
+    try:
+        given = conninfo.conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError as error:
+        raise ValueError("postgres.dsn: this is no libpq connection string or URI") from error
+    defaults = {o.keyword.decode(): o.val.decode() for o in psycopg.pq.Conninfo.get_defaults() if o.val is not None}
+    found = {**defaults, **{name: str(value) for name, value in given.items() if value is not None}}
+    return Target(
+        hosts=tuple(h for name in ("host", "hostaddr") for h in found.get(name, "").split(",") if h),
+        user=found.get("user", ""),
+        password=found.get("password", ""),
+        database=found.get("dbname", ""),
+        ssl_mode=found.get("sslmode", ""),
+    )
 
 
 def open_engine(dsn: str) -> AsyncEngine:
