@@ -181,6 +181,16 @@ async def test_wait_says_what_is_missing_when_the_time_is_over(vcctl: Vcctl) -> 
     assert "vcctl why" in ended.err
 
 
+async def test_what_is_being_deleted_is_not_waited_for(vcctl: Vcctl) -> None:
+    file = vcctl.write("a.yaml", project(), network("web"))
+    await vcctl.ok("apply", "-f", file)
+    await vcctl.ok("delete", "network", "web", "--no-wait")
+    ended = await vcctl("apply", "-f", file, "--wait", "--timeout", "60s")
+    assert ended.code == ExitCode.FAILED
+    assert "network/web: it is being deleted" in ended.err
+    assert "vcctl why network web" in ended.err
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -242,6 +252,8 @@ async def test_diff_of_a_new_folder_shows_what_would_be_created(vcctl: Vcctl) ->
     ended = await vcctl("diff", "-f", str(vcctl.folder / "set"))
     assert ended.code == ExitCode.DIFFERENCE
     assert ended.out.count("would be created") == 3
+    # What a change takes is no matter of what is not there yet.
+    assert "immutable" not in ended.out
     assert ended.err == ""
 
 

@@ -122,14 +122,17 @@ async def test_deleting_a_project_asks(vcctl: Vcctl, busy_hands: Hands) -> None:
 
 async def test_wait_for_conditions_values_and_the_end(vcctl: Vcctl, hands: Hands) -> None:
     await set_scene(vcctl)
+    early = await vcctl("wait", "instance", "web-1", "db-1", "--timeout=0.5s")
+    assert early.code == ExitCode.TIMEOUT
+    assert "Ready has not been observed" in early.err
     waiting = asyncio.create_task(vcctl("wait", "instance", "web-1", "db-1"))
-    await asyncio.sleep(0.2)
     await hands.observe_all()
     assert (await waiting).code == 0
-    assert "Ready has not been observed" in (await waiting).err
     await hands.client.patch_status(await hands.get(Instance, "web-1"), {"powerState": "Stopped"})
     await vcctl.ok("wait", "vm/web-1", "--for", "jsonpath={.status.powerState}=Stopped")
     await vcctl.ok("wait", "vm/gone", "--for=delete")
+    ended = await vcctl("wait", "network/web", "--for=delete", "--timeout", "0.3s")
+    assert "network/web: nobody has asked for its deletion" in ended.err
     ended = await vcctl("wait", "vm", "web-1", "--for=condition=Nonsense", "--timeout=0.2s")
     assert ended.code == ExitCode.TIMEOUT
     assert (await vcctl("wait", "vm", "web-1", "--for=ready")).code == ExitCode.USAGE
@@ -212,4 +215,4 @@ async def test_a_deleting_network_reports_why_it_stays(vcctl: Vcctl, hands: Hand
     await hands.observe(network, but={"Deletable": ("InUse", "Used by Subnet demo/web-v4; delete it first.")})
     out = await vcctl.ok("why", "network", "web")
     assert "is being deleted" in out
-    assert "What to do: Used by Subnet demo/web-v4; delete it first." in out
+    assert "Used by Subnet demo/web-v4; delete it first." in out

@@ -197,3 +197,39 @@ async def test_events_are_listed_and_filtered(vcctl: Vcctl, hands: Hands) -> Non
 async def test_api_resources_lists_every_kind(vcctl: Vcctl) -> None:
     listed = (await vcctl.ok("api-resources", "-o", "name")).split()
     assert sorted(listed) == sorted(d.plural for d in load_kinds().values())
+
+
+async def test_a_path_that_no_object_has_cannot_be_sorted_by(vcctl: Vcctl) -> None:
+    await set_scene(vcctl)
+    ended = await vcctl("get", "instances", "--sort-by", ".spec.flavour")
+    assert ended.code == ExitCode.USAGE
+    assert "no field 'spec.flavour'" in ended.err
+    assert "spec.flavor" in ended.err
+    await vcctl.ok("get", "instances", "--sort-by", "{.status.addresses[0].address}")
+    await vcctl.ok("get", "instances", "--sort-by", ".status.conditions[Ready].lastTransitionTime")
+
+
+async def test_one_missing_name_does_not_hide_the_others(vcctl: Vcctl) -> None:
+    await set_scene(vcctl)
+    ended = await vcctl("get", "instance", "web-1", "web-9")
+    assert ended.code == ExitCode.NOT_FOUND
+    assert [line.split()[0] for line in ended.lines] == ["NAME", "web-1"]
+    assert "Instance web-9 does not exist" in ended.err
+
+
+async def test_where_nothing_was_found_is_said_as_the_kind_has_it(vcctl: Vcctl) -> None:
+    await set_scene(vcctl)
+    assert (await vcctl("get", "groups")).err == "Nothing found.\n"
+    assert (await vcctl("get", "sshkeys")).err == "Nothing found in project demo; -A looks in all projects.\n"
+
+
+async def test_the_table_can_be_asked_for_by_name(vcctl: Vcctl) -> None:
+    await set_scene(vcctl)
+    assert await vcctl.ok("get", "networks", "-o", "table") == await vcctl.ok("get", "networks")
+
+
+async def test_a_condition_of_no_generation_is_not_called_old(vcctl: Vcctl, hands: Hands) -> None:
+    await set_scene(vcctl)
+    instance = await hands.get(Instance, "web-1")
+    await hands.observe(instance, but={"Scheduled": ("Unschedulable", "No host fits.")})
+    assert "older generation" not in await vcctl.ok("describe", "instance", "web-1")

@@ -5,6 +5,7 @@ import socket
 import stat
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -168,3 +169,13 @@ def test_every_command_has_a_help_with_examples() -> None:
     assert len(registered) > 30
     for command in registered:
         assert "Examples:" in str(command.help), command.name
+
+
+def test_help_says_of_a_flag_what_it_does_and_wraps_as_the_terminal() -> None:
+    done = run("apply", "--help", COLUMNS="80")
+    assert "<bool>" not in done.stdout
+    assert "FILE|DIR|-" in done.stdout
+    text = "Fields that you" + done.stdout.partition("Fields that you")[2].partition("Examples:")[0]
+    lines = [line.strip() for line in text.strip().splitlines()]
+    # But for the last, a line is full: the next one's first word would not have had room.
+    assert all(len(line) + 1 + len(after.split()[0]) > 78 for line, after in pairwise(lines))

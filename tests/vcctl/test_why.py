@@ -86,3 +86,16 @@ async def test_several_causes_are_all_named(vcctl: Vcctl, hands: Hands) -> None:
 async def test_an_absent_object_is_not_found(vcctl: Vcctl) -> None:
     await set_scene(vcctl)
     assert (await vcctl("why", "instance", "nope")).code == ExitCode.NOT_FOUND
+
+
+async def test_what_to_do_is_said_once(vcctl: Vcctl, hands: Hands) -> None:
+    await set_scene(vcctl, hands)
+    await hands.remove("Network", "web")
+    network = await hands.get(Network, "web")
+    await hands.observe(network, but={"Deletable": ("InUse", "Used by Subnet demo/web-v4; delete it first.")})
+    out = await vcctl.ok("why", "network", "web")
+    assert out.count("delete it first") == 1
+    assert out.splitlines() == [
+        "Cause:      network/web: is being deleted; Deletable=False (InUse): "
+        "Used by Subnet demo/web-v4; delete it first."
+    ]

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Concatenate, ParamSpec
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from vcstack.specs.errors import ApiError
 from vcstack.vcctl.completing import complete_contexts, complete_projects
@@ -39,10 +40,34 @@ ContextOption = Annotated[
     ),
 ]
 
-EXIT_CODES = """Exit codes: 0 done; 1 differences found (diff); 2 command line; 3 refused by the API; 4 not found;
-5 API unreachable; 6 timeout; 7 what was waited for failed; 8 local file or configuration; 130 interrupted."""
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 differences found (diff); 2 command line; 3 refused by the API; 4 not found; "
+    "5 API unreachable; 6 timeout; 7 what was waited for failed; 8 local file or configuration; 130 interrupted."
+)
+
+
+class _PlainFlags:
+    """Help pages say of a flag what it does, not that it is a <bool>."""
+
+    def get_params(self, ctx: Any) -> Any:
+        """Return the parameters, flags without the name of a type."""
+        params = super().get_params(ctx)  # type: ignore[misc]
+        for param in params:
+            if getattr(param, "is_flag", False) and param.metavar is None:
+                param.metavar = ""
+        return params
+
+
+class HelpfulCommand(_PlainFlags, TyperCommand):
+    """A command."""
+
+
+class HelpfulGroup(_PlainFlags, TyperGroup):
+    """A command that has commands below it."""
+
 
 app = typer.Typer(
+    cls=HelpfulGroup,
     name="vcctl",
     help="Drives a VC Stack cloud: what you want is a manifest, what is so is a status.\n\n" + EXIT_CODES,
     no_args_is_help=True,
@@ -68,14 +93,16 @@ def command(
     """
 
     def register(function: Command[P]) -> Command[P]:
-        within.command(name, help=_help(function, examples), rich_help_panel=panel, hidden=hidden)(_wrap(function))
+        text = _help(function, examples)
+        within.command(name, cls=HelpfulCommand, help=text, rich_help_panel=panel, hidden=hidden)(_wrap(function))
         return function
 
     return register
 
 
 def _help(function: Callable[..., Any], examples: str) -> str:
-    text = inspect.getdoc(function) or ""
+    # Paragraphs are as wide as the terminal, not as the source.
+    text = "\n\n".join(p.replace("\n", " ") for p in (inspect.getdoc(function) or "").split("\n\n"))
     lines = [line.strip().replace("[", "\\[") for line in examples.strip().splitlines()]
     return text + ("\n\n\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines) if lines else "")
 

@@ -58,7 +58,7 @@ OutputFormat = Annotated[
         "--output",
         "-o",
         metavar="FORMAT",
-        help="wide, json, yaml, name, jsonpath=TEMPLATE, custom-columns=HEADING:PATH,...",
+        help="table, wide, json, yaml, name, jsonpath=TEMPLATE, custom-columns=HEADING:PATH,...",
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Let the API check everything and write nothing.")]

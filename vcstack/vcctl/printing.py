@@ -19,7 +19,7 @@ from vcstack.vcctl.session import Session
 
 Wire = dict[str, Any]
 
-FORMATS = "wide, json, yaml, name, jsonpath=TEMPLATE or custom-columns=HEADING:PATH,..."
+FORMATS = "table, wide, json, yaml, name, jsonpath=TEMPLATE or custom-columns=HEADING:PATH,..."
 GAP = "   "
 
 STYLES = {
@@ -55,7 +55,7 @@ def parse_output(text: str | None) -> Output:
     if not text:
         return Output()
     name, equals, argument = text.partition("=")
-    if name in ("wide", "json", "yaml", "name") and not equals:
+    if name in ("table", "wide", "json", "yaml", "name") and not equals:
         return Output(name)
     if name in ("jsonpath", "custom-columns") and argument:
         return Output(name, argument)
@@ -131,11 +131,16 @@ def build_row(session: Session, columns: Sequence[Column], wire: Wire, *, prefix
     return [(prefix if c.path == "metadata.name" else "") + format_cell(c, wire, now) for c in columns]
 
 
+def parse_path(text: str) -> str:
+    """Return the dotted path of what people write: .metadata.name, {.metadata.name}, metadata.name."""
+    return text.strip().removeprefix("{").removesuffix("}").lstrip(".")
+
+
 def sort_objects(items: Iterable[Wire], path: str | None) -> list[Wire]:
     """Return the objects sorted by the value at a path; numbers as numbers, absent ones last."""
     if not path:
         return list(items)
-    steps = path.strip().removeprefix("{").removesuffix("}").lstrip(".")
+    steps = parse_path(path)
 
     def key(wire: Wire) -> tuple[int, float, str]:
         value = find_value(wire, steps)

@@ -18,15 +18,14 @@ EXPLAINED = {
 }
 
 
-def print_changes(console: Console, changes: Sequence[FieldChange]) -> None:
-    """Print the differences; what is gone with -, what is new with +."""
+def print_changes(console: Console, changes: Sequence[FieldChange], *, new: bool = False) -> None:
+    """Print the differences; what is gone with -, what is new with +. What a change takes is no matter of a new one."""
     for change in changes:
-        word = change.change.value.lower()
-        console.print(
-            f"  [bold]{escape(change.path)}[/]  [{style_of(change.change.value)}]{word}[/]"
-            + (f" [dim]{EXPLAINED[change.change]}[/]" if change.change is not Change.LIVE else ""),
-            soft_wrap=True,
-        )
+        line = f"  [bold]{escape(change.path)}[/]"
+        if not new:
+            line += f"  [{style_of(change.change.value)}]{change.change.value.lower()}[/]"
+            line += f" [dim]{EXPLAINED[change.change]}[/]" if change.change is not Change.LIVE else ""
+        console.print(line, soft_wrap=True)
         _print_value(console, "-", change.old, "red")
         _print_value(console, "+", change.new, "green")
 

@@ -63,6 +63,12 @@ def ready(definition: KindDefinition, wire: Wire | None) -> str | None:
     """The goal that Ready is True for the newest generation; kinds without conditions are at once."""
     if wire is None:
         raise CommandError("it was deleted while it was waited for", code=ExitCode.FAILED)
+    if wire["metadata"].get("deletionTimestamp"):
+        raise CommandError(
+            "it is being deleted, so it will not be Ready",
+            hint=f"vcctl why {definition.singular} {wire['metadata']['name']} says what holds the deletion up.",
+            code=ExitCode.FAILED,
+        )
     return condition_goal(READY, "True")(definition, wire) if definition.ready_when else None
 
 
@@ -98,6 +104,8 @@ def deleted(definition: KindDefinition, wire: Wire | None) -> str | None:
     """The goal that the object is gone."""
     if wire is None:
         return None
+    if not wire["metadata"].get("deletionTimestamp"):
+        return "nobody has asked for its deletion"
     held = find_value(wire, "status.conditions[Deletable]")
     if held and held["status"] == "False":
         return format_condition(held)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from vcstack.specs.errors import ApiError
-from vcstack.vcctl.application import app, command
+from vcstack.vcctl.application import HelpfulCommand, app, command
 from vcstack.vcctl.arguments import SETTINGS, OutputFormat
 from vcstack.vcctl.errors import CommandError, ExitCode, exit_code_of, show_error
 from vcstack.vcctl.printing import parse_output, to_yaml, write
@@ -57,6 +57,7 @@ async def version(
 
 @app.command(
     "completion",
+    cls=HelpfulCommand,
     rich_help_panel=SETTINGS,
     help="Print the script that completes kinds, names and options in your shell.\n\n\b\nExamples:\n"
     "  source <(vcctl completion bash)\n"

@@ -102,7 +102,8 @@ def _print_conditions(session: Session, wire: Wire) -> None:
     table = Table(["  TYPE", "STATUS", "AGE", "REASON", "MESSAGE"])
     for c in sorted(find_value(wire, "status.conditions") or [], key=lambda c: c["type"] != READY):
         age = format_age(c.get("lastTransitionTime", ""), session.clock.now())
-        stale = c.get("observedGeneration", 0) < wire["metadata"].get("generation", 0)
+        # Ready is derived: it is of the generation that all it sums up were observed for, at first of none.
+        stale = 0 < c.get("observedGeneration", 0) < wire["metadata"].get("generation", 0)
         message = c.get("message", "") + (" (of an older generation)" if stale else "")
         table.add([f"  {c['type']}", c["status"], age, c.get("reason", ""), message])
     table.print(session.out)

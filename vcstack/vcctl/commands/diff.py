@@ -89,4 +89,4 @@ def _print(session: Session, manifest: Manifest, live: Wire | None, changes: Seq
     project = f" [dim](project {manifest.project})[/]" if manifest.project else ""
     new = " [green]would be created[/]" if live is None else ""
     session.out.print(f"[bold]{escape(str(manifest))}[/]{project}{new}", soft_wrap=True)
-    print_changes(session.out, changes)
+    print_changes(session.out, changes, new=live is None)

@@ -1,19 +1,18 @@
 """explain and api-resources: what kinds and fields there are, from the models themselves."""
 
-import difflib
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 
-from vcstack.specs.fielddocs import FieldDoc, document, document_tree, find_field
+from vcstack.specs.fielddocs import FieldDoc, document, document_tree
 from vcstack.specs.meta import API_VERSION
 from vcstack.specs.model import Change
 from vcstack.specs.registry import KindDefinition, Scope, load_kinds
 from vcstack.vcctl.application import command
 from vcstack.vcctl.arguments import READ, SETTINGS, OutputFormat
 from vcstack.vcctl.completing import complete_kinds
-from vcstack.vcctl.errors import CommandError
+from vcstack.vcctl.fields import find_known_field
 from vcstack.vcctl.printing import Table, parse_output, style_of, write
 from vcstack.vcctl.selection import parse_kind
 from vcstack.vcctl.session import Session
@@ -40,21 +39,7 @@ async def explain(
     if not path:
         _print_kind(session, definition, recursive)
         return
-    try:
-        found = find_field(definition.model, path)
-    except KeyError as error:
-        raise _unknown(definition, path, str(error.args[0])) from None
-    _print_field(session, definition, found, recursive)
-
-
-def _unknown(definition: KindDefinition, path: str, wrong: str) -> CommandError:
-    known = [f.path for f in document_tree(definition.model)]
-    leaf = {p.rpartition(".")[2]: p for p in known}
-    close = difflib.get_close_matches(path, known, n=2) or [
-        leaf[name] for name in difflib.get_close_matches(wrong.rpartition(".")[2], leaf, n=2)
-    ]
-    hint = f"Did you mean {' or '.join(close)}?" if close else f"See vcctl explain {definition.singular} --recursive"
-    return CommandError(f"{definition.kind} has no field {wrong!r}", hint=hint)
+    _print_field(session, definition, find_known_field(definition, path), recursive)
 
 
 def _print_kind(session: Session, definition: KindDefinition, recursive: bool) -> None:

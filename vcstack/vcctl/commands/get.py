@@ -1,8 +1,10 @@
 """get: objects as tables or in any format, once or as they change."""
 
 import asyncio
+import re
 from collections.abc import Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -12,12 +14,13 @@ from vcstack.specs.errors import Forbidden, NotFound
 from vcstack.specs.registry import Column, KindDefinition, Scope, get_kind
 from vcstack.vcctl.application import command
 from vcstack.vcctl.arguments import READ, Everywhere, Fields, Labels, OutputFormat, Targets
-from vcstack.vcctl.errors import CommandError
+from vcstack.vcctl.errors import CommandError, ExitCode, exit_code_of, show_error
 from vcstack.vcctl.printing import (
     Output,
     Table,
     build_row,
     parse_output,
+    parse_path,
     print_objects,
     sort_objects,
     table_columns,
@@ -25,11 +28,13 @@ from vcstack.vcctl.printing import (
     without_managed_fields,
     write,
 )
-from vcstack.vcctl.reading import Place, Wire, follow, get_object, list_objects, places_of, project_in
+from vcstack.vcctl.reading import Place, Wire, follow, gather, get_object, list_objects, places_of, project_in
 from vcstack.vcctl.selection import Selection, parse_selections
 from vcstack.vcctl.session import Session
 
 LABELS = Column("LABELS", "metadata.labels")
+_MAPS = ("metadata.labels.", "metadata.annotations.")
+_INDEX = re.compile(r"\[[^]]*\]")
 
 
 @command(
@@ -73,17 +78,27 @@ async def get(
     if selections[0].name:
         if selector or field_selector:
             raise CommandError("names and selectors do not go together", hint="Leave one of them out.")
-        found = [await get_object(session, s.definition, s.name or "") for s in selections]
-        view.show([(s.definition, w) for s, w in zip(selections, found, strict=True)], single=len(found) == 1)
-        return 0
+        return await view.show_named(selections)
     listed = []
     for definition in {s.definition.kind: s.definition for s in selections}.values():
         own = [p for p in places if p.definition is definition]
+        _check_sorting(definition, sort_by)
         listed += [(definition, w) for w in sort_objects(await list_objects(session, own), sort_by)]
     if not listed and not all_projects:
         await _check_project(session, selections)
     view.show(listed, single=False)
+    if not listed:
+        view.show_nothing(selections)
     return 0
+
+
+def _check_sorting(definition: KindDefinition, path: str | None) -> None:
+    """Raise CommandError when no object of the kind can have anything at the path."""
+    if path and not parse_path(path).startswith(_MAPS):
+        # Imported when needed: a start without it takes less time.
+        from vcstack.vcctl.fields import find_known_field
+
+        find_known_field(definition, _INDEX.sub("", parse_path(path)))
 
 
 async def _check_project(session: Session, selections: Sequence[Selection]) -> None:
@@ -137,12 +152,28 @@ class _View:
             for definition, wire in own:
                 table.add(self._row(definition, wire, prefixed=len(kinds) > 1, mixed=mixed))
             table.print(self._session.out)
-        if not found:
-            project = None if self._everywhere else self._session.default_project
-            self._session.err.print(
-                f"Nothing found in project {project}; -A looks in all projects." if project else "Nothing found.",
-                soft_wrap=True,
-            )
+
+    def show_nothing(self, selections: Sequence[Selection]) -> None:
+        """Say that there is nothing, and where it was looked for."""
+        if not self._output.is_table:
+            return
+        project = None if self._everywhere else self._session.default_project
+        if all(s.definition.scope is Scope.GLOBAL for s in selections):
+            project = None
+        text = f"Nothing found in project {project}; -A looks in all projects." if project else "Nothing found."
+        self._session.err.print(text, soft_wrap=True)
+
+    async def show_named(self, selections: Sequence[Selection]) -> int:
+        """Print what is there of the named objects, then what is wrong with the others; return the exit code."""
+        calls = [partial(get_object, self._session, s.definition, s.name or "") for s in selections]
+        results = await gather(calls)
+        found = [(s.definition, r) for s, r in zip(selections, results, strict=True) if not isinstance(r, Exception)]
+        failures = [r for r in results if isinstance(r, Exception)]
+        if found:
+            self.show(found, single=len(selections) == 1)
+        for failure in failures:
+            show_error(self._session.err, failure)
+        return max((exit_code_of(f) for f in failures), default=ExitCode.OK)
 
     async def follow(self, places: Sequence[Place]) -> None:
         """Print the objects and then every change, for ever."""

@@ -135,7 +135,7 @@ async def rollback(
 
 def _show_plan(session: Session, title: str, live: Wire | None, changes: list[FieldChange]) -> None:
     session.out.print(f"[bold]{escape(title)}:[/]" + (" made again" if live is None else ""), soft_wrap=True)
-    print_changes(session.out, changes)
+    print_changes(session.out, changes, new=live is None)
     fixed = [c.path for c in changes if c.change is Change.IMMUTABLE]
     if live is not None and fixed:
         raise CommandError(

@@ -160,7 +160,7 @@ class _Meter:
             yield self._tell_by_lines(what)
             return
         with _build_bar(self._session.err) as bar:
-            task = bar.add_task(what)
+            task = bar.add_task(what, total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
 
     def _tell_by_lines(self, what: str) -> ProgressReport:

@@ -32,12 +32,14 @@ async def why(session: Session, targets: OneTarget) -> None:
     if finding.healthy:
         session.out.print(f"[green]{escape(finding.label)}[/] {escape(finding.sentence)}.", soft_wrap=True)
         return
-    session.out.print(_grow(finding), soft_wrap=True)
-    write(session.out, "")
+    if finding.warnings or finding.because:
+        # A tree cuts what it may not wrap.
+        session.out.print(_grow(finding), soft_wrap=not session.out.is_terminal)
+        write(session.out, "")
     causes = {c.label: c for c in finding.causes()}
     for cause in causes.values():
         session.out.print(f"[bold red]Cause:[/]      {escape(f'{cause.label}: {cause.sentence}')}", soft_wrap=True)
-        if cause.advice:
+        if cause.advice and cause.advice not in cause.sentence:
             session.out.print(f"[bold yellow]What to do:[/] {escape(cause.advice)}", soft_wrap=True)
 
 
