@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from deploy.lab import namespaces
-from deploy.lab.layout import BIN, CENTRAL, Layout, write
+from deploy.lab.layout import BIN, CENTRAL, CHECKOUT, Layout, write
 from deploy.lab.programs import Program
 from deploy.lab.shell import run, wait_until
 from deploy.lab.supervisor import Supervisor
@@ -53,7 +53,7 @@ def programs(layout: Layout, port: int) -> list[Program]:
     """All programs of the node; `port` is the API's on the machine."""
     pki = layout.state / "pki"
     return [
-        Program(CENTRAL, "etcd", _etcd_argv(layout, pki), stop_seconds=5),
+        Program(CENTRAL, "etcd", [*_restarted_for(pki / "ca.crt"), *_etcd_argv(layout, pki)], pid_file="etcd.pid"),
         Program(
             CENTRAL, "postgres", [f"{POSTGRES}/postgres", "-D", PG_DATA], user="postgres", stop_signal="INT"
         ),  # INT is PostgreSQL's fast shutdown
@@ -71,12 +71,18 @@ def programs(layout: Layout, port: int) -> list[Program]:
     ]
 
 
+def _restarted_for(ca: Path) -> list[str]:
+    return [str(BIN / "python"), "-IS", str(CHECKOUT / "deploy" / "lab" / "restarting.py"), "/run/etcd.pid", str(ca)]
+
+
 def _etcd_argv(layout: Layout, pki: Path) -> list[str]:
     return [
         "etcd", "--name=lab", f"--data-dir={layout.node(CENTRAL)}/etcd",
         "--listen-client-urls=https://127.0.0.1:2379", "--advertise-client-urls=https://127.0.0.1:2379",
         "--listen-peer-urls=http://127.0.0.1:2380", "--initial-advertise-peer-urls=http://127.0.0.1:2380",
         "--initial-cluster=lab=http://127.0.0.1:2380",
+        # One member waits for nobody's vote; it is back sooner after a restart.
+        "--heartbeat-interval=10", "--election-timeout=100",
         "--client-cert-auth", f"--trusted-ca-file={pki}/ca.crt",
         f"--cert-file={pki}/etcd.crt", f"--key-file={pki}/etcd.key",
         # The gateway would dial etcd with the server's certificate as a client's; nobody uses it.

@@ -87,6 +87,7 @@ class AgentProcess:
             state_dir=self._layout.root,
             virt_type=facts.virt_type,
             expires_at=lambda: BEGINNING + timedelta(days=30),
+            trust=lambda: ("", ()),
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(self._beat())

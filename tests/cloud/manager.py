@@ -12,6 +12,7 @@ from tests.fakes.memory_etcd import MemoryEtcd
 from tests.fakes.ovn_nb import FakeOvn
 from vcstack.controllers.backends.network import Fence
 from vcstack.controllers.backends.network_sources import NETWORK
+from vcstack.controllers.certificateauthority import AUTHORITIES, WITNESSES
 from vcstack.controllers.host import HEARTBEATS
 from vcstack.controllers.image import CONTENTS
 from vcstack.controllers.key import KEY_MATERIAL
@@ -20,6 +21,7 @@ from vcstack.runtime.context import Build
 from vcstack.runtime.manager import Manager
 from vcstack.specs.errors import Unavailable
 from vcstack.store.actor import Actor
+from vcstack.store.authorities import AuthorityRecords
 from vcstack.store.etcd.election import Election
 from vcstack.store.etcd.lease import SharedLease
 from vcstack.store.etcd.settings import EtcdSettings
@@ -89,6 +91,16 @@ class Contents:
         pass
 
 
+class NoWitnesses:
+    """Asked by nobody: there is no authority here."""
+
+    async def reports(self) -> list[Any]:
+        return []
+
+    def endpoints(self) -> list[Any]:
+        return []
+
+
 class ManagerProcess:
     """One life of the manager."""
 
@@ -139,6 +151,8 @@ class ManagerProcess:
                 HEARTBEATS.name: self.heartbeats,
                 CONTENTS.name: Contents(),
                 KEY_MATERIAL.name: KeyMaterial(credentials),
+                AUTHORITIES.name: AuthorityRecords(credentials),
+                WITNESSES.name: NoWitnesses(),
             },
         )
         self.leading = manager.leading

@@ -39,7 +39,7 @@ class IssuedCertificate(Model):
     certificate: str
     """The host's certificate, PEM, followed by intermediates if there are any."""
     ca: str
-    """The cloud's CA, PEM."""
+    """The cloud's CA, PEM; while it is rotated two, both to be trusted."""
 
 
 class JoinToken(Model):
@@ -58,6 +58,8 @@ class Heartbeat(Model):
     """The host counts as gone when none comes for that long."""
     server_time: datetime | None = None
     """The server's clock, to notice a host whose clock is wrong."""
+    authority: str | None = None
+    """What changes when another authority signs or others are to be trusted: then the host asks for a certificate."""
 
 
 class HostClient:

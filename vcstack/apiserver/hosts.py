@@ -86,7 +86,8 @@ class HostRoutes:
         """Note that the host is alive."""
         await self._authorizer.authorize(call.identity, Action(Verb.UPDATE, call.target))
         ttl = await self._heartbeats.beat(call.target.name)
-        return model_reply(Heartbeat(ttl_seconds=ttl, server_time=self._clock.now()))
+        mark = self._authority.current.mark
+        return model_reply(Heartbeat(ttl_seconds=ttl, server_time=self._clock.now(), authority=mark))
 
     async def _register(self, wire: bodies.Wire, actor: Actor, *, dry_run: bool) -> None:
         try:
@@ -96,10 +97,11 @@ class HostRoutes:
 
     def _issue(self, host: str, csr: str) -> IssuedCertificate:
         try:
-            certificate = self._authority.sign_csr(csr.encode(), HOST_PREFIX + host, hours=self._hours)
+            authority = self._authority.current
+            certificate = authority.sign_csr(csr.encode(), HOST_PREFIX + host, hours=self._hours)
         except PkiError as error:
             raise _invalid("csr", str(error)) from error
-        return IssuedCertificate(certificate=certificate.decode(), ca=self._authority.cert_pem.decode())
+        return IssuedCertificate(certificate=certificate.decode(), ca=authority.bundle.decode())
 
 
 def _public_key(csr: str) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from vcstack.apiserver.audit.trail import Trail
 from vcstack.apiserver.auth.assembly import Auth
 from vcstack.clock import Clock
-from vcstack.pki.authority import CertificateAuthority
+from vcstack.pki.local import LocalAuthority
 from vcstack.specs.resource import Ref
 from vcstack.store.etcd_api import Etcd
 from vcstack.store.store import Store
@@ -64,7 +64,7 @@ class ApiParts:
     store: Store
     etcd: Etcd
     clock: Clock
-    authority: CertificateAuthority
+    authority: LocalAuthority
     admin_token: str
     auth: Auth
     """Logging in; started."""

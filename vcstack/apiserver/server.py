@@ -14,7 +14,7 @@ import uvicorn
 from vcstack.apiserver.application import Application
 from vcstack.apiserver.patience import Patience, end_the_slow
 from vcstack.apiserver.peer import PeerProtocol
-from vcstack.pki.tls import server_ssl_context
+from vcstack.pki.tls import ReloadingContext, server_ssl_context
 
 BACKLOG = 2048
 KEEP_ALIVE_SECONDS = 75
@@ -23,8 +23,6 @@ DRAIN_SECONDS = 10
 """Requests under way get that long at the stop."""
 LISTEN_FDS_START = 3
 """sd_listen_fds(3), SD_LISTEN_FDS_START."""
-RELOAD_SECONDS = 60.0
-"""How often the certificate's file is looked at."""
 
 
 class ApiServer:
@@ -99,21 +97,14 @@ def build_config(application: Application, context: ssl.SSLContext) -> uvicorn.C
 
 
 def build_tls(cert: Path, key: Path, ca: Path) -> ssl.SSLContext:
-    """Return the server's context: TLS 1.2 or later, client certificates of our CA welcome."""
-    context = server_ssl_context(cert, key, ca)
-    context.set_alpn_protocols(["http/1.1"])
-    return context
+    """Return the server's context: TLS 1.2 or later, client certificates of our CA welcome, files as they are then."""
 
+    def build() -> ssl.SSLContext:
+        context = server_ssl_context(cert, key, ca)
+        context.set_alpn_protocols(["http/1.1"])
+        return context
 
-async def reload_certificate(context: ssl.SSLContext, cert: Path, key: Path) -> None:
-    """Load the certificate again whenever its file changes, until cancelled."""
-    seen = _stamp(cert)
-    while True:
-        await asyncio.sleep(RELOAD_SECONDS)
-        if (now := _stamp(cert)) != seen:
-            with contextlib.suppress(OSError):  # half replaced: the key fits at the next look
-                context.load_cert_chain(cert, key)
-                seen = now
+    return ReloadingContext.of(build, cert, key, ca)
 
 
 def open_sockets(addresses: Sequence[str], *, share: bool) -> list[socket.socket]:
@@ -158,10 +149,3 @@ def split_address(address: str) -> tuple[str, int]:
     if not separator or not host or not port.isdigit() or int(port) > 65535:
         raise ValueError(f"{address!r} is no address; write HOST:PORT, e.g. 10.98.0.1:8443")
     return host, int(port)
-
-
-def _stamp(path: Path) -> Any:
-    try:
-        return path.stat().st_mtime_ns
-    except FileNotFoundError:
-        return None

@@ -72,10 +72,13 @@ class Agent:
         self._layout = Layout(settings.state_dir.resolve())
         self._clock = SystemClock()
         self._identity = Identity(self._layout.pki, settings.host_name)
+        self._authority: str | None = None
+        self._authority_changed = asyncio.Event()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Join if need be, then work until stop is set. Raises JoinError."""
         self._layout.create()
+        self._identity.ensure_ca(self._settings.ca_file)
         api = self._connect()
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(api.connection.aclose)
@@ -96,7 +99,7 @@ class Agent:
     def _connect(self) -> _Api:
         settings = ConnectionSettings(
             api_url=self._settings.api_url,
-            ca_file=self._settings.ca_file,
+            ca_file=self._identity.ca,
             cert_file=self._identity.certificate,
             key_file=self._identity.key,
             connect_timeout_seconds=3.0,
@@ -141,6 +144,7 @@ class Agent:
             state_dir=self._layout.root,
             virt_type=facts.virt_type,
             expires_at=self._identity.expires_at,
+            trust=self._identity.trust,
         )
         streams = Streams(host.instances, backends.hypervisor, self._layout)
         tunnel = HostTunnel(api.connection, settings.host_name, streams.serve)
@@ -151,7 +155,7 @@ class Agent:
                     "heartbeat": lambda: self._beat(api.hosts),
                     "host-report": reporter.run,
                     "tunnel": tunnel.run,
-                    "certificate": lambda: self._keep_certified(api.hosts, backends),
+                    "certificate": lambda: self._keep_certified(api.hosts, backends, reporter),
                     "logs": self._trim_logs,
                     "sweep": lambda: self._keep_swept(host.sweep),
                     "images": lambda: self._keep_pruned(host.image_keeper),
@@ -219,21 +223,28 @@ class Agent:
             address, _, port = self._settings.metrics_listen.rpartition(":")
             start_http_server(int(port), address, registry)
 
-    async def _keep_certified(self, client: HostClient, backends: Backends) -> None:
+    async def _keep_certified(self, client: HostClient, backends: Backends, reporter: HostReporter) -> None:
         """Renew the certificate in time, and have ovn-controller use it; also when somebody changed its settings."""
         while True:
+            self._authority_changed.clear()
             try:
-                await self._identity.renew_if_due(client)
+                renewed = await self._identity.renew_if_due(client, self._authority)
                 await self._configure_chassis(backends)
+                if renewed:
+                    reporter.wake()
             except (ApiError, BackendError) as error:
                 log.warning("certificate.renewal_failed", error=str(error))
-            await asyncio.sleep(CERTIFICATE_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CERTIFICATE_SECONDS):
+                    await self._authority_changed.wait()
 
     async def _beat(self, client: HostClient) -> None:
         alive = True
         while True:
             try:
-                await client.beat(self._settings.host_name)
+                self._authority = (await client.beat(self._settings.host_name)).authority
+                if self._authority not in (None, self._identity.trust().mark):
+                    self._authority_changed.set()
                 if not alive:
                     log.info("heartbeat.back")
                 alive = True

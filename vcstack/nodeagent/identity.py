@@ -13,7 +13,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
 from vcstack.apiclient.hosts import HostClient, IssuedCertificate
-from vcstack.pki.authority import load_certificate, needs_renewal
+from vcstack.pki.authority import (
+    find_issuer,
+    fingerprint,
+    load_certificate,
+    load_certificates,
+    mark_of,
+    needs_renewal,
+)
 from vcstack.pki.files import PRIVATE, PUBLIC, write_atomically
 from vcstack.pki.keys import common_name, generate_key, key_from_pem, key_to_pem
 from vcstack.specs.errors import ApiError, Forbidden, Unauthorized
@@ -34,6 +41,20 @@ class Pair(NamedTuple):
 
     key: Path
     certificate: Path
+
+
+class Trust(NamedTuple):
+    """Which authorities matter to this host, by their fingerprints."""
+
+    issuer: str
+    """The one that signed the host's certificate."""
+    trusted: tuple[str, ...]
+    """Those whose certificates are good here."""
+
+    @property
+    def mark(self) -> str:
+        """What heartbeats are answered with while this is as it should be."""
+        return mark_of(self.issuer, self.trusted)
 
 
 class JoinError(Exception):
@@ -71,6 +92,17 @@ class Identity:
         """Return when the certificate runs out."""
         return load_certificate(self.certificate.read_bytes()).not_valid_after_utc
 
+    def trust(self) -> Trust:
+        """Return whom the host trusts and who signed its certificate, as the files say."""
+        trusted = load_certificates(self.ca.read_bytes())
+        issuer = find_issuer(load_certificate(self.certificate.read_bytes()), trusted)
+        return Trust(fingerprint(issuer) if issuer else "", tuple(fingerprint(each) for each in trusted))
+
+    def ensure_ca(self, given: Path) -> None:
+        """Trust the CA that the settings name until the host has joined; from then on the cloud says whom."""
+        if not (self.joined and self.ca.exists()):
+            write_atomically(self.ca, given.read_bytes(), PUBLIC)
+
     async def join(
         self, client: HostClient, token_file: Path | None, *, zone: str | None, labels: Mapping[str, str]
     ) -> None:
@@ -91,9 +123,13 @@ class Identity:
                 log.warning("join.waiting", error=str(error))
                 await asyncio.sleep(RETRY_SECONDS)
 
-    async def renew_if_due(self, client: HostClient) -> bool:
-        """Get a new certificate for the same key when two thirds of the old one's life are over."""
-        if not needs_renewal(self.certificate.read_bytes()):
+    async def renew_if_due(self, client: HostClient, mark: str | None = None) -> bool:
+        """Get a new certificate for the same key, and whom to trust.
+
+        That is when two thirds of the old one's life are over, or when the cloud's mark is no longer that of the
+        authorities here: they are being rotated.
+        """
+        if not needs_renewal(self.certificate.read_bytes()) and mark in (None, self.trust().mark):
             return False
         self._keep(await client.renew(self._host_name, self._build_csr()))
         log.info("certificate.renewed", expires=self.expires_at().isoformat())

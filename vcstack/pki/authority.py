@@ -1,16 +1,18 @@
 """The certificate authority: it says who is who within one installation."""
 
+import hashlib
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, Self
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from vcstack.pki.files import PRIVATE, PUBLIC, write_atomically
 from vcstack.pki.keys import (
@@ -42,43 +44,83 @@ class Issued:
 
 
 class CertificateAuthority:
-    """Signs certificates with one key on P-256."""
+    """Signs certificates with one key on P-256; while it is rotated, others are trusted beside it."""
 
-    def __init__(self, certificate: x509.Certificate, key: PrivateKey) -> None:
+    def __init__(
+        self, certificate: x509.Certificate, key: PrivateKey, trusted: Sequence[x509.Certificate] = ()
+    ) -> None:
         if certificate.public_key() != key.public_key():
             raise PkiError("the CA's key does not belong to its certificate")
         self.certificate = certificate
+        self.trusted = tuple(trusted) or (certificate,)
+        """All whose certificates are good, this one's included."""
         self._key = key
 
     @classmethod
-    def create(cls, name: str = "VC Stack CA", key: PrivateKey | None = None) -> Self:
-        """A new authority, for `key` if there is one already."""
+    def create(cls, name: str = "VC Stack CA", key: PrivateKey | None = None, *, excluded: Sequence[str] = ()) -> Self:
+        """A new authority, for `key` if there is one already.
+
+        Args:
+            name: its common name.
+            key: its key.
+            excluded: host names (with all below them), addresses and networks that no certificate of it is good for.
+        """
         key = key or generate_key()
         subject = common_name(name)
         builder = _builder(subject, subject, key.public_key(), CA_LIFETIME)
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         builder = builder.add_extension(_key_usage(signs_certificates=True), critical=True)
+        if excluded:
+            constraints = x509.NameConstraints(None, [_excluded_name(each) for each in excluded])
+            builder = builder.add_extension(constraints, critical=True)
         return cls(builder.sign(key, hashes.SHA256()), key)
 
     @classmethod
     def load(cls, cert_path: Path, key_path: Path) -> Self:
-        """The authority in these files.
+        """The authority in these files: of the certificates in the one the one that the key in the other belongs to.
 
         Raises:
             PkiError: they do not fit each other or are damaged.
             FileNotFoundError: one of them is absent.
         """
-        return cls(load_certificate(cert_path.read_bytes()), key_from_pem(key_path.read_bytes()))
+        return cls.of(cert_path.read_bytes(), key_path.read_bytes())
+
+    @classmethod
+    def of(cls, bundle: bytes, key: bytes) -> Self:
+        """The authority whose key that is, with all those of the bundle trusted. Raises PkiError."""
+        trusted, own = load_certificates(bundle), key_from_pem(key)
+        issuing = [each for each in trusted if each.public_key() == own.public_key()]
+        return cls(issuing[0] if issuing else trusted[0], own, trusted)
 
     def save(self, cert_path: Path, key_path: Path) -> None:
         """Write both files, the key first: a certificate that is there has its key."""
         write_atomically(key_path, key_to_pem(self._key), PRIVATE)
-        write_atomically(cert_path, self.cert_pem, PUBLIC)
+        write_atomically(cert_path, self.bundle, PUBLIC)
 
     @property
     def cert_pem(self) -> bytes:
-        """The CA's certificate, for those who are to trust it."""
-        return self.certificate.public_bytes(serialization.Encoding.PEM)
+        """The CA's certificate."""
+        return to_pem(self.certificate)
+
+    @property
+    def key_pem(self) -> bytes:
+        """The CA's key."""
+        return key_to_pem(self._key)
+
+    @property
+    def bundle(self) -> bytes:
+        """The certificates to trust, the oldest first: who signs does not change it."""
+        return b"".join(to_pem(each) for each in self.trusted)
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells this authority from others."""
+        return fingerprint(self.certificate)
+
+    @property
+    def mark(self) -> str:
+        """What changes when another authority signs or others are trusted."""
+        return mark_of(self.fingerprint, [fingerprint(each) for each in self.trusted])
 
     def issue_server(self, name: str, sans: Sequence[str], *, hours: int, also_client: bool = False) -> Issued:
         """A key and a certificate for a server.
@@ -107,6 +149,29 @@ class CertificateAuthority:
             PkiError: the request is damaged, unproven, or its key is not acceptable.
         """
         return self._sign(csr_public_key(csr), name, [CLIENT], (), hours)
+
+    def reissue(self, certificate: x509.Certificate, *, hours: int) -> bytes:
+        """A new certificate for the same key, name, addresses and usages, as PEM.
+
+        The key stays, so that the one file that changes is replaced at once: no server ever sees a certificate
+        beside a key of another.
+        """
+        usages = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+        names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        sans = subject_alternative_names(certificate)
+        return self._sign(certificate.public_key(), str(names[0].value), list(usages), sans, hours)
+
+    def issue_for(
+        self,
+        key: CertificatePublicKeyTypes,
+        name: str,
+        *,
+        usages: Sequence[x509.ObjectIdentifier],
+        sans: Sequence[str],
+        hours: int,
+    ) -> bytes:
+        """A certificate for a key that somebody else has made, as PEM."""
+        return self._sign(key, name, usages, sans, hours)
 
     def _sign(
         self,
@@ -142,6 +207,47 @@ def load_certificate(pem: bytes) -> x509.Certificate:
         return x509.load_pem_x509_certificate(pem)
     except ValueError as error:
         raise PkiError(f"not a certificate: {error}") from error
+
+
+def load_certificates(pem: bytes) -> list[x509.Certificate]:
+    """All certificates in the text.
+
+    Raises:
+        PkiError: there is none.
+    """
+    try:
+        return x509.load_pem_x509_certificates(pem)
+    except ValueError as error:
+        raise PkiError(f"not a certificate: {error}") from error
+
+
+def to_pem(certificate: x509.Certificate) -> bytes:
+    """The certificate as text."""
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def fingerprint(certificate: x509.Certificate) -> str:
+    """The certificate's SHA-256, in hexadecimal digits."""
+    return certificate.fingerprint(hashes.SHA256()).hex()
+
+
+def mark_of(issuer: str, trusted: Iterable[str]) -> str:
+    """What changes when another authority signs or others are trusted, from their fingerprints."""
+    return hashlib.sha256(" ".join([issuer, *sorted(trusted)]).encode()).hexdigest()[:16]
+
+
+def find_issuer(certificate: x509.Certificate, authorities: Iterable[x509.Certificate]) -> x509.Certificate | None:
+    """The one of the authorities that has signed the certificate, None when none has."""
+    return next((each for each in authorities if is_issued_by(certificate, each)), None)
+
+
+def is_issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+    """Whether the certificate is of that authority, by its signature: names may be alike."""
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
 
 
 def expires_at(cert: bytes) -> datetime:
@@ -193,6 +299,13 @@ def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
         encipher_only=False,
         decipher_only=False,
     )
+
+
+def _excluded_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_network(name))
+    except ValueError:
+        return x509.DNSName(name)
 
 
 def _general_name(san: str) -> x509.GeneralName:

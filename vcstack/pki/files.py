@@ -1,12 +1,24 @@
 """Files that must never be seen half written, or by anybody else."""
 
+import fcntl
 import os
 import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 PRIVATE: Final = 0o600
 PUBLIC: Final = 0o644
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """Where a certificate and its key lie."""
+
+    cert: Path
+    key: Path
 
 
 def write_atomically(path: Path, content: bytes, mode: int) -> None:
@@ -30,9 +42,32 @@ def write_atomically(path: Path, content: bytes, mode: int) -> None:
     _fsync_folder(path.parent)
 
 
+def stamps_of(files: Iterable[Path]) -> tuple[int, ...]:
+    """What changes when one of the files is replaced; an absent one counts as 0."""
+    return tuple(_stamp(path) for path in files)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """One at a time: two processes started together must not make two authorities."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def make_private_folder(path: Path) -> None:
     """The folder, entered by its owner only; parents that are missing are made as well."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def _stamp(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def _fsync_folder(path: Path) -> None:

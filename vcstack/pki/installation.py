@@ -1,10 +1,7 @@
 """The secrets of one installation, made at its first start and kept."""
 
-import fcntl
-import os
 import secrets
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,23 +16,16 @@ from vcstack.pki.authority import (
     needs_renewal,
     subject_alternative_names,
 )
-from vcstack.pki.files import PRIVATE, PUBLIC, make_private_folder, write_atomically
+from vcstack.pki.files import PRIVATE, PUBLIC, Credential, locked, make_private_folder, write_atomically
 from vcstack.pki.keys import PkiError, key_from_pem
+from vcstack.pki.local import renew
 
-# Ours are renewed at each start after two thirds of it.
-SERVICE_HOURS: Final = 24 * 365
+# Renewed after two thirds of it, while the manager runs and at its start.
+SERVICE_HOURS: Final = 24 * 7
 # The loopback, and the address of the machine's end of the single-host bring-up's management network.
 DEFAULT_SANS: Final = ("127.0.0.1", "localhost", "10.98.0.1")
 MANAGEMENT_NAME: Final = "system:management"
 ADMIN_TOKEN_BYTES: Final = 32
-
-
-@dataclass(frozen=True, slots=True)
-class Credential:
-    """Where a certificate and its key lie."""
-
-    cert: Path
-    key: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +43,11 @@ class Installation:
     management: Credential
     """Client, `system:management`: vc-management towards etcd."""
     admin_token: Path
+
+    @property
+    def services(self) -> tuple[Credential, ...]:
+        """All certificates but the CA's."""
+        return (self.management, self.etcd, self.api, self.ovn)
 
     @classmethod
     def under(cls, state: Path) -> "Installation":
@@ -86,8 +81,9 @@ def ensure_installation(state: Path, sans: Sequence[str] = DEFAULT_SANS) -> Inst
     """
     paths = Installation.under(state)
     make_private_folder(paths.ca_cert.parent)
-    with _locked(paths.ca_cert.parent):
+    with locked(paths.ca_cert.parent):
         authority = _ensure_authority(paths)
+        renew(paths.services, authority, hours=SERVICE_HOURS)
         client = partial(authority.issue_client, MANAGEMENT_NAME, hours=SERVICE_HOURS)
         server = partial(authority.issue_server, sans=sans, hours=SERVICE_HOURS)
         _ensure(paths.management, authority, (), client)
@@ -98,17 +94,6 @@ def ensure_installation(state: Path, sans: Sequence[str] = DEFAULT_SANS) -> Inst
             token = secrets.token_urlsafe(ADMIN_TOKEN_BYTES).encode()
             write_atomically(paths.admin_token, token, PRIVATE)
     return paths
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One at a time: two managers started together must not make two authorities."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _ensure_authority(paths: Installation) -> CertificateAuthority:

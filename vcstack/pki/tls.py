@@ -1,12 +1,51 @@
 """TLS contexts for our servers and clients, and the name of who is at the other end."""
 
+import contextlib
 import ssl
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from vcstack.pki.files import stamps_of
 from vcstack.pki.keys import PkiError
+
+
+class ReloadingContext(ssl.SSLContext):
+    """A server's context that each new connection finds as the files are then.
+
+    An ``SSLContext`` never forgets a CA that it was given; so another one is built whenever a file changed, and stands
+    in for this one in each handshake. Files that do not fit each other (half replaced) change nothing yet.
+    """
+
+    _build: Callable[[], ssl.SSLContext]
+    _files: tuple[Path, ...]
+    _stamps: tuple[int, ...]
+    _current: ssl.SSLContext
+
+    @classmethod
+    def of(cls, build: Callable[[], ssl.SSLContext], *files: Path) -> "ReloadingContext":
+        """The context that ``build`` makes of these files. Raises what it raises for those that are there now."""
+        made = cls(ssl.PROTOCOL_TLS_SERVER)
+        made._build, made._files = build, files
+        made._stamps = stamps_of(files)
+        made._current = build()
+        return made
+
+    @property
+    def current(self) -> ssl.SSLContext:
+        """The context of the files as they are now."""
+        stamps = stamps_of(self._files)
+        if stamps != self._stamps:
+            with contextlib.suppress(OSError):  # ssl.SSLError is one
+                self._current, self._stamps = self._build(), stamps
+        return self._current
+
+    def wrap_bio(self, *args: Any, **options: Any) -> ssl.SSLObject:
+        """A connection's TLS; asyncio and uvloop ask for it here."""
+        return self.current.wrap_bio(*args, **options)
 
 
 def server_ssl_context(
@@ -21,6 +60,9 @@ def server_ssl_context(
     context.load_cert_chain(cert, key)
     context.load_verify_locations(ca)
     context.verify_mode = client_certificate
+    # Nobody comes back by a ticket whose certificate would be refused by now.
+    context.options |= ssl.OP_NO_TICKET
+    context.num_tickets = 0
     return context
 
 

@@ -28,13 +28,13 @@ from vcstack.apiserver.server import (
     build_tls,
     inherited_sockets,
     open_sockets,
-    reload_certificate,
     split_address,
 )
 from vcstack.clock import Clock, SystemClock
 from vcstack.controllers.backends.network_sources import NETWORK
 from vcstack.controllers.backends.ovn_connection import OvnSettings
 from vcstack.controllers.backends.ovn_nb import OvnNorthbound
+from vcstack.controllers.certificateauthority import AUTHORITIES, WITNESSES
 from vcstack.controllers.host import HEARTBEATS
 from vcstack.controllers.image import CONTENTS
 from vcstack.controllers.key import KEY_MATERIAL
@@ -47,7 +47,7 @@ from vcstack.crypto.errors import CryptoError
 from vcstack.crypto.keyring import Keyring
 from vcstack.outbound.addresses import AddressPolicy, AllowedTarget
 from vcstack.outbound.client import OutboundClient, OutboundSettings
-from vcstack.pki.authority import CertificateAuthority
+from vcstack.programs.certificates import CertificateKeeper, LocalCertificates, ServerWitnesses
 from vcstack.programs.rereading import SettingsFile
 from vcstack.programs.roles import Role
 from vcstack.programs.settings import GIB, AuditSection, ManagementSettings, OutboundSection, SettingsError
@@ -55,6 +55,7 @@ from vcstack.runtime.manager import Manager
 from vcstack.runtime.metrics import RuntimeMetrics
 from vcstack.specs.errors import Unavailable
 from vcstack.store.actor import Actor
+from vcstack.store.authorities import AuthorityRecords
 from vcstack.store.credentials import Credentials
 from vcstack.store.etcd.client import EtcdClient
 from vcstack.store.etcd.election import Election
@@ -100,6 +101,7 @@ class Management:
         """Run until stop is set, then stop in order: API, controllers, mirror, store."""
         async with contextlib.AsyncExitStack() as stack:
             envelopes = open_envelopes(self._settings)
+            certificates = _renew_certificates(self._settings)
             etcd = await stack.enter_async_context(EtcdClient(build_etcd_settings(self._settings)))
             credentials = Credentials(etcd, envelopes, self._clock)
             store = Store(etcd, self._clock, credentials=credentials)
@@ -108,8 +110,12 @@ class Management:
             stack.push_async_callback(store.close)
             gc.freeze()  # code, schemas and the loaded store stay: the collector need not look at them again
             lease = await stack.enter_async_context(SharedLease(etcd, self._settings.election_ttl_seconds))
+            records = AuthorityRecords(credentials)
+            keeper = CertificateKeeper(certificates, etcd, lease, store.cache, records, self._identity)
+            if not await _before(stop, _patiently(keeper.start, self._clock)):
+                return
             async with asyncio.TaskGroup() as group:
-                beside = [group.create_task(w) for w in self._beside(etcd, lease, credentials)]
+                beside = [group.create_task(w) for w in (keeper.run(), *self._beside(etcd, lease, credentials))]
                 working = [group.create_task(w) for w in await self._work(stack, etcd, store, lease, credentials, stop)]
                 logger.info("started", roles=sorted(self._roles), identity=self._identity)
                 await asyncio.gather(*working)
@@ -157,7 +163,7 @@ class Management:
             store=store,
             etcd=etcd,
             clock=self._clock,
-            authority=_load_authority(settings),
+            authority=LocalCertificates(settings).authority,
             admin_token=read_admin_token(settings.state_dir),
             auth=auth,
             settings=_api_settings(settings, peer_url),
@@ -166,8 +172,6 @@ class Management:
         )
         peers = ConnectionSettings(api_url=peer_url, ca_file=settings.pki.ca_cert_file, token=parts.admin_token)
         context = build_tls(settings.api.cert_file, settings.api.key_file, settings.pki.ca_cert_file)
-        reloading = asyncio.create_task(reload_certificate(context, settings.api.cert_file, settings.api.key_file))
-        stack.callback(reloading.cancel)
         return ApiServer(Application(parts, peers), context, sockets).run(stop)
 
     async def _open_auth(
@@ -263,6 +267,8 @@ class Management:
                 CONTENTS.name: files,
                 CREDENTIALS.name: credentials,
                 KEY_MATERIAL.name: KeyMaterial(credentials),
+                AUTHORITIES.name: AuthorityRecords(credentials),
+                WITNESSES.name: ServerWitnesses(self._settings, etcd),
             },
             metrics=RuntimeMetrics(REGISTRY),
         )
@@ -328,9 +334,22 @@ def read_admin_token(state_dir: Path) -> str:
         raise SettingsError(f"stateDir: {path}: {error.strerror}; run 'vc-management init' first") from error
 
 
-def _load_authority(settings: ManagementSettings) -> CertificateAuthority:
+async def _patiently(step: Callable[[], Awaitable[None]], clock: Clock) -> None:
+    """Do it, however long the store is away."""
+    while True:
+        try:
+            return await step()
+        except Unavailable as error:
+            logger.warning("the store does not answer yet", error=error.message)
+            await clock.sleep(START_RETRY_SECONDS)
+
+
+def _renew_certificates(settings: ManagementSettings) -> LocalCertificates:
+    """Return the machine's certificates, renewed first: those that ran out while it was off are needed to begin."""
+    certificates = LocalCertificates(settings)
     try:
-        return CertificateAuthority.load(settings.pki.ca_cert_file, settings.pki.ca_key_file)
+        certificates.renew()
+        return certificates
     except OSError as error:
         raise SettingsError(f"pki: {error.filename}: {error.strerror}; run 'vc-management init' first") from error
 

@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 
 from vcstack.apiserver.audit.settings import Level, OnFailure
 from vcstack.crypto.enc import UnreadableValue, decrypt_values, open_key_file
+from vcstack.pki.installation import SERVICE_HOURS
 from vcstack.specs.errors import BadRequest
 from vcstack.specs.manifest import load_documents
 from vcstack.specs.registry import load_kinds
@@ -135,9 +136,13 @@ class PkiSection(Section):
     """The certificate authority."""
 
     ca_cert_file: Path
-    """The CA's certificate, PEM: client certificates are checked against it."""
+    """The CA's certificate, PEM, while it is rotated two: client certificates are checked against it. Written by the
+    manager."""
     ca_key_file: Path
-    """The CA's key, PEM: hosts' certificates are signed with it."""
+    """The CA's key, PEM: certificates are signed with it. Written by the manager."""
+    service_certificate_hours: int = Field(default=SERVICE_HOURS, ge=1, le=24 * 365)
+    """How long the certificates of services are good, in hours. Default 168, a week: they are renewed after two
+    thirds of it, and a machine may be off for the rest."""
 
 
 class AuditKindSection(Section):

@@ -3,7 +3,7 @@
 import asyncio
 import importlib.metadata
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -45,15 +45,21 @@ class HostReporter:
         state_dir: Path,
         virt_type: str,
         expires_at: Callable[[], datetime],
+        trust: Callable[[], tuple[str, Sequence[str]]],
     ) -> None:
         self._name, self._client, self._clock = name, client, clock
         self._hypervisor, self._switch, self._images = hypervisor, switch, images
         self._state_dir, self._virt_type, self._expires_at = state_dir, virt_type, expires_at
+        self._trust = trust
         self._woken = asyncio.Event()
         images.subscribe(self._woken.set)
 
+    def wake(self) -> None:
+        """Have it report now."""
+        self._woken.set()
+
     async def run(self) -> None:
-        """Report at once, then whenever the image cache changes and every minute."""
+        """Report at once, then whenever the image cache changes, when woken, and every minute."""
         while True:
             self._woken.clear()
             try:
@@ -85,6 +91,7 @@ class HostReporter:
 
     async def _observe(self) -> dict[str, Any]:
         hypervisor, switch = await self._hypervisor.get_facts(), await self._switch.get_facts()
+        issuer, trusted = self._trust()
         disk_gib = shutil.disk_usage(self._state_dir).total // GIB
         capacity = Capacity(vcpus=hypervisor.vcpus, memory_mib=hypervisor.memory_mib, disk_gib=disk_gib)
         fields: dict[str, Any] = {
@@ -96,6 +103,8 @@ class HostReporter:
             "libvirtVersion": hypervisor.libvirt_version,
             "qemuVersion": hypervisor.qemu_version,
             "certificateExpiresAt": format_time(self._expires_at()),
+            "certificateAuthority": issuer,
+            "trustedAuthorities": list(trusted),
             "cachedImages": self._images.list_digests(),
         }
         return fields | ({"address": switch.encap_ip} if switch.encap_ip else {})

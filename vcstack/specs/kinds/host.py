@@ -87,6 +87,10 @@ class HostStatus(Status):
     """Version of QEMU."""
     certificate_expires_at: Time | None = None
     """When the host's certificate runs out."""
+    certificate_authority: str | None = None
+    """The fingerprint of the authority that signed it."""
+    trusted_authorities: list[str] | None = None
+    """The fingerprints of the authorities that the host trusts."""
     cached_images: list[str] | None = None
     """Digests of the images in the host's cache."""
     joined_at: Time | None = None

@@ -54,6 +54,10 @@ class EtcdClient:
         await self._renewals.aclose()
         await self._connection.close()
 
+    async def renew(self) -> None:
+        """Connect anew with the certificates as they are in their files now; no call fails by it."""
+        await self._connection.renew()
+
     async def get(self, key: bytes, *, revision: int = 0) -> GetResult:
         """One key, now or as of `revision`."""
         found = await self._range(wire.range_request(Get(key), revision=revision))

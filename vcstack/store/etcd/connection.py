@@ -121,6 +121,7 @@ class Connection:
         self.settings = settings
         self._endpoints: list[Endpoint] = []
         self._current = 0
+        self._ending: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
         """Make the channels; connecting happens with the first call. Needs the running loop.
@@ -130,8 +131,29 @@ class Connection:
         credentials = await asyncio.to_thread(_credentials, self.settings)
         self._endpoints = [Endpoint(each, self.settings, credentials) for each in self.settings.endpoints]
 
+    async def renew(self) -> None:
+        """Make the channels anew with the certificates as they are now; calls under way end on the old ones.
+
+        Those are closed when no call can still be on them. Streams end then, and are opened anew by who has them.
+        """
+        before = self._endpoints
+        await self.open()
+        task = asyncio.create_task(self._end(before), name="etcd-old-channels")
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    async def _end(self, endpoints: list[Endpoint]) -> None:
+        try:
+            await asyncio.sleep(2 * self.settings.request_timeout_seconds)
+        finally:
+            for endpoint in endpoints:
+                await endpoint.channel.close()
+
     async def close(self) -> None:
         """Drop all channels; calls under way fail with EtcdUnavailable or OutcomeUnknown."""
+        for task in tuple(self._ending):
+            task.cancel()
+        await asyncio.gather(*self._ending, return_exceptions=True)
         endpoints, self._endpoints = self._endpoints, []
         for endpoint in endpoints:
             await endpoint.channel.close()
