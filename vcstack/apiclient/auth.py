@@ -27,6 +27,7 @@ from vcstack.apiclient.authmessages import (
     TokensReply,
 )
 from vcstack.apiclient.connection import AUTH_ROOT, Connection
+from vcstack.apiclient.ldapmessages import LdapLoginRequest
 from vcstack.apiclient.oidcmessages import (
     OidcBeginReply,
     OidcBeginRequest,
@@ -133,6 +134,12 @@ class AuthClient:
         if "pending" in wire:
             return OidcPendingReply.from_wire(wire)
         return self._tokens(TokensReply.from_wire(wire), answer)
+
+    async def login_by_directory(self, provider: str, user: str, password: str) -> TokensReply:
+        """Return tokens for a user of a directory. Raises NotFound, Invalid, Forbidden where the user is not let in."""
+        body = LdapLoginRequest(provider=provider, user=user, password=password)
+        answer = await self._post("ldap/login", body)
+        return self._tokens(TokensReply.from_wire(answer.content), answer)
 
     # What needs a session's connection.
 
