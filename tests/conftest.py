@@ -14,6 +14,7 @@ pytest_plugins = [
     "tests.fixtures.oidc_provider",
     "tests.fixtures.ovn",
     "tests.fixtures.postgres",
+    "tests.fixtures.slapd",
     "tests.fixtures.store",
     "tests.fixtures.world",
 ]

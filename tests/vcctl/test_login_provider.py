@@ -97,11 +97,12 @@ async def test_a_login_with_a_browser_on_another_device(cloud: Vcctl, oidc_provi
 
 async def test_what_cannot_be_is_said(cloud: Vcctl, oidc_provider: OidcProvider) -> None:
     for words, text in (
-        (("--provider", "corp", "--user", "alice"), "exclude each other"),
+        (("--provider", "corp", "--device", "--user", "alice"), "exclude each other"),
+        (("--provider", "corp", "--user", "alice"), "is no directory"),
         (("--device",), "--provider NAME"),
         (("--provider", "other"), "no identity provider 'other'"),
     ):
-        ended = await cloud("login", *words)
+        ended = await cloud("login", *words, stdin="password\n")
         assert ended.code
         assert text in ended.err
     await oidc_provider.stop()

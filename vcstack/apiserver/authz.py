@@ -168,7 +168,7 @@ class Authorizer:
         if identity.account is None:
             self.demand_admin(identity)
             return self._index.admin
-        grants = self._index.grants(identity.account)
+        grants = self._index.grants(identity.account, identity.groups)
         key = identity.key
         return grants if key is None or not key.rules else grants.restricted((key.uid, key.generation), key.rules)
 
@@ -353,8 +353,11 @@ class Permit:
     def find_loss(self) -> ApiError | None:
         """Return why the stream ends; None: it goes on."""
         identity = self._identity
-        if identity.access is None or self._bearers.find(identity.access) != (identity.account, identity.key):
+        found = self._bearers.find(identity.access) if identity.access is not None else None
+        if found is None or (found.account, found.key) != (identity.account, identity.key):
             return Unauthorized("you are not logged in any more")
+        if found.groups != identity.groups:
+            identity = self._identity = replace(identity, groups=found.groups)
         grants = self._authorizer.grants_of(identity)
         if grants is not self._held:
             if self._action.verb is Verb.WATCH:

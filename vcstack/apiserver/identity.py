@@ -15,7 +15,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from vcstack.apiserver.auth.bearers import Bearers, KeyTerms
+from vcstack.apiserver.auth.bearers import NO_GROUPS, Bearers, KeyTerms
 from vcstack.apiserver.auth.tokens import NOT_VALID, Access, AccessTokens
 from vcstack.clock import Clock
 from vcstack.specs.errors import Unauthorized
@@ -64,6 +64,8 @@ class Identity:
     """The access token it came with."""
     key: KeyTerms | None = None
     """The API key that the token was issued for."""
+    groups: frozenset[str] = NO_GROUPS
+    """Groups besides those that list the user: what its identity provider says."""
 
 
 ANONYMOUS = Identity(Role.ANONYMOUS, "anonymous")
@@ -110,13 +112,13 @@ class Authenticator:
         if found is None:
             scope[CLAIMED_KEY] = access.subject
             raise Unauthorized(NOT_VALID)
-        account, key = found
+        account, key, groups = found
         address = (scope.get("client") or ("",))[0]
         if not access.may_come_from(address) or (key is not None and not key.may_be_used_from(address)):
             scope[CLAIMED_KEY] = access.subject
             raise Unauthorized(f"the token may not be used from {address}")
         role = Role.USER if account.kind == "User" else Role.SERVICE_ACCOUNT
-        return Identity(role, access.subject, account=account, access=access, key=key)
+        return Identity(role, access.subject, account=account, access=access, key=key, groups=groups)
 
     def _by_certificate(self, peer: Peer) -> Identity:
         if peer.not_after <= self._clock.now():

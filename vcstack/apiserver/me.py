@@ -45,7 +45,7 @@ class Me(Model):
     restriction: list[Rule] | None = None
     """What the API key allows at most. Absent: all that its owner may."""
     groups: list[str]
-    """The groups that the user is in."""
+    """The groups that the user is in, by their members or by what its identity provider says."""
     roles: list[Given]
     """What was given to the caller, by itself or by its groups."""
     projects: list[str]
@@ -73,7 +73,7 @@ def _describe(index: AccessIndex, identity: Identity) -> Me:
             projects=[],
             all_projects=admin,
         )
-    grants = index.grants(account)
+    grants = index.grants(account, identity.groups)
     if identity.key is not None and identity.key.rules:
         grants = grants.restricted((identity.key.uid, identity.key.generation), identity.key.rules)
     projects = grants.projects_for("get", get_kind("Project"))
@@ -86,7 +86,7 @@ def _describe(index: AccessIndex, identity: Identity) -> Me:
         session=(access.session or None) if access else None,
         key=identity.key.uid if identity.key else None,
         restriction=list(identity.key.rules) if identity.key and identity.key.rules else None,
-        groups=sorted(index.groups_of(account)),
+        groups=sorted(index.groups_of(account, identity.groups)),
         roles=[
             Given(
                 role=binding.role,
@@ -95,7 +95,9 @@ def _describe(index: AccessIndex, identity: Identity) -> Me:
                 expires_at=binding.expires_at,
                 rules=list(index.role_rules(binding.role) or ()),
             )
-            for binding in sorted(index.bindings_for(account), key=lambda b: (_order(b.place), b.role))
+            for binding in sorted(
+                index.bindings_for(account, identity.groups), key=lambda b: (_order(b.place), b.role)
+            )
         ],
         projects=sorted(projects or ()),
         all_projects=projects is None,

@@ -27,6 +27,7 @@ from vcstack.apiclient.authmessages import (
     RefreshRequest,
     TokensReply,
 )
+from vcstack.apiclient.ldapmessages import LdapLoginRequest
 from vcstack.apiclient.oidcmessages import (
     OidcBeginReply,
     OidcBeginRequest,
@@ -50,6 +51,7 @@ AUTH_MODELS: tuple[type[BaseModel], ...] = (
     InitialSecretReply,
     KeyRequest,
     KeySecretReply,
+    LdapLoginRequest,
     LoginRequest,
     LogoutRequest,
     OidcBeginReply,
@@ -93,6 +95,7 @@ def auth_paths() -> Iterator[tuple[str, Json]]:
     yield _post("oidc/device", "Begin a login from a device without a browser.", "OidcDeviceRequest", device)
     done = _one_of("TokensReply", "OidcPendingReply")
     yield _post("oidc/poll", "Ask whether it is complete.", "OidcPollRequest", done)
+    yield _post("ldap/login", "Log in by a directory.", "LdapLoginRequest", _one_of("TokensReply"))
     anything = {"application/json": {"schema": {"type": "object"}}}
     keys = operation(TAG, "The public keys that access tokens are verified with (a JWK set).", content=anything)
     yield PREFIX + "keys", {"get": {**keys, "security": []}}

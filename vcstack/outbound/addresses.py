@@ -77,7 +77,7 @@ class AllowedTarget:
     network: Network
     ports: frozenset[int] = frozenset({443})
     plain_http: bool = False
-    """Whether http:// will do there."""
+    """Whether http:// will do there, and LDAP without TLS."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -118,6 +118,52 @@ class OutboundClient:
         except TimeoutError as error:
             raise NotReachable(target.host, "it took too long") from error
 
+    async def connect(self, host: str, port: int, *, ports: frozenset[int], encrypted: bool) -> socket.socket:
+        """Return a connection for another protocol than HTTP, to an address that was judged like all others.
+
+        Args:
+            host: a name or address as ``parse_url`` gives it.
+            port: its port.
+            ports: those of public addresses that the protocol has; exceptions of the operator name their own.
+            encrypted: False where an operator has to have allowed plain text.
+
+        Raises:
+            NotReachable: refused, or no answer in time.
+        """
+        policy = replace(self.settings.addresses, ports=ports)
+        backend = _GuardedBackend(self._resolver, policy, not encrypted)
+        last = "it has no address"
+        for address in (await backend.judged(host, port))[:TRIED_ADDRESSES]:
+            family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+            made = socket.socket(family, socket.SOCK_STREAM)
+            made.setblocking(False)
+            try:
+                async with asyncio.timeout(self.settings.connect_seconds):
+                    await asyncio.get_running_loop().sock_connect(made, (str(address), port))
+                return made
+            except (OSError, TimeoutError) as error:
+                made.close()
+                last = f"{address}: {type(error).__name__} {error}"
+            except BaseException:
+                made.close()
+                raise
+        raise NotReachable(host, last)
+
+    def tls_context(self, ca_certificates: str | None = None) -> ssl.SSLContext:
+        """Return how TLS is spoken to the outside, with these CAs instead of those that are trusted always.
+
+        Raises ValueError for what are no certificates.
+        """
+        if ca_certificates is None:
+            return self._tls
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        try:
+            context.load_verify_locations(cadata=ca_certificates)
+        except ssl.SSLError as error:
+            raise ValueError("no certificates in PEM") from error
+        return context
+
     async def _once(
         self, method: str, target: Target, headers: Mapping[str, str], content: bytes, limit: int
     ) -> Answer:
@@ -169,7 +215,7 @@ class _GuardedBackend(httpcore2.AsyncNetworkBackend):
     ) -> httpcore2.AsyncNetworkStream:
         """Connect to one of the host's addresses. Raises NotReachable."""
         last = "it has no address"
-        for address in (await self._judged(host, port))[:TRIED_ADDRESSES]:
+        for address in (await self.judged(host, port))[:TRIED_ADDRESSES]:
             try:
                 return await self._sockets.connect_tcp(str(address), port, timeout, local_address, socket_options)
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
@@ -186,7 +232,7 @@ class _GuardedBackend(httpcore2.AsyncNetworkBackend):
         """Wait."""
         await asyncio.sleep(seconds)
 
-    async def _judged(self, host: str, port: int) -> list[Address]:
+    async def judged(self, host: str, port: int) -> list[Address]:
         """Return the host's addresses; one that is refused refuses them all."""
         literal = parse_address(host)
         if literal is not None:

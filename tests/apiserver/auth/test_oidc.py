@@ -16,6 +16,7 @@ from starlette.routing import Route
 from tests.apiserver.auth.world import ADMIN, HOME, PASSWORD, SYSTEM, Replica, SkewedClock
 from tests.fakes.memory_etcd import MemoryEtcd
 from tests.fixtures.oidc_provider import CLIENT_ID, CLIENT_SECRET, PUBLIC_ID, OidcProvider
+from vcstack.apiserver.auth.bearers import Bearers
 from vcstack.apiserver.auth.oidc import Pending
 from vcstack.apiserver.auth.routes import PREFIX
 from vcstack.apiserver.auth.sessions import Tokens
@@ -52,6 +53,11 @@ class Cloud(Replica):
     async def log_in(self, user: str = "alice", redirect: str = LOOPBACK) -> Tokens:
         challenge, found = await self.come_back(user, redirect)
         return await self.oidc.complete(challenge, found["code"], found["state"], found["iss"], HOME)
+
+    async def groups(self, tokens: Tokens) -> frozenset[str] | None:
+        """Return the groups here that count in the session besides memberships; None: it is good no more."""
+        found = await Bearers(self.store.cache, self.clock).find_fresh(self.access(tokens))
+        return None if found is None else found.groups
 
     async def spec_of(self, kind: str, name: str) -> dict[str, Any]:
         found: dict[str, Any] = (await self.store.get(get_kind(kind), None, name)).wire["spec"]
@@ -171,19 +177,76 @@ async def test_a_provider_of_the_same_name_does_not_go_on_with_the_old_ones_logi
         await cloud.oidc.complete(challenge, found["code"], found["state"], found["iss"], HOME)
 
 
-async def test_groups_there_give_membership_here_as_mapped(cloud: Cloud) -> None:
-    for name in ("operators", "developers", "untouched"):
+async def test_groups_there_count_in_the_session_as_mapped_and_make_nobody_a_member(cloud: Cloud) -> None:
+    for name in ("operators", "staff", "ops"):
         await cloud.store.create(get_kind("Group"), {"metadata": {"name": name}, "spec": {}}, actor=ADMIN)
-    mapping = [{"external": "ops", "group": "operators"}, {"external": "dev", "group": "developers"}]
-    await cloud.name_provider(groupMapping=mapping)
-    await cloud.log_in()
-    group = {"spec": {"members": ["corp-alice"]}}
-    for name in ("developers", "untouched"):
-        await cloud.store.merge_patch(get_kind("Group"), None, name, group, actor=ADMIN)
-    await cloud.log_in()
-    await cloud.log_in("bob")
-    members = {n: (await cloud.spec_of("Group", n)).get("members") for n in ("operators", "developers", "untouched")}
-    assert members == {"operators": ["corp-alice"], "developers": [], "untouched": ["corp-alice"]}
+    await cloud.name_provider(groupMapping=[{"external": "ops", "group": "operators"}])
+    tokens, bobs = await cloud.log_in(), await cloud.log_in("bob")
+    assert await cloud.groups(tokens) == {"operators"}
+    assert await cloud.groups(bobs) == set()
+    for name in ("operators", "staff", "ops"):
+        assert not (await cloud.spec_of("Group", name)).get("members")
+    mapping = [{"external": "ops", "group": "staff"}]
+    definition = get_kind("IdentityProvider")
+    await cloud.store.merge_patch(definition, None, "corp", {"spec": {"groupMapping": mapping}}, actor=ADMIN)
+    assert await cloud.groups(tokens) == {"staff"}
+
+
+async def test_a_group_that_is_not_there_cannot_be_mapped(cloud: Cloud) -> None:
+    """Somebody could make it later, and would find people in it."""
+    with pytest.raises(Invalid, match="later"):
+        await cloud.name_provider(groupMapping=[{"external": "ops", "group": "later"}])
+
+
+async def test_a_provider_that_is_asked_again_takes_groups_and_logins_away(cloud: Cloud) -> None:
+    await cloud.store.create(get_kind("Group"), {"metadata": {"name": "operators"}, "spec": {}}, actor=ADMIN)
+    scopes = ["profile", "email", "groups", "offline_access"]
+    await cloud.name_provider(oidc={"scopes": scopes}, groupMapping=[{"external": "ops", "group": "operators"}])
+    tokens = await cloud.log_in()
+    tokens = await cloud.login.refresh(tokens.refresh_token)
+    assert await cloud.groups(tokens) == {"operators"}
+    cloud.provider.change("alice", {"groups": ["staff"]})
+    tokens = await cloud.login.refresh(tokens.refresh_token)
+    assert await cloud.groups(tokens) == set()
+    cloud.provider.change("alice", {"groups": ["staff", "ops"]})
+    tokens = await cloud.login.refresh(tokens.refresh_token)
+    assert await cloud.groups(tokens) == {"operators"}
+    cloud.provider.change("alice", {"groups": [f"g{i}" for i in range(1001)]})
+    with pytest.raises(Forbidden, match="1001 groups"):
+        await cloud.login.refresh(tokens.refresh_token)
+    assert await cloud.session_names() == []
+    cloud.provider.change("alice", None)
+    tokens = await cloud.log_in("bob")
+    cloud.provider.change("bob", None)
+    with pytest.raises(Unauthorized):
+        await cloud.login.refresh(tokens.refresh_token)
+    assert await cloud.session_names() == []
+
+
+async def test_while_the_provider_is_down_sessions_are_refreshed_as_they_are(cloud: Cloud) -> None:
+    await cloud.store.create(get_kind("Group"), {"metadata": {"name": "operators"}, "spec": {}}, actor=ADMIN)
+    scopes = ["profile", "email", "groups", "offline_access"]
+    await cloud.name_provider(oidc={"scopes": scopes}, groupMapping=[{"external": "ops", "group": "operators"}])
+    tokens = await cloud.log_in()
+    await cloud.provider.stop()
+    tokens = await cloud.login.refresh(tokens.refresh_token)
+    assert await cloud.groups(tokens) == {"operators"}
+
+
+async def test_a_provider_that_is_disabled_or_going_vouches_for_nobody(cloud: Cloud) -> None:
+    definition = get_kind("IdentityProvider")
+    await cloud.name_provider()
+    tokens = await cloud.log_in()
+    await cloud.store.merge_patch(definition, None, "corp", {"spec": {"enabled": False}}, actor=ADMIN)
+    assert await cloud.groups(tokens) is None
+    with pytest.raises(NotFound, match="to log in with"):
+        await cloud.oidc.begin("corp", LOOPBACK)
+    await cloud.store.merge_patch(definition, None, "corp", {"spec": {"enabled": True}}, actor=ADMIN)
+    assert await cloud.groups(tokens) == set()
+    await cloud.store.delete(definition, None, "corp", actor=ADMIN)
+    assert await cloud.groups(tokens) is None
+    with pytest.raises(Unauthorized, match="vouches for nobody"):
+        await cloud.login.refresh(tokens.refresh_token)
 
 
 async def test_more_groups_than_anybody_needs_are_refused_and_nothing_is_made(cloud: Cloud) -> None:

@@ -132,18 +132,18 @@ class AccessIndex:
         self._refresh()
         return self._is_good(subject)
 
-    def groups_of(self, subject: Ref) -> Groups:
-        """Return the groups that count for the user: those that list it and are not being deleted."""
+    def groups_of(self, subject: Ref, groups: Groups = NO_GROUPS) -> Groups:
+        """Return the groups that count for the user: those that list it, and these, that are not being deleted."""
         self._refresh()
-        return frozenset(h.name for h in self._holders(subject, NO_GROUPS) if h != subject and self._is_good(h))
+        return frozenset(h.name for h in self._holders(subject, groups) if h != subject and self._is_good(h))
 
-    def bindings_for(self, subject: Ref) -> list[Binding]:
-        """Return the bindings that give something to the subject now, by itself or by its groups."""
+    def bindings_for(self, subject: Ref, groups: Groups = NO_GROUPS) -> list[Binding]:
+        """Return the bindings that give something to the subject now, by itself or by its groups and these."""
         self._refresh()
         if not self._is_good(subject):
             return []
         now = self._clock.now()
-        rows = {r for h in self._holders(subject, NO_GROUPS) if self._is_good(h) for r in self._bindings_of.get(h, ())}
+        rows = {r for h in self._holders(subject, groups) if self._is_good(h) for r in self._bindings_of.get(h, ())}
         found = [self._bindings[row] for row in rows]
         return [b for b in found if b.expires_at is None or b.expires_at > now]
 

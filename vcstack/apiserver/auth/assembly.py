@@ -6,6 +6,10 @@ from vcstack.apiserver.auth.apikeys import ApiKeys
 from vcstack.apiserver.auth.challenges import Challenges
 from vcstack.apiserver.auth.commonpasswords import load_common
 from vcstack.apiserver.auth.external import ExternalUsers
+from vcstack.apiserver.auth.ldapconnection import LdapConnections
+from vcstack.apiserver.auth.ldapdirectory import LdapDirectories
+from vcstack.apiserver.auth.ldaplogins import LdapLogins
+from vcstack.apiserver.auth.ldaproutes import LdapRoutes
 from vcstack.apiserver.auth.login import LoginParts, LoginService
 from vcstack.apiserver.auth.oidc import OidcLogins
 from vcstack.apiserver.auth.oidcprovider import OidcProviders
@@ -20,6 +24,7 @@ from vcstack.apiserver.auth.stored import StoredDirectory
 from vcstack.apiserver.auth.throttle import Throttle, ThrottleSettings
 from vcstack.apiserver.auth.tokens import AccessTokens, TokenSettings
 from vcstack.apiserver.auth.userpasswords import UserPasswords
+from vcstack.apiserver.auth.vouching import ProviderVouching
 from vcstack.clock import Clock
 from vcstack.outbound.client import OutboundClient, OutboundSettings
 from vcstack.store.credentials import Credentials
@@ -63,16 +68,20 @@ class Auth:
         )
         self.login = LoginService(parts)
         self._outbound = OutboundClient(settings.outbound)
+        users = ExternalUsers(store, self.sessions, clock)
         self.oidc = OidcLogins(
             store,
             OidcProviders(self._outbound, clock),
-            ExternalUsers(store, self.sessions, clock),
+            users,
             Seals(credentials, clock),
             self.throttle,
             clock,
             settings.tokens.issuer,
         )
-        more = OidcRoutes(self.oidc).posts
+        self._directories = LdapDirectories(LdapConnections(self._outbound))
+        self.ldap = LdapLogins(store, self._directories, users, self.throttle, clock)
+        self.sessions.vouching = ProviderVouching(store, self.oidc, self.ldap)
+        more = {**OidcRoutes(self.oidc).posts, **LdapRoutes(self.ldap).posts}
         self.routes = AuthRoutes(self.login, self.keys, self.tokens, self.signing, self.directory, more)
 
     async def start(self) -> None:
@@ -85,6 +94,7 @@ class Auth:
         await self.signing.run()
 
     def close(self) -> None:
-        """Let the threads of hashing and DNS end."""
+        """Let the threads of hashing, directories and DNS end."""
         self._passwords.close()
+        self._directories.close()
         self._outbound.close()

@@ -1,10 +1,14 @@
-"""Whom an access token stands for now: its session or key, and its account, as the watch cache shows them."""
+"""Whom an access token stands for now: its session or key, and its account, as the watch cache shows them.
+
+A session that began at an identity provider is good while that is enabled, and brings the groups that the provider's
+mapping gives for what it said.
+"""
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 from pydantic import TypeAdapter
@@ -21,6 +25,8 @@ from vcstack.store.table import Entry
 Wire = Mapping[str, Any]
 REMEMBERED: Final = 4096
 """Sessions that are kept, and API keys whose terms are kept decoded."""
+
+NO_GROUPS: Final = frozenset[str]()
 
 _time: TypeAdapter[datetime] = TypeAdapter(datetime)
 _rules: TypeAdapter[list[Rule]] = TypeAdapter(list[Rule])
@@ -42,6 +48,29 @@ class KeyTerms:
         return not self.networks or is_within(address, self.networks)
 
 
+class Found(NamedTuple):
+    """Whom a token stands for."""
+
+    account: Ref
+    key: KeyTerms | None = None
+    """The API key's terms, if it is one's."""
+    groups: frozenset[str] = NO_GROUPS
+    """Groups besides those that list the user: what its identity provider says, as mapped now."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What was found for a session, and of which versions."""
+
+    access: Access
+    user: Entry | None
+    session: Entry | None
+    provider_row: str
+    """Empty: none vouched."""
+    provider: Entry | None
+    found: Found
+
+
 class Bearers:
     """Finds accounts. What it says is as of the cache; a miss is believed only of a fresh one."""
 
@@ -53,36 +82,54 @@ class Bearers:
         self._rows: dict[str, str] = {}
         """Where API keys are, by uid."""
         self._rows_at = -1
-        self._known: dict[str, tuple[Access, Entry | None, Entry | None, tuple[Ref, None]]] = {}
-        """What was found for sessions."""
+        self._providers = get_kind("IdentityProvider")
+        self._known: dict[str, _Known] = {}
         self._terms: OrderedDict[tuple[str, int], KeyTerms] = OrderedDict()
 
-    def find(self, access: Access) -> tuple[Ref, KeyTerms | None] | None:
-        """Return the account, and the API key's terms if it is one's; None when the token is good no more."""
+    def find(self, access: Access) -> Found | None:
+        """Return whom the token stands for; None when it is good no more."""
         if access.session:
             return self._find_of_session(access)
         account = self._find_account(access)
         if account is None:
             return None
         key = self._find_key(access.key) if access.key else None
-        return None if key is None else (account, key)
+        return None if key is None else Found(account, key)
 
-    def _find_of_session(self, access: Access) -> tuple[Ref, None] | None:
+    def _find_of_session(self, access: Access) -> Found | None:
         user = self._cache.find(self._users, row_of(None, access.user))
         session = self._cache.find(self._sessions, row_of(None, access.session))
         known = self._known.get(access.session)
         # The very same versions as last time say what they said then.
-        if known is not None and known[0] is access and known[1] is user and known[2] is session:
-            return known[3]
+        if known is not None and known.access is access and known.user is user and known.session is session:
+            row = known.provider_row
+            if not row or self._cache.find(self._providers, row) is known.provider:
+                return known.found
         account = self._find_account(access) if user is not None else None
-        if account is None or self._load(session) is None:
+        wire = self._load(session)
+        if account is None or wire is None:
+            return None
+        name = wire["spec"].get("identityProvider")
+        row = row_of(None, name) if name else ""
+        provider = self._cache.find(self._providers, row) if row else None
+        groups = self._groups_of(wire, provider) if row else NO_GROUPS
+        if groups is None:
             return None
         if len(self._known) >= REMEMBERED:
             self._known.clear()
-        self._known[access.session] = (access, user, session, (account, None))
-        return account, None
+        found = Found(account, groups=groups)
+        self._known[access.session] = _Known(access, user, session, row, provider, found)
+        return found
 
-    async def find_fresh(self, access: Access) -> tuple[Ref, KeyTerms | None] | None:
+    def _groups_of(self, session: Wire, entry: Entry | None) -> frozenset[str] | None:
+        """Return the groups here that the session's provider gives; None when it vouches for nobody now."""
+        provider = self._load(entry)
+        if provider is None or provider["spec"].get("enabled", True) is not True:
+            return None
+        said = set(session["spec"].get("externalGroups") or ())
+        return frozenset(m["group"] for m in provider["spec"].get("groupMapping") or () if m["external"] in said)
+
+    async def find_fresh(self, access: Access) -> Found | None:
         """Return the same from a cache that shows what any replica has written. Raises Unavailable."""
         await self._cache.fresh()
         return self.find(access)

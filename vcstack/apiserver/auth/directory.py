@@ -36,6 +36,10 @@ class SessionNotice:
     expires_at: datetime
     client: str
     """Where from and with what program, for the user to recognise."""
+    identity_provider: str | None = None
+    """Who vouched for the user."""
+    external_groups: Sequence[str] = ()
+    """The groups there that mean something here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +91,9 @@ class Directory(Protocol):
 
     async def begin_session(self, session: SessionNotice) -> None:
         """Make the session's object: from now on its access tokens are good."""
+
+    async def note_groups(self, session_id: str, groups: Sequence[str]) -> None:
+        """Write into the session what its identity provider says of groups now."""
 
     async def has_session(self, session_id: str) -> bool:
         """Return whether the session's object is there and not being deleted."""

@@ -1,8 +1,11 @@
-"""Users whom an identity provider vouches for: found or made, and put into the groups that it says.
+"""Users whom an identity provider vouches for: found or made, and let in with the groups that it says.
 
-A user is the provider's own name for it (OpenID Connect's sub), never a name, a mail address or
-anything else that somebody there can choose. The name here is made once, of the provider's name and the user's
+A user is the provider's own name for it (OpenID Connect's sub, the idAttribute of LDAP), never a name, a mail address
+or anything else that somebody there can choose. The name here is made once, of the provider's name and the user's
 name there, so that nobody gets a name that looks like somebody else's.
+
+Groups there are names of theirs. They mean what the provider's groupMapping says and nothing else, and count in the
+session that they were said for.
 """
 
 import hashlib
@@ -13,21 +16,23 @@ from typing import Final
 
 import structlog
 
+from vcstack.apiserver.audit.entry import note_attempt, note_caller, note_object
 from vcstack.apiserver.auth.directory import Account
-from vcstack.apiserver.auth.sessions import Client, Sessions, Tokens
+from vcstack.apiserver.auth.records import VoucherRecord
+from vcstack.apiserver.auth.sessions import Client, Sessions, Tokens, Vouched
 from vcstack.clock import Clock
-from vcstack.specs.errors import AlreadyExists, ClaimTaken, Conflict, Forbidden, Invalid, NotFound, Unauthorized
-from vcstack.specs.kinds.group import MAX_MEMBERS, Group
+from vcstack.specs.errors import AlreadyExists, ClaimTaken, Forbidden, NotFound, Unauthorized
 from vcstack.specs.kinds.identityprovider import IdentityProvider, NewUsers
 from vcstack.specs.kinds.user import User, UserSpec
 from vcstack.specs.meta import ObjectMeta, format_time
+from vcstack.specs.registry import get_kind
 from vcstack.store.actor import Actor
 from vcstack.store.store import Store
 
 MOST_GROUPS: Final = 1000
 """Of one user there; a directory that says more has to be told to say less."""
 LONGEST_GROUP: Final = 1024
-_TRIES: Final = 8
+REFUSED: Final = "the identity provider does not accept the login; begin it again"
 _EXTERNAL_ID: Final = re.compile(r"[!-~]{1,255}")
 _EMAIL: Final = re.compile(r"[!-?A-~]{1,64}@[A-Za-z0-9.-]{1,189}")
 _PLAIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
@@ -63,14 +68,25 @@ class ExternalUsers:
         self._sessions = sessions
         self._clock = clock
 
-    async def admit(self, provider: IdentityProvider, found: ExternalUser, method: str, client: Client) -> Tokens:
+    async def admit(
+        self,
+        provider: IdentityProvider,
+        found: ExternalUser,
+        method: str,
+        client: Client,
+        *,
+        user_name: str = "",
+        refresh_token: str = "",
+    ) -> Tokens:
         """Return the tokens of a new session.
 
         Args:
             provider: who vouches.
             found: for whom.
-            method: what the session says of how: oidc.
+            method: what the session says of how: oidc, ldap.
             client: who is at the other end.
+            user_name: what the user typed, with which a directory can be asked again.
+            refresh_token: the provider's own, with which it can be asked again.
 
         Raises:
             Unauthorized: the user is disabled or going, or is to have a second factor and had none there.
@@ -79,15 +95,26 @@ class ExternalUsers:
         check_groups(found.groups)
         if not _EXTERNAL_ID.fullmatch(found.external_id):
             raise Forbidden("the identity provider's name for the user has characters that cannot be kept")
-        user = await self._find(provider, found.external_id) or await self._make(provider, found)
+        known = await self._find(provider, found.external_id)
+        if known is not None:
+            note_attempt(known.metadata.name)
+        user = known or await self._make(provider, found)
         if not user.spec.enabled or user.metadata.deletion_timestamp is not None:
             raise Unauthorized("the identity provider knows the user, who may not log in here")
         if user.spec.mfa_required and "mfa" not in found.methods:
             raise Unauthorized("this user needs a second factor, and the identity provider did not ask for one")
-        await self._settle_groups(provider, user, frozenset(found.groups))
         account = Account(name=user.metadata.name, uid=user.metadata.uid, local=False)
         methods = [method, *(m for m in ("pwd", "otp", "hwk", "mfa") if m in found.methods)]
-        tokens = await self._sessions.begin(account, methods, client)
+        voucher = VoucherRecord(
+            provider=provider.metadata.name,
+            provider_uid=provider.metadata.uid,
+            external_id=found.external_id,
+            user_name=user_name,
+            refresh_token=refresh_token,
+        )
+        vouched = Vouched(voucher, mapped_groups(provider, found.groups))
+        tokens = await self._sessions.begin(account, methods, client, vouched=vouched)
+        note_caller(account.subject, session=tokens.session)
         await self._note(user)
         logger.info(
             "login",
@@ -138,42 +165,33 @@ class ExternalUsers:
             return made
         raise Unauthorized("all names for the user are taken; an administrator can make a User with its externalId")
 
-    async def _settle_groups(self, provider: IdentityProvider, user: User, external: frozenset[str]) -> None:
-        """Make the user a member of the mapped groups that the provider says, and of no other mapped one."""
-        wanted: dict[str, bool] = {}
-        for mapping in provider.spec.group_mapping:
-            wanted[mapping.group] = wanted.get(mapping.group, False) or mapping.external in external
-        for name, belongs in sorted(wanted.items()):
-            await self._settle_group(name, user.metadata.name, belongs)
-
-    async def _settle_group(self, name: str, user: str, belongs: bool) -> None:
-        for _ in range(_TRIES):
-            try:
-                group = await self._resources.get(Group, name)
-            except NotFound:
-                return  # nothing to be a member of
-            members = group.spec.members
-            if (user in members) == belongs:
-                return
-            if belongs and len(members) >= MAX_MEMBERS:
-                raise Forbidden(
-                    f"the group {name} is full with {MAX_MEMBERS} members; an administrator has to split it"
-                )
-            changed = [*members, user] if belongs else [m for m in members if m != user]
-            spec = group.spec.model_copy(update={"members": changed})
-            try:
-                await self._resources.update(group.model_copy(update={"spec": spec}))
-            except Conflict:
-                continue
-            except Invalid as error:
-                # Somebody's rights would be wrong without a word; better no login than a wrong one.
-                raise Forbidden(f"the user cannot be made a member of {name}: {error.message}") from error
-            logger.info("membership settled", user=user, group=name, member=belongs)
-            return
-        raise Conflict(f"the group {name} never stands still; try again")
-
     async def _note(self, user: User) -> None:
         await self._resources.patch_status(user, {"lastLoginAt": format_time(self._clock.now())})
+
+
+async def find_provider(store: Store, name: str, uid: str = "") -> IdentityProvider:
+    """Return the provider with its secrets.
+
+    Raises:
+        NotFound: it is not there, is going, or is disabled.
+        Unauthorized: it is another one than that of the uid.
+    """
+    try:
+        found = IdentityProvider.from_wire(await store.reveal(get_kind(IdentityProvider.KIND), None, name))
+    except NotFound as error:
+        raise NotFound(f"there is no identity provider {name!r} to log in with") from error
+    if found.metadata.deletion_timestamp is not None or not found.spec.enabled:
+        raise NotFound(f"there is no identity provider {name!r} to log in with")
+    if uid and found.metadata.uid != uid:
+        raise Unauthorized(REFUSED)
+    note_object(None, name)
+    return found
+
+
+def mapped_groups(provider: IdentityProvider, said: Collection[str]) -> list[str]:
+    """Return the groups there that mean something here. Raises Forbidden for more than is reasonable."""
+    check_groups(said)
+    return sorted({mapping.external for mapping in provider.spec.group_mapping} & set(said))
 
 
 def check_groups(groups: Collection[str]) -> None:

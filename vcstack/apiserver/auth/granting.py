@@ -23,6 +23,8 @@ Excess = Sequence[tuple[Place, Permission]]
 
 EVERYTHING = (Rule(verbs=[ANY], kinds=[ANY]), Rule(verbs=[ANY], kinds=[ANY], subresources=[ANY]))
 
+SECRET_VALUE = (Rule(verbs=["get"], kinds=["Secret"], subresources=["value"]),)
+
 
 def find_excess(
     index: AccessIndex, writer: Grants, who: Ref | None, new: AnyResource, old: AnyResource | None
@@ -48,7 +50,12 @@ def find_excess(
         return find_excess_of(index, writer, new.ref) if set(new.spec.members) - before else ()
     if isinstance(new, IdentityProvider):
         groups = {m.group for m in new.spec.group_mapping}
-        return [e for name in sorted(groups) for e in find_excess_of(index, writer, Ref(Group.KIND, None, name))]
+        given = [e for name in sorted(groups) for e in find_excess_of(index, writer, Ref(Group.KIND, None, name))]
+        secret = new.spec.ldap.bind_password if new.spec.ldap else None
+        if secret is not None:  # it is sent to where the writer says
+            place = Place(project=secret.project)
+            given += [(place, p) for p in writer.missing(SECRET_VALUE, place)]
+        return given
     if isinstance(new, APIKey):
         owner = owner_of_key(new)
         if owner == who:

@@ -17,19 +17,26 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
-from vcstack.apiserver.auth.external import MOST_GROUPS, ExternalUser, ExternalUsers
+from vcstack.apiclient.ldapmessages import PASSWORD_LOGIN
+from vcstack.apiserver.auth.external import (
+    MOST_GROUPS,
+    REFUSED,
+    ExternalUser,
+    ExternalUsers,
+    find_provider,
+    mapped_groups,
+)
 from vcstack.apiserver.auth.idtokens import NOT_VALID, Expected, UnknownKey, verify_id_token
 from vcstack.apiserver.auth.oidcprovider import Metadata, OidcProviders, ProviderClient
-from vcstack.apiserver.auth.records import equal
+from vcstack.apiserver.auth.records import VoucherRecord, equal
 from vcstack.apiserver.auth.sealing import Seals
-from vcstack.apiserver.auth.sessions import Client, Tokens
+from vcstack.apiserver.auth.sessions import Client, Tokens, Vouched
 from vcstack.apiserver.auth.throttle import Throttle
 from vcstack.clock import Clock
 from vcstack.outbound.errors import BadUrl
 from vcstack.outbound.urls import parse_url
-from vcstack.specs.errors import Forbidden, Invalid, NotFound, Unauthorized, Unavailable
+from vcstack.specs.errors import Cause, Forbidden, Invalid, Unauthorized, Unavailable
 from vcstack.specs.kinds.identityprovider import IdentityProvider, OIDCProvider
-from vcstack.specs.registry import get_kind
 from vcstack.store.store import Store
 
 LIFETIME: Final = timedelta(minutes=10)
@@ -38,9 +45,10 @@ INTERVAL_SECONDS: Final = 5
 """RFC 8628, 3.2 and 3.5: the usual one, and what slow_down adds."""
 LONGEST_INTERVAL: Final = 60
 METHOD: Final = "oidc"
+OFFLINE: Final = "offline_access"
+"""The scope with which a provider hands out refresh tokens of its own (OpenID Connect Core, 11)."""
 CODE: Final = "oidc code"
 DEVICE: Final = "oidc device"
-REFUSED: Final = "the identity provider does not accept the login; begin it again"
 _LOOPBACK: Final = re.compile(r"http://(127\.0\.0\.1|\[::1\]):[1-9][0-9]{0,4}/oidc/([a-z0-9-]+)")
 
 
@@ -129,6 +137,8 @@ class OidcLogins:
             "code_challenge": base64.urlsafe_b64encode(digest).rstrip(b"=").decode(),
             "code_challenge_method": "S256",
         }
+        if OFFLINE in provider.spec.scopes:
+            query["prompt"] = "consent"  # OpenID Connect Core, 11: without it there is no offline_access
         joint = "&" if urlsplit(metadata.authorization_endpoint).query else "?"
         return BrowserLogin(
             url=f"{metadata.authorization_endpoint.partition('#')[0]}{joint}{urlencode(query)}",
@@ -229,29 +239,63 @@ class OidcLogins:
             expires_at=expires_at,
         )
 
+    async def renew(self, resource: IdentityProvider, voucher: VoucherRecord) -> Vouched:
+        """Return what the provider says of a user now, if it handed out what it takes to ask.
+
+        Raises:
+            Unauthorized, Forbidden: it vouches no more.
+            Unavailable: it does not answer.
+        """
+        if not voucher.refresh_token:
+            return Vouched(voucher, None)
+        provider = _resolved(resource)
+        metadata = await self._providers.metadata(provider.client)
+        form = {"grant_type": "refresh_token", "refresh_token": voucher.refresh_token}
+        status, answer = await self._providers.post_form(provider.client, metadata, metadata.token_endpoint, form)
+        if status != 200:
+            raise _refusal(provider.client.name, answer)
+        found = await self._find_user(provider, metadata, answer, "", voucher.external_id)
+        token = _text(answer.get("refresh_token")) or voucher.refresh_token
+        renewed = voucher.model_copy(update={"refresh_token": token})
+        return Vouched(renewed, mapped_groups(resource, found.groups))
+
     async def _admit(self, provider: _Resolved, metadata: Metadata, answer: Any, nonce: str, client: Client) -> Tokens:
         """Let the user in whom the token endpoint's answer is about."""
-        id_token, access_token = answer.get("id_token"), answer.get("access_token")
-        if not isinstance(id_token, str):
-            raise Unauthorized(f"{NOT_VALID}: there is no ID token")
-        access_token = access_token if isinstance(access_token, str) else ""
-        expected = Expected(
-            issuer=provider.client.issuer,
-            audience=provider.client.client_id,
-            nonce=nonce,
-            access_token=access_token,
-            now=int(self._clock.now().timestamp()),
+        found = await self._find_user(provider, metadata, answer, nonce)
+        return await self._users.admit(
+            provider.resource, found, METHOD, client, refresh_token=_text(answer.get("refresh_token"))
         )
-        claims = dict(await self._verify(provider.client, id_token, expected))
+
+    async def _find_user(
+        self, provider: _Resolved, metadata: Metadata, answer: Any, nonce: str, known: str = ""
+    ) -> ExternalUser:
+        """Return what the token endpoint's answer says of the user, who is ``known`` when it is asked again."""
+        id_token, access_token = answer.get("id_token"), _text(answer.get("access_token"))
+        claims: dict[str, Any] = {}
+        if isinstance(id_token, str):
+            expected = Expected(
+                issuer=provider.client.issuer,
+                audience=provider.client.client_id,
+                nonce=nonce,
+                access_token=access_token,
+                now=int(self._clock.now().timestamp()),
+            )
+            claims = dict(await self._verify(provider.client, id_token, expected))
+        elif not known:  # when asked again it may leave it out (OpenID Connect Core, 12.2)
+            raise Unauthorized(f"{NOT_VALID}: there is no ID token")
+        subject = claims.get("sub", known)
         wanted = {provider.spec.username_claim}
         if provider.resource.spec.group_mapping:
             wanted.add(provider.spec.groups_claim)
-        if wanted - claims.keys() and metadata.userinfo_endpoint and access_token:
+        if (wanted - claims.keys() or known) and metadata.userinfo_endpoint and access_token:
+            # Asked again, a token may repeat what was true when the user logged in.
             more = await self._providers.userinfo(provider.client, metadata.userinfo_endpoint, access_token)
-            if more.get("sub") != claims["sub"]:
+            if more.get("sub") != subject:
                 raise Unauthorized(f"{NOT_VALID}: its userinfo is about somebody else")
-            claims = {**more, **claims}
-        return await self._users.admit(provider.resource, _read_claims(provider.spec, claims), METHOD, client)
+            claims = {**claims, **more} if known else {**more, **claims}
+        if known and claims.get("sub") != known:
+            raise Unauthorized(f"{NOT_VALID}: it is about somebody else")
+        return _read_claims(provider.spec, claims)
 
     async def _verify(self, provider: ProviderClient, token: str, expected: Expected) -> Any:
         try:
@@ -264,21 +308,8 @@ class OidcLogins:
             raise Unauthorized(f"{NOT_VALID}: the ID token is signed with a key that it does not publish") from error
 
     async def _resolve(self, name: str, uid: str = "") -> _Resolved:
-        """Return the provider. Raises NotFound, Unauthorized when it is another one than at the beginning."""
-        definition = get_kind(IdentityProvider.KIND)
-        try:
-            resource = IdentityProvider.from_wire(await self._store.reveal(definition, None, name))
-        except NotFound as error:
-            raise NotFound(f"there is no identity provider {name!r} to log in with") from error
-        spec = resource.spec.oidc
-        if spec is None or resource.metadata.deletion_timestamp is not None:
-            raise NotFound(f"there is no identity provider {name!r} to log in with")
-        if uid and resource.metadata.uid != uid:
-            raise Unauthorized(REFUSED)
-        client = ProviderClient(
-            name=name, issuer=spec.issuer_url, client_id=spec.client_id, client_secret=spec.client_secret
-        )
-        return _Resolved(resource, spec, client)
+        """Return the provider. Raises NotFound, Invalid, Unauthorized when it is another one than at the beginning."""
+        return _resolved(await find_provider(self._store, name, uid))
 
     def _check_redirect(self, name: str, uri: str) -> None:
         """Raises Invalid unless the browser comes back to the user's own machine or to us, as this provider's."""
@@ -295,6 +326,18 @@ class OidcLogins:
             f"redirectUri must be http://127.0.0.1:PORT/oidc/{name}, http://[::1]:PORT/oidc/{name} "
             f"or an address of {self._own_url} that ends in /oidc/{name}"
         )
+
+
+def _resolved(resource: IdentityProvider) -> _Resolved:
+    """Return as whom we talk to the provider. Raises Invalid when it does not speak OpenID Connect."""
+    name, spec = resource.metadata.name, resource.spec.oidc
+    if spec is None:
+        message = f"the identity provider {name} is a directory: log in with user and password"
+        raise Invalid(message, causes=[Cause(field="provider", reason=PASSWORD_LOGIN, message=message)])
+    client = ProviderClient(
+        name=name, issuer=spec.issuer_url, client_id=spec.client_id, client_secret=spec.client_secret
+    )
+    return _Resolved(resource, spec, client)
 
 
 def _scope(spec: OIDCProvider) -> str:

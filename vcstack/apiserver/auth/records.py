@@ -87,6 +87,21 @@ class ChallengeRecord(Model):
     """When it runs out."""
 
 
+class VoucherRecord(Model):
+    """Who vouched for the user of a session, and how to ask again."""
+
+    provider: str
+    """The IdentityProvider's name."""
+    provider_uid: str
+    """Its uid: another one of the same name is not asked."""
+    external_id: str
+    """What the provider calls the user."""
+    user_name: str = ""
+    """What the user typed there (LDAP)."""
+    refresh_token: str = ""
+    """The provider's own (OpenID Connect); empty: it cannot be asked again."""
+
+
 class SessionRecord(Model):
     """The refresh tokens of a session."""
 
@@ -108,6 +123,8 @@ class SessionRecord(Model):
     """When it ends, however much it is used."""
     idle_at: Time
     """When it ends unless it is refreshed."""
+    voucher: VoucherRecord | None = None
+    """Of a session that began at an identity provider."""
 
 
 class KeySecret(Model):

@@ -13,6 +13,7 @@
     POST token                {keyId, secret}                    an access token for an API key
     GET  keys                                                    the public keys, a JWK set
     POST oidc/...                                                see ``oidcroutes``
+    POST ldap/login           {provider, user, password}         tokens
 
     * with the access token of a session
 

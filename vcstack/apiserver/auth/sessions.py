@@ -12,16 +12,16 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
 from vcstack.apiserver.audit.entry import note_caller
 from vcstack.apiserver.auth.directory import Account, Directory, SessionNotice
-from vcstack.apiserver.auth.records import SessionRecord, digest_of, equal, new_secret
+from vcstack.apiserver.auth.records import SessionRecord, VoucherRecord, digest_of, equal, new_secret
 from vcstack.apiserver.auth.tokens import AccessTokens, Bearer
 from vcstack.clock import Clock
-from vcstack.specs.errors import Conflict, Unauthorized
+from vcstack.specs.errors import Conflict, Forbidden, Unauthorized, Unavailable
 from vcstack.store.credentials import Credentials, Record
 
 NOT_VALID: Final = "the refresh token is not valid; log in again"
@@ -69,6 +69,27 @@ class Tokens:
     device_token: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Vouched:
+    """What an identity provider says of a user."""
+
+    voucher: VoucherRecord
+    groups: Sequence[str] | None
+    """The groups there that mean something here; None: it said nothing new."""
+
+
+class Vouching(Protocol):
+    """Asks identity providers again."""
+
+    async def renew(self, voucher: VoucherRecord) -> Vouched:
+        """Return what the provider says now.
+
+        Raises:
+            Unauthorized, Forbidden: it vouches no more.
+            Unavailable: it does not answer.
+        """
+
+
 class Sessions:
     """Begins, refreshes and ends them."""
 
@@ -85,8 +106,17 @@ class Sessions:
         self._directory = directory
         self._tokens = tokens
         self._clock = clock
+        self.vouching: Vouching | None = None
+        """Who asks the identity providers of sessions that began there; it needs sessions to begin them."""
 
-    async def begin(self, account: Account, methods: Sequence[str], client: Client, device_token: str = "") -> Tokens:
+    async def begin(
+        self,
+        account: Account,
+        methods: Sequence[str],
+        client: Client,
+        device_token: str = "",
+        vouched: Vouched | None = None,
+    ) -> Tokens:
         """Return the first tokens of a new session. Raises Unavailable."""
         now = self._clock.now()
         session_id = f"s-{secrets.token_hex(10)}"
@@ -102,6 +132,7 @@ class Sessions:
             created_at=now,
             expires_at=now + self.settings.lifetime,
             idle_at=now + self.settings.idle,
+            voucher=vouched.voucher if vouched else None,
         )
         await self._write(session_id, record, 0)
         notice = SessionNotice(
@@ -111,6 +142,8 @@ class Sessions:
             created_at=now,
             expires_at=record.expires_at,
             client=client.describe(),
+            identity_provider=vouched.voucher.provider if vouched else None,
+            external_groups=(vouched.groups or ()) if vouched else (),
         )
         await self._directory.begin_session(notice)
         return self._tokens_of(session_id, record, refresh_token, device_token)
@@ -122,6 +155,7 @@ class Sessions:
             Unauthorized: it is not good. If it once was, its session has been ended.
             Unavailable: the store does not answer.
         """
+        voucher: VoucherRecord | None = None
         while True:
             session_id, record, revision = await self._find(refresh_token)
             note_caller(f"user:{record.user}", session=session_id)
@@ -130,7 +164,10 @@ class Sessions:
             if not await self._is_alive(session_id, record):
                 await self.end(session_id)
                 raise Unauthorized(NOT_VALID)
+            if record.voucher is not None:  # once: a provider's own refresh tokens are good once, too
+                voucher = voucher or await self._ask_again(session_id, record.voucher)
             renewed, successor = self._renew(session_id, record)
+            renewed = renewed.model_copy(update={"voucher": voucher})
             try:
                 await self._write(session_id, renewed, revision)
             except Conflict:
@@ -160,6 +197,26 @@ class Sessions:
         if not equal(_tag(signed, record.mac_key), tag):
             raise Unauthorized(NOT_VALID)
         return session_id, record, found.revision
+
+    async def _ask_again(self, session_id: str, voucher: VoucherRecord) -> VoucherRecord:
+        """Have the provider say whether it still vouches, and for which groups; while it is away nothing changes.
+
+        Raises:
+            Unauthorized, Forbidden: it does not. The session has been ended.
+        """
+        assert self.vouching is not None
+        try:
+            vouched = await self.vouching.renew(voucher)
+        except (Unauthorized, Forbidden) as error:
+            await self.end(session_id)
+            logger.info("session ended by its provider", session=session_id, why=error.message)
+            raise
+        except Unavailable as error:
+            logger.warning("provider not asked at refresh", session=session_id, why=error.message)
+            return voucher
+        if vouched.groups is not None:
+            await self._directory.note_groups(session_id, vouched.groups)
+        return vouched.voucher
 
     async def _is_alive(self, session_id: str, record: SessionRecord) -> bool:
         now = self._clock.now()

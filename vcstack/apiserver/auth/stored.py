@@ -1,7 +1,7 @@
 """Users, sessions and API keys as the store has them: the Directory of a running cloud."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
@@ -71,8 +71,17 @@ class StoredDirectory:
             created_at=session.created_at,
             expires_at=session.expires_at,
             client=session.client,
+            identity_provider=session.identity_provider,
+            external_groups=list(session.external_groups),
         )
         await self._resources.create(Session(metadata=ObjectMeta(name=session.id), spec=spec))
+
+    async def note_groups(self, session_id: str, groups: Sequence[str]) -> None:
+        """Write into the session what its identity provider says of groups now."""
+        found = await self._find(Session, session_id)
+        if found is not None and found.spec.external_groups != list(groups):
+            spec = found.spec.model_copy(update={"external_groups": list(groups)})
+            await self._resources.update(found.model_copy(update={"spec": spec}))
 
     async def has_session(self, session_id: str) -> bool:
         """Return whether the session's object is there and not being deleted."""

@@ -8,7 +8,7 @@ from pydantic import Field
 from vcstack.specs.errors import Cause
 from vcstack.specs.kinds.rolebinding import Subject, check_subject, subject_must_exist
 from vcstack.specs.meta import Time
-from vcstack.specs.model import Change, Takes, Text
+from vcstack.specs.model import Change, Name, Takes, Text
 from vcstack.specs.registry import Column, KindDefinition, Referenced, Scope, ViewColumn, register
 from vcstack.specs.resource import Resource, Spec, Status
 
@@ -19,11 +19,15 @@ class SessionSpec(Spec):
     subject: Annotated[Subject, Takes(Change.IMMUTABLE)]
     """Who is logged in."""
     methods: Annotated[list[Text], Takes(Change.IMMUTABLE)] = Field(default_factory=list)
-    """How that was proven: pwd, otp, oidc, key."""
+    """How that was proven: pwd, otp, oidc, ldap, key."""
     created_at: Annotated[Time, Takes(Change.IMMUTABLE)]
     """When it began."""
     expires_at: Time
     """When it ends at the latest."""
+    identity_provider: Annotated[Name | None, Takes(Change.IMMUTABLE)] = None
+    """The IdentityProvider that vouched for the user. When it is disabled or deleted, the session is good no more."""
+    external_groups: list[Text] = Field(default_factory=list)
+    """The groups there that the provider said and its groupMapping names, as of the login or the last refresh."""
     client: Text = ""
     """Where from and with what program, for people to recognise."""
 

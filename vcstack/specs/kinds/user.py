@@ -38,7 +38,7 @@ class UserSpec(Spec):
     identity_provider: Annotated[Name | None, RefersTo("IdentityProvider"), Takes(Change.IMMUTABLE)] = None
     """Who knows the user's password; default this cloud."""
     external_id: Annotated[ExternalId | None, Takes(Change.IMMUTABLE)] = None
-    """How the identity provider calls the user: OpenID Connect's sub."""
+    """How the identity provider calls the user: OpenID Connect's sub, the idAttribute of LDAP."""
 
 
 class UserStatus(Status):
