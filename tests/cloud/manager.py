@@ -29,7 +29,7 @@ from vcstack.store.heartbeats import Heartbeats
 from vcstack.store.keymaterial import KeyMaterial
 from vcstack.store.store import Store
 
-ETCD_WRITES = frozenset({"txn", "put", "delete", "lease_grant", "lease_revoke"})
+ETCD_WRITES = frozenset({"txn", "txn_each", "put", "delete", "lease_grant", "lease_revoke"})
 """What changes etcd. A kill before or after a mere read leaves the same world as one at the next write."""
 MASTER_KEYS = MasterKeys()
 """Those of every manager, as from one file."""

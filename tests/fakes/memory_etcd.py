@@ -7,13 +7,14 @@ raise: raising OutcomeUnknown after a write is a lost answer.
 
 import asyncio
 import bisect
+import itertools
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, Literal, Self
 
 import grpc
 
 from vcstack.store.etcd.errors import Compacted, EtcdRefused, FutureRevision, LeaseNotFound, RequestTooLarge
-from vcstack.store.etcd.ops import Compare, Delete, Get, Op, Put, prefix_end
+from vcstack.store.etcd.ops import Compare, Delete, Get, Op, Put, Txn, prefix_end
 from vcstack.store.etcd.records import (
     DeleteResult,
     Event,
@@ -105,6 +106,19 @@ class MemoryEtcd:
             succeeded = all(self._holds(each) for each in compares)
             responses = self._apply(success if succeeded else failure)
             return TxnResult(succeeded, self.revision, tuple(responses))
+
+    async def txn_each(self, txns: Sequence[Txn]) -> Sequence[TxnResult]:
+        async with self._call("txn_each"):
+            held = [all(self._holds(c) for c in each.compares) for each in txns]
+            branches = [each.success if holds else each.failure for each, holds in zip(txns, held, strict=True)]
+            done = [op for branch in branches for op in branch]
+            for branch in branches:
+                self._check_size(branch)
+            responses = iter(self._apply(done))
+            return [
+                TxnResult(holds, self.revision, tuple(itertools.islice(responses, len(branch))))
+                for branch, holds in zip(branches, held, strict=True)
+            ]
 
     async def current_revision(self) -> int:
         async with self._call("current_revision"):

@@ -7,7 +7,7 @@ import pytest
 from tests.fakes.memory_etcd import MemoryEtcd
 from vcstack.store.etcd.client import EtcdClient
 from vcstack.store.etcd.errors import Compacted, EtcdRefused, FutureRevision, LeaseNotFound, RequestTooLarge
-from vcstack.store.etcd.ops import Compare, Delete, Get, Put, prefix_end
+from vcstack.store.etcd.ops import Compare, Delete, Get, Put, Txn, prefix_end
 from vcstack.store.etcd.records import EventType, RangeResult
 
 Etcd = MemoryEtcd | EtcdClient
@@ -251,3 +251,40 @@ async def test_deleting_a_range_removes_every_key_of_it(any_etcd: Etcd) -> None:
     assert (await any_etcd.delete(A, range_end=C)).deleted == 2
     assert [kv.key for kv in (await any_etcd.range(b"/vcstack/")).kvs] == [C]
     assert (await any_etcd.delete(b"/vcstack/", range_end=prefix_end(b"/vcstack/"))).deleted == 1
+
+
+async def test_transactions_in_one_request_have_their_own_outcomes_and_one_revision(any_etcd: Etcd) -> None:
+    await any_etcd.put(A, b"1")
+    done = [
+        Txn([Compare.absent(B)], [Put(B, b"2")]),
+        Txn([Compare.absent(A)], [Put(A, b"3")], [Get(A)]),
+        Txn([Compare.exists(A)], [Put(C, b"4"), Put(C + b"c", b"5")]),
+    ]
+    results = await any_etcd.txn_each(done)
+    assert [each.succeeded for each in results] == [True, False, True]
+    assert len({each.revision for each in results}) == 1
+    found = results[1].responses[0]
+    assert isinstance(found, RangeResult)
+    assert [kv.value for kv in found.kvs] == [b"1"]
+    now = await any_etcd.range(b"/vcstack/")
+    assert [(kv.key, kv.value) for kv in now.kvs] == [(A, b"1"), (B, b"2"), (C, b"4"), (C + b"c", b"5")]
+    assert {kv.mod_revision for kv in now.kvs[1:]} == {results[0].revision}
+
+
+async def test_transactions_in_one_request_compare_before_any_of_them_writes(any_etcd: Etcd) -> None:
+    results = await any_etcd.txn_each([Txn((), [Put(A, b"1")]), Txn([Compare.absent(A)], [Put(B, b"2")])])
+    assert [each.succeeded for each in results] == [True, True]
+
+
+async def test_transactions_in_one_request_that_write_one_key_are_refused_together(any_etcd: Etcd) -> None:
+    with pytest.raises(EtcdRefused):
+        await any_etcd.txn_each([Txn((), [Put(A, b"1")]), Txn((), [Put(A, b"2")]), Txn((), [Put(B, b"3")])])
+    assert not (await any_etcd.range(b"/vcstack/")).kvs
+
+
+async def test_transactions_in_one_request_that_all_fail_write_nothing(any_etcd: Etcd) -> None:
+    before = await any_etcd.current_revision()
+    results = await any_etcd.txn_each([Txn([Compare.exists(A)], [Put(A, b"1")]), Txn([Compare.exists(B)], [])])
+    assert [each.succeeded for each in results] == [False, False]
+    assert {each.revision for each in results} == {before}
+    assert await any_etcd.current_revision() == before

@@ -115,7 +115,8 @@ class Informer(Generic[R]):
         """Take in what a write returned, unless something newer is known."""
         version = int(resource.metadata.resource_version)
         known = self._objects.get(resource.ref)
-        if version > (int(known.metadata.resource_version) if known else self._version):
+        # At one version several objects may have changed, and not all of them have been told of yet.
+        if version > int(known.metadata.resource_version) if known else version >= self._version:
             self._put(resource.ref, resource)
 
     async def run(self) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol, Self
 
-from vcstack.store.etcd.ops import Compare, Op
+from vcstack.store.etcd.ops import Compare, Op, Txn
 from vcstack.store.etcd.records import (
     GetResult,
     Lease,
@@ -57,6 +57,9 @@ class Etcd(Protocol):
 
     async def txn(self, compares: Sequence[Compare], success: Sequence[Op], failure: Sequence[Op] = ()) -> TxnResult:
         """Do one branch of operations atomically."""
+
+    async def txn_each(self, txns: Sequence[Txn]) -> Sequence[TxnResult]:
+        """Do transactions that meet nowhere in one request."""
 
     def watch(self, prefix: bytes, start_revision: int) -> EtcdWatch:
         """Return the changes from that revision on."""

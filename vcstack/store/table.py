@@ -39,6 +39,11 @@ class Table:
         """Places by the value of node_path, from the first time that a host asks."""
         self._ring: deque[Change] = deque(maxlen=ring)
         self._complete_after = 0
+        """Up to here changes are no longer kept."""
+        self._is_cut = False
+        """Whether of those at that very revision some are."""
+        self._last: Sequence[str] = ()
+        """Where what was loaded has changed at the last revision, if more than one object has."""
         self._watchers: set[Watcher] = set()
         self._anchored: defaultdict[str, defaultdict[str, set[Watcher]]] = defaultdict(lambda: defaultdict(set))
 
@@ -49,6 +54,9 @@ class Table:
         self._at_node = None
         self.revision = self._complete_after = revision
         self._ring.clear()
+        self._is_cut = False
+        last = [row for row, entry in objects.items() if entry.revision == revision]
+        self._last = last if len(last) > 1 else ()
         self.drop_watchers()
 
     @property
@@ -106,28 +114,43 @@ class Table:
             del self._anchored[anchor[0]][anchor[1]]
 
     def changes_after(self, revision: int, selection: Selection) -> Sequence[WatchItem]:
-        """Return what a watcher that has seen everything up to the revision has missed.
+        """Return what a watcher that has seen the revision has missed.
+
+        Several objects may have changed at one revision, and a watcher may have been cut off between them. So
+        it is told of all of them again.
 
         Raises:
             Expired: if that is no longer known.
         """
-        if revision < self._complete_after:
+        if revision < self._complete_after or (revision == self._complete_after and self._is_cut):
             raise Expired(f"version {revision} is too old to watch from; list again and watch from the list's version")
-        first = bisect.bisect_right(self._ring, revision, key=lambda change: change.revision)
-        found = []
-        for i in range(first, len(self._ring)):
+        found = self._loaded_last(selection) if revision == self._complete_after else []
+        first = bisect.bisect_left(self._ring, revision, key=lambda change: change.revision)
+        behind = bisect.bisect_right(self._ring, revision, lo=first, key=lambda change: change.revision)
+        for i in range(first if behind - first > 1 else behind, len(self._ring)):
             item = self._ring[i].seen_by(selection)
             self._ring[i].forget_decoded()
             if item is not None:
                 found.append(item)
         return found
 
+    def _loaded_last(self, selection: Selection) -> list[WatchItem]:
+        found = []
+        for row in self._last:
+            entry = self.objects.get(row)
+            if entry is not None and entry.revision == self._complete_after:
+                change = Change(self.definition, row, entry.json, entry.json, entry.revision)
+                found.append(change.seen_by(selection))
+        return [item for item in found if item is not None]
+
     def _record(self, change: Change) -> None:
         self.revision = change.revision
         if self._at_node is not None:
             self._rebind(change, self._at_node)
         if len(self._ring) == self._ring.maxlen:
-            self._complete_after = self._ring[0].revision
+            first, second = self._ring[0].revision, self._ring[1].revision if len(self._ring) > 1 else change.revision
+            self._is_cut = first in (second, self._complete_after)
+            self._complete_after = first
         self._ring.append(change)
         for watcher in self._concerned(change):
             item = change.seen_by(watcher.selection)

@@ -17,9 +17,10 @@ from vcstack.store.draft import Draft
 from vcstack.store.encoding import to_json, with_revision
 from vcstack.store.etcd.election import Fence
 from vcstack.store.etcd.errors import EtcdError, LeaseNotFound, OutcomeUnknown, RequestTooLarge
-from vcstack.store.etcd.ops import Get, Op, Put
+from vcstack.store.etcd.ops import Get, Op, Put, Txn
 from vcstack.store.etcd.records import RangeResult, TxnResult
 from vcstack.store.etcd_api import Etcd
+from vcstack.store.groupcommit import GroupCommit
 from vcstack.store.leases import LeaseBuckets
 from vcstack.store.quotas import find_turns
 from vcstack.store.readback import find_applied
@@ -44,6 +45,7 @@ class Writer:
         self._etcd = etcd
         self._cache = cache
         self._clock = clock
+        self._commits = GroupCommit(etcd, cache)
         self._leases = LeaseBuckets(etcd, clock)
         self._turnstiles = Turnstiles()
 
@@ -123,9 +125,7 @@ class Writer:
         for _ in range(MAX_REPEATS):
             try:
                 ops = await self._with_lease(transaction)
-                result = await self._etcd.txn(compares, ops, failure)
-                if result.succeeded:
-                    self._cache.note(result.revision, ops)
+                result = await self._commits.txn(Txn(compares, ops, failure))
                 if unknown and not result.succeeded:
                     applied = await find_applied(self._etcd, transaction)
                     return TxnResult(True, applied, ()) if applied else result

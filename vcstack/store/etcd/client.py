@@ -9,7 +9,7 @@ from vcstack.store.etcd.coalesce import CoalescedRead
 from vcstack.store.etcd.connection import Connection
 from vcstack.store.etcd.errors import EtcdRefused, LeaseNotFound
 from vcstack.store.etcd.keepalive import Renewals
-from vcstack.store.etcd.ops import Compare, Delete, Get, Op, Put, SortBy, prefix_end
+from vcstack.store.etcd.ops import Compare, Delete, Get, Op, Put, SortBy, Txn, prefix_end
 from vcstack.store.etcd.records import (
     DeleteResult,
     GetResult,
@@ -156,6 +156,19 @@ class EtcdClient:
         request = wire.txn_request(compares, success, failure)
         writes = any(not isinstance(op, Get) for op in (*success, *failure))
         return wire.read_txn(await self._connection.call("txn", request, writes=writes))
+
+    async def txn_each(self, txns: Sequence[Txn]) -> Sequence[TxnResult]:
+        """Do transactions in one request, each by its own comparisons, at one revision.
+
+        All comparisons are made before the first operation, so none may touch a key that another one writes.
+
+        Raises:
+            OutcomeUnknown: they may or may not have been applied, all of them.
+            EtcdRefused: two write the same key; none was applied.
+            RequestTooLarge: together more than etcd takes; none was applied.
+        """
+        request = wire.txns_request(txns)
+        return wire.read_txns(await self._connection.call("txn", request, writes=True))
 
     async def current_revision(self) -> int:
         """The store's revision by a quorum read that began after this call.

@@ -1,5 +1,6 @@
 """The parts of a transaction: comparisons and operations, as plain values."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
@@ -116,3 +117,12 @@ class Compare:
         Deletions leave no trace to compare with: a key that was removed since goes unnoticed.
         """
         return cls.mod_revision(prefix, "<", revision + 1, range_end=prefix_end(prefix))
+
+
+@dataclass(frozen=True, slots=True)
+class Txn:
+    """A transaction: if all `compares` hold all of `success`, else all of `failure`."""
+
+    compares: Sequence[Compare]
+    success: Sequence[Op]
+    failure: Sequence[Op] = ()

@@ -12,7 +12,7 @@ from vcstack.store.etcd.grpc_library import grpc
 # isort: split
 from aetcd.rpc import kv_pb2, rpc_pb2, rpc_pb2_grpc
 
-from vcstack.store.etcd.ops import Compare, Delete, Get, Op, Put, SortBy
+from vcstack.store.etcd.ops import Compare, Delete, Get, Op, Put, SortBy, Txn
 from vcstack.store.etcd.records import (
     DeleteResult,
     Event,
@@ -119,6 +119,12 @@ def txn_request(compares: Sequence[Compare], success: Sequence[Op], failure: Seq
     )
 
 
+def txns_request(txns: Sequence[Txn]) -> Message:
+    """Transactions in one: each of them a branch with comparisons of its own."""
+    inner = [txn_request(each.compares, each.success, each.failure) for each in txns]
+    return rpc_pb2.TxnRequest(success=[rpc_pb2.RequestOp(request_txn=each) for each in inner])
+
+
 def compact_request(revision: int) -> Message:
     """Forget what is older than `revision`; the disk space follows in the background."""
     return rpc_pb2.CompactionRequest(revision=revision)
@@ -185,8 +191,17 @@ def _read_op(response: Message, revision: int) -> OpResult:
 
 def read_txn(response: Message) -> TxnResult:
     """A transaction's answer."""
-    revision = response.header.revision
+    return _read_txn(response, response.header.revision)
+
+
+def _read_txn(response: Message, revision: int) -> TxnResult:
     return TxnResult(response.succeeded, revision, tuple(_read_op(each, revision) for each in response.responses))
+
+
+def read_txns(response: Message) -> tuple[TxnResult, ...]:
+    """The answers to transactions in one; only the outer header has the revision."""
+    revision = response.header.revision
+    return tuple(_read_txn(each.response_txn, revision) for each in response.responses)
 
 
 def read_event(event: Message) -> Event:
