@@ -23,7 +23,7 @@ from vcstack.specs.kinds.subnet import DHCP, Subnet
 from vcstack.specs.kinds.task import Phase, Task
 from vcstack.specs.registry import load_kinds
 from vcstack.specs.resource import AnyResource, Ref
-from vcstack.store.keys import CLAIMS, NUDGE, PREFIX, TOMBSTONE
+from vcstack.store.keys import CLAIMS, NUDGE, PREFIX, TOMBSTONE, object_key, row_of
 
 _POWER = {PowerState.RUNNING: Power.RUNNING, PowerState.PAUSED: Power.PAUSED, PowerState.STOPPED: None}
 
@@ -48,6 +48,7 @@ def _plural(key: bytes) -> str:
 def _parse(plural: str, value: bytes) -> AnyResource:
     wire = orjson.loads(value)
     wire.pop("actor", None)
+    wire.pop("takes", None)
     return _MODELS[plural].from_wire(wire)
 
 
@@ -90,15 +91,15 @@ def _claims(cloud: Cloud, objects: Objects) -> Iterator[str]:
     for resource in objects.values():
         for claim in KINDS[resource.kind].claims(resource):
             wanted[CLAIMS + f"{claim.pool}/{claim.key}".encode()] = resource.uid
-    wanted |= {place: claim["uid"] for place, claim in recount(objects).items()}
     stored = cloud.etcd.snapshot()
     held = {key: orjson.loads(value)["uid"] for key, value in stored.items() if key.startswith(CLAIMS)}
     for key in held.keys() | wanted.keys():
         if held.get(key) != wanted.get(key):
             yield f"claim {key.decode()} is held by {held.get(key)}, should be by {wanted.get(key)}"
-    for key, claim in recount(objects).items():
-        if key in held and orjson.loads(stored[key]) != claim:
-            yield f"claim {key.decode()} is {stored[key].decode()}, counted anew it is {claim}"
+    for ref, counted in recount(objects).items():
+        found = orjson.loads(stored[object_key(KINDS[ref.kind], row_of(ref.project, ref.name))]).get("takes", {})
+        if found != counted.amounts:
+            yield f"{ref} counts as {found}, counted anew as {counted.amounts}"
     for key in stored:
         if (
             _plural(key) not in _MODELS

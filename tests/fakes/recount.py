@@ -1,7 +1,8 @@
 """What quotas have to count, counted anew from the objects alone."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from vcstack.specs.columns import find_value
 from vcstack.specs.registry import KindDefinition, get_kind
@@ -10,18 +11,36 @@ from vcstack.specs.resource import AnyResource, Ref
 Objects = Mapping[Ref, AnyResource]
 
 
-def recount(objects: Objects) -> dict[bytes, dict[str, Any]]:
-    """Return the claims that there have to be for quotas: key → value."""
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What one object has to count as."""
+
+    level: str
+    plural: str
+    amounts: Mapping[str, int]
+    """What it takes besides being one of its kind."""
+
+
+def recount(objects: Objects) -> dict[Ref, Counted]:
+    """Return what each object has to count as."""
     found = {}
-    for resource in objects.values():
+    for ref, resource in objects.items():
         definition = get_kind(resource.kind)
         if definition.is_counted:
-            key = f"/vcstack/.claims/{_place(definition, resource, objects)}/{definition.plural}.{resource.uid}"
-            amounts = {definition.plural: 1, **(definition.amounts(resource, objects) or {})}
-            meta = resource.metadata
-            holder = {"kind": resource.kind, "project": meta.project, "name": meta.name, "uid": meta.uid}
-            found[key.encode()] = {**holder, "amounts": amounts}
+            amounts = definition.amounts(resource, objects) or {}
+            found[ref] = Counted(_place(definition, resource, objects), definition.plural, amounts)
     return found
+
+
+def add_up(counted: Iterable[Counted]) -> dict[str, dict[str, int]]:
+    """Return level → name → how much is in use there and below."""
+    sums: dict[str, Counter[str]] = {}
+    for each in counted:
+        steps = each.level.split("/")
+        for n in range(len(steps)):
+            level = sums.setdefault("/".join(steps[: n + 1]), Counter())
+            level.update({each.plural: 1, **each.amounts})
+    return {level: {name: amount for name, amount in total.items() if amount} for level, total in sums.items()}
 
 
 def _place(definition: KindDefinition, resource: AnyResource, objects: Objects) -> str:

@@ -52,7 +52,7 @@ def check_invariants(etcd: MemoryEtcd) -> None:
                 place = f"{claim.pool}/{claim.key}"
                 assert place not in wanted, f"{place} is held twice"
                 wanted[place] = port.uid
-        elif key.startswith(b"/vcstack/.claims/") and b"/subnets/" not in key and b"/quota/" not in key:
+        elif key.startswith(b"/vcstack/.claims/") and b"/subnets/" not in key:
             held[key.removeprefix(b"/vcstack/.claims/").decode()] = orjson.loads(value)["uid"]
     assert held == wanted
 

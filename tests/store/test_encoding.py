@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.store.objects import NETWORK
-from vcstack.specs.registry import KindDefinition
-from vcstack.store.encoding import build_value, head_of, to_json, with_revision
+from vcstack.specs.registry import KindDefinition, get_kind
+from vcstack.store.encoding import build_value, head_of, takes_of, to_json, with_revision
 
 NASTY = st.sampled_from(
     ['","actor":{', '"metadata":{', ',"actor":{"subject":"x"}}', '","schemaVersion":9', '\\"', "é\u2028"]
@@ -104,3 +104,18 @@ def test_values_written_in_another_order_are_read_too() -> None:
         "spec": {},
     }
     assert orjson.loads(with_revision(NETWORK, json, 6))["metadata"]["resourceVersion"] == "6"
+
+
+@given(objects, json_values, texts)
+def test_what_an_object_takes_is_stored_beside_it_and_comes_out_with_nothing_else(
+    metadata: dict[str, Any], spec: Any, subject: str
+) -> None:
+    instances = get_kind("Instance")
+    body = orjson.dumps(body_of(instances, renamed(metadata), spec, {"message": '},"takes":{'}))
+    actor = orjson.dumps({"subject": subject, "manager": '},"takes":'})
+    takes = b'{"vcpus":4}'
+    value = build_value(instances, body, b"", actor, takes)
+    assert takes_of(instances, value) == takes
+    without = build_value(instances, body, b"", actor)
+    assert takes_of(instances, without) == b""
+    assert to_json(instances, value, 7) == to_json(instances, without, 7)

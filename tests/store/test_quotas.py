@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fakes.memory_etcd import MemoryEtcd
-from tests.fakes.recount import recount
+from tests.fakes.recount import add_up, recount
 from tests.fixtures.etcd import EtcdServer
 from tests.store.objects import (
     ADMIN,
@@ -31,6 +31,8 @@ from vcstack.specs.errors import ApiError, Conflict, QuotaExceeded
 from vcstack.specs.registry import get_kind, load_kinds
 from vcstack.specs.resource import AnyResource, Ref
 from vcstack.store.etcd.client import EtcdClient
+from vcstack.store.etcd_api import Etcd
+from vcstack.store.keys import turn_key
 from vcstack.store.store import Store
 
 DOMAIN, QUOTA, USER, KEY = (get_kind(k) for k in ("Domain", "Quota", "User", "APIKey"))
@@ -63,34 +65,34 @@ async def remove(store: Store, name: str, project: str = "demo") -> None:
 
 
 def used(store: Store, level: str = "quota/acme/dev/@demo") -> dict[str, int]:
-    return dict(store.cache.claims.used(level))
+    return dict(store.cache.uses.used(level))
 
 
-def read_objects(snapshot: dict[bytes, bytes]) -> dict[Ref, AnyResource]:
-    found = {}
+def read_objects(snapshot: dict[bytes, bytes]) -> tuple[dict[Ref, AnyResource], dict[Ref, dict[str, int]]]:
+    """Return the objects, and what is stored of what they take."""
+    found, takes = {}, {}
     for key, value in snapshot.items():
         definition = next((d for d in load_kinds().values() if key.startswith(f"/vcstack/{d.plural}/".encode())), None)
         if definition is not None:
             decoded = orjson.loads(value)
             decoded.pop("actor")
+            stored = decoded.pop("takes", None)
             resource = definition.model.from_wire(decoded)
             found[resource.ref] = resource
-    return found
+            if stored is not None:
+                takes[resource.ref] = stored
+    return found, takes
 
 
 def check_recount(snapshot: dict[bytes, bytes], store: Store) -> None:
-    """The claims are what the objects are, and the sums what the claims are."""
-    wanted = recount(read_objects(snapshot))
-    held = {k: orjson.loads(v) for k, v in snapshot.items() if k.startswith(b"/vcstack/.claims/quota")}
-    assert held == wanted
-    sums: dict[str, dict[str, int]] = {}
-    for key, claim in wanted.items():
-        steps = key.removeprefix(b"/vcstack/.claims/").decode().split("/")[:-1]
-        for n in range(len(steps)):
-            level = sums.setdefault("/".join(steps[: n + 1]), {})
-            for name, amount in claim["amounts"].items():
-                level[name] = level.get(name, 0) + amount
-    assert {level: dict(store.cache.claims.used(level)) for level in sums} == sums
+    """What is stored is what the objects take, and the sums are what is stored."""
+    objects, takes = read_objects(snapshot)
+    wanted = recount(objects)
+    assert takes == {ref: counted.amounts for ref, counted in wanted.items() if counted.amounts}
+    sums = add_up(wanted.values())
+    assert {level: dict(store.cache.uses.used(level)) for level in sums} == sums
+    assert set(store.cache.uses.levels_below("quota")) == {level for level in sums if level.count("/") == 1}
+    assert not [key for key in snapshot if key.startswith(b"/vcstack/.claims/quota")]
 
 
 async def test_the_limit_of_a_project_is_reached_and_not_passed(any_store: Store) -> None:
@@ -294,17 +296,23 @@ async def test_usage_says_what_is_used_and_who_takes_most(memory_store: Store) -
     ]
 
 
-async def test_objects_from_before_quotas_are_counted_when_they_are_written(
+async def test_objects_from_before_they_were_measured_are_when_they_are_written(
     memory_store: Store, memory_etcd: MemoryEtcd
 ) -> None:
     await make_tree(memory_store)
-    made = await create(memory_store, INSTANCE, instance("a"))
-    key = f"/vcstack/.claims/quota/acme/dev/@demo/instances.{made.wire['metadata']['uid']}"
-    await memory_etcd.delete(key.encode())
+    await create(memory_store, INSTANCE, instance("a"))
+    await forget_takes(memory_etcd, "demo/a")
     await memory_store.cache.fresh()
-    assert used(memory_store) == {}
+    assert used(memory_store) == {"instances": 1}
     await memory_store.patch_status(INSTANCE, "demo", "a", {"powerState": "Stopped"}, actor=CONTROLLER)
     assert used(memory_store) == {"instances": 1, "vcpus": 1, "memoryMiB": 128, "rootDiskGiB": 1}
+
+
+async def forget_takes(etcd: MemoryEtcd, row: str) -> None:
+    """Write an instance as it was before it was stored what it takes."""
+    key = f"/vcstack/instances/{row}".encode()
+    value = etcd.snapshot()[key]
+    await etcd.put(key, value[: value.index(b',"takes":')] + b"}")
 
 
 @pytest.mark.daemons
@@ -353,6 +361,96 @@ async def test_turns_end_with_whom_they_wait_for(memory_store: Store) -> None:
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert not [r for r in results if isinstance(r, Exception)]
     await create(memory_store, INSTANCE, instance("last"))
+
+
+async def test_many_creates_at_once_pass_no_limit_that_leaves_room_for_allowances(any_etcd: Etcd) -> None:
+    async with Store(any_etcd) as first, Store(any_etcd) as second:
+        await make_tree(first)
+        await limit(first, networks=300)
+        await limit(first, None, networks=320)
+        await second.cache.fresh()
+        calls = [create((first, second)[n % 2], NETWORK, wire(f"n{n}")) for n in range(400)]
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        assert [r for r in results if isinstance(r, BaseException) and not isinstance(r, QuotaExceeded)] == []
+        assert sum(not isinstance(r, BaseException) for r in results) == 300
+        for store in (first, second):
+            await store.cache.fresh()
+            assert used(store) == {"networks": 300}
+        mark = await any_etcd.get(turn_key("quota"))
+        assert mark.kv is not None
+        assert mark.kv.version < 250, mark.kv.version  # most are made without a turn
+
+
+async def test_what_a_dead_process_might_have_taken_is_free_when_it_is_needed(memory_etcd: MemoryEtcd) -> None:
+    async with Store(memory_etcd) as dead:
+        await make_tree(dead)
+        await limit(dead, networks=200)
+        await create(dead, NETWORK, wire("first"))
+        assert b"networks" in memory_etcd.snapshot()[turn_key("quota/acme/dev/@demo")]
+    async with Store(memory_etcd) as store:
+        for n in range(199):
+            await create(store, NETWORK, wire(f"n{n}"))
+        with pytest.raises(QuotaExceeded):
+            await create(store, NETWORK, wire("more"))
+
+
+async def test_who_asks_for_nearly_all_that_is_left_first_ends_what_others_may_take() -> None:
+    made_huge = 0
+    for delay in range(30):
+        etcd = MemoryEtcd()
+        async with Store(etcd) as first, Store(etcd) as second:
+            await make_tree(first)
+            await create(first, FLAVOR, wire("huge", {**BIG, "vcpus": 250}, project=None))
+            await limit(first, vcpus=256)
+            await create(first, INSTANCE, instance("a"))
+            await second.cache.fresh()
+            many = [asyncio.create_task(create(first, INSTANCE, instance(f"i{n}"))) for n in range(10)]
+            for _ in range(delay):
+                await asyncio.sleep(0)
+            huge = asyncio.create_task(create(second, INSTANCE, instance("huge", flavor="huge")))
+            results = await asyncio.gather(huge, *many, return_exceptions=True)
+            assert all(isinstance(r, QuotaExceeded) for r in results if isinstance(r, BaseException))
+            made_huge += not isinstance(results[0], BaseException)
+            await first.cache.fresh()
+            assert used(first)["vcpus"] <= 256
+            check_recount(etcd.snapshot(), first)
+    assert 0 < made_huge < 30
+
+
+async def test_a_lowered_limit_ends_what_was_allowed_under_the_former_one(memory_etcd: MemoryEtcd) -> None:
+    async with Store(memory_etcd) as first, Store(memory_etcd) as second:
+        await make_tree(first)
+        await limit(first, networks=1000)
+        await create(first, NETWORK, wire("a"))
+        await create(first, NETWORK, wire("b"))
+        await limit(second, networks=3)
+        results = await asyncio.gather(
+            *(create(first, NETWORK, wire(f"n{n}")) for n in range(20)), return_exceptions=True
+        )
+        assert sum(not isinstance(r, BaseException) for r in results) == 1
+
+
+async def test_a_limit_holds_for_every_create_that_comes_after_it_whatever_the_other_replica_knows() -> None:
+    before = after = 0
+    for delay in range(24):
+        etcd = MemoryEtcd()
+        async with Store(etcd) as first, Store(etcd) as second:
+            await make_tree(first)
+            await second.cache.fresh()
+            making = asyncio.create_task(create(second, NETWORK, wire("late")))
+            for _ in range(delay):
+                await asyncio.sleep(0)
+            await limit(first, networks=0)
+            made = (await asyncio.gather(making, return_exceptions=True))[0]
+            limited = (await first.get(QUOTA, "demo", "q")).revision
+            if isinstance(made, BaseException):
+                assert isinstance(made, QuotaExceeded)
+                after += 1
+            else:
+                assert made.revision < limited
+                before += 1
+    assert before, "some came before the limit"
+    assert after, "and some while the other replica did not know of it"
 
 
 STEPS = st.tuples(

@@ -16,7 +16,8 @@ import structlog
 
 from vcstack.specs.errors import Unavailable
 from vcstack.specs.registry import KindDefinition, load_kinds
-from vcstack.store.encoding import to_json
+from vcstack.store.allowances import Allowances, Mark
+from vcstack.store.encoding import takes_of, to_json
 from vcstack.store.etcd.errors import Compacted, EtcdError, FutureRevision
 from vcstack.store.etcd.ops import Get, Op, Put
 from vcstack.store.etcd.records import Event, EventType, KeyValue, WatchBatch
@@ -25,6 +26,7 @@ from vcstack.store.keys import CLAIMS, NUDGE, PREFIX, QUOTAS
 from vcstack.store.limits import LimitBook
 from vcstack.store.pools import ClaimIndex
 from vcstack.store.table import Entry, Table
+from vcstack.store.uses import UseIndex
 
 log = structlog.get_logger(__name__)
 
@@ -56,10 +58,12 @@ class WatchCache:
         """Everything up to here has been taken in."""
         self.claims = ClaimIndex()
         self._etcd = etcd
-        self.marks: dict[bytes, int] = {}
-        """When each of the keys was last written that guard limits."""
+        self.marks: dict[bytes, Mark] = {}
+        """The keys that guard limits."""
+        self.allowances = Allowances()
         self._tables = {d.plural: Table(d, ring=self.settings.ring) for d in load_kinds().values()}
         self.limits = LimitBook(self._tables)
+        self.uses = UseIndex(self.limits)
         self._watch: EtcdWatch | None = None
         self._own: dict[int, Sequence[Op]] = {}
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
@@ -176,14 +180,20 @@ class WatchCache:
     async def _load(self) -> None:
         found: dict[str, dict[str, Entry]] = {plural: {} for plural in self._tables}
         claims: list[KeyValue] = []
+        takes: dict[tuple[str, str], bytes] = {}
         revision = 0
         with _no_gc():
             async for page in self._etcd.pages(PREFIX):
                 revision = page.revision
                 for kv in page.kvs:
-                    self._sort_in(kv, found, claims)
+                    self._sort_in(kv, found, claims, takes)
         for plural, objects in found.items():
             self._tables[plural].load(objects, revision)
+        self.uses.clear()
+        for plural, objects in found.items():
+            definition = self._tables[plural].definition
+            for row, entry in objects.items():
+                self.uses.put(definition, row, entry.json, takes.get((plural, row), b""))
         self.claims.clear()
         self.marks.clear()
         self._own.clear()
@@ -193,15 +203,23 @@ class WatchCache:
         self._wake()
         self._loaded.set()
 
-    def _sort_in(self, kv: KeyValue, found: dict[str, dict[str, Entry]], claims: list[KeyValue]) -> None:
+    def _sort_in(
+        self,
+        kv: KeyValue,
+        found: dict[str, dict[str, Entry]],
+        claims: list[KeyValue],
+        takes: dict[tuple[str, str], bytes],
+    ) -> None:
         if kv.key.startswith((CLAIMS, QUOTAS)):
             claims.append(kv)
             return
         try:
             plural, _, row = kv.key[len(PREFIX) :].decode().partition("/")
             if plural in found:
-                json = to_json(self._tables[plural].definition, kv.value, kv.mod_revision)
-                found[plural][row] = Entry(json, kv.mod_revision)
+                definition = self._tables[plural].definition
+                found[plural][row] = Entry(to_json(definition, kv.value, kv.mod_revision), kv.mod_revision)
+                if stored := takes_of(definition, kv.value):
+                    takes[plural, row] = stored
         except ValueError:
             log.exception("cache.unreadable", key=kv.key)
 
@@ -260,8 +278,11 @@ class WatchCache:
         if table is not None:
             if value is None:
                 table.remove(row, revision)
+                self.uses.remove(table.definition, row)
             else:
-                table.put(row, to_json(table.definition, value, revision), revision)
+                json = to_json(table.definition, value, revision)
+                table.put(row, json, revision)
+                self.uses.put(table.definition, row, json, takes_of(table.definition, value))
         elif key.startswith(CLAIMS):
             if value is None:
                 self.claims.remove(key)
@@ -271,7 +292,7 @@ class WatchCache:
             if value is None:
                 self.marks.pop(key, None)
             else:
-                self.marks[key] = revision
+                self.marks[key] = Mark(revision, value)
 
     def _advance(self, revision: int) -> None:
         if revision > self.revision:

@@ -14,7 +14,7 @@ from vcstack.store.cache import WatchCache
 from vcstack.store.draft import Draft
 from vcstack.store.etcd.ops import Compare, Delete, Op, Put
 from vcstack.store.keys import claim_key, object_key, pool_prefix, row_of
-from vcstack.store.pools import Held, is_quota
+from vcstack.store.pools import Held
 from vcstack.store.references import is_deleting
 
 Limits = Mapping[str, Mapping[str, int]]
@@ -45,8 +45,7 @@ def plan_claims(cache: WatchCache, draft: Draft, resource: AnyResource, limits: 
     wanted = {(c.pool, c.key): c for c in claims(resource)} if claims is not no_claims else {}
     held = cache.claims.held_by(resource.uid) if draft.live is not None else frozenset()
     for place in sorted(held - wanted.keys()):
-        if not is_quota(place[0]):  # what quotas count is kept up by quotas.py
-            plan.ops.append(Delete(claim_key(*place)))
+        plan.ops.append(Delete(claim_key(*place)))
     causes = [c for claim in wanted.values() if (c := _plan_claim(plan, cache, claim, resource, limits)) is not None]
     if causes:
         details = ErrorDetails(kind=draft.definition.kind, project=draft.project or "", name=draft.name)

@@ -55,8 +55,9 @@ class Transaction:
     ops: list[Op]
     removes: bool = False
     turns: tuple[str, ...] = ()
-    """The levels at which it takes more of what is limited: others that do so, too, will fail if they begin before
-    it is done."""
+    """The levels whose marks it overwrites: others that do so, too, will fail if they begin before it is done."""
+    revokes: tuple[bytes, ...] = ()
+    """Marks that have to be overwritten first: it must not be sent, but composed anew."""
 
 
 def compose(cache: WatchCache, draft: Draft, terms: Terms, now: datetime) -> Transaction:
@@ -83,12 +84,12 @@ def compose(cache: WatchCache, draft: Draft, terms: Terms, now: datetime) -> Tra
         transaction.compares.append(check_project(cache, draft.definition, draft.project))
     resolution = _check_rules(cache, draft, resource, transaction, terms, hidden) if draft.spec_changed else None
     plan = plan_claims(cache, draft, resource, terms.limits)
-    quota = plan_quota(cache, draft, resource, resolution)
+    quota = plan_quota(cache, draft, resource, resolution, dry_run=terms.dry_run)
     transaction.compares += plan.compares
     transaction.compares += quota.compares
-    transaction.turns = quota.turns
+    transaction.turns, transaction.revokes = quota.turns, quota.revokes
     fields = encode_managed_fields(draft, len(body), terms.actor.manager, terms.subresource, now)
-    transaction.value = build_value(draft.definition, body, fields, encode_actor(terms.actor, now))
+    transaction.value = build_value(draft.definition, body, fields, encode_actor(terms.actor, now), quota.takes)
     check_size(transaction.value)
     transaction.ops += [Put(key, transaction.value), *plan.ops, *quota.ops, *plan_change_of_limits(draft)]
     if terms.values is not None:

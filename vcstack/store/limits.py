@@ -1,9 +1,4 @@
-"""The limits in force and where they hold, kept from the cached quotas, domains and projects.
-
-A place is named by its level: ``quota`` is the whole cloud, ``quota/acme/dev`` the domain dev in acme with all
-below it, ``quota/acme/dev/@demo`` the project demo in it. Neither the domain of a project nor the parent of a
-domain ever changes, so an object stays at its level as long as it lives.
-"""
+"""The limits in force and where they hold (see ``levels.py``), kept from the cached quotas, domains and projects."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +9,7 @@ import orjson
 from vcstack.specs.columns import find_value
 from vcstack.specs.registry import KindDefinition
 from vcstack.store.keys import row_of
-from vcstack.store.pools import QUOTA
+from vcstack.store.levels import CLOUD
 from vcstack.store.table import Entry, Table
 
 Wire = Mapping[str, Any]
@@ -40,13 +35,22 @@ class LimitBook:
         self._seen: tuple[object, int] = (None, -1)
         self._decoded: dict[str, tuple[Entry, Limits]] = {}
         self._at: dict[str, list[Limits]] = {}
+        self._allowed: dict[str, dict[str, int]] = {}
         self._levels: dict[str, tuple[Entry, str]] = {}
+
+    def any(self) -> bool:
+        """Return whether there is any limit at all."""
+        if self._seen[1] != self._quotas.revision or self._seen[0] is not self._quotas.objects:
+            self._read_quotas()
+        return bool(self._at)
 
     def at(self, level: str) -> Sequence[Limits]:
         """Return the limits of that very level."""
-        if self._seen[1] != self._quotas.revision or self._seen[0] is not self._quotas.objects:
-            self._read_quotas()
-        return self._at.get(level, ())
+        return self._at.get(level, ()) if self.any() else ()
+
+    def allowed(self, level: str) -> Mapping[str, int]:
+        """Return how much there may be at that very level, by name: of several limits the lowest."""
+        return self._allowed.get(level, {}) if self.any() else {}
 
     def level_of_quota(self, wire: Wire) -> str:
         """Return where a quota's limits hold."""
@@ -93,16 +97,20 @@ class LimitBook:
         while isinstance(name, str) and name not in chain:
             chain.append(name)
             name = (_find(self._domains, row_of(None, name), made).get("spec") or {}).get("parent")
-        return "/".join((QUOTA, *reversed(chain)))
+        return "/".join((CLOUD, *reversed(chain)))
 
     def _read_quotas(self) -> None:
         self._seen = (self._quotas.objects, self._quotas.revision)
-        before, self._decoded, self._at = self._decoded, {}, {}
+        before, self._decoded, self._at, self._allowed = self._decoded, {}, {}, {}
         for row, entry in self._quotas.objects.items():
             known = before.get(row)
             found = known if known is not None and known[0] is entry else (entry, self._decode(entry))
             self._decoded[row] = found
-            self._at.setdefault(found[1].level, []).append(found[1])
+            limits = found[1]
+            self._at.setdefault(limits.level, []).append(limits)
+            allowed = self._allowed.setdefault(limits.level, {})
+            for name, amount in limits.amounts.items():
+                allowed[name] = min(amount, allowed.get(name, amount))
 
     def _decode(self, entry: Entry) -> Limits:
         wire = orjson.loads(entry.json)

@@ -1,32 +1,32 @@
-"""Quotas: what an object takes is a claim in its own transaction, and limits are held by what that compares.
+"""Quotas: what is in use is what the objects' own records say, and limits are held by what transactions compare.
 
-Use is the sum of the claims, so there is no counter that could drift. A transaction that takes more of
-something compares the mark of all limits, so it knows each limit in force. If one of them is about what it
-takes, it overwrites the mark of that limit's level and compares that nobody else has done so: of two that
-rest on the same sum one fails, and adds up anew. Marks are single keys because etcd looks at every key of a
-range that is compared, and a domain may have 100,000 claims. What frees something compares nothing.
+Use is the sum of what the records say (``uses.py``), so there is no counter that could drift. A transaction that
+takes more of something compares the mark of all limits, so it knows each limit in force. If one of them is about
+what it takes, it compares the mark of that limit's level, too, and stays within what that mark allows its process,
+or overwrites it: of two that rest on the same sum one fails, and adds up anew (``allowances.py``). What frees
+something compares nothing.
 """
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Final
 
 import orjson
 
 from vcstack.specs.errors import Cause, ErrorDetails, QuotaExceeded
-from vcstack.specs.registry import KindDefinition, get_kind, no_amounts
+from vcstack.specs.registry import KindDefinition, get_kind
 from vcstack.specs.resource import AnyResource, Ref
+from vcstack.store.allowances import NO_MARK, NONE, Amounts, read_grants, share_out
 from vcstack.store.cache import WatchCache
 from vcstack.store.draft import Draft, Wire
 from vcstack.store.etcd.ops import Compare, Delete, Op, Put
-from vcstack.store.keys import GLOBAL, LIMITS, claim_key, turn_key
-from vcstack.store.pools import Held, amounts_of, is_quota, levels_of
+from vcstack.store.keys import GLOBAL, LIMITS, row_of, turn_key
+from vcstack.store.levels import levels_of
 from vcstack.store.references import Referenced, Resolution, resolve
 
-INCOMPLETE = b'"incomplete":true'
-"""In the claim of an object that cannot be measured yet: it is measured at its next write."""
-_LEVEL_KINDS = ("Project", "Domain")
+_LEVEL_KINDS: Final = ("Project", "Domain")
 
 
 class Measures(Referenced):
@@ -45,9 +45,14 @@ def _decode(kind: str, json: bytes) -> AnyResource:
 class QuotaPlan:
     """What a transaction has to compare and do for what its object takes."""
 
+    takes: bytes = b""
+    """What is stored with the object of what it takes, besides being one of its kind."""
     compares: list[Compare] = field(default_factory=list)
     ops: list[Op] = field(default_factory=list)
     turns: tuple[str, ...] = ()
+    """The levels whose marks it overwrites: others that do so, too, will fail if they begin before it is done."""
+    revokes: tuple[bytes, ...] = ()
+    """Marks that have to be overwritten before: what they allow others may be all that is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +69,10 @@ class Excess:
         return f"{self.name}: {self.asked} asked, {self.used} of {self.allowed} in use ({self.quota})"
 
 
-def plan_quota(cache: WatchCache, draft: Draft, resource: AnyResource, resolution: Resolution | None) -> QuotaPlan:
-    """Return how the object's claim becomes what the object takes now.
+def plan_quota(
+    cache: WatchCache, draft: Draft, resource: AnyResource, resolution: Resolution | None, *, dry_run: bool = False
+) -> QuotaPlan:
+    """Return how the object comes to take what it takes now.
 
     Raises:
         QuotaExceeded: it takes more than before, and a limit forbids that.
@@ -73,38 +80,93 @@ def plan_quota(cache: WatchCache, draft: Draft, resource: AnyResource, resolutio
     plan, definition = QuotaPlan(), draft.definition
     if not definition.is_counted:
         return plan
-    place, held = find_claim(cache, resource.uid) if draft.live is not None else (None, None)
-    if held is not None and resolution is None and INCOMPLETE not in held.value:
-        return plan
-    if resolution is None and definition.amounts is not no_amounts:
-        resolution = resolve(cache, draft, resource, allow_missing=True, dry_run=True)
-    amounts, complete = measure(definition, resource, Measures(resolution.entries) if resolution else {})
-    pool = place[0] if place is not None else cache.limits.level_of(definition, _wire_of(draft))
-    value = _build_value(resource, amounts, complete)
-    if held is not None and held.value == value:
-        return plan
-    before = amounts_of(held.decode()) if held is not None else {}
-    more = {n: a - before.get(n, 0) for n, a in amounts.items() if a > before.get(n, 0)}
+    taking = None
+    if draft.live is not None:
+        taking = cache.uses.find(definition, row_of(draft.project, draft.name))
+        if taking is not None and not definition.amount_names:
+            return plan
+    more: dict[str, int] = {definition.plural: 1} if taking is None else {}
+    if definition.amount_names:
+        if taking is not None and taking.stored and resolution is None:
+            plan.takes = taking.stored
+            return plan
+        if resolution is None:
+            resolution = resolve(cache, draft, resource, allow_missing=True, dry_run=True)
+        amounts = definition.amounts(resource, Measures(resolution.entries))
+        if amounts is not None:
+            plan.takes = orjson.dumps(amounts)
+            before = taking.amounts if taking is not None else {}
+            more |= {n: a - before.get(n, 0) for n, a in amounts.items() if a > before.get(n, 0)}
     if more:
-        turns, excesses = check_levels(cache, {pool: more})
-        if excesses:
-            raise _refuse(draft, excesses)
-        plan.turns = tuple(turns)
-        plan.compares.append(_unchanged(cache, LIMITS))
-        plan.compares += [_unchanged(cache, turn_key(level)) for level in turns]
-        plan.ops += [Put(turn_key(level), b"") for level in turns]
-    plan.ops.append(Put(claim_key(pool, f"{definition.plural}.{resource.uid}"), value))
+        plan.compares.append(Compare.mod_revision(LIMITS, "=", cache.marks.get(LIMITS, NO_MARK).revision))
+        if cache.limits.any():
+            level = taking.level if taking is not None else cache.limits.level_of(definition, _wire_of(draft))
+            _hold_limits(cache, draft, plan, level, more, dry_run=dry_run)
     return plan
 
 
+def _hold_limits(
+    cache: WatchCache, draft: Draft, plan: QuotaPlan, level: str, more: Mapping[str, int], *, dry_run: bool
+) -> None:
+    """Add what keeps the limits of the level and of all above it.
+
+    Raises:
+        QuotaExceeded: one of them would be exceeded.
+    """
+    excesses = find_excesses(cache, {level: more})
+    if excesses:
+        raise _refuse(draft, excesses)
+    since = cache.marks.get(LIMITS, NO_MARK).revision
+    turns: list[str] = []
+    revokes: list[bytes] = []
+    allowances = cache.allowances
+    for each in levels_of(level):
+        allowed = cache.limits.allowed(each)
+        asked = {name: amount for name, amount in more.items() if name in allowed}
+        if not asked:
+            continue
+        key = turn_key(each)
+        mark = cache.marks.get(key, NO_MARK)
+        # What was allowed under other limits is void: nobody who knows those of now relies on it.
+        grants = read_grants(mark.value) if mark.revision > since else NONE
+        plan.compares.append(Compare.mod_revision(key, "=", mark.revision))
+        if allowances.cover(each, mark, grants.get(allowances.holder, {}), asked):
+            if not dry_run:
+                allowances.take(each, mark, asked)
+            continue
+        turns.append(each)
+        room = _room(allowed, cache.uses.used(each), asked, grants)
+        if any(room[name] < 0 for name in asked):
+            revokes.append(key)
+        else:
+            plan.ops.append(Put(key, share_out(allowances.holder, grants, room, asked)))
+    plan.turns, plan.revokes = tuple(turns), tuple(revokes)
+
+
+def _room(allowed: Amounts, used: Amounts, asked: Amounts, grants: Mapping[str, Amounts]) -> Amounts:
+    """Return what is left of each limit when what is asked is taken, and all that anybody may take without asking."""
+    granted = Counter[str]()
+    for amounts in grants.values():
+        granted.update(amounts)
+    return {name: limit - used.get(name, 0) - asked.get(name, 0) - granted[name] for name, limit in allowed.items()}
+
+
 def find_turns(cache: WatchCache, definition: KindDefinition, row: str) -> Sequence[str]:
-    """Return the levels whose limits an object will be held to that is to be made in a project."""
+    """Return the levels at which an object that is to be made in a project will probably have to take its turn."""
     project = row.partition("/")[0]
     if not definition.is_counted or project == GLOBAL or cache.find(definition, row) is not None:
         return ()
-    names = {definition.plural, *definition.amount_names}
-    levels = levels_of(cache.limits.level_of_project(project))
-    return [level for level in levels if any(names & limits.amounts.keys() for limits in cache.limits.at(level))]
+    asked = dict.fromkeys((definition.plural, *definition.amount_names), 1)
+    since, holder = cache.marks.get(LIMITS, NO_MARK).revision, cache.allowances.holder
+    found = []
+    for level in levels_of(cache.limits.level_of_project(project)):
+        limited = {name: amount for name, amount in asked.items() if name in cache.limits.allowed(level)}
+        if limited:
+            mark = cache.marks.get(turn_key(level), NO_MARK)
+            grants = read_grants(mark.value) if mark.revision > since else NONE
+            if not cache.allowances.cover(level, mark, grants.get(holder, {}), limited):
+                found.append(level)
+    return found
 
 
 def plan_change_of_limits(draft: Draft) -> Sequence[Op]:
@@ -121,50 +183,29 @@ def plan_removal_of_level(cache: WatchCache, draft: Draft) -> Sequence[Op]:
     return (Delete(turn_key(level_of(draft.name))),)
 
 
-def find_claim(cache: WatchCache, uid: str) -> tuple[tuple[str, str] | None, Held | None]:
-    """Return the place and the claim by which the object is counted; None when it is not counted yet."""
-    for place in cache.claims.held_by(uid):
-        if is_quota(place[0]):
-            return place, cache.claims.find(*place)
-    return None, None
-
-
-def measure(
-    definition: KindDefinition, resource: AnyResource, referenced: Mapping[Ref, AnyResource]
-) -> tuple[Mapping[str, int], bool]:
-    """Return what the object takes by name, itself included, and whether that is all or more is not known yet."""
-    amounts = definition.amounts(resource, referenced) if definition.amounts is not no_amounts else {}
-    return {definition.plural: 1, **(amounts or {})}, amounts is not None
-
-
-def check_levels(cache: WatchCache, asked: Mapping[str, Mapping[str, int]]) -> tuple[list[str], list[Excess]]:
-    """Look at all levels that what is asked counts at.
+def find_excesses(cache: WatchCache, asked: Mapping[str, Mapping[str, int]]) -> list[Excess]:
+    """Return the limits that what is asked would exceed, at all levels that it counts at.
 
     Args:
-        cache: the claims and limits.
-        asked: pool → name → how much more.
-
-    Returns:
-        The levels that have a limit for any of it, from the top down, and the limits that it would exceed.
+        cache: what is in use, and the limits.
+        asked: level → name → how much more.
     """
-    limited: list[str] = []
     excesses: list[Excess] = []
-    for level in sorted({level for pool in asked for level in levels_of(pool)}):
+    for level in sorted({above for each in asked for above in levels_of(each)}):
         found = cache.limits.at(level)
         if not found:
             continue
         amounts = Counter[str]()
-        for pool, more in asked.items():
-            if level in levels_of(pool):
+        for each, more in asked.items():
+            if level in levels_of(each):
                 amounts.update(more)
+        used = cache.uses.used(level)
         for limits in found:
             for name in amounts.keys() & limits.amounts.keys():
-                used, allowed = cache.claims.used(level).get(name, 0), limits.amounts[name]
-                if level not in limited:
-                    limited.append(level)
-                if used + amounts[name] > allowed:
-                    excesses.append(Excess(name, amounts[name], used, allowed, limits.quota))
-    return limited, sorted(excesses, key=str)
+                total, allowed = used.get(name, 0), limits.amounts[name]
+                if total + amounts[name] > allowed:
+                    excesses.append(Excess(name, amounts[name], total, allowed, limits.quota))
+    return sorted(excesses, key=str)
 
 
 def build_error(
@@ -189,15 +230,5 @@ def _refuse(draft: Draft, excesses: Sequence[Excess]) -> QuotaExceeded:
     return build_error(f"{definition.kind} {draft.name} exceeds a quota", excesses, causes, details)
 
 
-def _build_value(resource: AnyResource, amounts: Mapping[str, int], complete: bool) -> bytes:
-    meta = resource.metadata
-    value = {"kind": resource.kind, "project": meta.project, "name": meta.name, "uid": meta.uid, "amounts": amounts}
-    return orjson.dumps(value if complete else {**value, "incomplete": True})
-
-
 def _wire_of(draft: Draft) -> Wire:
     return {"metadata": draft.metadata, "spec": draft.spec}
-
-
-def _unchanged(cache: WatchCache, key: bytes) -> Compare:
-    return Compare.mod_revision(key, "=", cache.marks.get(key, 0))

@@ -16,8 +16,7 @@ from vcstack.store.cache import WatchCache
 from vcstack.store.compose import encode_draft
 from vcstack.store.draft import Draft, Wire
 from vcstack.store.keys import row_of
-from vcstack.store.pools import amounts_of
-from vcstack.store.quotas import Measures, build_error, check_levels, find_claim, measure
+from vcstack.store.quotas import Measures, build_error, find_excesses
 from vcstack.store.references import resolve
 from vcstack.store.validation import validate
 from vcstack.store.verbs import Application
@@ -54,7 +53,7 @@ class SetCheck:
                 self._add(asked, *found)
             if n % YIELD_EVERY == 0:
                 await asyncio.sleep(0)
-        _, excesses = check_levels(self._cache, asked)
+        excesses = find_excesses(self._cache, asked)
         if excesses:
             causes = [Cause(field=e.name, reason="QuotaExceeded", message=str(e)) for e in excesses]
             raise build_error("all together exceed a quota", excesses, causes, ErrorDetails(kind="Quota"))
@@ -83,16 +82,27 @@ class SetCheck:
         definition = draft.definition
         if not definition.is_counted:
             return
-        place, held = find_claim(self._cache, resource.uid) if draft.live is not None else (None, None)
-        found = resolve(self._cache, draft, resource, allow_missing=True, dry_run=True)
-        referenced = ChainMap(self._resources, Measures(found.entries))  # type: ignore[arg-type]  # only read
-        amounts, _ = measure(definition, resource, referenced)
-        pool = place[0] if place else self._cache.limits.level_of(definition, self._wire(draft), self._made)
-        more = asked.setdefault(pool, Counter())
-        more.update(_rise(amounts, amounts_of(held.decode()) if held else {}))
+        taking = None
+        if draft.live is not None:
+            taking = self._cache.uses.find(definition, row_of(draft.project, draft.name))
+        more = Counter[str]()
+        if taking is None:
+            more[definition.plural] += 1
+        if definition.amount_names:
+            found = resolve(self._cache, draft, resource, allow_missing=True, dry_run=True)
+            referenced = ChainMap(self._resources, Measures(found.entries))  # type: ignore[arg-type]  # only read
+            amounts = definition.amounts(resource, referenced) or {}
+            more.update(_rise(amounts, taking.amounts if taking is not None else {}))
         if definition.makes is not makes_nothing:
             before = definition.makes(definition.model.from_wire(draft.live)) if draft.live is not None else {}
             more.update(_rise(definition.makes(resource), before))
+        if more:
+            level = (
+                taking.level
+                if taking is not None
+                else self._cache.limits.level_of(definition, self._wire(draft), self._made)
+            )
+            asked.setdefault(level, Counter()).update(more)
 
     def _wire(self, draft: Draft) -> Wire:
         return {"metadata": draft.metadata, "spec": draft.spec}

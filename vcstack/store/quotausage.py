@@ -1,12 +1,12 @@
-"""How much of a quota's limits is in use, and who takes most of it: added up from the claims."""
+"""How much of a quota's limits is in use, and who takes most of it: added up from what the objects take."""
 
 import heapq
 from collections.abc import Iterable
 
 from vcstack.specs.model import Model
+from vcstack.specs.registry import load_kinds
 from vcstack.store.cache import WatchCache
 from vcstack.store.draft import Wire
-from vcstack.store.pools import amounts_of
 
 SHOWN = 5
 
@@ -53,30 +53,31 @@ class QuotaUsage(Model):
 def read_usage(cache: WatchCache, quota: Wire) -> QuotaUsage:
     """Return how much of the quota's limits is in use."""
     level = cache.limits.level_of_quota(quota)
-    used, project = cache.claims.used(level), quota["metadata"].get("project")
+    used, project = cache.uses.used(level), quota["metadata"].get("project")
     items = []
     for name, limit in sorted((quota["spec"].get("limits") or {}).items()):
-        holders = _objects(cache, level, name) if project else _places(cache, level, name)
+        holders = _objects(cache, project, name) if project else _places(cache, level, name)
         largest = heapq.nsmallest(SHOWN, holders, key=lambda h: (-h.amount, h.kind, h.name))
         items.append(LimitUsage(name=name, limit=limit, used=used.get(name, 0), largest=largest))
     place = {"name": quota["metadata"]["name"], "project": project, "domain": quota["spec"].get("domain")}
     return QuotaUsage(**place, items=items)
 
 
-def _objects(cache: WatchCache, pool: str, name: str) -> Iterable[Holder]:
+def _objects(cache: WatchCache, project: str, name: str) -> Iterable[Holder]:
     """Yield the project's objects by what they take; of what each is one of there is no largest."""
-    for key, held in cache.claims.members(pool).items():
-        if not key.startswith(f"{name}."):
-            claim = held.decode()
-            amount = amounts_of(claim).get(name, 0)
-            if amount:
-                yield Holder(kind=claim["kind"], name=claim["name"], amount=amount)
+    for definition in load_kinds().values():
+        if name in definition.amount_names:
+            for row in cache.table(definition).rows(project):
+                taking = cache.uses.find(definition, row)
+                amount = taking.amounts.get(name, 0) if taking is not None else 0
+                if amount:
+                    yield Holder(kind=definition.kind, name=row.partition("/")[2], amount=amount)
 
 
 def _places(cache: WatchCache, level: str, name: str) -> Iterable[Holder]:
     """Yield the domains and projects directly below by what they take together."""
-    for below in cache.claims.levels_below(level):
-        amount = cache.claims.used(below).get(name, 0)
+    for below in cache.uses.levels_below(level):
+        amount = cache.uses.used(below).get(name, 0)
         step = below.rpartition("/")[2]
         if amount:
             kind = "Project" if step.startswith("@") else "Domain"

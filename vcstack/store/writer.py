@@ -6,7 +6,7 @@ cache was proven fresh after the request came; else the cache is brought up to d
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from vcstack.clock import Clock
 from vcstack.specs.errors import ApiError, Conflict, FencedOut, TooLarge, Unavailable
@@ -74,6 +74,11 @@ class Writer:
                     return self._stored(row, attempt, attempt.draft.revision)
                 if attempt.turns and await turn.wait(attempt.turns):
                     continue  # while it waited, sums have changed
+                if not attempt.turns:
+                    turn.end()
+                if attempt.revokes:
+                    await self._revoke(attempt.revokes)
+                    continue
                 result = await self._send(attempt, terms)
                 if result.succeeded:
                     if (writes := WRITES.get()) is not None:
@@ -90,6 +95,14 @@ class Writer:
                 return attempt
             proven = True
         raise Conflict(f"{definition.kind} {row} is being written by too many at once; try again")
+
+    async def _revoke(self, marks: Sequence[bytes]) -> None:
+        """End what processes may take without asking: from then on what is in use is exactly known."""
+        try:
+            result = await self._etcd.txn((), [Put(mark, b"") for mark in marks])
+        except EtcdError as error:
+            raise _unavailable(unknown=False) from error
+        await self._cache.wait_for(result.revision)
 
     def _attempt(
         self, definition: KindDefinition, row: str, build: Build, terms: Terms

@@ -45,6 +45,7 @@ def read_put(ref: Ref, value: bytes, revision: int) -> Change:
     stored: dict[str, Any] = orjson.loads(value)
     actor = stored.pop("actor", UNKNOWN_ACTOR)
     stored.pop("schemaVersion", None)
+    stored.pop("takes", None)
     stored["metadata"]["resourceVersion"] = str(revision)
     return Change(ref, revision, stored, actor)
 
