@@ -14,6 +14,7 @@ from deploy.lab.layout import Layout
 from deploy.lab.shell import run
 
 KINDS = ("mnt", "uts")
+POLKIT_AGENT = "/usr/bin/pkttyagent"
 
 
 def enter_argv(layout: Layout, node: str) -> list[str]:
@@ -76,6 +77,8 @@ def create(layout: Layout, node: str, binds: Mapping[Path, str]) -> None:
         [
             f"hostname {node}",
             *mounts,
+            # On a terminal virsh starts polkit's agent, which complains that no system bus is in here.
+            f"test ! -e {POLKIT_AGENT} || mount --bind /dev/null {POLKIT_AGENT}",
             # sysfs shows the interfaces of the network namespace it was mounted in.
             "mount -t sysfs sysfs /sys",
             f"stat -Lc %i /proc/self/ns/mnt >{ready}",

@@ -242,7 +242,9 @@ class MemoryHypervisor:
         self._set(name, Power.RUNNING)
 
     async def attach_interface(self, name: str, xml: str) -> None:
-        live = self._get_live(name)
+        live = self._get(name).live
+        if live is None:
+            return
         card = parse(xml)
         new = read_interfaces(parse(f"<d><devices>{xml}</devices></d>"))[0]
         if any(i.mac == new.mac for i in read_interfaces(live)):
@@ -256,8 +258,8 @@ class MemoryHypervisor:
         self._changed("attach", name)
 
     async def detach_interface(self, name: str, mac: str) -> None:
-        live = self._get_live(name)
-        if mac in self._get(name).broken:
+        live = self._get(name).live
+        if live is None or mac in self._get(name).broken:
             return
         devices = live.find("devices")
         assert devices is not None

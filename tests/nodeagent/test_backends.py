@@ -169,6 +169,19 @@ async def test_a_card_is_plugged_in_while_it_runs(host: Host) -> None:
     assert not domain.edited
 
 
+async def test_cards_of_a_machine_that_went_off_meanwhile_are_left_alone(host: Host) -> None:
+    await host.hypervisor.define(build_domain(await host.wanted()))
+    await host.taps.ensure_tap(TAP2, UID, 1442)
+    card = InterfaceWanted("52:54:00:00:00:02", TAP2, 1442)
+    await host.hypervisor.attach_interface(UID, build_interface(card, userspace_datapath=True))
+    await host.hypervisor.detach_interface(UID, CARD.mac)
+    await host.hypervisor.start(UID, paused=True)
+    domain = await host.hypervisor.find_domain(UID)
+    assert domain is not None
+    assert not domain.edited
+    assert domain.interfaces == ()
+
+
 async def test_calls_on_what_is_not_there_say_so(host: Host) -> None:
     with pytest.raises(BackendNotFound):
         await host.hypervisor.start("i-ffffffffffff")

@@ -153,7 +153,7 @@ async def test_a_lost_root_disk_is_reported_and_not_made_again(world: World) -> 
     after = await world.settle()
     condition = await world.condition(DISKS_READY)
     assert condition.reason == "DiskLost"
-    assert "Recreate" in condition.message
+    assert "vcctl rebuild web-1" in condition.message
     assert not after.is_true(RUNNING)
     assert not world.layout.of_instance(instance.uid).root_disk.exists()
 

@@ -124,7 +124,11 @@ def _fit(holder: Wire, key: str, field: str, wanted: str | None, causes: list[Ca
         else:
             holder.pop(key, None)
     elif given != wanted:
-        says = f"the path says {wanted!r}" if wanted is not None else "the path is that of global objects"
+        says = (
+            f"the path says {wanted!r}"
+            if wanted is not None
+            else "the path is that of an object outside of projects; leave it out"
+        )
         message = f"is {str(given)[:80]!r}, but {says}"
         causes.append(Cause(field=field, reason="FieldValueInvalid", message=message))
 

@@ -89,5 +89,8 @@ def _find_fault(
     up = port.find_condition(UP)
     wanted_up = instance.spec.power_state is not PowerState.STOPPED
     if wanted_up and (up is None or up.status is not ConditionStatus.TRUE):
-        return false, "PortNotUp", f"port {name} is not up: its flows are not installed on the host yet"
+        missing = (
+            "its flows are not installed on the host yet" if instance.status.host else "there is no host for it yet"
+        )
+        return false, "PortNotUp", f"port {name} is not up: {missing}"
     return None

@@ -129,10 +129,10 @@ class Hypervisor(Protocol):
         """Let the CPUs run. Running already is success."""
 
     async def attach_interface(self, name: str, xml: str) -> None:
-        """Plug a network card into the running machine."""
+        """Plug a card into the running machine. Not running is success: it starts with those of its definition."""
 
     async def detach_interface(self, name: str, mac: str) -> None:
-        """Ask the guest to let go of a network card; it is gone when it is no longer observed."""
+        """Ask the guest to let go of a card, which is gone when it is no longer observed. Not running is success."""
 
     async def get_facts(self) -> HypervisorFacts:
         """Return versions and size of the machine."""

@@ -93,13 +93,13 @@ class Libvirt:
         await self._unless(Power.RUNNING, name, _resume)
 
     async def attach_interface(self, name: str, xml: str) -> None:
-        """Plug a network card into the running machine."""
+        """Plug a card into the running machine. Not running is success: it starts with those of its definition."""
         flags = libvirt.VIR_DOMAIN_AFFECT_LIVE
-        await self._connection.run(lambda c: c.lookupByName(name).attachDeviceFlags(xml, flags))
+        await self._unless(Power.STOPPED, name, lambda d: d.attachDeviceFlags(xml, flags))
 
     async def detach_interface(self, name: str, mac: str) -> None:
-        """Ask the guest to let go of a network card; it is gone when it is no longer observed."""
-        await self._connection.run(_detach, name, mac)
+        """Ask the guest to let go of a card, which is gone when it is no longer observed. Not running is success."""
+        await self._unless(Power.STOPPED, name, lambda d: _detach(d, mac))
 
     async def get_facts(self) -> HypervisorFacts:
         """Return versions and size of the machine."""
@@ -185,8 +185,7 @@ def _define(connection: Any, xml: str) -> None:
     domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, element, "vcstack", NAMESPACE, config)
 
 
-def _detach(connection: Any, name: str, mac: str) -> None:
-    domain = connection.lookupByName(name)
+def _detach(domain: Any, mac: str) -> None:
     devices = parse(domain.XMLDesc(0)).findall("devices/interface")
     for interface in devices:
         found = interface.find("mac")

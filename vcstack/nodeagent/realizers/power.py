@@ -1,5 +1,6 @@
 """An instance's power state: what is done so that the machine is in the state that spec asks for."""
 
+import math
 from dataclasses import dataclass
 
 from vcstack.clock import Clock
@@ -140,7 +141,7 @@ class PowerKeeper:
         left = starts.at + pause - now
         why = _WHY.get(domain.why, "The machine stopped")
         if starts.in_a_row and left > 0:
-            return Outcome(False, "Restarting", f"{why}; it is started again in {left:.0f} s.", again_in=left)
+            return Outcome(False, "Restarting", f"{why}; it is started again in {math.ceil(left)} s.", again_in=left)
         starts.in_a_row += 1
         starts.at = now
         await self._hypervisor.start(domain.name, paused=paused)

@@ -72,7 +72,7 @@ class Storage:
         files, record = self.files(instance), self.get_record(instance)
         state = judge_disk(record, files.root_disk.exists(), domain, instance)
         if state is DiskState.LOST:
-            _report_lost(files, report)
+            _report_lost(instance.metadata.name, files, report)
             return False
         if state is DiskState.TO_MAKE:
             return await self._make(instance, record, domain, flavor, network, report)
@@ -219,11 +219,11 @@ def _report_present(files: InstanceFiles, report: Report) -> bool:
     return present
 
 
-def _report_lost(files: InstanceFiles, report: Report) -> None:
+def _report_lost(name: str, files: InstanceFiles, report: Report) -> None:
     report.set(
         DISKS_READY,
         False,
         DISK_LOST,
-        f"the root disk {files.root_disk} is gone and with it what was on it; restore the file, or run "
-        "a Task of type Recreate to begin from the image again, or delete the instance",
+        f"the root disk is gone and with it what was on it: have {files.root_disk} restored on the host, or begin "
+        f"from the image again (vcctl rebuild {name}), or delete the instance",
     )

@@ -68,6 +68,10 @@ async def upload(
     meter = _Meter(session)
     size, head = await asyncio.to_thread(_look_at, file)
     kind = _parse_format(format_, head)
+    if format_ is None and kind is ImageFormat.RAW:
+        session.err.print(
+            f"{escape(str(file))} is no qcow2, so it is taken as the raw bytes of a disk.", soft_wrap=True
+        )
     digest = await asyncio.to_thread(_digest, file, size, meter)
     project = session.options.project
     wire = await _ensure_image(session, name, project, kind, digest, size, (description, min_memory_mib))
