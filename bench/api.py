@@ -14,9 +14,11 @@ from bench.load import Http, Load, drive, in_own_process, percentile
 from bench.machine import limited_cpu
 from bench.table import Row
 from vcstack.specs.meta import API_VERSION
+from vcstack.store.cache import WatchCache
 from vcstack.store.etcd.client import EtcdClient
-from vcstack.store.etcd.ops import Compare, Put
+from vcstack.store.etcd.ops import Compare, Put, Txn
 from vcstack.store.etcd.settings import EtcdSettings
+from vcstack.store.groupcommit import GroupCommit
 
 SECTION = "API beside raw etcd"
 CALLERS = 64
@@ -57,6 +59,8 @@ class _Round:
     """The same for raw etcd, one worker and two, one after another."""
 
     raw: Load
+    gathered: Load
+    """Raw, with the store's group commit before it."""
     one: Load
     two: Load
     small_one: Load
@@ -70,6 +74,7 @@ class _Round:
     def run(cls, daemons: Daemons, arguments: tuple[int, Path, str], number: int) -> "_Round":
         etcd = daemons.processes["etcd"].pid
         raw = in_own_process(_raw_create, daemons.etcd_settings, f"round-{number}", (etcd,))
+        gathered = in_own_process(_gathered_create, daemons.etcd_settings, f"round-{number}")
         with daemons.management(roles="api") as pids:
             one = in_own_process(_create, *arguments, f"one-{number}", (etcd, *pids))
             with limited_cpu(pids, SMALL_SHARE):
@@ -78,7 +83,7 @@ class _Round:
             two = in_own_process(_create, *arguments, f"two-{number}", (etcd, *pids))
             with limited_cpu(pids, SMALL_SHARE):
                 small_two = in_own_process(_create, *arguments, f"small-two-{number}", ())
-        return cls(raw, one, two, small_one, small_two, etcd)
+        return cls(raw, gathered, one, two, small_one, small_two, etcd)
 
     def etcd_cpu(self, load: Load) -> float:
         """Return µs of etcd a call."""
@@ -98,6 +103,7 @@ def _create_rows(rounds: list[_Round]) -> list[Row]:
     small_growth = middle(lambda r: r.small_two.rate / r.small_one.rate)
     # A round's figures were measured within seconds of each other; so each round has its ratio.
     ratio, growth = middle(lambda r: r.one.rate / r.raw.rate), middle(lambda r: r.two.rate / r.one.rate)
+    gathered, of_gathered = middle(lambda r: r.gathered.rate), middle(lambda r: r.one.rate / r.gathered.rate)
     own_cpu, own_cpu_of_two = middle(lambda r: r.worker_cpu(r.one)), middle(lambda r: r.worker_cpu(r.two))
     raw_cpu = middle(lambda r: r.raw.cpu_seconds / r.raw.calls * 1e6)
     etcd_cpu, etcd_cpu_of_two = middle(lambda r: r.etcd_cpu(r.one)), middle(lambda r: r.etcd_cpu(r.two))
@@ -108,6 +114,10 @@ def _create_rows(rounds: list[_Round]) -> list[Row]:
             SECTION, f"create, 1 worker, {CALLERS} callers", f"{one:,.0f}/s ({_spread(r.one for r in rounds)})",
             f"compare-and-swap {raw:,.0f}/s ({_spread(r.raw for r in rounds)})", ratio,
             f"≥ {CREATE_LIMIT}", ratio >= CREATE_LIMIT,
+        ),
+        Row(
+            SECTION, "the same beside gathered writes", f"{one:,.0f}/s",
+            f"compare-and-swap by the store's group commit {gathered:,.0f}/s", of_gathered,
         ),
         Row(
             SECTION, "create, 2 workers", f"{two:,.0f}/s ({_spread(r.two for r in rounds)})",
@@ -183,6 +193,19 @@ async def _raw_create(settings: EtcdSettings, run: str, pids: tuple[int, ...]) -
             assert done.succeeded
 
         return await drive([create] * CALLERS, ROUND_SECONDS, warm_up_seconds=WARM_UP_SECONDS, pids=pids)
+
+
+async def _gathered_create(settings: EtcdSettings, run: str) -> Load:
+    names = itertools.count()
+    async with EtcdClient(settings) as client:
+        commits = GroupCommit(client, WatchCache(client))
+
+        async def create() -> None:
+            key = RAW + f"gathered-{run}/{next(names)}".encode()
+            done = await commits.txn(Txn([Compare.absent(key)], [Put(key, VALUE)]))
+            assert done.succeeded
+
+        return await drive([create] * CALLERS, ROUND_SECONDS, warm_up_seconds=WARM_UP_SECONDS)
 
 
 async def _raw_reads(settings: EtcdSettings) -> tuple[Load, Load, list[float]]:
