@@ -1,9 +1,11 @@
 """Joining: one-time tokens, certificates, renewal, heartbeats."""
 
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from tests.fakes.manual_clock import ManualClock
 from tests.fakes.memory_etcd import MemoryEtcd
 from tests.fixtures.api import Api
 from vcstack.apiclient.client import ApiClient
@@ -17,6 +19,10 @@ from vcstack.pki.keys import generate_key_and_csr
 from vcstack.pki.tls import certificate_common_name
 from vcstack.specs.errors import ApiError, Forbidden, Invalid, Unauthorized
 from vcstack.specs.kinds.host import Host
+from vcstack.specs.kinds.setting import Setting, SettingSpec
+from vcstack.specs.registry import get_kind
+from vcstack.specs.settings import HOSTS_JOIN_TOKEN_LIFETIME
+from vcstack.store.store import Store
 
 
 @pytest.fixture
@@ -82,10 +88,20 @@ async def test_a_wrong_token_is_refused(nobody: ConnectionSettings, token: str) 
 
 
 async def test_a_token_that_ran_out_is_refused(memory_etcd: MemoryEtcd) -> None:
-    tokens = JoinTokens(memory_etcd, SystemClock(), 0)
-    token, _ = await tokens.create("h1")
-    with pytest.raises(Forbidden):
-        await tokens.redeem(token, "h1", b"key")
+    async with Store(memory_etcd) as store:
+        clock = ManualClock()
+        tokens = JoinTokens(memory_etcd, clock, store.cache.setting_book)
+        token, expires_at = await tokens.create("h1")
+        clock.skip((expires_at - clock.now()).total_seconds())
+        with pytest.raises(Forbidden):
+            await tokens.redeem(token, "h1", b"key")
+
+
+async def test_how_long_a_token_is_good_is_a_setting(api: Api, admin: ApiClient) -> None:
+    await admin.create(Setting.new("tokens", SettingSpec(setting=HOSTS_JOIN_TOKEN_LIFETIME, value="10m")))
+    made = await admin.subresource("POST", get_kind("Host"), "h1", "jointoken")
+    left = datetime.fromisoformat(made["expiresAt"]) - SystemClock().now()
+    assert timedelta() < left <= timedelta(minutes=10)
 
 
 async def test_tokens_stand_nowhere_in_the_store(api: Api, admin: ApiClient) -> None:

@@ -16,6 +16,7 @@ from vcstack.controllers.certificateauthority import AUTHORITIES, WITNESSES
 from vcstack.controllers.host import HEARTBEATS
 from vcstack.controllers.image import CONTENTS
 from vcstack.controllers.key import KEY_MATERIAL
+from vcstack.controllers.scheduler import SETTINGS
 from vcstack.controllers.wiring import find_builds
 from vcstack.runtime.context import Build
 from vcstack.runtime.manager import Manager
@@ -153,6 +154,7 @@ class ManagerProcess:
                 KEY_MATERIAL.name: KeyMaterial(credentials),
                 AUTHORITIES.name: AuthorityRecords(credentials),
                 WITNESSES.name: NoWitnesses(),
+                SETTINGS.name: store.cache.setting_book,
             },
         )
         self.leading = manager.leading

@@ -6,14 +6,15 @@ import pytest
 
 from tests.fakes.world import PROJECT, World, sweep
 from vcstack.controllers import scheduler
-from vcstack.controllers.placement import Strategy
 from vcstack.controllers.scheduler import Wakers
 from vcstack.runtime.errors import WaitingFor
 from vcstack.specs.errors import ClaimTaken, Unavailable
 from vcstack.specs.kinds.flavor import Flavor, FlavorSpec
 from vcstack.specs.kinds.host import Capacity, Host, HostSpec, Scheduling
 from vcstack.specs.kinds.instance import SCHEDULED, UP_TO_DATE, Instance, InstanceSpec, Placement
+from vcstack.specs.kinds.setting import Setting, SettingSpec
 from vcstack.specs.meta import Condition
+from vcstack.specs.settings import SCHEDULER_STRATEGY
 
 
 async def scheduled(world: World, name: str) -> tuple[str | None, Condition]:
@@ -172,8 +173,9 @@ async def test_room_given_back_is_used(world: World) -> None:
 
 
 async def test_spread_is_a_setting(world: World) -> None:
-    world.backends["scheduler-strategy"] = Strategy.SPREAD
+    spread = SettingSpec(setting=SCHEDULER_STRATEGY, value="Spread")
     await world.create_basics()
+    await world.admin.create(Setting.new("spread", spread, project=PROJECT))
     for name in ("h1", "h2"):
         await world.create_host(name)
     for name in ("a", "b"):

@@ -80,7 +80,7 @@ class World:
         self.admin: ResourceClient = store.bound(Actor("admin", "vcctl"))
         self.system: ResourceClient = store.bound(Actor("system:test", "test"))
         self.heartbeats = FakeHeartbeats()
-        self.backends: dict[str, Any] = {"heartbeats": self.heartbeats}
+        self.backends: dict[str, Any] = {"heartbeats": self.heartbeats, "settings": store.cache.setting_book}
         self.client: ResourceClient = store.bound(Actor("system:controller:test", "controllers"))
         self.held: dict[Ref, Exception] = {}
         self.restart()

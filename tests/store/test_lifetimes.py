@@ -8,7 +8,6 @@ from tests.fakes.manual_clock import ManualClock
 from tests.fakes.memory_etcd import MemoryEtcd
 from tests.store.objects import CONTROLLER, EVENT, create, make_project, wire
 from vcstack.specs.errors import NotFound, Unavailable
-from vcstack.specs.kinds.event import TTL_SECONDS
 from vcstack.store.etcd.errors import EtcdUnavailable
 from vcstack.store.heartbeats import Heartbeats
 from vcstack.store.leases import BUCKETS, WRITES
@@ -16,6 +15,7 @@ from vcstack.store.store import Store
 
 TIME = "2026-01-01T00:00:00Z"
 HOUR = 3600
+DAY = 24 * HOUR
 
 
 def event(name: str, **changes: object) -> dict[str, object]:
@@ -46,7 +46,7 @@ async def test_an_event_vanishes_a_day_after_its_last_write(memory_etcd: MemoryE
         await store.merge_patch(EVENT, "demo", "e2", {"spec": {"count": 2}}, actor=CONTROLLER)
         await pass_time(4 * HOUR - 1)
         assert await store.get(EVENT, "demo", "e1")
-        await pass_time(TTL_SECONDS / BUCKETS + 1)
+        await pass_time(DAY / BUCKETS + 1)
         with pytest.raises(NotFound):
             await store.get(EVENT, "demo", "e1")
         assert (await store.get(EVENT, "demo", "e2")).wire["spec"]["count"] == 2
@@ -63,7 +63,7 @@ async def test_events_of_one_time_share_a_lease(memory_etcd: MemoryEtcd) -> None
         await make_project(store)
         await asyncio.gather(*(create(store, EVENT, event(f"e{i}"), actor=CONTROLLER) for i in range(20)))
         assert len(grants) == 1
-        clock.skip(TTL_SECONDS / BUCKETS)
+        clock.skip(DAY / BUCKETS)
         await create(store, EVENT, event("later"), actor=CONTROLLER)
         assert len(grants) == 2
 
@@ -81,13 +81,13 @@ async def test_a_lease_lost_early_is_replaced(memory_etcd: MemoryEtcd) -> None:
     async with Store(memory_etcd, ManualClock()) as store:
         await make_project(store)
         await create(store, EVENT, event("e1"), actor=CONTROLLER)
-        memory_etcd.advance(2 * TTL_SECONDS)
+        memory_etcd.advance(2 * DAY)
         assert await create(store, EVENT, event("e2"), actor=CONTROLLER)
 
 
 async def test_other_kinds_do_not_vanish(memory_etcd: MemoryEtcd, memory_store: Store) -> None:
     await make_project(memory_store)
-    memory_etcd.advance(10 * TTL_SECONDS)
+    memory_etcd.advance(10 * DAY)
     assert memory_etcd.snapshot()[b"/vcstack/projects/-/demo"]
 
 

@@ -251,6 +251,11 @@ class WireClient:
         """Ask whether quotas leave room for all these objects, applied together. Raises QuotaExceeded."""
         await self._write("POST", f"{API_ROOT}/quotacheck", {"items": list(wires)})
 
+    async def effective_settings(self, *, project: str | None = None, domain: str | None = None) -> Wire:
+        """Return which settings count in a project, a domain or the cloud, and where each is from."""
+        params: Params = {"project": project, "domain": domain}
+        return decode(await self.connection.request("GET", f"{API_ROOT}/effectivesettings", params=params))
+
     async def discover(self) -> Wire:
         """Return the kinds that the server knows."""
         return decode(await self.connection.request("GET", API_ROOT))

@@ -40,6 +40,7 @@ from vcstack.apiserver.replicas import ReplicaDirectory
 from vcstack.apiserver.replies import error_reply
 from vcstack.apiserver.resources import ResourceRoutes
 from vcstack.apiserver.secretvalues import SecretRoutes
+from vcstack.apiserver.settings import EFFECTIVE, SettingRoutes
 from vcstack.apiserver.shutdown import Drain
 from vcstack.apiserver.sockets import SocketRoutes
 from vcstack.apiserver.streams import StreamRoutes
@@ -77,6 +78,7 @@ class Application:
         self._sockets = SocketRoutes(self._authenticator, self._authorizer, self.tunnels, streams, self.drain)
         identities = IdentitySubresources(parts.auth, self._authorizer)
         self._quotas = QuotaRoutes(parts, self._authorizer)
+        self._settings = SettingRoutes(parts.store, self._authorizer)
         common, content = CommonSubresources(parts, self._authorizer), ContentRoutes(parts, self._authorizer)
         keys = KeyOperations(parts, self._authorizer)
         self._subresources: dict[str, Handler] = {
@@ -132,6 +134,8 @@ class Application:
                 return await self._audit_routes.answer(request, identity)
             if request.scope["path"] == CHECK:
                 return await self._quotas.check(request, identity)
+            if request.scope["path"] == EFFECTIVE:
+                return await self._settings.effective(request, identity)
             return await self._operations.answer(request, identity, self._hosts.join)
         query = Query.parse(request.scope["query_string"])
         call = Call(request, identity, target, query, self._authorizer.guard_of(identity))
@@ -237,7 +241,9 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
 READS = frozenset({"GET", "HEAD"})
 PUBLIC = frozenset({"/healthz", "/readyz", "/version", "/openapi.json", "/docs", f"{ROOT}/join"})
 """What needs no credential: the API's shape is no secret, and joining brings its own token."""
-NO_RESOURCES = frozenset({f"{ROOT}/me", f"{ROOT}/encryption", CHECK, *(REVIEWS + name for name in OPERATIONS)})
+NO_RESOURCES = frozenset(
+    {f"{ROOT}/me", f"{ROOT}/encryption", CHECK, EFFECTIVE, *(REVIEWS + name for name in OPERATIONS)}
+)
 """Paths below the root that name no kind."""
 
 

@@ -141,6 +141,20 @@ class Authorizer:
         elif self.grants_of(identity).missing(EVERYTHING_READABLE, TOP):
             raise Forbidden(f"{identity.subject} may not read the whole cloud")
 
+    def demand(self, identity: Identity, verb: Verb, definition: KindDefinition, place: Place) -> None:
+        """Return when the caller may do that with all objects of the kind in a place outside projects.
+
+        Raises:
+            NotFound: it may see nothing of that domain, whether or not there is one.
+            Forbidden: it may not.
+        """
+        grants = self.grants_of(identity)
+        if grants.may(verb.value, definition, place):
+            return
+        if place.domain is not None and not grants.sees(place):
+            raise not_found(definition_of(Domain), None, place.domain)
+        raise _forbid(identity, Action(verb, Target(definition, None)))
+
     def demand_power_over(self, identity: Identity, subject: Ref, *, by_key: bool = False) -> None:
         """Return when the caller may do all that the subject may: whoever gets its secret can act as it.
 

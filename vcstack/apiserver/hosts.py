@@ -36,7 +36,7 @@ class HostRoutes:
         self._authority = parts.authority
         self._authorizer = authorizer
         self._hours = parts.settings.host_certificate_hours
-        self._tokens = JoinTokens(parts.etcd, parts.clock, parts.settings.join_token_seconds)
+        self._tokens = JoinTokens(parts.etcd, parts.clock, parts.store.cache.setting_book)
         self._heartbeats = Heartbeats(parts.etcd)
         self._subresources: dict[str, Callable[[Call], Awaitable[Response]]] = {
             "heartbeat": self.beat,

@@ -9,12 +9,13 @@ import contextlib
 import hashlib
 import secrets
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from vcstack.clock import Clock
 from vcstack.specs.errors import Forbidden, Unavailable
 from vcstack.specs.meta import Time
 from vcstack.specs.model import Model
+from vcstack.specs.settings import HOSTS_JOIN_TOKEN_LIFETIME, SettingReader
 from vcstack.store.etcd.errors import EtcdError
 from vcstack.store.etcd.ops import Compare, Put
 from vcstack.store.etcd.records import KeyValue
@@ -39,18 +40,19 @@ class Grant(Model):
 class JoinTokens:
     """Makes and redeems tokens."""
 
-    def __init__(self, etcd: Etcd, clock: Clock, lifetime_seconds: int) -> None:
+    def __init__(self, etcd: Etcd, clock: Clock, settings: SettingReader) -> None:
         self._etcd = etcd
         self._clock = clock
-        self._lifetime = lifetime_seconds
+        self._settings = settings
 
     async def create(self, host: str) -> tuple[str, datetime]:
         """Return a new token for the host and when it runs out."""
         token = secrets.token_urlsafe(TOKEN_BYTES)
-        expires_at = self._clock.now() + timedelta(seconds=self._lifetime)
+        lifetime = self._settings.duration(HOSTS_JOIN_TOKEN_LIFETIME)
+        expires_at = self._clock.now() + lifetime
         grant = Grant(host=host, expires_at=expires_at)
         with _unavailable():
-            lease = await self._etcd.lease_grant(self._lifetime)
+            lease = await self._etcd.lease_grant(int(lifetime.total_seconds()))
             await self._etcd.put(_key(token), grant.to_json(), lease=lease.id)
         return token, expires_at
 

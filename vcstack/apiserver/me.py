@@ -6,10 +6,12 @@ from vcstack.apiserver.auth.accounts import AccessIndex
 from vcstack.apiserver.auth.places import Place
 from vcstack.apiserver.identity import Identity, Role
 from vcstack.apiserver.replies import model_reply
+from vcstack.specs.kinds.user import User
 from vcstack.specs.meta import Time
 from vcstack.specs.model import Model
 from vcstack.specs.permissions import ADMIN, Rule, built_in_roles
-from vcstack.specs.registry import get_kind
+from vcstack.specs.registry import definition_of, get_kind
+from vcstack.specs.settings import LOGIN_NOTICE, SettingReader
 
 
 class Given(Model):
@@ -45,18 +47,24 @@ class Me(Model):
     restriction: list[Rule] | None = None
     """What the API key allows at most. Absent: all that its owner may."""
     groups: list[str]
-    """The groups that the user is in, by their members or by what its identity provider says."""
+    """The groups that the user is in."""
     roles: list[Given]
     """What was given to the caller, by itself or by its groups."""
     projects: list[str]
     """The projects that it may see; not listed when it may see all."""
     all_projects: bool
     """Whether it may see all projects."""
+    notice: str | None = None
+    """What users are to be told who log in (the setting login.notice)."""
 
 
-def describe(index: AccessIndex, identity: Identity) -> Response:
+def describe(index: AccessIndex, settings: SettingReader, identity: Identity) -> Response:
     """Return the answer about the caller."""
-    return model_reply(_describe(index, identity))
+    me = _describe(index, identity)
+    if identity.account is not None and identity.account.kind == User.KIND:
+        place = index.find_place(definition_of(User), None, identity.account.name, verb="get")
+        me.notice = settings.text(LOGIN_NOTICE, domain=place.domain if place else None) or None
+    return model_reply(me)
 
 
 def _describe(index: AccessIndex, identity: Identity) -> Me:
@@ -86,7 +94,7 @@ def _describe(index: AccessIndex, identity: Identity) -> Me:
         session=(access.session or None) if access else None,
         key=identity.key.uid if identity.key else None,
         restriction=list(identity.key.rules) if identity.key and identity.key.rules else None,
-        groups=sorted(index.groups_of(account, identity.groups)),
+        groups=sorted(index.groups_of(account)),
         roles=[
             Given(
                 role=binding.role,
@@ -95,9 +103,7 @@ def _describe(index: AccessIndex, identity: Identity) -> Me:
                 expires_at=binding.expires_at,
                 rules=list(index.role_rules(binding.role) or ()),
             )
-            for binding in sorted(
-                index.bindings_for(account, identity.groups), key=lambda b: (_order(b.place), b.role)
-            )
+            for binding in sorted(index.bindings_for(account), key=lambda b: (_order(b.place), b.role))
         ],
         projects=sorted(projects or ()),
         all_projects=projects is None,

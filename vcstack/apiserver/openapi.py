@@ -22,6 +22,7 @@ from vcstack.apiserver.openapi_operations import (
     subresource_operations,
 )
 from vcstack.apiserver.quotas import CHECK, QuotaCheckReply, QuotaCheckRequest
+from vcstack.apiserver.settings import EFFECTIVE, EffectiveSettings
 from vcstack.apiserver.subresources import FinalizeRequest
 from vcstack.apiserver.targets import subresources_of
 from vcstack.specs.errors import ErrorStatus
@@ -41,6 +42,7 @@ EXTRA_MODELS: tuple[type[BaseModel], ...] = (
     SecretValues,
     EncryptionStatus,
     *dict.fromkeys((*REQUESTS.values(), *REPLIES.values())),
+    EffectiveSettings,
     QuotaCheckReply,
     QuotaCheckRequest,
     QuotaUsage,
@@ -167,6 +169,17 @@ def _server_paths() -> Iterator[tuple[str, Json]]:
     checked = {"application/json": {"schema": reference("QuotaCheckRequest")}}
     room = {"application/json": {"schema": reference("QuotaCheckReply")}}
     yield CHECK, {"post": operation("quotas", "Is there room for all these objects?", content=room, body=checked)}
+    effective = {"application/json": {"schema": reference("EffectiveSettings")}}
+    summary = "Which settings count, and where is each from?"
+    yield (
+        EFFECTIVE,
+        {
+            "parameters": [
+                parameter(n, "query", f"Those of a {n}; default the cloud's.") for n in ("project", "domain")
+            ],
+            "get": operation("settings", summary, content=effective),
+        },
+    )
     encryption = {"application/json": {"schema": reference("EncryptionStatus")}}
     yield "/api/v1/encryption", read("Which master key versions the store needs.", encryption, public=False)
     body = {"application/json": {"schema": reference("JoinRequest")}}

@@ -69,7 +69,7 @@ class OperationRoutes:
         if path == "/api/v1/me":
             Query.parse(request.scope["query_string"]).only(NONE)
             _demand_method(request, "GET", "HEAD")
-            return describe(self._index, identity)
+            return describe(self._index, self._store.cache.setting_book, identity)
         if path == "/metrics":
             self._authorizer.demand_reader_of_all(identity)
             routes[path] = self.metrics

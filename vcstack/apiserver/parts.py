@@ -37,14 +37,8 @@ class ApiSettings:
 
     image_dir: Path
     """Where image content lies."""
-    max_virtual_size_bytes: int = 100 * 2**30
-    """Largest virtual size of an image; a small file may claim a huge disk."""
-    max_image_bytes: int = 50 * 2**30
-    """Largest content of an image."""
     host_certificate_hours: int = 24
     """How long a host's certificate is good; it renews it after two thirds."""
-    join_token_seconds: int = 3600
-    """How long a join token is good."""
     watch_seconds: int = 1800
     """A watch is ended after about that long, so that long-lived clients spread over replicas again."""
     keep_alive_seconds: float = 10.0

@@ -28,7 +28,7 @@ _OWNERS = "owners"
 
 def collected_kinds() -> list[type[AnyResource]]:
     """Return the kinds that take part: all whose objects do not vanish by themselves."""
-    return [d.model for d in load_kinds().values() if d.ttl_seconds is None]
+    return [d.model for d in load_kinds().values() if d.ttl_setting is None]
 
 
 def owner_refs(resource: AnyResource, owner: OwnerReference) -> Iterator[Ref]:

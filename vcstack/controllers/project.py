@@ -120,6 +120,6 @@ def build(context: ControllerContext) -> Controller:
             yield Ref(Project.KIND, None, group.metadata.project or "")
         yield from emptied(group)
 
-    kinds = [d.model for d in contained_kinds() if d.ttl_seconds is None]
+    kinds = [d.model for d in contained_kinds() if d.ttl_setting is None]
     watches = {kind: changed_group if kind is SecurityGroup else emptied for kind in kinds}
     return context.controller(ProjectReconciler(context), Project, watches=watches)

@@ -32,9 +32,9 @@ from vcstack.specs.kinds.image import Image
 from vcstack.specs.kinds.instance import SCHEDULED, UP_TO_DATE, Instance
 from vcstack.specs.meta import Condition
 from vcstack.specs.resource import Ref
+from vcstack.specs.settings import SCHEDULER_STRATEGY, SettingReader
 
-STRATEGY: BackendKey[Strategy] = BackendKey("scheduler-strategy")
-"""A setting; default bin-packing."""
+SETTINGS: BackendKey[SettingReader] = BackendKey("settings")
 
 RETRY_SECONDS = 60.0
 """The safety net for unschedulable instances; changes of hosts wake them."""
@@ -75,7 +75,7 @@ class Scheduler:
 
     def __init__(self, context: ControllerContext) -> None:
         self._context = context
-        self._strategy = context.backend(STRATEGY, Strategy.BIN_PACKING)
+        self._settings = context.backend(SETTINGS)
         self._hosts = context.informer(Host)
         self._offers: dict[str, Offer] = {}
         self.ledger = Ledger()
@@ -104,7 +104,8 @@ class Scheduler:
 
     async def _bind(self, instance: Instance, request: Capacity) -> None:
         demand = Demand(request, instance.spec.placement, self._find_digest(instance))
-        chosen, rejected = choose(demand, self._candidates(), self._strategy)
+        strategy = Strategy(self._settings.text(SCHEDULER_STRATEGY, project=instance.metadata.project))
+        chosen, rejected = choose(demand, self._candidates(), strategy)
         if chosen is None:
             raise await self._report_unschedulable(instance, rejected)
         host = chosen.host.metadata.name

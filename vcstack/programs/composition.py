@@ -38,8 +38,7 @@ from vcstack.controllers.certificateauthority import AUTHORITIES, WITNESSES
 from vcstack.controllers.host import HEARTBEATS
 from vcstack.controllers.image import CONTENTS
 from vcstack.controllers.key import KEY_MATERIAL
-from vcstack.controllers.placement import Strategy
-from vcstack.controllers.scheduler import STRATEGY
+from vcstack.controllers.scheduler import SETTINGS
 from vcstack.controllers.subjects import CREDENTIALS
 from vcstack.controllers.wiring import find_builds
 from vcstack.crypto.envelope import Envelopes
@@ -50,7 +49,7 @@ from vcstack.outbound.client import OutboundClient, OutboundSettings
 from vcstack.programs.certificates import CertificateKeeper, LocalCertificates, ServerWitnesses
 from vcstack.programs.rereading import SettingsFile
 from vcstack.programs.roles import Role
-from vcstack.programs.settings import GIB, AuditSection, ManagementSettings, OutboundSection, SettingsError
+from vcstack.programs.settings import AuditSection, ManagementSettings, OutboundSection, SettingsError
 from vcstack.runtime.manager import Manager
 from vcstack.runtime.metrics import RuntimeMetrics
 from vcstack.specs.errors import Unavailable
@@ -263,7 +262,7 @@ class Management:
             backends={
                 HEARTBEATS.name: Heartbeats(etcd),
                 NETWORK.name: ovn,
-                STRATEGY.name: Strategy(self._settings.scheduler_strategy),
+                SETTINGS.name: store.cache.setting_book,
                 CONTENTS.name: files,
                 CREDENTIALS.name: credentials,
                 KEY_MATERIAL.name: KeyMaterial(credentials),
@@ -366,10 +365,7 @@ def _outbound_settings(settings: OutboundSection) -> OutboundSettings:
 def _api_settings(settings: ManagementSettings, peer_url: str) -> ApiSettings:
     return ApiSettings(
         image_dir=settings.image_dir,
-        max_virtual_size_bytes=settings.max_image_virtual_size_gib * GIB,
-        max_image_bytes=settings.max_image_size_gib * GIB,
         host_certificate_hours=settings.host_certificate_hours,
-        join_token_seconds=settings.join_token_seconds,
         cors_origins=settings.api.cors_origins,
         logs_reads=settings.api.access_log == "All",
         peer_url=peer_url,

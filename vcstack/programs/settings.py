@@ -20,7 +20,6 @@ from vcstack.specs.errors import BadRequest
 from vcstack.specs.manifest import load_documents
 from vcstack.specs.registry import load_kinds
 
-GIB = 1024**3
 _ORIGIN = re.compile(
     r"https://([a-z0-9-]+\.)*[a-z0-9-]+(:[0-9]{1,5})?|http://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?"
 )
@@ -247,14 +246,6 @@ class ManagementSettings(BaseSettings):
     host_certificate_hours: int = Field(default=24, ge=1, le=24 * 90)
     """How long a host's certificate is good, in hours. Default 24: a stolen one is soon useless, and a host may be
     cut off for the last third of it."""
-    join_token_seconds: int = Field(default=3600, ge=60, le=7 * 86_400)
-    """How long a join token is good, in seconds. Default an hour: long enough to carry it to the host by hand."""
-    max_image_virtual_size_gib: int = Field(default=100, ge=1, le=64 * 1024)
-    """Largest virtual size of an image in GiB. Default 100: a small file may claim a disk that fills every host."""
-    max_image_size_gib: int = Field(default=50, ge=1, le=64 * 1024)
-    """Largest content of an image in GiB. Default 50: uploads must not fill the image directory by accident."""
-    scheduler_strategy: Literal["BinPacking", "Spread"] = "BinPacking"
-    """Which of the hosts that fit is taken. Default the fullest, which keeps others free for large instances."""
     election_ttl_seconds: int = Field(default=10, ge=2, le=60)
     """After how many seconds another replica takes over the controllers of one that is gone. Default 10: longer
     than a pause of a busy machine, shorter than patience."""

@@ -206,7 +206,7 @@ def built_in_roles() -> Mapping[str, BuiltInRole]:
     tenant = tenant_kinds()
     # A reader gets no log, console or content: boot logs and disks may hold secrets.
     looked_at = ["history", "status", "usage"]
-    catalogue = ["Event", "Flavor", "Quota", "Role"]
+    catalogue = ["Event", "Flavor", "Quota", "Role", "Setting"]
     delegated = ["APIKey", "RoleBinding", "ServiceAccount"]
     # Members write secrets, and read none back; they use keys. Who reads a value is an administrator.
     secret = ["Key", "Secret"]

@@ -138,8 +138,8 @@ class KindDefinition:
     """What its controllers will make and quotas count, by plural; pure. For the check of a whole set beforehand."""
     counted: bool = True
     """Whether quotas count it, if it lies in a project or domain and is not the system's own."""
-    ttl_seconds: int | None = None
-    """Objects vanish this long after their last write (Event)."""
+    ttl_setting: str | None = None
+    """Objects vanish that long after their last write (Event): the setting that says how long."""
     system_only: bool = False
     """Users read it but never write it (Event)."""
     revocable: bool = False

@@ -25,6 +25,7 @@ from vcstack.store.etcd_api import Etcd, EtcdWatch
 from vcstack.store.keys import CLAIMS, NUDGE, PREFIX, QUOTAS
 from vcstack.store.limits import LimitBook
 from vcstack.store.pools import ClaimIndex
+from vcstack.store.settingbook import SettingBook
 from vcstack.store.table import Entry, Table
 from vcstack.store.uses import UseIndex
 
@@ -64,6 +65,7 @@ class WatchCache:
         self._tables = {d.plural: Table(d, ring=self.settings.ring) for d in load_kinds().values()}
         self.limits = LimitBook(self._tables)
         self.uses = UseIndex(self.limits)
+        self.setting_book = SettingBook(self._tables, self.limits)
         self._watch: EtcdWatch | None = None
         self._own: dict[int, Sequence[Op]] = {}
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []

@@ -154,10 +154,11 @@ class Writer:
         raise _unavailable(unknown)
 
     async def _with_lease(self, transaction: Transaction) -> list[Op]:
-        ttl = transaction.draft.definition.ttl_seconds
-        if ttl is None or transaction.removes:
+        draft = transaction.draft
+        if draft.definition.ttl_setting is None or transaction.removes:
             return transaction.ops
-        lease = await self._leases.lease_for(ttl)
+        lifetime = self._cache.setting_book.duration(draft.definition.ttl_setting, project=draft.project)
+        lease = await self._leases.lease_for(int(lifetime.total_seconds()))
         put, *rest = transaction.ops
         assert isinstance(put, Put)
         transaction.ops = [dataclasses.replace(put, lease=lease), *rest]

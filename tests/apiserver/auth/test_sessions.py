@@ -9,14 +9,13 @@ import pytest
 
 from tests.apiserver.auth.world import ADMIN, AWAY, Replica
 from tests.fakes.memory_etcd import MemoryEtcd, Phase
-from vcstack.apiserver.auth.sessions import SessionSettings
 from vcstack.specs.errors import Unauthorized, Unavailable
 from vcstack.specs.registry import get_kind
 from vcstack.store.credentials import CREDENTIALS
 from vcstack.store.etcd.errors import EtcdUnavailable, OutcomeUnknown
 from vcstack.store.etcd.ops import Put
 
-SETTINGS = SessionSettings()
+IDLE, LIFETIME = timedelta(hours=8), timedelta(hours=24)
 
 
 @pytest.fixture
@@ -96,9 +95,9 @@ async def test_an_access_token_is_no_refresh_token_and_the_other_way_round(alice
 
 async def test_a_session_ends_when_it_was_idle_for_too_long(alice: Replica) -> None:
     tokens = await alice.tokens_of()
-    alice.clock.skip(SETTINGS.idle.total_seconds() - 1)
+    alice.clock.skip(IDLE.total_seconds() - 1)
     tokens = await alice.login.refresh(tokens.refresh_token)
-    alice.clock.skip(SETTINGS.idle.total_seconds())
+    alice.clock.skip(IDLE.total_seconds())
     await refused(alice, tokens.refresh_token)
     assert await alice.session_names() == []
 
@@ -108,7 +107,7 @@ async def test_a_session_ends_however_much_it_is_used(alice: Replica) -> None:
     end = tokens.session_expires_at
     assert end is not None
     while (left := end - alice.clock.now()) > timedelta(seconds=1):
-        alice.clock.skip(min(SETTINGS.idle - timedelta(minutes=1), left - timedelta(seconds=1)).total_seconds())
+        alice.clock.skip(min(IDLE - timedelta(minutes=1), left - timedelta(seconds=1)).total_seconds())
         tokens = await alice.login.refresh(tokens.refresh_token)
         assert tokens.session_expires_at == end
         assert tokens.expires_at <= end
@@ -118,7 +117,7 @@ async def test_a_session_ends_however_much_it_is_used(alice: Replica) -> None:
 
 async def test_what_is_kept_of_a_session_vanishes_by_itself(alice: Replica, memory_etcd: MemoryEtcd) -> None:
     await alice.tokens_of()
-    memory_etcd.advance(SETTINGS.lifetime.total_seconds() * 1.1)
+    memory_etcd.advance(LIFETIME.total_seconds() * 1.1)
     assert not [key for key in memory_etcd.snapshot() if key.startswith(CREDENTIALS + b"sessions/")]
 
 
@@ -196,7 +195,7 @@ async def test_a_replica_with_a_clock_behind_keeps_a_session_and_one_ahead_may_e
     other.clock.skew = -shift
     tokens = await other.login.refresh(tokens.refresh_token)
     other.clock.skew = shift
-    if shift < SETTINGS.idle:
+    if shift < IDLE:
         # By the clock behind, idleness was counted from an hour ago; there is room for that.
         assert await other.login.refresh(tokens.refresh_token)
     else:

@@ -18,7 +18,7 @@ from vcstack.apiserver.auth.passwords import HashingSettings, Passwords
 from vcstack.apiserver.auth.routes import AuthRoutes
 from vcstack.apiserver.auth.sealing import Seals
 from vcstack.apiserver.auth.secondfactor import SecondFactors
-from vcstack.apiserver.auth.sessions import Sessions, SessionSettings
+from vcstack.apiserver.auth.sessions import Sessions
 from vcstack.apiserver.auth.signing import SigningKeys, SigningSettings
 from vcstack.apiserver.auth.stored import StoredDirectory
 from vcstack.apiserver.auth.throttle import Throttle, ThrottleSettings
@@ -38,7 +38,6 @@ class AuthSettings:
     tokens: TokenSettings
     signing: SigningSettings = field(default_factory=SigningSettings)
     hashing: HashingSettings = field(default_factory=HashingSettings)
-    sessions: SessionSettings = field(default_factory=SessionSettings)
     throttle: ThrottleSettings = field(default_factory=ThrottleSettings)
     outbound: OutboundSettings = field(default_factory=OutboundSettings)
     """Of requests to identity providers."""
@@ -52,7 +51,7 @@ class Auth:
         self.directory = StoredDirectory(store)
         self.signing = SigningKeys(credentials, clock, settings.signing)
         self.tokens = AccessTokens(self.signing, clock, settings.tokens)
-        self.sessions = Sessions(credentials, self.directory, self.tokens, clock, settings.sessions)
+        self.sessions = Sessions(credentials, self.directory, self.tokens, clock, store.cache.setting_book)
         self.throttle = Throttle(clock, settings.throttle)
         self.keys = ApiKeys(credentials, self.directory, self.tokens, self.throttle, clock)
         self._passwords = Passwords(settings.hashing)

@@ -14,6 +14,8 @@ class Account:
 
     name: str
     uid: str
+    domain: str | None = None
+    """Where the user is, whose settings count; None: the top."""
     enabled: bool = True
     mfa_required: bool = False
     local: bool = True

@@ -26,6 +26,7 @@ from vcstack.specs.kinds.identityprovider import IdentityProvider, NewUsers
 from vcstack.specs.kinds.user import User, UserSpec
 from vcstack.specs.meta import ObjectMeta, format_time
 from vcstack.specs.registry import get_kind
+from vcstack.specs.settings import LOGIN_MFA_REQUIRED
 from vcstack.store.actor import Actor
 from vcstack.store.store import Store
 
@@ -101,9 +102,10 @@ class ExternalUsers:
         user = known or await self._make(provider, found)
         if not user.spec.enabled or user.metadata.deletion_timestamp is not None:
             raise Unauthorized("the identity provider knows the user, who may not log in here")
-        if user.spec.mfa_required and "mfa" not in found.methods:
+        mfa_required = self._store.cache.setting_book.flag(LOGIN_MFA_REQUIRED, domain=user.spec.domain)
+        if (mfa_required or user.spec.mfa_required) and "mfa" not in found.methods:
             raise Unauthorized("this user needs a second factor, and the identity provider did not ask for one")
-        account = Account(name=user.metadata.name, uid=user.metadata.uid, local=False)
+        account = Account(name=user.metadata.name, uid=user.metadata.uid, domain=user.spec.domain, local=False)
         methods = [method, *(m for m in ("pwd", "otp", "hwk", "mfa") if m in found.methods)]
         voucher = VoucherRecord(
             provider=provider.metadata.name,

@@ -11,7 +11,7 @@ import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final, Protocol
 
 import structlog
@@ -22,6 +22,7 @@ from vcstack.apiserver.auth.records import SessionRecord, VoucherRecord, digest_
 from vcstack.apiserver.auth.tokens import AccessTokens, Bearer
 from vcstack.clock import Clock
 from vcstack.specs.errors import Conflict, Forbidden, Unauthorized, Unavailable
+from vcstack.specs.settings import SESSIONS_IDLE, SESSIONS_LIFETIME, SettingReader
 from vcstack.store.credentials import Credentials, Record
 
 NOT_VALID: Final = "the refresh token is not valid; log in again"
@@ -29,16 +30,6 @@ _LONGEST: Final = 512
 _ID: Final = re.compile(r"s-[0-9a-f]{20}")
 
 logger = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionSettings:
-    """How long a login lasts (ASVS 5.0 V7.3)."""
-
-    lifetime: timedelta = timedelta(hours=24)
-    """However much it is used; NIST SP 800-63B-4, AAL2."""
-    idle: timedelta = timedelta(hours=8)
-    """Without a refresh: a working day."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +82,7 @@ class Vouching(Protocol):
 
 
 class Sessions:
-    """Begins, refreshes and ends them."""
+    """Begins, refreshes and ends them. How long they last is set for the user's domain (ASVS 5.0 V7.3)."""
 
     def __init__(
         self,
@@ -99,9 +90,9 @@ class Sessions:
         directory: Directory,
         tokens: AccessTokens,
         clock: Clock,
-        settings: SessionSettings | None = None,
+        settings: SettingReader,
     ) -> None:
-        self.settings = settings or SessionSettings()
+        self._settings = settings
         self._credentials = credentials
         self._directory = directory
         self._tokens = tokens
@@ -130,8 +121,8 @@ class Sessions:
             generation=0,
             digest=digest_of(refresh_token),
             created_at=now,
-            expires_at=now + self.settings.lifetime,
-            idle_at=now + self.settings.idle,
+            expires_at=now + self._settings.duration(SESSIONS_LIFETIME, domain=account.domain),
+            idle_at=now + self._settings.duration(SESSIONS_IDLE, domain=account.domain),
             voucher=vouched.voucher if vouched else None,
         )
         await self._write(session_id, record, 0)
@@ -161,12 +152,13 @@ class Sessions:
             note_caller(f"user:{record.user}", session=session_id)
             if not equal(record.digest, digest_of(refresh_token)):
                 raise await self._reused(session_id, record)
-            if not await self._is_alive(session_id, record):
+            account = await self._find_alive(session_id, record)
+            if account is None:
                 await self.end(session_id)
                 raise Unauthorized(NOT_VALID)
             if record.voucher is not None:  # once: a provider's own refresh tokens are good once, too
                 voucher = voucher or await self._ask_again(session_id, record.voucher)
-            renewed, successor = self._renew(session_id, record)
+            renewed, successor = self._renew(session_id, record, account)
             renewed = renewed.model_copy(update={"voucher": voucher})
             try:
                 await self._write(session_id, renewed, revision)
@@ -218,19 +210,20 @@ class Sessions:
             await self._directory.note_groups(session_id, vouched.groups)
         return vouched.voucher
 
-    async def _is_alive(self, session_id: str, record: SessionRecord) -> bool:
+    async def _find_alive(self, session_id: str, record: SessionRecord) -> Account | None:
+        """Return whose session it is if it goes on."""
         now = self._clock.now()
         if now >= record.expires_at or now >= record.idle_at:
-            return False
+            return None
         account = await self._directory.find_user(record.user)
         if account is None or account.uid != record.uid or not account.enabled:
-            return False
-        return await self._directory.has_session(session_id)
+            return None
+        return account if await self._directory.has_session(session_id) else None
 
-    def _renew(self, session_id: str, record: SessionRecord) -> tuple[SessionRecord, str]:
+    def _renew(self, session_id: str, record: SessionRecord, account: Account) -> tuple[SessionRecord, str]:
         generation = record.generation + 1
         token = _new_token(session_id, generation, record.mac_key)
-        idle_at = self._clock.now() + self.settings.idle
+        idle_at = self._clock.now() + self._settings.duration(SESSIONS_IDLE, domain=account.domain)
         changes = {"generation": generation, "digest": digest_of(token), "idle_at": idle_at}
         return record.model_copy(update=changes), token
 
@@ -240,7 +233,7 @@ class Sessions:
         return Unauthorized(NOT_VALID)
 
     async def _write(self, session_id: str, record: SessionRecord, revision: int) -> None:
-        ttl = int(self.settings.lifetime.total_seconds())
+        ttl = int((record.expires_at - record.created_at).total_seconds())
         await self._credentials.put(_path(session_id), record.to_json(), revision, ttl_seconds=ttl)
 
     def _tokens_of(self, session_id: str, record: SessionRecord, refresh_token: str, device_token: str = "") -> Tokens:

@@ -15,6 +15,7 @@ from vcstack.specs.kinds.user import User
 from vcstack.specs.meta import ObjectMeta, format_time
 from vcstack.specs.model import LABEL_PATTERN
 from vcstack.specs.resource import AnyResource, Ref
+from vcstack.specs.settings import LOGIN_MFA_REQUIRED
 from vcstack.store.actor import Actor
 from vcstack.store.store import Store
 
@@ -30,6 +31,7 @@ class StoredDirectory:
 
     def __init__(self, store: Store) -> None:
         self._resources = store.bound(ACTOR)
+        self._settings = store.cache.setting_book
 
     async def find_user(self, name: str) -> Account | None:
         """Return the user of that name; None also for names that cannot be."""
@@ -40,7 +42,8 @@ class StoredDirectory:
             name=name,
             uid=user.metadata.uid,
             enabled=user.spec.enabled and user.metadata.deletion_timestamp is None,
-            mfa_required=user.spec.mfa_required,
+            domain=user.spec.domain,
+            mfa_required=user.spec.mfa_required or self._settings.flag(LOGIN_MFA_REQUIRED, domain=user.spec.domain),
             local=user.spec.identity_provider is None,
         )
 

@@ -17,12 +17,14 @@ from vcstack.apiserver.replies import json_reply
 from vcstack.specs.errors import BadRequest, Cause, Conflict, Invalid, MethodNotAllowed, NotFound, TooLarge
 from vcstack.specs.kinds.image import Image
 from vcstack.specs.registry import definition_of
+from vcstack.specs.settings import IMAGES_MAX_SIZE, IMAGES_MAX_VIRTUAL_SIZE, SettingReader
 from vcstack.store.actor import Actor
 
 CHUNK_LIMIT = 64 * 1024 * 1024
 """Longest body of one PUT."""
 WRITE_BYTES = 1024 * 1024
 """Bytes handed to the disk at once."""
+GIB = 1024**3
 OFFSET_HEADER = "upload-offset"
 OCTETS = "application/octet-stream"
 _RANGE = re.compile(r"bytes (?:(\d{1,19})-(\d{1,19})|\*)/(\d{1,19})")
@@ -34,7 +36,7 @@ class ContentRoutes:
 
     def __init__(self, parts: ApiParts, authorizer: Authorizer) -> None:
         self._store = parts.store
-        self._settings = parts.settings
+        self._settings: SettingReader = parts.store.cache.setting_book
         self._authorizer = authorizer
         self._files = ImageFiles(parts.settings.image_dir)
         self._files.prepare()
@@ -104,8 +106,9 @@ class ContentRoutes:
         wanted = image.spec.size_bytes
         if wanted is not None and wanted != total:
             raise _invalid("spec.sizeBytes", f"the image is declared with {wanted} bytes, the content has {total}")
-        if total > self._settings.max_image_bytes:
-            raise TooLarge(f"the content has {total} bytes; at most {self._settings.max_image_bytes} are accepted")
+        most = self._settings.number(IMAGES_MAX_SIZE, project=image.metadata.project) * GIB
+        if total > most:
+            raise TooLarge(f"the content has {total} bytes; at most {most} are accepted")
         if total == 0:
             raise _invalid("content", "the content is empty")
 
@@ -140,9 +143,8 @@ class ContentRoutes:
     async def _finish(self, image: Image, upload: Upload, total: int) -> None:
         try:
             digest = await self._check_digest(image, upload.part)
-            inspected = await inspect(
-                upload.part, image.spec.format, max_virtual_size_bytes=self._settings.max_virtual_size_bytes
-            )
+            most = self._settings.number(IMAGES_MAX_VIRTUAL_SIZE, project=image.metadata.project) * GIB
+            inspected = await inspect(upload.part, image.spec.format, max_virtual_size_bytes=most)
         except Refused as error:
             await asyncio.to_thread(self._files.refuse, image.uid, str(error))
             await self._wake(image, 0)

@@ -1,4 +1,4 @@
-"""Event: what happened to an object, for people; kept for a day."""
+"""Event: what happened to an object, for people; kept for a day unless set otherwise."""
 
 from enum import StrEnum
 
@@ -8,8 +8,7 @@ from vcstack.specs.meta import Time
 from vcstack.specs.model import Model
 from vcstack.specs.registry import Column, KindDefinition, Scope, register
 from vcstack.specs.resource import Resource, Spec, Status
-
-TTL_SECONDS = 24 * 3600
+from vcstack.specs.settings import EVENTS_RETENTION
 
 
 class EventType(StrEnum):
@@ -77,7 +76,7 @@ register(
             Column("COUNT", "spec.count"),
             Column("MESSAGE", "spec.message"),
         ),
-        ttl_seconds=TTL_SECONDS,
+        ttl_setting=EVENTS_RETENTION,
         system_only=True,
         apply_order=90,
         category="core",

@@ -125,7 +125,7 @@ def _record(change: Change, before: Objects) -> dict[str, Any] | None:
         return None
     before[change.ref] = change.revision, change.object
     unchanged = old is not None and change.object is not None and not build_diff(old, change.object)
-    if unchanged or old is change.object or get_kind(change.ref.kind).ttl_seconds is not None:
+    if unchanged or old is change.object or get_kind(change.ref.kind).ttl_setting is not None:
         return None  # listed again as it was, removed twice, or of a kind that keeps no history
     meta = (change.object or old or {}).get("metadata", {})
     time = change.actor.get("time")

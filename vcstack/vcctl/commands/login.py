@@ -64,9 +64,10 @@ async def login(session: Session, user: User = None, provider: Provider = None, 
             if provider:
                 log_in = log_in_elsewhere if device else log_in_with_browser
                 tokens = await log_in(session, auth, provider)
-                user = await _name_of(session, tokens)
             else:
                 user, tokens = await _log_in_here(session, auth, file.read(), user)
+            me = await _ask_me(session, tokens)
+            user = str(me["name"])
         async with file.locked():
             before = file.read()
             file.write(_kept(session, before, user, tokens))
@@ -76,6 +77,8 @@ async def login(session: Session, user: User = None, provider: Provider = None, 
         f"Logged in to {escape(session.context.api_url)} as {escape(user)}, until {until} at the latest.",
         soft_wrap=True,
     )
+    if me.get("notice"):
+        session.err.print(escape(me["notice"]), soft_wrap=True)
     if session.identities.means is not Means.SESSION:
         session.err.print(
             f"[yellow]Commands still use {session.identities.means}[/]: unset it to use this login.", soft_wrap=True
@@ -94,10 +97,10 @@ async def _log_in_here(
     return user, await complete(session, auth, step, device=device)
 
 
-async def _name_of(session: Session, tokens: TokensReply) -> str:
-    """Return who the identity provider said it is."""
+async def _ask_me(session: Session, tokens: TokensReply) -> dict[str, Any]:
+    """Return who it is, as an identity provider may have said, and what there is to be told."""
     async with session.identities.connect_with(tokens.access_token) as connection:
-        return str((await AccessClient(connection).me())["name"])
+        return await AccessClient(connection).me()
 
 
 def _ask_user(session: Session, last: str) -> str:
@@ -228,6 +231,8 @@ def _print_me(session: Session, me: dict[str, Any], ends: datetime | None) -> No
     if ends is not None:
         left = format_duration(max(0, int((ends - session.clock.now()).total_seconds())))
         write(session.out, f"session: {me.get('session') or ''}, ends {_local(ends)} (in {left})")
+    if me.get("notice"):
+        write(session.out, f"notice: {me['notice']}")
     if me.get("restriction"):
         write(session.out, "the API key allows only a part of this: see vcctl auth can-i --list")
     if not me["roles"]:

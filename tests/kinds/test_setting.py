@@ -1,0 +1,163 @@
+"""Settings: what is accepted, where, and which of several counts."""
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.fakes.world import PROJECT, World
+from tests.kinds.identities import make_domain, make_project
+from vcstack.controllers import setting
+from vcstack.specs.errors import ClaimTaken, Invalid
+from vcstack.specs.kinds.domain import Domain, DomainSpec
+from vcstack.specs.kinds.project import Project, ProjectSpec
+from vcstack.specs.kinds.setting import Setting, SettingSpec
+from vcstack.specs.meta import ObjectMeta
+from vcstack.specs.resource import Ref
+from vcstack.specs.settings import (
+    EVENTS_RETENTION,
+    IMAGES_MAX_SIZE,
+    KNOWN_SETTINGS,
+    LOGIN_MFA_REQUIRED,
+    LOGIN_NOTICE,
+    SCHEDULER_STRATEGY,
+    SESSIONS_IDLE,
+    read_duration,
+)
+
+
+def build(
+    name: str, what: str, value: bool | int | str, project: str | None = None, domain: str | None = None
+) -> Setting:
+    return Setting.new(name, SettingSpec(setting=what, value=value, domain=domain), project=project)
+
+
+async def refusal(world: World, wanted: Setting) -> tuple[str, str]:
+    with pytest.raises(Invalid) as error:
+        await world.admin.create(wanted)
+    (cause,) = error.value.causes
+    return cause.field, cause.message
+
+
+async def test_settings_of_the_cloud_a_domain_and_a_project_become_ready(world: World) -> None:
+    await make_project(world)
+    await make_domain(world)
+    await world.admin.create(build("a", SESSIONS_IDLE, "4h"))
+    await world.admin.create(build("b", LOGIN_MFA_REQUIRED, True, domain="acme"))
+    await world.admin.create(build("c", IMAGES_MAX_SIZE, 7, PROJECT))
+    await world.settle(setting.build)
+    assert all(s.is_true("Ready") for s in (await world.admin.list(Setting)).items)
+    assert await world.writes_of(setting.build) == 0
+
+
+@pytest.mark.parametrize(
+    ("wanted", "field", "word"),
+    [
+        (build("s", "images.maxsize", 1), "spec.setting", "did you mean images.maxSizeGiB?"),
+        (build("s", "\u2603" * 100, 1), "spec.setting", "there are events.retention, hosts."),
+        (build("s", IMAGES_MAX_SIZE, "20"), "spec.value", "must be a whole number; images.maxSizeGiB is of type int"),
+        (build("s", IMAGES_MAX_SIZE, True), "spec.value", "must be a whole number"),
+        (build("s", IMAGES_MAX_SIZE, 0), "spec.value", "must be from 1 to 65536"),
+        (build("s", LOGIN_MFA_REQUIRED, 1), "spec.value", "must be true or false"),
+        (build("s", SESSIONS_IDLE, "8 hours"), "spec.value", "like 90s, 30m, 8h or 7d"),
+        (build("s", SESSIONS_IDLE, "1s"), "spec.value", "must be from 5m to 30d"),
+        (build("s", SCHEDULER_STRATEGY, "Best"), "spec.value", "must be one of BinPacking, Spread"),
+        (build("s", LOGIN_NOTICE, "\x1b[2J"), "spec.value", "no control characters"),
+        (build("s", LOGIN_NOTICE, "x" * 1025), "spec.value", "must be from 0 to 1024 characters"),
+        (build("s", SESSIONS_IDLE, "4h", PROJECT), "metadata.project", "cannot be set for a project"),
+        (build("s", "hosts.joinTokenLifetime", "4h", domain="acme"), "spec.domain", "cannot be set for a domain"),
+        (build("s", IMAGES_MAX_SIZE, 1, PROJECT, "acme"), "spec.domain", "must be left out"),
+        (build("s", IMAGES_MAX_SIZE, 1, domain="nowhere"), "spec.domain", "there is no Domain nowhere"),
+    ],
+    ids=lambda value: value.spec.setting[:20] if isinstance(value, Setting) else None,
+)
+async def test_what_makes_no_sense_is_refused_and_the_field_named(
+    world: World, wanted: Setting, field: str, word: str
+) -> None:
+    await make_project(world)
+    await make_domain(world)
+    blamed, message = await refusal(world, wanted)
+    assert blamed == field
+    assert word in message
+
+
+async def test_one_thing_is_set_once_in_a_place(world: World) -> None:
+    await make_domain(world)
+    first = await world.admin.create(build("a", IMAGES_MAX_SIZE, 1))
+    await world.admin.create(build("b", IMAGES_MAX_SIZE, 2, domain="acme"))
+    for wanted in (build("c", IMAGES_MAX_SIZE, 3), build("d", IMAGES_MAX_SIZE, 3, domain="acme")):
+        with pytest.raises(ClaimTaken):
+            await world.admin.create(wanted)
+    await world.admin.delete(first.ref)
+    await world.admin.create(build("c", IMAGES_MAX_SIZE, 3))
+
+
+async def test_the_nearest_setting_counts_and_a_deletion_uncovers_the_next(world: World) -> None:
+    for name, above in (("acme", None), ("dev", "acme")):
+        await world.admin.create(Domain.new(name, DomainSpec(parent=above)))
+    spec = ProjectSpec(domain="dev")
+    await world.admin.create(Project(metadata=ObjectMeta(name="shop"), spec=spec))
+    book = world.store.cache.setting_book
+
+    def seen() -> int:
+        return book.number(IMAGES_MAX_SIZE, project="shop")
+
+    assert seen() == 50
+    places: list[tuple[int, str | None, str | None]] = [
+        (1, None, None),
+        (2, None, "acme"),
+        (3, None, "dev"),
+        (4, "shop", None),
+    ]
+    for value, project, domain in places:
+        await world.admin.create(build(f"s{value}", IMAGES_MAX_SIZE, value, project, domain))
+        assert seen() == value
+    found = book.find(IMAGES_MAX_SIZE, project="shop")
+    assert (found.scope, found.place, found.name) == ("Project", "shop", "s4")
+    assert book.number(IMAGES_MAX_SIZE, domain="acme") == 2
+    assert book.number(IMAGES_MAX_SIZE, project="elsewhere") == 1
+    for value, project, _ in reversed(places):
+        assert seen() == value
+        await world.admin.delete(Ref("Setting", project, f"s{value}"))
+    assert seen() == 50
+
+
+async def test_a_change_counts_at_once(world: World) -> None:
+    made = await world.admin.create(build("s", EVENTS_RETENTION, "2h"))
+    book = world.store.cache.setting_book
+    assert book.duration(EVENTS_RETENTION) == timedelta(hours=2)
+    changed = made.model_copy(update={"spec": made.spec.model_copy(update={"value": "3h"})})
+    await world.admin.update(changed)
+    assert book.duration(EVENTS_RETENTION) == timedelta(hours=3)
+
+
+async def test_what_is_stored_and_not_understood_any_more_counts_as_not_set(world: World) -> None:
+    await world.admin.create(build("s", IMAGES_MAX_SIZE, 7))
+    key = b"/vcstack/settings/-/s"
+    kept = (await world.etcd.get(key)).kv
+    assert kept is not None
+    await world.etcd.put(key, kept.value.replace(b'"value":7', b'"value":-7'))
+    await world.store.cache.fresh()
+    assert world.store.cache.setting_book.number(IMAGES_MAX_SIZE) == 50
+
+
+def test_defaults_are_within_their_own_limits() -> None:
+    assert all(known.read(known.default) is not None for known in KNOWN_SETTINGS.values())
+    limits = [(k, limit) for k in KNOWN_SETTINGS.values() for limit in (k.minimum, k.maximum) if limit is not None]
+    assert all(k.read("x" * limit if k.type == "string" else limit) is not None for k, limit in limits)
+
+
+@given(st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.lists(st.text())))
+def test_any_value_is_read_or_refused_with_a_sentence(value: object) -> None:
+    for known in KNOWN_SETTINGS.values():
+        try:
+            known.read(value)
+        except ValueError as error:
+            assert "must" in str(error)  # noqa: PT017
+
+
+@given(st.integers(min_value=1, max_value=999_999_999), st.sampled_from("smhd"))
+def test_durations_are_read(number: int, unit: str) -> None:
+    seconds = {"s": 1, "m": 60, "h": 3600, "d": 86400}[unit]
+    assert read_duration(f"{number}{unit}") == timedelta(seconds=number * seconds)

@@ -1,0 +1,113 @@
+"""Setting: the value of something that can be turned while the cloud runs."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from vcstack.specs.claims import Claim
+from vcstack.specs.errors import Cause
+from vcstack.specs.kinds.domain import in_domain
+from vcstack.specs.model import Change, Name, RefersTo, Takes
+from vcstack.specs.registry import Column, KindDefinition, Reference, Referenced, Scope, ViewColumn, register
+from vcstack.specs.resource import Resource, Spec, Status
+from vcstack.specs.settings import KNOWN_SETTINGS, SettingScope, nearest_names
+
+ACCEPTED = "Accepted"
+"""True at once: the value counts from the write on."""
+
+
+class SettingSpec(Spec):
+    """What is set to what, and where."""
+
+    setting: Annotated[str, StringConstraints(min_length=1, max_length=128), Takes(Change.IMMUTABLE)]
+    """What is set, e.g. sessions.idle. `vcctl settings` lists all with what they do."""
+    value: Annotated[bool | int | Annotated[str, Field(max_length=4096)], Field(union_mode="left_to_right")]
+    """Its value: true or false, a number, a text, or a duration like 90s, 30m, 8h, 7d."""
+    domain: Annotated[Name | None, RefersTo("Domain"), Takes(Change.IMMUTABLE)] = None
+    """Of a setting outside projects: the domain that it holds for, with all below it; default the whole cloud. The
+    nearest setting counts: a project's before its domain's before those above before the cloud's."""
+
+
+class SettingStatus(Status):
+    """What was observed of the setting."""
+
+
+class Setting(Resource[SettingSpec, SettingStatus]):
+    """The value of something that can be turned while the cloud runs."""
+
+    KIND = "Setting"
+    status: SettingStatus = Field(default_factory=SettingStatus)
+
+
+def scope_of(setting: Setting) -> SettingScope:
+    """Return for what the value holds."""
+    if setting.metadata.project:
+        return SettingScope.PROJECT
+    return SettingScope.DOMAIN if setting.spec.domain else SettingScope.CLOUD
+
+
+def _check(new: Setting, old: Setting | None, referenced: Referenced) -> Sequence[Cause]:
+    """The name is known, the value fits it, and so does the place."""
+    causes = []
+
+    def blame(field: str, reason: str, message: str) -> None:
+        causes.append(Cause(field=field, reason=reason, message=message))
+
+    if new.metadata.project and new.spec.domain:
+        blame("spec.domain", "FieldValueForbidden", "must be left out: a setting in a project holds for the project")
+    known = KNOWN_SETTINGS.get(new.spec.setting)
+    if known is None:
+        near = nearest_names(new.spec.setting)
+        hint = f"did you mean {near[0]}?" if len(near) == 1 else f"there are {', '.join(near)}"
+        blame("spec.setting", "FieldValueNotSupported", f"there is no setting {new.spec.setting!r}; {hint}")
+        return causes
+    try:
+        known.read(new.spec.value)
+    except ValueError as error:
+        blame("spec.value", "FieldValueInvalid", f"{error}; {known.name} is of type {known.type}")
+    scope = scope_of(new)
+    if scope not in known.scopes:
+        places = ", ".join(str(s) for s in known.scopes)
+        field = "metadata.project" if scope is SettingScope.PROJECT else "spec.domain"
+        blame(field, "FieldValueForbidden", f"{known.name} cannot be set for a {scope.lower()}; where it can: {places}")
+    return causes
+
+
+def _claims(setting: Setting) -> Sequence[Claim]:
+    """One object sets one thing in one place."""
+    project, domain = setting.metadata.project, setting.spec.domain
+    place = f"project/{project}" if project else f"domain/{domain}" if domain else "cloud"
+    return (Claim(pool=f"settings/{place}", key=setting.spec.setting, field="spec.setting"),)
+
+
+def _must_exist(setting: Setting) -> Sequence[Reference]:
+    return in_domain(setting.spec.domain)
+
+
+register(
+    KindDefinition(
+        model=Setting,
+        plural="settings",
+        uid_prefix="set",
+        scope=Scope.GLOBAL_OR_PROJECT,
+        columns=(
+            Column("SETTING", "spec.setting"),
+            Column("VALUE", "spec.value"),
+            Column("DOMAIN", "spec.domain"),
+        ),
+        view=(
+            ViewColumn("setting", "spec.setting"),
+            ViewColumn("value", "spec.value", "jsonb"),
+            ViewColumn("domain", "spec.domain"),
+        ),
+        ready_when=(ACCEPTED,),
+        check=_check,
+        claims=_claims,
+        must_exist=_must_exist,
+        counted=False,
+        domain_path="spec.domain",
+        apply_order=15,
+        category="identity",
+    )
+)

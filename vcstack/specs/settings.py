@@ -1,0 +1,245 @@
+"""The settings there are: what an operator may turn while the cloud runs, with type, default and limits. Pure.
+
+A Setting object gives one of them a value for the whole cloud, a domain or a project. Of several the nearest to
+who or what is concerned counts. What is read only when a program starts is no setting but stands in its file.
+"""
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import Final, Protocol
+
+Value = bool | int | str
+"""As it is written."""
+Effective = bool | int | str | timedelta
+"""As it is used: durations are timedeltas."""
+
+_DURATION: Final = re.compile(r"([1-9][0-9]{0,8})(s|m|h|d)")
+_UNITS: Final = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+
+
+class SettingType(StrEnum):
+    """What kind of value it takes."""
+
+    BOOL = "bool"
+    INT = "int"
+    STRING = "string"
+    ENUM = "enum"
+    DURATION = "duration"
+
+
+class SettingScope(StrEnum):
+    """Where a value can be given."""
+
+    CLOUD = "Cloud"
+    DOMAIN = "Domain"
+    PROJECT = "Project"
+
+
+CLOUD_ONLY: Final = (SettingScope.CLOUD,)
+BY_DOMAIN: Final = (SettingScope.CLOUD, SettingScope.DOMAIN)
+EVERYWHERE: Final = (SettingScope.CLOUD, SettingScope.DOMAIN, SettingScope.PROJECT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownSetting:
+    """One thing that can be set."""
+
+    name: str
+    """Its name: the part of the cloud, a dot, what is set."""
+    type: SettingType
+    default: Value
+    """What counts when nothing is set."""
+    description: str
+    """What it does, and why the default is what it is."""
+    scopes: tuple[SettingScope, ...] = CLOUD_ONLY
+    minimum: int | str | None = None
+    """Of a number or a duration; of a string the smallest number of characters."""
+    maximum: int | str | None = None
+    choices: tuple[str, ...] = ()
+    """Of an enum."""
+
+    def read(self, value: object) -> Effective:
+        """Return the value as it is used.
+
+        Raises:
+            ValueError: it is of another type or beyond a limit; the text says what is right.
+        """
+        match self.type:
+            case SettingType.BOOL:
+                if not isinstance(value, bool):
+                    raise ValueError("must be true or false")
+                return value
+            case SettingType.INT:
+                if not isinstance(value, int) or isinstance(value, bool):
+                    raise ValueError("must be a whole number")
+                self._check_limits(value, self.minimum, self.maximum)
+                return value
+            case SettingType.STRING:
+                if not isinstance(value, str):
+                    raise ValueError("must be a text")
+                if _CONTROL.search(value):
+                    raise ValueError("must have no control characters but tab and newline")
+                self._check_limits(len(value), self.minimum, self.maximum, " characters")
+                return value
+            case SettingType.ENUM:
+                if not isinstance(value, str) or value not in self.choices:
+                    raise ValueError(f"must be one of {', '.join(self.choices)}")
+                return value
+            case SettingType.DURATION:
+                duration = read_duration(value)
+                low = None if self.minimum is None else read_duration(self.minimum)
+                high = None if self.maximum is None else read_duration(self.maximum)
+                if (low is not None and duration < low) or (high is not None and duration > high):
+                    raise ValueError(f"must be from {self.minimum} to {self.maximum}")
+                return duration
+
+    def describe_limits(self) -> str:
+        """Return which values are taken, for people."""
+        if self.type is SettingType.BOOL:
+            return "true, false"
+        if self.type is SettingType.ENUM:
+            return ", ".join(self.choices)
+        unit = " characters" if self.type is SettingType.STRING else ""
+        return f"{self.minimum} to {self.maximum}{unit}"
+
+    def _check_limits(self, number: int, low: int | str | None, high: int | str | None, unit: str = "") -> None:
+        if (isinstance(low, int) and number < low) or (isinstance(high, int) and number > high):
+            raise ValueError(f"must be from {low} to {high}{unit}")
+
+
+def read_duration(value: object) -> timedelta:
+    """Return the duration of a text like 90s, 30m, 8h or 7d.
+
+    Raises:
+        ValueError: it is none.
+    """
+    found = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError("must be a duration: a number and s, m, h or d, like 90s, 30m, 8h or 7d")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+EVENTS_RETENTION: Final = "events.retention"
+IMAGES_MAX_SIZE: Final = "images.maxSizeGiB"
+IMAGES_MAX_VIRTUAL_SIZE: Final = "images.maxVirtualSizeGiB"
+LOGIN_MFA_REQUIRED: Final = "login.mfaRequired"
+LOGIN_NOTICE: Final = "login.notice"
+SESSIONS_IDLE: Final = "sessions.idle"
+SESSIONS_LIFETIME: Final = "sessions.lifetime"
+HOSTS_JOIN_TOKEN_LIFETIME: Final = "hosts.joinTokenLifetime"  # noqa: S105 (a name)
+SCHEDULER_STRATEGY: Final = "scheduler.strategy"
+
+_ALL = (
+    KnownSetting(
+        name=EVENTS_RETENTION,
+        type=SettingType.DURATION,
+        default="24h",
+        minimum="1m",
+        maximum="30d",
+        scopes=EVERYWHERE,
+        description="How long events stay in the store after they last happened. The mirror keeps them longer. "
+        "Holds for events that are written from then on.",
+    ),
+    KnownSetting(
+        name=IMAGES_MAX_SIZE,
+        type=SettingType.INT,
+        default=50,
+        minimum=1,
+        maximum=64 * 1024,
+        scopes=EVERYWHERE,
+        description="Largest content of an image in GiB: uploads must not fill the image directory by accident.",
+    ),
+    KnownSetting(
+        name=IMAGES_MAX_VIRTUAL_SIZE,
+        type=SettingType.INT,
+        default=100,
+        minimum=1,
+        maximum=64 * 1024,
+        scopes=EVERYWHERE,
+        description="Largest virtual size of an image in GiB: a small file may claim a disk that fills every host.",
+    ),
+    KnownSetting(
+        name=LOGIN_MFA_REQUIRED,
+        type=SettingType.BOOL,
+        default=False,
+        scopes=BY_DOMAIN,
+        description="Whether users need a second factor to log in. False: those whose spec says so do.",
+    ),
+    KnownSetting(
+        name=LOGIN_NOTICE,
+        type=SettingType.STRING,
+        default="",
+        minimum=0,
+        maximum=1024,
+        scopes=BY_DOMAIN,
+        description="What users are told after they logged in, e.g. rules of use or a maintenance to come.",
+    ),
+    KnownSetting(
+        name=SESSIONS_IDLE,
+        type=SettingType.DURATION,
+        default="8h",
+        minimum="5m",
+        maximum="30d",
+        scopes=BY_DOMAIN,
+        description="After how long without use a session ends. A working day by default. Holds for a running session "
+        "from its next refresh.",
+    ),
+    KnownSetting(
+        name=SESSIONS_LIFETIME,
+        type=SettingType.DURATION,
+        default="24h",
+        minimum="15m",
+        maximum="30d",
+        scopes=BY_DOMAIN,
+        description="When a session ends however much it is used (NIST SP 800-63B-4, AAL2: 24 hours). Holds for new "
+        "sessions.",
+    ),
+    KnownSetting(
+        name=HOSTS_JOIN_TOKEN_LIFETIME,
+        type=SettingType.DURATION,
+        default="1h",
+        minimum="1m",
+        maximum="7d",
+        description="How long a host's join token is good: long enough to carry it to the host by hand.",
+    ),
+    KnownSetting(
+        name=SCHEDULER_STRATEGY,
+        type=SettingType.ENUM,
+        default="BinPacking",
+        choices=("BinPacking", "Spread"),
+        scopes=EVERYWHERE,
+        description="Which of the hosts that fit gets an instance: the fullest, which keeps others free for large "
+        "instances, or the emptiest, so that a lost host takes few with it. Holds for instances that are placed from "
+        "then on.",
+    ),
+)
+KNOWN_SETTINGS: Final[Mapping[str, KnownSetting]] = {setting.name: setting for setting in _ALL}
+"""All of them by name."""
+
+
+def nearest_names(name: str) -> Sequence[str]:
+    """Return the name that was probably meant, or all that there are."""
+    lower = {known.lower(): known for known in KNOWN_SETTINGS}
+    near = difflib.get_close_matches(name.lower()[:80], lower, n=1, cutoff=0.5)
+    return [lower[near[0]]] if near else sorted(KNOWN_SETTINGS)
+
+
+class SettingReader(Protocol):
+    """Tells what is set, as it is at the moment of the call: ask each time, keep nothing."""
+
+    def duration(self, name: str, *, project: str | None = None, domain: str | None = None) -> timedelta:
+        """Return a duration; of the project, else of the domain, else of the whole cloud."""
+
+    def number(self, name: str, *, project: str | None = None, domain: str | None = None) -> int:
+        """Return a number."""
+
+    def text(self, name: str, *, project: str | None = None, domain: str | None = None) -> str:
+        """Return a text or one of the choices."""
+
+    def flag(self, name: str, *, project: str | None = None, domain: str | None = None) -> bool:
+        """Return yes or no."""
