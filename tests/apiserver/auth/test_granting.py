@@ -100,6 +100,22 @@ async def test_a_provider_gives_to_whom_it_says(org: Org, index: AccessIndex) ->
     assert not refused(index, ROOT, "IdentityProvider", spec)
 
 
+async def test_a_provider_is_told_no_secret_that_its_writer_may_not_read(org: Org, index: AccessIndex) -> None:
+    """The password is sent to where the writer says."""
+    await org.put("Project", "lab", {"domain": "acme"})
+    secret = {"project": "web", "name": "ldap"}
+    ldap = {"url": "ldaps://ldap.example.com", "userBaseDn": "dc=x", "bindDn": "cn=x", "bindPassword": secret}
+    spec = {"type": "LDAP", "ldap": ldap}
+    assert not refused(index, OWNER, "IdentityProvider", spec)
+    assert refused(
+        index, OWNER, "IdentityProvider", {**spec, "ldap": {**ldap, "bindPassword": {**secret, "project": "elsewhere"}}}
+    )
+    await org.put("Role", "providers", {"rules": [rule("*", "IdentityProvider"), rule("get", "Secret")]})
+    await org.put("User", "clerk", {"domain": "acme"})
+    await org.bind("clerk", ("User", "clerk"), "providers", domain="acme")
+    assert refused(index, Ref("User", None, "clerk"), "IdentityProvider", spec)
+
+
 async def test_a_users_key_is_made_by_the_user(org: Org, index: AccessIndex) -> None:
     assert not refused(index, MEMBER, "APIKey", {"user": "member"})
     assert refused(index, OWNER, "APIKey", {"user": "member"}), "the member may be given more tomorrow"

@@ -96,10 +96,8 @@ class ExternalUsers:
         check_groups(found.groups)
         if not _EXTERNAL_ID.fullmatch(found.external_id):
             raise Forbidden("the identity provider's name for the user has characters that cannot be kept")
-        known = await self._find(provider, found.external_id)
-        if known is not None:
-            note_attempt(known.metadata.name)
-        user = known or await self._make(provider, found)
+        user = await self._find(provider, found.external_id) or await self._make(provider, found)
+        note_attempt(user.metadata.name)
         if not user.spec.enabled or user.metadata.deletion_timestamp is not None:
             raise Unauthorized("the identity provider knows the user, who may not log in here")
         mfa_required = self._store.cache.setting_book.flag(LOGIN_MFA_REQUIRED, domain=user.spec.domain)

@@ -11,8 +11,9 @@ from vcstack.apiclient.access import AccessClient
 from vcstack.apiclient.auth import AuthClient
 from vcstack.apiclient.authmessages import TokensReply
 from vcstack.apiclient.credentials import HeldSession, hold
+from vcstack.apiclient.ldapmessages import PASSWORD_LOGIN
 from vcstack.specs.columns import format_duration
-from vcstack.specs.errors import ApiError, Unauthorized
+from vcstack.specs.errors import ApiError, Invalid, Unauthorized
 from vcstack.specs.kinds.session import Session as SessionKind
 from vcstack.specs.registry import get_kind
 from vcstack.vcctl.application import command
@@ -25,9 +26,7 @@ from vcstack.vcctl.printing import Table, parse_output, to_yaml, write
 from vcstack.vcctl.providerlogin import log_in_elsewhere, log_in_with_browser
 from vcstack.vcctl.session import Session
 
-Provider = Annotated[
-    str | None, typer.Option("--provider", metavar="NAME", help="Log in at this identity provider, with a browser.")
-]
+Provider = Annotated[str | None, typer.Option("--provider", metavar="NAME", help="Log in at this identity provider.")]
 Device = Annotated[
     bool, typer.Option("--device", help="With a browser on another device: type a code there that is printed here.")
 ]
@@ -44,26 +43,27 @@ User = Annotated[
     vcctl login --context prod
     vcctl login --provider corp
     vcctl login --provider corp --device
+    vcctl login --provider office --user alice
     """,
 )
 async def login(session: Session, user: User = None, provider: Provider = None, device: Device = False) -> None:
-    """Log in with a password, and a code where a second factor is enrolled; or at an identity provider.
+    """Log in with a password, and a code where a second factor is enrolled; or at an identity provider: with a browser,
+    or with the password that a directory (LDAP) knows.
 
     With the one-time secret of an administrator as password it asks for a new one. The session is kept in
     ~/.config/vcstack/credentials/, readable by you only, for all commands with this context, and renewed by them
     until it ends. Without a terminal the answers are read from stdin, one a line.
     """
-    if provider and user:
-        raise CommandError("--user and --provider exclude each other", hint="The provider asks who you are.")
     if device and not provider:
         raise CommandError("--device is of a login at an identity provider", hint="Add --provider NAME.")
+    if device and user:
+        raise CommandError("--user and --device exclude each other", hint="The provider asks who you are.")
     file = session.identities.open_session_file()
     auth = session.identities.connect_anonymously()
     async with auth.connection:
         with Proving():
             if provider:
-                log_in = log_in_elsewhere if device else log_in_with_browser
-                tokens = await log_in(session, auth, provider)
+                tokens = await _log_in_there(session, auth, provider, user, device)
             else:
                 user, tokens = await _log_in_here(session, auth, file.read(), user)
             me = await _ask_me(session, tokens)
@@ -83,6 +83,20 @@ async def login(session: Session, user: User = None, provider: Provider = None, 
         session.err.print(
             f"[yellow]Commands still use {session.identities.means}[/]: unset it to use this login.", soft_wrap=True
         )
+
+
+async def _log_in_there(
+    session: Session, auth: AuthClient, provider: str, user: str | None, device: bool
+) -> TokensReply:
+    """Return the tokens after the user has proven itself to an identity provider: in a browser, or to a directory."""
+    if not user:
+        try:
+            return await (log_in_elsewhere if device else log_in_with_browser)(session, auth, provider)
+        except Invalid as error:
+            if device or not any(cause.reason == PASSWORD_LOGIN for cause in error.causes):
+                raise
+        user = _ask_user(session, "")
+    return await auth.login_by_directory(provider, user, ask_secret(f"Password of {user} at {provider}"))
 
 
 async def _log_in_here(
