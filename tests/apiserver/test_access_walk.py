@@ -41,6 +41,7 @@ VERBS = {
     ("PUT", "content"): "update",
     ("GET", "value"): "get",
     ("GET", "usage"): "get",
+    ("GET", "audit"): "get",
     ("POST", "heartbeat"): "update",
     ("POST", "certificate"): "update",
     ("POST", "jointoken"): "update",

@@ -72,7 +72,7 @@ class Application:
         self.tunnels = Tunnels(self._replicas, peer_settings, self.drain)
         self._resources = ResourceRoutes(parts, self._authorizer, self.drain)
         self._operations = OperationRoutes(parts, self._authorizer, index, self.drain)
-        self._audit_routes = AuditRoutes(parts.audit, self._authorizer)
+        self._audit_routes = AuditRoutes(parts.audit, self._authorizer, parts.store.cache)
         self._hosts = HostRoutes(parts, self._authorizer)
         streams = StreamRoutes(parts, self._authorizer, self.tunnels, self.drain)
         self._sockets = SocketRoutes(self._authenticator, self._authorizer, self.tunnels, streams, self.drain)
@@ -98,6 +98,7 @@ class Application:
             "verify": keys.verify,
             "value": SecretRoutes(parts, self._authorizer).value,
             "usage": self._quotas.usage,
+            "audit": self._audit_routes.of_project,
             "initialsecret": identities.initial_secret,
             "mfa": identities.mfa,
             "secret": identities.secret,

@@ -4,6 +4,7 @@ from typing import Any
 
 from vcstack.apiclient.keymessages import REPLIES, REQUESTS
 from vcstack.apiserver import bodies
+from vcstack.specs.kinds.event import Event
 from vcstack.specs.registry import KindDefinition
 
 Json = dict[str, Any]
@@ -41,6 +42,27 @@ MANAGER = ("fieldManager", "Who owns the fields written.", {"type": "string", "p
 LABELS = ("labelSelector", "As in Kubernetes: app=web,tier!=db.", {"type": "string"})
 FIELDS = ("fieldSelector", "As in Kubernetes: status.host=h1.", {"type": "string"})
 COUNT = {"type": "integer", "minimum": 0, "maximum": 2**53}
+_TEXT: Json = {"type": "string"}
+_TIME: Json = {"type": "string", "format": "date-time"}
+PAST: tuple[tuple[str, str, Json], ...] = (
+    ("since", "From the mirror, the newest first: what happened last then or later.", _TIME),
+    ("until", "With since: before then.", _TIME),
+)
+AUDIT_FILTERS: tuple[tuple[str, str, Json], ...] = (
+    ("subject", "Who: admin, user:alice, system:host:h1.", _TEXT),
+    ("kind", "The kind of the object.", _TEXT),
+    ("name", "Its name.", _TEXT),
+    ("verb", "create, update, delete, login, join, ...", _TEXT),
+    ("outcome", "Allowed, Denied or Failed.", {"type": "string", "enum": ["Allowed", "Denied", "Failed"]}),
+    ("requestId", "The id in the answer's header x-request-id.", _TEXT),
+    ("chain", "The chain's name.", _TEXT),
+    ("since", "From then on.", _TIME),
+    ("until", "Before then.", _TIME),
+)
+AUDIT_PAGE: tuple[tuple[str, str, Json], ...] = (
+    ("limit", "Records of a page.", {"type": "integer", "minimum": 1, "maximum": 1000}),
+    ("continue", "The token of the page before.", _TEXT),
+)
 
 
 def reference(model: str) -> Json:
@@ -103,6 +125,7 @@ def collection_operations(definition: KindDefinition, *, writable: bool) -> Json
                 ("limit", "Objects of a page.", COUNT),
                 ("continue", "The token of the page before.", {"type": "string"}),
                 ("watch", "Stream changes instead.", {"type": "boolean", "const": False}),
+                *(PAST if definition.kind == Event.KIND else ()),
             ),
         )
     }
@@ -223,6 +246,13 @@ def subresource_operations(definition: KindDefinition, subresource: str, *, in_p
         case "usage":
             content = {"application/json": {"schema": reference("QuotaUsage")}}
             return one("get", "How much of the limits is in use, and who takes most of it.", content=content)
+        case "audit":
+            return one(
+                "get",
+                "Who did what in the project, the newest first.",
+                content=anything,
+                parameters=(*AUDIT_FILTERS, *AUDIT_PAGE),
+            )
         case "heartbeat":
             return posted("Say that the host is alive (the host only).", None, "Heartbeat")
         case "jointoken":

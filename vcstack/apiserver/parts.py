@@ -8,7 +8,9 @@ from typing import Any, Protocol
 from vcstack.apiserver.audit.trail import Trail
 from vcstack.apiserver.auth.assembly import Auth
 from vcstack.clock import Clock
+from vcstack.pki.authority import CertificateAuthority
 from vcstack.pki.local import LocalAuthority
+from vcstack.specs.pastevents import PastEvents, PastPlace
 from vcstack.specs.resource import Ref
 from vcstack.store.etcd_api import Etcd
 from vcstack.store.store import Store
@@ -22,13 +24,16 @@ class Revision(Protocol):
 
 
 class HistoryReader(Protocol):
-    """What the API needs of the mirror. Both raise Unavailable while PostgreSQL does not answer."""
+    """What the API needs of the mirror. All raise Unavailable while PostgreSQL does not answer."""
 
     async def list_revisions(self, ref: Ref, *, limit: int = 100, before: int | None = None) -> Sequence[Revision]:
         """Return the newest revisions first, older than ``before`` if given."""
 
     async def get_at_revision(self, ref: Ref, revision: int) -> Mapping[str, Any]:
         """Return the object as it stood at that revision. Raises NotFound."""
+
+    async def list_events(self, wanted: PastEvents) -> Sequence[tuple[dict[str, Any], PastPlace]]:
+        """Return events that the mirror keeps, each with its place."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from vcstack.apiserver.audit.entry import note_object
 from vcstack.apiserver.authz import Action, Authorizer, Verb
 from vcstack.apiserver.context import Call
 from vcstack.apiserver.parts import ApiParts
+from vcstack.apiserver.pastevents import PastEventRoutes
 from vcstack.apiserver.replies import json_reply, value_reply
 from vcstack.apiserver.shutdown import Drain
 from vcstack.apiserver.watching import WatchResponse, watch_seconds
@@ -35,6 +36,7 @@ class ResourceRoutes:
         self._settings = parts.settings
         self._authorizer = authorizer
         self._drain = drain
+        self._past_events = PastEventRoutes(parts, authorizer)
         self._object: dict[str, Handler] = {
             "GET": self.get,
             "PUT": self.replace,
@@ -64,6 +66,8 @@ class ResourceRoutes:
 
     async def list_or_watch(self, call: Call) -> Response:
         """Return a page of the collection, or stream its changes."""
+        if call.query.text("since") and call.target.definition.kind == Event.KIND:
+            return await self._past_events.list(call)
         return await (self.watch(call) if call.query.flag("watch") else self.list(call))
 
     async def list(self, call: Call) -> Response:

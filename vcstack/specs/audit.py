@@ -273,3 +273,5 @@ class AuditFilter:
     """As ``format_instant``, inclusive."""
     until: str = ""
     """Exclusive."""
+    projects: tuple[tuple[str, str], ...] | None = None
+    """Only what was done in these projects, of each from a time on; not what looked missing to who did it."""

@@ -234,6 +234,7 @@ def built_in_roles() -> Mapping[str, BuiltInRole]:
                 Rule(verbs=[ANY], kinds=[*organization, *delegated, "Quota"]),
                 Rule(verbs=[ANY], kinds=delegated, subresources=[ANY]),
                 Rule(verbs=[Verb.GET], kinds=[*organization, *catalogue, "Session"], subresources=looked_at),
+                Rule(verbs=[Verb.GET], kinds=["Project"], subresources=["audit"]),
                 Rule(verbs=[*READ, Verb.DELETE], kinds=["Session"]),
                 Rule(verbs=[*READ], kinds=[*catalogue, "IdentityProvider"]),
             ),
@@ -249,6 +250,7 @@ def built_in_roles() -> Mapping[str, BuiltInRole]:
                 Rule(verbs=[*READ, Verb.UPDATE], kinds=["Project"]),
                 Rule(verbs=[*READ], kinds=catalogue),
                 Rule(verbs=[Verb.GET], kinds=["Project", *catalogue], subresources=looked_at),
+                Rule(verbs=[Verb.GET], kinds=["Project"], subresources=["audit"]),
             ),
         ),
         BuiltInRole(
@@ -271,10 +273,10 @@ def built_in_roles() -> Mapping[str, BuiltInRole]:
         ),
         BuiltInRole(
             AUDITOR,
-            "Sees every object and its history, grants included, but no logs, consoles and contents.",
+            "Sees every object, its history and who did what, grants included, but no logs, consoles and contents.",
             (
                 Rule(verbs=[*READ], kinds=[ANY]),
-                Rule(verbs=[Verb.GET], kinds=[ANY], subresources=looked_at),
+                Rule(verbs=[Verb.GET], kinds=[ANY], subresources=["audit", *looked_at]),
             ),
         ),
     ]

@@ -1,9 +1,9 @@
-"""The HTTP side of the trail, for administrators and auditors: ``/api/v1/audit...``.
+"""The HTTP side of the trail: ``/api/v1/audit...``, and of one project ``/api/v1/projects/NAME/audit``.
 
     GET audit            records, newest first, by who, what, when: a page
     GET audit/export     records as they were written, JSON lines, each chain's in order
-    GET audit/verify     what is wrong with the trail
-    GET audit/anchors    the ends of chains as noted outside the database, JSON lines
+    GET audit/verify     what is wrong with the trail (who audits the whole cloud)
+    GET audit/anchors    the ends of chains as noted outside the database, JSON lines (the same)
 
 A record is there for queries a second or two after its request; while PostgreSQL is away, once it is back.
 """
@@ -13,20 +13,24 @@ import base64
 import binascii
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from vcstack.apiserver.audit.scope import WHOLE_CLOUD, Scope, find_beginning, find_scope
 from vcstack.apiserver.audit.shipper import Archive, RecordPlace
 from vcstack.apiserver.audit.trail import Trail
-from vcstack.apiserver.authz import Authorizer
+from vcstack.apiserver.authz import Action, Authorizer, Verb
+from vcstack.apiserver.context import Call
 from vcstack.apiserver.identity import Identity
 from vcstack.apiserver.queries import NONE, Query, refuse
 from vcstack.apiserver.replies import json_reply, model_reply
 from vcstack.specs.audit import AuditFilter, Verifier, format_instant
-from vcstack.specs.errors import MethodNotAllowed, NotFound
+from vcstack.specs.errors import Forbidden, MethodNotAllowed, NotFound
+from vcstack.store.cache import WatchCache
+from vcstack.store.draft import not_found
 
 PATH: Final = "/api/v1/audit"
 JSON_LINES: Final = "application/jsonl"
@@ -45,7 +49,8 @@ FIELDS: Final = {
 }
 """Query parameters and what of the filter they are."""
 FILTERS: Final = frozenset({*FIELDS, "since", "until"})
-Handler = Callable[[Query], Awaitable[Response]]
+PAGING: Final = frozenset({"limit", "continue"})
+Handler = Callable[[Query, Scope], Awaitable[Response]]
 
 
 def is_audit(path: str) -> bool:
@@ -53,17 +58,13 @@ def is_audit(path: str) -> bool:
     return path == PATH or path.startswith(PATH + "/")
 
 
-def demand_auditor(authorizer: Authorizer, identity: Identity) -> None:
-    """Return when the caller may read the trail: the one place that says so. Raises Forbidden."""
-    authorizer.demand_admin(identity)
-
-
 class AuditRoutes:
-    """Answers ``/api/v1/audit...``."""
+    """Answers ``/api/v1/audit...`` and the subresource ``audit`` of projects."""
 
-    def __init__(self, trail: Trail | None, authorizer: Authorizer) -> None:
+    def __init__(self, trail: Trail | None, authorizer: Authorizer, cache: WatchCache) -> None:
         self._trail = trail
         self._authorizer = authorizer
+        self._cache = cache
         self._routes: dict[str, Handler] = {
             PATH: self.list,
             PATH + "/export": self.export,
@@ -73,17 +74,32 @@ class AuditRoutes:
 
     async def answer(self, request: Request, identity: Identity) -> Response:
         """Return the answer. Raises ApiError."""
-        demand_auditor(self._authorizer, identity)
+        if identity.account is not None:
+            await self._cache.fresh()  # what gives the right may have been written a moment ago
+        scope = find_scope(self._authorizer, self._cache, identity)
         handler = self._routes.get(request.scope["path"])
         if handler is None:
             raise NotFound(f"there is no route {request.scope['path'][:200]!r}; see /docs")
         if request.method not in ("GET", "HEAD"):
             raise MethodNotAllowed("the audit trail is only read")
-        return await handler(Query.parse(request.scope["query_string"]))
+        if handler in (self.verify, self.anchors) and scope is not WHOLE_CLOUD:
+            raise Forbidden(f"{identity.subject} may not audit the whole cloud, which alone can be verified")
+        return await handler(Query.parse(request.scope["query_string"]), scope)
 
-    async def list(self, query: Query) -> Response:
+    async def of_project(self, call: Call) -> Response:
+        """Return a page of a project's records."""
+        if call.method not in ("GET", "HEAD"):
+            raise MethodNotAllowed("the audit trail is only read")
+        query, name = call.query.only((FILTERS | PAGING) - {"project"}), call.target.name
+        await self._authorizer.authorize(call.identity, Action(Verb.GET, call.target))
+        since = find_beginning(self._cache, name)
+        if since is None:
+            raise not_found(call.target.definition, None, name)
+        return await self.list(query, Scope({name: since}))
+
+    async def list(self, query: Query, scope: Scope) -> Response:
         """Return a page of records, the newest first."""
-        wanted = _read_filter(query.only(FILTERS | {"limit", "continue"}))
+        wanted = scope.narrow(_read_filter(query.only(FILTERS | PAGING)))
         limit = query.count("limit", least=1, most=MOST) or PAGE
         rows = await self._archive.select(wanted, limit=limit + 1, before=_read_place(query))
         metadata = {}
@@ -93,9 +109,9 @@ class AuditRoutes:
         head = orjson.dumps({"kind": "AuditRecordList", "metadata": metadata})
         return json_reply(b'%b,"items":[%b]}' % (head[:-1], b",".join(record.encode() for _, record in rows)))
 
-    async def export(self, query: Query) -> Response:
+    async def export(self, query: Query, scope: Scope) -> Response:
         """Stream records as they were written."""
-        lines = self._archive.scan(_read_filter(query.only(FILTERS)))
+        lines = self._archive.scan(scope.narrow(_read_filter(query.only(FILTERS))))
         first = await anext(lines, None)  # an archive that does not answer is said so by a proper error
 
         async def chunks() -> AsyncIterator[bytes]:
@@ -109,7 +125,7 @@ class AuditRoutes:
 
         return StreamingResponse(chunks(), media_type=JSON_LINES)
 
-    async def verify(self, query: Query) -> Response:
+    async def verify(self, query: Query, scope: Scope) -> Response:
         """Go through all records and say what is wrong with them."""
         query.only(NONE)
         archive = self._archive
@@ -118,7 +134,7 @@ class AuditRoutes:
             verifier.add(line.encode())
         return model_reply(verifier.finish())
 
-    async def anchors(self, query: Query) -> Response:
+    async def anchors(self, query: Query, scope: Scope) -> Response:
         """Return the anchors that this server has noted."""
         query.only(NONE)
         lines = b"".join(anchor.to_json() + b"\n" for anchor in await asyncio.to_thread(self._own.anchors.read))
@@ -140,7 +156,7 @@ class AuditRoutes:
 
 
 def _read_filter(query: Query) -> AuditFilter:
-    values = {field: query.text(name) or "" for name, field in FIELDS.items()}
+    values: dict[str, Any] = {field: query.text(name) or "" for name, field in FIELDS.items()}
     for name, field in FIELDS.items():
         if not values[field].isprintable():
             raise refuse(name, "has control characters")

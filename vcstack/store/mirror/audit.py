@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from sqlalchemy import Text, delete, func, literal, select, tuple_
-from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy import Text, case, cast, delete, exists, func, literal, not_, or_, select, tuple_
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 from sqlalchemy.exc import DBAPIError, InterfaceError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -141,7 +141,21 @@ def _matches(wanted: AuditFilter) -> list[Any]:
         found.append(AUDIT.c.time >= wanted.since)
     if wanted.until:
         found.append(AUDIT.c.time < wanted.until)
+    if wanted.projects is not None:
+        found += _is_of(wanted.projects)
     return found
+
+
+def _is_of(projects: Sequence[tuple[str, str]]) -> list[Any]:
+    names, times = [name for name, _ in projects], [since for _, since in projects]
+    given = func.unnest(literal(names, ARRAY(Text)), literal(times, ARRAY(Text)))
+    allowed = given.table_valued("name", "since").render_derived()
+    place = case((AUDIT.c.kind == "Project", AUDIT.c.name), else_=AUDIT.c.project)
+    looked_missing = cast(AUDIT.c.record, JSONB)["status"].astext == "404"
+    return [
+        exists(select(1).select_from(allowed).where(allowed.c.name == place, allowed.c.since <= AUDIT.c.time)),
+        or_(AUDIT.c.outcome != "Denied", not_(looked_missing)),
+    ]
 
 
 @contextlib.contextmanager

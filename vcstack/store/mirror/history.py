@@ -11,7 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from vcstack.specs.errors import NotFound, Unavailable
 from vcstack.specs.meta import format_time
+from vcstack.specs.pastevents import PastEvents, PastPlace
 from vcstack.specs.resource import Ref
+from vcstack.store.mirror.pastevents import build_event, build_event_query
 from vcstack.store.mirror.records import build_key
 from vcstack.store.mirror.tables import HISTORY, POSITION
 
@@ -76,6 +78,11 @@ class HistoryReader:
             raise NotFound(f"{ref} did not exist at revision {revision}, or its history does not reach back so far.")
         found: dict[str, Any] = rows[0][0]
         return found
+
+    async def list_events(self, wanted: PastEvents) -> list[tuple[dict[str, Any], PastPlace]]:
+        """Return events by when they last happened, the newest first, as wire and with the place of each."""
+        rows = await self._fetch(build_event_query(wanted))
+        return [(build_event(row._mapping), (row.last_time, row.uid)) for row in rows]
 
     async def _fetch(self, query: Any) -> list[Any]:
         try:

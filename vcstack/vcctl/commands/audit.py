@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,10 +15,10 @@ from vcstack.vcctl.application import app, command
 from vcstack.vcctl.arguments import SETTINGS
 from vcstack.vcctl.completing import complete_kinds
 from vcstack.vcctl.errors import CommandError, ExitCode
+from vcstack.vcctl.moments import parse_moment
 from vcstack.vcctl.printing import Table, write
 from vcstack.vcctl.selection import parse_kind
 from vcstack.vcctl.session import Session
-from vcstack.vcctl.waiting import parse_duration
 
 PATH = "/api/v1/audit"
 PAGE = 500
@@ -222,15 +221,7 @@ def _filter(
 
 
 def _time(session: Session, text: str) -> str:
-    if not text:
-        return ""
-    try:
-        time = datetime.fromisoformat(text)
-        return format_instant(time if time.tzinfo else time.replace(tzinfo=UTC))
-    except ValueError:
-        if text.endswith("d") and text[:-1].isdigit():
-            return format_instant(session.clock.now() - timedelta(days=int(text[:-1])))
-        return format_instant(session.clock.now() - timedelta(seconds=parse_duration(text)))
+    return format_instant(parse_moment(session, text)) if text else ""
 
 
 async def _pages(connection: Connection, wanted: dict[str, str], limit: int) -> AsyncIterator[dict[str, Any]]:
