@@ -8,7 +8,6 @@ from typing import Any, Protocol
 from vcstack.apiserver.audit.trail import Trail
 from vcstack.apiserver.auth.assembly import Auth
 from vcstack.clock import Clock
-from vcstack.pki.authority import CertificateAuthority
 from vcstack.pki.local import LocalAuthority
 from vcstack.specs.pastevents import PastEvents, PastPlace
 from vcstack.specs.resource import Ref

@@ -22,8 +22,8 @@ KIND_SUBRESOURCES = {
     "APIKey": frozenset({"secret"}),
     "Host": frozenset({"heartbeat", "jointoken", "certificate", "tunnel"}),
 }
-OF_PROJECTS = COMMON_SUBRESOURCES | KIND_SUBRESOURCES["Project"]
-"""What follows a project's name and is no kind in it."""
+PROJECTS_OWN = COMMON_SUBRESOURCES | KIND_SUBRESOURCES["Project"]
+"""What behind a project's name is no kind in it."""
 _LABEL = re.compile(LABEL_PATTERN)
 
 
@@ -63,7 +63,7 @@ def parse_target(path: str) -> Target:
     """
     steps = path.split("/")
     project: str | None = None
-    if steps[0] == "projects" and len(steps) >= 3 and steps[2] not in OF_PROJECTS:
+    if steps[0] == "projects" and len(steps) >= 3 and steps[2] not in PROJECTS_OWN:
         project, steps = steps[1], steps[2:]
         _check_label("metadata.project", project)
     definition = _by_plural().get(steps[0])
