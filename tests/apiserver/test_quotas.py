@@ -72,6 +72,21 @@ async def test_a_member_sees_the_use_of_the_projects_quota_but_not_of_the_domain
     assert (await alice.get("/api/v1/projects/theirs/quotas/small/usage")).status_code == 404
 
 
+async def test_a_member_sees_all_limits_that_hold_and_of_shared_ones_what_is_the_projects_own(
+    cloud: Api, alice: Http
+) -> None:
+    await create(alice, "mine", "a")
+    async with cloud.raw() as admin:
+        assert (await create(admin, "theirs", "b")).status_code == 201
+    found = (await alice.get("/api/v1/projects/mine/usage")).json()
+    assert [(q["name"], q.get("domain"), q["shared"], q["items"]) for q in found["items"]] == [
+        ("small", None, False, [{"name": "networks", "limit": 2, "used": 1, "largest": []}]),
+        ("acme", "acme", True, [{"name": "networks", "limit": 3, "used": 1, "largest": []}]),
+    ]
+    for project in ("theirs", "missing"):
+        assert (await alice.get(f"/api/v1/projects/{project}/usage")).status_code == 404
+
+
 async def test_a_set_is_checked_as_a_whole(alice: Http) -> None:
     assert (await check(alice, *(network("mine", n) for n in "ab"))).json() == {"kind": "QuotaCheck", "checked": 2}
     answer = await check(alice, *(network("mine", n) for n in "abc"))

@@ -16,6 +16,7 @@ from vcstack.controllers.certificateauthority import AUTHORITIES, WITNESSES
 from vcstack.controllers.host import HEARTBEATS
 from vcstack.controllers.image import CONTENTS
 from vcstack.controllers.key import KEY_MATERIAL
+from vcstack.controllers.quota import QUOTA_USE
 from vcstack.controllers.scheduler import SETTINGS
 from vcstack.controllers.wiring import find_builds
 from vcstack.runtime.context import Build
@@ -28,6 +29,7 @@ from vcstack.store.etcd.lease import SharedLease
 from vcstack.store.etcd.settings import EtcdSettings
 from vcstack.store.heartbeats import Heartbeats
 from vcstack.store.keymaterial import KeyMaterial
+from vcstack.store.quotausage import QuotaUse
 from vcstack.store.store import Store
 
 ETCD_WRITES = frozenset({"txn", "txn_each", "put", "delete", "lease_grant", "lease_revoke"})
@@ -152,9 +154,9 @@ class ManagerProcess:
                 HEARTBEATS.name: self.heartbeats,
                 CONTENTS.name: Contents(),
                 KEY_MATERIAL.name: KeyMaterial(credentials),
+                QUOTA_USE.name: QuotaUse(store.cache),
                 AUTHORITIES.name: AuthorityRecords(credentials),
                 WITNESSES.name: NoWitnesses(),
-                SETTINGS.name: store.cache.setting_book,
             },
         )
         self.leading = manager.leading

@@ -33,6 +33,7 @@ from vcstack.specs.kinds.subnet import Subnet, SubnetSpec
 from vcstack.specs.registry import definition_of, load_kinds
 from vcstack.specs.resource import AnyResource, Ref
 from vcstack.store.actor import Actor
+from vcstack.store.quotausage import QuotaUse
 from vcstack.store.store import Store
 
 R = TypeVar("R", bound=AnyResource)
@@ -81,6 +82,7 @@ class World:
         self.system: ResourceClient = store.bound(Actor("system:test", "test"))
         self.heartbeats = FakeHeartbeats()
         self.backends: dict[str, Any] = {"heartbeats": self.heartbeats, "settings": store.cache.setting_book}
+        self.backends["quotause"] = QuotaUse(store.cache)
         self.client: ResourceClient = store.bound(Actor("system:controller:test", "controllers"))
         self.held: dict[Ref, Exception] = {}
         self.restart()

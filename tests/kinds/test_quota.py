@@ -6,7 +6,8 @@ from tests.fakes.world import PROJECT, World
 from tests.kinds.identities import make_domain, make_project
 from vcstack.controllers import quota
 from vcstack.specs.errors import Invalid
-from vcstack.specs.kinds.quota import Quota, QuotaSpec
+from vcstack.specs.kinds.network import Network, NetworkSpec
+from vcstack.specs.kinds.quota import WITHIN_LIMITS, Quota, QuotaSpec
 from vcstack.specs.registry import load_kinds, quota_names
 
 
@@ -22,6 +23,28 @@ async def test_quotas_of_a_project_a_domain_and_the_cloud_become_ready(world: Wo
     await world.admin.create(build("c"))
     await world.settle(quota.build)
     assert all(q.is_true("Ready") for q in (await world.admin.list(Quota)).items)
+    assert await world.writes_of(quota.build) == 0
+
+
+async def test_what_is_in_use_is_observed_and_more_than_a_lowered_limit_is_told(world: World) -> None:
+    await make_project(world)
+    await world.admin.create(build("q", PROJECT, networks=2, ports=1))
+    for name in ("a", "b"):
+        await world.create(Network.new(name, NetworkSpec(), project=PROJECT))
+    await world.settle(quota.build)
+    before = await world.get(Quota, "q")
+    assert before.status.used == {"networks": 2, "ports": 0}
+    assert before.is_true(WITHIN_LIMITS)
+    lowered = before.model_copy(update={"spec": QuotaSpec(limits={"networks": 1})})
+    await world.admin.update(lowered)
+    await world.settle(quota.build)
+    after = await world.get(Quota, "q")
+    assert after.status.used == {"networks": 2}
+    told = after.find_condition(WITHIN_LIMITS)
+    assert told is not None
+    assert (told.status, told.reason) == ("False", "OverLimit")
+    assert "networks: 2 of 1 in use" in told.message
+    assert after.is_true("Ready")
     assert await world.writes_of(quota.build) == 0
 
 

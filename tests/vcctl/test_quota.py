@@ -50,6 +50,7 @@ async def test_quota_shows_used_limit_and_what_is_largest(vcctl: Vcctl) -> None:
         ["QUOTA", "OF", "LIMITED", "USED", "LIMIT", "LARGEST"],
         ["small", "project", "demo", "networks", "0", "2"],
         ["small", "project", "demo", "vcpus", "4", "5", "instance/web-1", "4"],
+        ["acme", "domain", "acme", "vcpus", "4", "(mine)", "6"],
     ]
     domain = [line.split() for line in (await vcctl.ok("quota", "--domain", "acme")).splitlines()]
     assert domain[1:] == [["acme", "domain", "acme", "vcpus", "4", "6", "project/demo", "4"]]

@@ -28,7 +28,7 @@ from vcstack.apiserver.targets import subresources_of
 from vcstack.specs.errors import ErrorStatus
 from vcstack.specs.kinds.secret import SecretValues
 from vcstack.specs.registry import KindDefinition, Scope, load_kinds
-from vcstack.store.quotausage import QuotaUsage
+from vcstack.store.quotausage import QuotasInForce, QuotaUsage
 
 TEMPLATE = "#/components/schemas/{model}"
 EXTRA_MODELS: tuple[type[BaseModel], ...] = (
@@ -46,6 +46,7 @@ EXTRA_MODELS: tuple[type[BaseModel], ...] = (
     QuotaCheckReply,
     QuotaCheckRequest,
     QuotaUsage,
+    QuotasInForce,
     *AUTH_MODELS,
 )
 

@@ -244,6 +244,9 @@ def subresource_operations(definition: KindDefinition, subresource: str, *, in_p
             content = {"application/json": {"schema": reference("SecretValues")}}
             return one("get", "The secret's values, for those who may read them.", content=content, parameters=(key,))
         case "usage":
+            if definition.kind == "Project":
+                content = {"application/json": {"schema": reference("QuotasInForce")}}
+                return one("get", "All limits that hold in the project, and what it takes of them.", content=content)
             content = {"application/json": {"schema": reference("QuotaUsage")}}
             return one("get", "How much of the limits is in use, and who takes most of it.", content=content)
         case "audit":

@@ -14,6 +14,7 @@ from vcstack.apiserver.parts import ApiParts
 from vcstack.apiserver.queries import Query
 from vcstack.apiserver.replies import model_reply
 from vcstack.specs.errors import MethodNotAllowed
+from vcstack.specs.kinds.project import Project
 from vcstack.specs.model import Model
 from vcstack.specs.registry import KindDefinition, load_kinds
 from vcstack.store.actor import Actor
@@ -47,11 +48,13 @@ class QuotaRoutes:
         self._authorizer = authorizer
 
     async def usage(self, call: Call) -> Response:
-        """Return how much of the quota's limits is in use."""
+        """Return how much of the quota's limits is in use, or of a project all limits that hold in it."""
         if call.method not in ("GET", "HEAD"):
             raise MethodNotAllowed(f"{call.method} is not possible here; there is GET")
         call.query.only(queries.NONE)
         await self._authorizer.authorize(call.identity, Action(Verb.GET, call.target))
+        if call.target.definition.kind == Project.KIND:
+            return model_reply(await self._store.quotas_in_force(call.target.name))
         return model_reply(await self._store.quota_usage(call.target.project, call.target.name))
 
     async def check(self, request: Request, identity: Identity) -> Response:

@@ -13,9 +13,9 @@ from vcstack.specs.resource import Ref
 COMMON_SUBRESOURCES = frozenset({"status", "finalize", "history"})
 KIND_SUBRESOURCES = {
     "Image": frozenset({"content"}),
-    "Project": frozenset({"audit"}),
     "Instance": frozenset({"log", "console"}),
     "Secret": frozenset({"value"}),
+    "Project": frozenset({"audit", "usage"}),
     "Quota": frozenset({"usage"}),
     "Key": frozenset({"encrypt", "decrypt", "reencrypt", "datakey", "sign", "verify"}),
     "User": frozenset({"initialsecret", "mfa"}),

@@ -38,6 +38,7 @@ from vcstack.controllers.certificateauthority import AUTHORITIES, WITNESSES
 from vcstack.controllers.host import HEARTBEATS
 from vcstack.controllers.image import CONTENTS
 from vcstack.controllers.key import KEY_MATERIAL
+from vcstack.controllers.quota import QUOTA_USE
 from vcstack.controllers.scheduler import SETTINGS
 from vcstack.controllers.subjects import CREDENTIALS
 from vcstack.controllers.wiring import find_builds
@@ -66,6 +67,7 @@ from vcstack.store.mirror.audit import AuditArchive
 from vcstack.store.mirror.database import open_engine
 from vcstack.store.mirror.history import HistoryReader as MirrorHistory
 from vcstack.store.mirror.mirror import Mirror
+from vcstack.store.quotausage import QuotaUse
 from vcstack.store.rewrap import Rewrapper
 from vcstack.store.store import Store
 
@@ -266,6 +268,7 @@ class Management:
                 CONTENTS.name: files,
                 CREDENTIALS.name: credentials,
                 KEY_MATERIAL.name: KeyMaterial(credentials),
+                QUOTA_USE.name: QuotaUse(store.cache),
                 AUTHORITIES.name: AuthorityRecords(credentials),
                 WITNESSES.name: ServerWitnesses(self._settings, etcd),
             },

@@ -1,12 +1,16 @@
 """How much of a quota's limits is in use, and who takes most of it: added up from what the objects take."""
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+
+import orjson
 
 from vcstack.specs.model import Model
-from vcstack.specs.registry import load_kinds
+from vcstack.specs.registry import get_kind, load_kinds
 from vcstack.store.cache import WatchCache
 from vcstack.store.draft import Wire
+from vcstack.store.keys import GLOBAL, row_of
+from vcstack.store.levels import levels_of
 
 SHOWN = 5
 
@@ -48,6 +52,19 @@ class QuotaUsage(Model):
     """The domain that it limits."""
     items: list[LimitUsage]
     """Its limits, by name."""
+    shared: bool = False
+    """Whether others take of the same limits: then used is what this project takes, and what is left may be less."""
+
+
+class QuotasInForce(Model):
+    """All limits that hold in a project."""
+
+    kind: str = "QuotasInForce"
+    """Always QuotasInForce."""
+    project: str
+    """The project."""
+    items: list[QuotaUsage]
+    """Its own quotas first, then those of its domain, of the domains above and of the whole cloud."""
 
 
 def read_usage(cache: WatchCache, quota: Wire) -> QuotaUsage:
@@ -61,6 +78,40 @@ def read_usage(cache: WatchCache, quota: Wire) -> QuotaUsage:
         items.append(LimitUsage(name=name, limit=limit, used=used.get(name, 0), largest=largest))
     place = {"name": quota["metadata"]["name"], "project": project, "domain": quota["spec"].get("domain")}
     return QuotaUsage(**place, items=items)
+
+
+def read_in_force(cache: WatchCache, project: str) -> QuotasInForce:
+    """Return the limits that hold in a project with what it takes of them, and nothing of what others take."""
+    levels = levels_of(cache.limits.level_of_project(project))
+    used = cache.uses.used(levels[-1])
+    quotas = cache.table(get_kind("Quota"))
+    own = [orjson.loads(quotas.objects[row].json) for row in quotas.rows(project)]
+    found = [read_usage(cache, quota) for quota in own]
+    others = [orjson.loads(quotas.objects[row].json) for row in quotas.rows(GLOBAL)]
+    for level in reversed(levels[:-1]):
+        for quota in others:
+            if cache.limits.level_of_quota(quota) == level:
+                limits = sorted((quota["spec"].get("limits") or {}).items())
+                items = [LimitUsage(name=n, limit=limit, used=used.get(n, 0), largest=[]) for n, limit in limits]
+                domain = quota["spec"].get("domain")
+                found.append(QuotaUsage(name=quota["metadata"]["name"], domain=domain, items=items, shared=True))
+    return QuotasInForce(project=project, items=found)
+
+
+class QuotaUse:
+    """Tells the controllers how much of a quota is in use."""
+
+    def __init__(self, cache: WatchCache) -> None:
+        self._cache = cache
+
+    def of(self, project: str | None, name: str) -> Mapping[str, int]:
+        """Return how much is in use of each of the quota's limits; nothing of a quota that is gone."""
+        entry = self._cache.find(get_kind("Quota"), row_of(project, name))
+        if entry is None:
+            return {}
+        quota = orjson.loads(entry.json)
+        used = self._cache.uses.used(self._cache.limits.level_of_quota(quota))
+        return {name: used.get(name, 0) for name in sorted(quota["spec"].get("limits") or {})}
 
 
 def _objects(cache: WatchCache, project: str, name: str) -> Iterable[Holder]:

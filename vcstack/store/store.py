@@ -28,7 +28,7 @@ from vcstack.store.draft import Draft, Wire, build_new, not_found
 from vcstack.store.etcd_api import Etcd
 from vcstack.store.keys import row_of
 from vcstack.store.quotasets import SetCheck
-from vcstack.store.quotausage import QuotaUsage, read_usage
+from vcstack.store.quotausage import QuotasInForce, QuotaUsage, read_in_force, read_usage
 from vcstack.store.reader import Reader
 from vcstack.store.records import ListPage, Stored
 from vcstack.store.selection import Visible, parse_selection
@@ -344,6 +344,11 @@ class Store:
         """Return how much of a quota's limits is in use. Raises NotFound."""
         definition = get_kind("Quota")
         return read_usage(self.cache, (await self._reader.get(definition, project, name)).wire)
+
+    async def quotas_in_force(self, project: str) -> QuotasInForce:
+        """Return the limits that hold in a project, and what it takes of them. Raises NotFound."""
+        await self._reader.get(get_kind("Project"), None, project)
+        return read_in_force(self.cache, project)
 
     async def _revise(
         self,

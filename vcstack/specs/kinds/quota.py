@@ -23,6 +23,9 @@ from vcstack.specs.resource import Resource, Spec, Status
 ACCEPTED = "Accepted"
 """True at once: the limits are in force from the write on."""
 
+WITHIN_LIMITS = "WithinLimits"
+"""False while more is in use than may be: what was there when a limit was lowered stays."""
+
 Limit = Annotated[int, Field(ge=0, le=2**53)]
 
 
@@ -39,7 +42,10 @@ class QuotaSpec(Spec):
 
 
 class QuotaStatus(Status):
-    """What was observed of the quota. How much is in use is told by its subresource ``usage``."""
+    """What was observed of the quota. The subresource ``usage`` tells of this moment, and who takes most."""
+
+    used: dict[str, int] | None = None
+    """How much of each limit was in use when it was last looked at, every quarter of a minute."""
 
 
 class Quota(Resource[QuotaSpec, QuotaStatus]):

@@ -36,20 +36,28 @@ async def quota(
 ) -> int:
     """Show each limit with how much of it is in use, and what takes most of it.
 
-    A limit of a domain is shared by all projects in it and in the domains below; there the projects and domains
-    that take most are shown. Limits of all levels hold at once.
+    Limits of all levels hold at once: those of the project, of its domain, of the domains above and of the whole cloud.
+    Of a limit that others share what this project takes of it is marked (mine). With --domain the projects and domains
+    that take most of a domain's limits are shown.
     """
     definition = get_kind("Quota")
     project = None if domain or everywhere else session.default_project
-    everywhere = everywhere or (project is None and domain is None)
-    wires = await list_objects(session, [Place(definition, project)])
-    if not everywhere:
-        wires = [w for w in wires if project_in(w) == project and w["spec"].get("domain") == domain]
+    if project is not None:
+        in_force = await session.client.subresource("GET", get_kind("Project"), project, "usage")
+        return _show(session, in_force["items"], output, f"In project {project} no quota holds.")
+    wires = await list_objects(session, [Place(definition, None)])
+    if domain is not None:
+        wires = [w for w in wires if project_in(w) is None and w["spec"].get("domain") == domain]
     usages = await gather(partial(_usage, session, definition, wire) for wire in wires)
     failures = [u for u in usages if isinstance(u, Exception) and not isinstance(u, NotFound)]
     if failures:
         raise failures[0]
     found = [u for u in usages if not isinstance(u, Exception)]
+    nothing = f"Domain {domain} has no quota of its own; quotas of what is above it may hold."
+    return _show(session, found, output, nothing if domain else "There is no quota that you may see.")
+
+
+def _show(session: Session, found: list[Wire], output: str | None, nothing: str) -> int:
     form = parse_output(output)
     if form.format not in ("json", "yaml", "table", "wide"):
         raise CommandError("quota can be shown as a table, as json or as yaml", code=ExitCode.USAGE)
@@ -60,8 +68,7 @@ async def quota(
     elif found:
         _print(session, found)
     else:
-        where = "Nothing" if everywhere else f"Domain {domain}" if domain else f"Project {project}"
-        session.err.print(f"{where} has no quota of its own; quotas of what is above it may hold.", soft_wrap=True)
+        session.err.print(nothing, soft_wrap=True)
     return ExitCode.OK
 
 
@@ -77,7 +84,8 @@ def _print(session: Session, usages: list[Wire]) -> None:
         place = f"project {usage['project']}" if usage.get("project") else f"domain {usage.get('domain')}"
         where = place if usage.get("project") or usage.get("domain") else "the whole cloud"
         for item in usage["items"]:
-            table.add([usage["name"], where, item["name"], item["used"], item["limit"], _largest(item)])
+            used = f"{item['used']} (mine)" if usage.get("shared") else item["used"]
+            table.add([usage["name"], where, item["name"], used, item["limit"], _largest(item)])
     table.print(session.out)
 
 
