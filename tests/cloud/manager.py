@@ -155,6 +155,7 @@ class ManagerProcess:
                 CONTENTS.name: Contents(),
                 KEY_MATERIAL.name: KeyMaterial(credentials),
                 QUOTA_USE.name: QuotaUse(store.cache),
+                SETTINGS.name: store.cache.setting_book,
                 AUTHORITIES.name: AuthorityRecords(credentials),
                 WITNESSES.name: NoWitnesses(),
             },
