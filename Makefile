@@ -17,7 +17,7 @@ PYTEST_ARGS ?=
 WORKERS ?= -n 3 --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help install guest up down clean status logs exec test test-fast check format generate bench
+.PHONY: help install guest up down clean status logs exec rotate test test-fast check format generate bench
 
 help: ## show this list
 	@echo "VC Stack. State is kept in $(VCSTACK_STATE) (VCSTACK_STATE overrides)."
@@ -46,6 +46,9 @@ logs: ## follow the logs (PART=h1, PART=h1/vc-compute, PART=central/etcd, ...)
 
 exec: ## run a command inside a host (HOST=h1 CMD='virsh list'; HOST=central for ovn-nbctl, etcdctl, psql)
 	@$(LAB) exec --host $(HOST) --shell "$$CMD"
+
+rotate: ## a new master key and a new certificate authority while requests flow; says whether one failed
+	@$(LAB) rotate
 
 test: guest ## run the whole test suite, real daemons included (PYTEST_ARGS='...')
 	@VCSTACK_CACHE="$${VCSTACK_CACHE:-$(VCSTACK_STATE)/cache}" $(PYTHON) -m pytest $(WORKERS) $(PYTEST_ARGS)

@@ -1,11 +1,11 @@
-"""The lab's command line: `python -m deploy.lab up|down|clean|status|logs|exec`, behind the Makefile's targets."""
+"""The lab's command line, `python -m deploy.lab up|down|clean|status|logs|exec|rotate`, behind the Makefile."""
 
 import argparse
 import os
 import shlex
 import sys
 
-from deploy.lab import status
+from deploy.lab import rotation, status
 from deploy.lab.cloud import Lab
 from deploy.lab.errors import LabError
 from deploy.lab.layout import CHECKOUT, default_state
@@ -22,6 +22,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("down", help="stop everything, guests included; keep the state")
     commands.add_parser("clean", help="stop everything and remove the state folder")
     commands.add_parser("status", help="show the processes")
+    commands.add_parser("rotate", help="a new master key and a new certificate authority, while requests flow")
     logs = commands.add_parser("logs", help="show and follow the logs")
     logs.add_argument("part", nargs="?", default="", help="NODE or NODE/PROGRAM, such as h1 or h1/vc-compute")
     logs.add_argument("--no-follow", action="store_true", help="end after the last lines")
@@ -91,6 +92,8 @@ def main() -> int:
         lab = Lab(default_state(), 0, report=Report())
         if args.command == "status":
             print(status.table(status.rows(lab)))
+        elif args.command == "rotate":
+            return 0 if rotation.rotate_under_load(lab, Report()) else 1
         elif args.command == "down":
             lab.down()
         else:

@@ -12,6 +12,7 @@ from tests.fakes.memory_etcd import MemoryEtcd
 from tests.fakes.ovn_nb import FakeOvn
 from vcstack.controllers.backends.network import Fence
 from vcstack.controllers.backends.network_sources import NETWORK
+from vcstack.controllers.certificate import CERTIFICATE_RECORDS, PROJECT_AUTHORITIES, RESERVED_NAMES
 from vcstack.controllers.certificateauthority import AUTHORITIES, WITNESSES
 from vcstack.controllers.host import HEARTBEATS
 from vcstack.controllers.image import CONTENTS
@@ -23,7 +24,7 @@ from vcstack.runtime.context import Build
 from vcstack.runtime.manager import Manager
 from vcstack.specs.errors import Unavailable
 from vcstack.store.actor import Actor
-from vcstack.store.authorities import AuthorityRecords
+from vcstack.store.authorities import AuthorityRecords, CertificateRecords
 from vcstack.store.etcd.election import Election
 from vcstack.store.etcd.lease import SharedLease
 from vcstack.store.etcd.settings import EtcdSettings
@@ -158,6 +159,9 @@ class ManagerProcess:
                 SETTINGS.name: store.cache.setting_book,
                 AUTHORITIES.name: AuthorityRecords(credentials),
                 WITNESSES.name: NoWitnesses(),
+                PROJECT_AUTHORITIES.name: AuthorityRecords(credentials),
+                CERTIFICATE_RECORDS.name: CertificateRecords(credentials),
+                RESERVED_NAMES.name: lambda: ("127.0.0.1",),
             },
         )
         self.leading = manager.leading

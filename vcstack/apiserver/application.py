@@ -240,7 +240,7 @@ class Exchange:
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
 READS = frozenset({"GET", "HEAD"})
-PUBLIC = frozenset({"/healthz", "/readyz", "/version", "/openapi.json", "/docs", f"{ROOT}/join"})
+PUBLIC = frozenset({"/healthz", "/readyz", "/version", "/ca", "/openapi.json", "/docs", f"{ROOT}/join"})
 """What needs no credential: the API's shape is no secret, and joining brings its own token."""
 NO_RESOURCES = frozenset(
     {f"{ROOT}/me", f"{ROOT}/encryption", CHECK, EFFECTIVE, *(REVIEWS + name for name in OPERATIONS)}

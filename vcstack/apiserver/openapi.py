@@ -164,6 +164,7 @@ def _server_paths() -> Iterator[tuple[str, Json]]:
     yield "/healthz", read("Is the process alive?", text)
     yield "/readyz", read("Can it serve: does the store answer, is the cache fresh?", text)
     yield "/version", read("The server's version.", anything)
+    yield "/ca", read("The certificates of the authorities to trust, PEM: two while they are rotated.", text)
     yield "/openapi.json", read("This document.", anything)
     yield "/metrics", read("Figures for Prometheus.", text, public=False)
     yield "/api/v1", read("The kinds.", anything, public=False)

@@ -43,6 +43,7 @@ class OperationRoutes:
         self._index = index
         self._reviews = AccessReviews(authorizer, index, parts.store.cache)
         self._store = parts.store
+        self._authority = parts.authority
         self._rewrapper = Rewrapper(parts.etcd, parts.auth.credentials, parts.clock)
         self._authorizer = authorizer
         self._drain = drain
@@ -60,6 +61,7 @@ class OperationRoutes:
             "/healthz": self.health,
             "/readyz": self.readiness,
             "/version": self.version,
+            "/ca": self.authorities,
             "/openapi.json": self.openapi,
             "/docs": self.docs,
             "/api/v1": self.discover,
@@ -101,6 +103,10 @@ class OperationRoutes:
     async def version(self) -> Response:
         """Return our version."""
         return value_reply({"version": version("vcstack"), "apiVersion": API_VERSION})
+
+    async def authorities(self) -> Response:
+        """Return whom to trust; certificates are no secret."""
+        return PlainTextResponse(self._authority.current.bundle)
 
     async def metrics(self) -> Response:
         """Return the figures of this process."""

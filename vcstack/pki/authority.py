@@ -57,17 +57,25 @@ class CertificateAuthority:
         self._key = key
 
     @classmethod
-    def create(cls, name: str = "VC Stack CA", key: PrivateKey | None = None, *, excluded: Sequence[str] = ()) -> Self:
+    def create(
+        cls,
+        name: str = "VC Stack CA",
+        key: PrivateKey | None = None,
+        *,
+        excluded: Sequence[str] = (),
+        now: datetime | None = None,
+    ) -> Self:
         """A new authority, for `key` if there is one already.
 
         Args:
             name: its common name.
             key: its key.
             excluded: host names (with all below them), addresses and networks that no certificate of it is good for.
+            now: when it begins.
         """
         key = key or generate_key()
         subject = common_name(name)
-        builder = _builder(subject, subject, key.public_key(), CA_LIFETIME)
+        builder = _builder(subject, subject, key.public_key(), CA_LIFETIME, now)
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         builder = builder.add_extension(_key_usage(signs_certificates=True), critical=True)
         if excluded:
@@ -169,9 +177,16 @@ class CertificateAuthority:
         usages: Sequence[x509.ObjectIdentifier],
         sans: Sequence[str],
         hours: int,
+        now: datetime,
     ) -> bytes:
         """A certificate for a key that somebody else has made, as PEM."""
-        return self._sign(key, name, usages, sans, hours)
+        return self._sign(key, name, usages, sans, hours, now)
+
+    def sign_crl(self, builder: x509.CertificateRevocationListBuilder) -> x509.CertificateRevocationList:
+        """A list of revoked certificates of this authority."""
+        own = self.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+        authority = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own)
+        return builder.add_extension(authority, critical=False).sign(self._key, hashes.SHA256())
 
     def _sign(
         self,
@@ -180,11 +195,12 @@ class CertificateAuthority:
         usages: Sequence[x509.ObjectIdentifier],
         sans: Sequence[str],
         hours: int,
+        now: datetime | None = None,
     ) -> bytes:
         if not 0 < len(name) <= MAX_COMMON_NAME:
             raise PkiError(f"a common name has 1 to {MAX_COMMON_NAME} characters: {name!r}")
         issuer = self.certificate
-        builder = _builder(common_name(name), issuer.subject, key, timedelta(hours=hours))
+        builder = _builder(common_name(name), issuer.subject, key, timedelta(hours=hours), now)
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         builder = builder.add_extension(_key_usage(signs_certificates=False), critical=True)
         builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
@@ -272,9 +288,13 @@ def subject_alternative_names(certificate: x509.Certificate) -> list[str]:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: CertificatePublicKeyTypes, lifetime: timedelta
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: CertificatePublicKeyTypes,
+    lifetime: timedelta,
+    now: datetime | None = None,
 ) -> x509.CertificateBuilder:
-    now = datetime.now(UTC)
+    now = now or datetime.now(UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)

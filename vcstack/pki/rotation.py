@@ -100,6 +100,10 @@ class Authorities:
         """Keep nothing of the one retired."""
         return replace(self, retired=None)
 
+    def living(self, now: datetime) -> Self:
+        """Trust those only that have not ended."""
+        return replace(self, versions=tuple(v for v in self.versions if v.x509.not_valid_after_utc > now))
+
     def to_json(self) -> bytes:
         """The record."""
         wire = {

@@ -5,12 +5,13 @@ each new connection (API, OVN, other replicas) need no more; the connection to e
 """
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 
 import structlog
 
 from vcstack.controllers.certificateauthority import Witnesses
-from vcstack.pki.authority import Issued, fingerprint
+from vcstack.pki.authority import Issued, fingerprint, load_certificate, subject_alternative_names
 from vcstack.pki.files import Credential, locked, stamps_of
 from vcstack.pki.installation import Installation
 from vcstack.pki.keys import PkiError
@@ -55,6 +56,14 @@ class LocalCertificates:
     def stamps(self) -> tuple[int, ...]:
         """What changes when a file is replaced that is read once only."""
         return stamps_of(self._watched)
+
+    def find_names(self) -> list[str]:
+        """Return all names and addresses of servers here; those that cannot be read have none."""
+        found: dict[str, None] = {}
+        for each in self._credentials:
+            with contextlib.suppress(OSError, PkiError):
+                found |= dict.fromkeys(subject_alternative_names(load_certificate(each.cert.read_bytes())))
+        return list(found)
 
     def renew(self) -> list[Held]:
         """Renew what is due; return what there is. Raises OSError or PkiError."""

@@ -34,6 +34,7 @@ from vcstack.clock import Clock, SystemClock
 from vcstack.controllers.backends.network_sources import NETWORK
 from vcstack.controllers.backends.ovn_connection import OvnSettings
 from vcstack.controllers.backends.ovn_nb import OvnNorthbound
+from vcstack.controllers.certificate import CERTIFICATE_RECORDS, PROJECT_AUTHORITIES, RESERVED_NAMES
 from vcstack.controllers.certificateauthority import AUTHORITIES, WITNESSES
 from vcstack.controllers.host import HEARTBEATS
 from vcstack.controllers.image import CONTENTS
@@ -55,7 +56,7 @@ from vcstack.runtime.manager import Manager
 from vcstack.runtime.metrics import RuntimeMetrics
 from vcstack.specs.errors import Unavailable
 from vcstack.store.actor import Actor
-from vcstack.store.authorities import AuthorityRecords
+from vcstack.store.authorities import AuthorityRecords, CertificateRecords
 from vcstack.store.credentials import Credentials
 from vcstack.store.etcd.client import EtcdClient
 from vcstack.store.etcd.election import Election
@@ -271,6 +272,9 @@ class Management:
                 QUOTA_USE.name: QuotaUse(store.cache),
                 AUTHORITIES.name: AuthorityRecords(credentials),
                 WITNESSES.name: ServerWitnesses(self._settings, etcd),
+                PROJECT_AUTHORITIES.name: AuthorityRecords(credentials),
+                CERTIFICATE_RECORDS.name: CertificateRecords(credentials),
+                RESERVED_NAMES.name: LocalCertificates(self._settings).find_names,
             },
             metrics=RuntimeMetrics(REGISTRY),
         )

@@ -209,7 +209,7 @@ def built_in_roles() -> Mapping[str, BuiltInRole]:
     catalogue = ["Event", "Flavor", "Quota", "Role", "Setting"]
     delegated = ["APIKey", "RoleBinding", "ServiceAccount"]
     # Members write secrets, and read none back; they use keys. Who reads a value is an administrator.
-    secret = ["Key", "Secret"]
+    secret = ["Certificate", "Key", "Secret"]
     keeping = [
         Rule(verbs=[ANY], kinds=secret),
         Rule(

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from vcstack.pki.records import Issuance, Revocations
 from vcstack.pki.rotation import Authorities, Report
 from vcstack.specs.errors import NotFound, Unavailable
 from vcstack.store.credentials import Credentials
@@ -15,6 +16,8 @@ from vcstack.store.etcd.errors import EtcdError
 from vcstack.store.etcd_api import Etcd
 
 AREA: Final = "authorities"
+ISSUED: Final = "certificates"
+REVOKED: Final = "revocations"
 REPORTS: Final = b"/vcstack/.leases/pki/"
 
 
@@ -48,8 +51,45 @@ class AuthorityRecords:
         assert there is not None
         return Authorities.from_json(there)
 
-    async def destroy(self, id_: str) -> None:
-        """Remove them with their keys. Absent is success."""
+
+class CertificateRecords:
+    """What was issued to tenants, with the keys: ``certificates/{uid}``; what was revoked: ``revocations/{id}``."""
+
+    def __init__(self, credentials: Credentials) -> None:
+        self._credentials = credentials
+
+    async def find(self, uid: str) -> Issuance | None:
+        """Return what was issued last, None when nothing was. Raises Unavailable."""
+        record = await self._credentials.get(f"{ISSUED}/{uid}")
+        return Issuance.from_json(record.value) if record else None
+
+    async def replace(self, uid: str, before: Issuance | None, after: Issuance) -> Issuance:
+        """Put one in the other's place if that is still there; return what is there then. Raises Unavailable."""
+        old = before.to_json() if before else None
+        made = await self._credentials.update(
+            f"{ISSUED}/{uid}", lambda value: after.to_json() if value == old else value
+        )
+        return Issuance.from_json(made) if made is not None else after
+
+    async def destroy(self, uid: str) -> None:
+        """Remove it with the key. Absent is success."""
+        await self._credentials.delete_prefix(f"{ISSUED}/{uid}")
+
+    async def revoke(self, id_: str, change: Callable[[Revocations], Revocations]) -> Revocations:
+        """Change what is revoked of an authority's certificates; return what is there then. Raises Unavailable."""
+
+        def swap(value: bytes | None) -> bytes:
+            before = Revocations.from_json(value) if value else Revocations()
+            after = change(before)
+            return value if value and after == before else after.to_json()
+
+        there = await self._credentials.update(f"{REVOKED}/{id_}", swap)
+        assert there is not None
+        return Revocations.from_json(there)
+
+    async def forget(self, id_: str) -> None:
+        """Remove what is kept of an authority and what it revoked. Absent is success."""
+        await self._credentials.delete_prefix(f"{REVOKED}/{id_}")
         await self._credentials.delete_prefix(f"{AREA}/{id_}")
 
 

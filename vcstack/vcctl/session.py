@@ -12,6 +12,7 @@ from rich.console import Console
 from vcstack.apiclient.client import ApiClient
 from vcstack.clock import Clock, SystemClock
 from vcstack.specs.registry import KindDefinition, Scope
+from vcstack.vcctl import trusting
 from vcstack.vcctl.contexts import Context, Contexts, load_contexts, locate
 from vcstack.vcctl.errors import CommandError
 from vcstack.vcctl.identities import Identities
@@ -84,8 +85,12 @@ class Session:
         return self.default_project
 
     async def aclose(self) -> None:
-        """Close the connection."""
+        """Close the connection; before, once a day, take over whom the cloud trusts."""
         if self._client is not None:
+            ca_file = self.identities.settings.ca_file
+            if ca_file is not None:
+                stamp = self.contexts.path.with_name(f".{self.context.name}.trust")
+                await trusting.keep(self._client.connection, ca_file, stamp)
             await self._client.aclose()
 
 
