@@ -15,6 +15,7 @@ import pytest
 
 from tests.fakes.memory_etcd import MemoryEtcd
 from tests.fixtures.api import serving
+from tests.fixtures.chromium import Chromium
 from tests.fixtures.oidc_provider import CLIENT_ID, CLIENT_SECRET, OidcProvider
 from tests.vcctl.harness import Vcctl
 from vcstack.outbound.addresses import AddressPolicy, AllowedTarget
@@ -48,13 +49,20 @@ async def cloud(
         yield vcctl
 
 
-async def run(vcctl: Vcctl, *words: str) -> Any:
+@contextlib.asynccontextmanager
+async def run(vcctl: Vcctl, *words: str) -> AsyncIterator[Any]:
     """Start vcctl as a process of its own, on a machine without a screen."""
     environ = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY")}
-    return await asyncio.create_subprocess_exec(
+    process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", "from vcstack.vcctl.main import main; main()", *words,
         env={**environ, **vcctl.environ}, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.communicate()
 
 
 async def address_of(process: Any) -> str:
@@ -68,30 +76,44 @@ async def address_of(process: Any) -> str:
 
 
 async def test_a_login_with_a_browser_on_this_machine(cloud: Vcctl, oidc_provider: OidcProvider) -> None:
-    process = await run(cloud, "login", "--provider", "corp")
-    url = await address_of(process)
-    async with contextlib.aclosing(oidc_provider.browser()) as browser:
-        found = await browser.log_in(url, "alice")
-    back = parse_qs(urlsplit(url).query)["redirect_uri"][0]
-    async with httpx2.AsyncClient(trust_env=False) as http:
-        for others in ("/", "/oidc/corp", "/oidc/corp?code=x&state=x", "/oidc/other?" + urlencode(found)):
-            assert (await http.get(back.removesuffix("/oidc/corp") + others)).status_code == 404
-        page = await http.get(f"{back}?{urlencode(found)}")
-    assert "close this window" in page.text
-    _, err = await process.communicate()
-    assert process.returncode == 0, err
-    assert b"as corp-alice" in err
+    async with run(cloud, "login", "--provider", "corp") as process:
+        url = await address_of(process)
+        async with contextlib.aclosing(oidc_provider.browser()) as browser:
+            found = await browser.log_in(url, "alice")
+        back = parse_qs(urlsplit(url).query)["redirect_uri"][0]
+        async with httpx2.AsyncClient(trust_env=False) as http:
+            for others in ("/", "/oidc/corp", "/oidc/corp?code=x&state=x", "/oidc/other?" + urlencode(found)):
+                assert (await http.get(back.removesuffix("/oidc/corp") + others)).status_code == 404
+            page = await http.get(f"{back}?{urlencode(found)}")
+        assert "close this window" in page.text
+        _, err = await process.communicate()
+        assert process.returncode == 0, err
+        assert b"as corp-alice" in err
+    assert (await cloud.ok("whoami")).startswith("user:corp-alice at ")
+
+
+async def test_a_login_in_a_real_browser(cloud: Vcctl, oidc_provider: OidcProvider, chromium: Chromium) -> None:
+    """Debian's Chromium follows what vcctl prints: the provider's login page, its consent page, and back to vcctl."""
+    async with run(cloud, "login", "--provider", "corp") as process:
+        url = await address_of(process)
+        page = await chromium.log_in(url, "alice", back="http://127.0.0.1:")
+        assert page["steps"] == ["Sign-in", "Authorize"]
+        assert page["url"].startswith(parse_qs(urlsplit(url).query)["redirect_uri"][0])
+        assert page["text"] == "You can close this window and go back to the terminal."
+        _, err = await process.communicate()
+        assert process.returncode == 0, err
+        assert b"as corp-alice" in err
     assert (await cloud.ok("whoami")).startswith("user:corp-alice at ")
 
 
 async def test_a_login_with_a_browser_on_another_device(cloud: Vcctl, oidc_provider: OidcProvider) -> None:
-    process = await run(cloud, "login", "--provider", "corp", "--device")
-    url = await address_of(process)
-    code = (await process.stderr.readline()).decode().strip()
-    async with contextlib.aclosing(oidc_provider.browser()) as browser:
-        await browser.log_in_elsewhere(f"{url}?user_code={code}", "bob")
-    _, err = await process.communicate()
-    assert process.returncode == 0, err
+    async with run(cloud, "login", "--provider", "corp", "--device") as process:
+        url = await address_of(process)
+        code = (await process.stderr.readline()).decode().strip()
+        async with contextlib.aclosing(oidc_provider.browser()) as browser:
+            await browser.log_in_elsewhere(f"{url}?user_code={code}", "bob")
+        _, err = await process.communicate()
+        assert process.returncode == 0, err
     assert (await cloud.ok("whoami")).startswith("user:corp-bob at ")
 
 

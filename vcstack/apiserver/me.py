@@ -47,7 +47,7 @@ class Me(Model):
     restriction: list[Rule] | None = None
     """What the API key allows at most. Absent: all that its owner may."""
     groups: list[str]
-    """The groups that the user is in."""
+    """The groups that the user is in, by their members or by what its identity provider says."""
     roles: list[Given]
     """What was given to the caller, by itself or by its groups."""
     projects: list[str]
@@ -94,7 +94,7 @@ def _describe(index: AccessIndex, identity: Identity) -> Me:
         session=(access.session or None) if access else None,
         key=identity.key.uid if identity.key else None,
         restriction=list(identity.key.rules) if identity.key and identity.key.rules else None,
-        groups=sorted(index.groups_of(account)),
+        groups=sorted(index.groups_of(account, identity.groups)),
         roles=[
             Given(
                 role=binding.role,
@@ -103,7 +103,7 @@ def _describe(index: AccessIndex, identity: Identity) -> Me:
                 expires_at=binding.expires_at,
                 rules=list(index.role_rules(binding.role) or ()),
             )
-            for binding in sorted(index.bindings_for(account), key=lambda b: (_order(b.place), b.role))
+            for binding in sorted(index.bindings_for(account, identity.groups), key=lambda b: (_order(b.place), b.role))
         ],
         projects=sorted(projects or ()),
         all_projects=projects is None,
