@@ -1,11 +1,12 @@
-"""The agent's settings file."""
+"""The agent's settings file. Any text in it may be `ENC(...)`, made by `vcctl secrets encrypt`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError
 
+from vcstack.crypto.enc import UnreadableValue, decrypt_values, open_key_file
 from vcstack.specs.meta import LabelKey, LabelValue
 from vcstack.specs.model import Model, Name
 
@@ -41,6 +42,9 @@ class Settings(Model):
     """https://HOST:PORT of vc-management."""
     ca_file: Path
     """The cloud's CA, by which the API is trusted."""
+    secrets_key_file: Path | None = None
+    """The key file that decrypts ENC(...) values. Default $VCSTACK_SECRETS_KEY_FILE, else the systemd credential
+    vcstack-secrets-key; none is needed without such values."""
     join_token_file: Path | None = None
     """The one-time token for joining; not needed any more afterwards."""
     state_dir: Path
@@ -77,7 +81,12 @@ def load_settings(path: Path) -> Settings:
     """Return the settings in a YAML file. Raises SettingsError with a sentence."""
     try:
         found = yaml.safe_load(path.read_text())
-        return Settings.from_wire(found if isinstance(found, dict) else {})
+        values: dict[str, Any] = found if isinstance(found, dict) else {}
+        named = values.get("secretsKeyFile")
+        key_file = Path(named) if isinstance(named, str) else None
+        return Settings.from_wire(decrypt_values(values, lambda: open_key_file(key_file)))
+    except UnreadableValue as error:
+        raise SettingsError(f"{path}: {error}") from error
     except OSError as error:
         raise SettingsError(f"{path}: {error.strerror}") from error
     except yaml.YAMLError as error:

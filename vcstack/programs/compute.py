@@ -7,6 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
+from vcstack.dumps import forbid_dumps
 from vcstack.nodeagent.agent import Agent
 from vcstack.nodeagent.identity import JoinError
 from vcstack.nodeagent.settings import Settings, SettingsError, load_settings
@@ -18,6 +19,7 @@ def main() -> None:
     """Run the agent until SIGTERM or SIGINT. Guests are never touched by its end."""
     parser = argparse.ArgumentParser(prog="vc-compute", description="The agent of a host of a VC Stack cloud.")
     parser.add_argument("--config", type=Path, required=True, help="the settings file (YAML)")
+    forbid_dumps()
     arguments = parser.parse_args()
     try:
         settings = load_settings(arguments.config)

@@ -25,6 +25,7 @@ from vcstack.apiclient.hosts import HostClient
 from vcstack.apiclient.settings import ConnectionSettings
 from vcstack.crypto import keyringfile
 from vcstack.crypto.errors import CryptoError
+from vcstack.dumps import forbid_dumps
 from vcstack.pki.files import PRIVATE, write_atomically
 from vcstack.pki.installation import DEFAULT_SANS, ensure_installation
 from vcstack.pki.keys import PkiError
@@ -49,6 +50,7 @@ logger = structlog.get_logger(__name__)
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command given."""
+    forbid_dumps()
     asked = _parser().parse_args(arguments)
     try:
         asked.run(asked)

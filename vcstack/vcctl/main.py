@@ -4,6 +4,7 @@ import gc
 import importlib
 import os
 import pkgutil
+import resource
 import sys
 from collections.abc import Sequence
 
@@ -53,6 +54,7 @@ def modules_of(words: Sequence[str]) -> list[str]:
 def main() -> None:
     """Run the command line."""
     gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # tokens and values of secrets pass through here
     # A shell that asks for completions hands the line over in the environment.
     load_commands(() if "_VCCTL_COMPLETE" in os.environ else sys.argv[1:])
     app(prog_name="vcctl")

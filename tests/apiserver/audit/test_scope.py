@@ -111,9 +111,7 @@ async def test_what_was_done_in_an_older_project_of_the_name_is_not_the_new_ones
     (net,) = (await store.list(get_kind("Network"), "inner")).items
     assert net
     await store.delete(get_kind("Network"), "inner", "net-inner", actor=ADMIN)
-    await store.finalize(
-        get_kind("Network"), "inner", "net-inner", list(get_kind("Network").finalizers), actor=SYSTEM
-    )
+    await store.finalize(get_kind("Network"), "inner", "net-inner", list(get_kind("Network").finalizers), actor=SYSTEM)
     for name in ("project-admin", "member"):
         await store.delete(get_kind("RoleBinding"), "inner", name, actor=ADMIN)
     await store.delete(definition, None, "inner", actor=ADMIN)
