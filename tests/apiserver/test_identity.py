@@ -31,7 +31,9 @@ PROTECTED = (
 
 @pytest.fixture
 def authenticator(api: Api) -> Authenticator:
-    return Authenticator(TOKEN, SystemClock(), api.auth.tokens, Bearers(api.store.cache, SystemClock()))
+    return Authenticator(
+        TOKEN, SystemClock(), api.auth.tokens, Bearers(api.store.cache, SystemClock()), api.application.gate
+    )
 
 
 def scope(*headers: tuple[bytes, bytes], peer: Peer | None = None) -> dict[str, object]:
@@ -73,7 +75,9 @@ async def test_certificates_of_others_give_nothing(authenticator: Authenticator,
 
 async def test_a_short_admin_token_is_refused_at_the_start(api: Api) -> None:
     with pytest.raises(ValueError, match="admin token"):
-        Authenticator("short", SystemClock(), api.auth.tokens, Bearers(api.store.cache, SystemClock()))
+        Authenticator(
+            "short", SystemClock(), api.auth.tokens, Bearers(api.store.cache, SystemClock()), api.application.gate
+        )
 
 
 @pytest.mark.parametrize("path", PROTECTED)

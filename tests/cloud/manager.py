@@ -18,12 +18,14 @@ from vcstack.controllers.host import HEARTBEATS
 from vcstack.controllers.image import CONTENTS
 from vcstack.controllers.key import KEY_MATERIAL
 from vcstack.controllers.quota import QUOTA_USE
+from vcstack.controllers.ratelimitpolicy import API_WORKERS
 from vcstack.controllers.scheduler import SETTINGS
 from vcstack.controllers.wiring import find_builds
 from vcstack.runtime.context import Build
 from vcstack.runtime.manager import Manager
 from vcstack.specs.errors import Unavailable
 from vcstack.store.actor import Actor
+from vcstack.store.apiworkers import ApiWorkers
 from vcstack.store.authorities import AuthorityRecords, CertificateRecords
 from vcstack.store.etcd.election import Election
 from vcstack.store.etcd.lease import SharedLease
@@ -153,6 +155,7 @@ class ManagerProcess:
             backends={
                 NETWORK.name: self._ovn,
                 HEARTBEATS.name: self.heartbeats,
+                API_WORKERS.name: ApiWorkers(self._etcd),
                 CONTENTS.name: Contents(),
                 KEY_MATERIAL.name: KeyMaterial(credentials),
                 QUOTA_USE.name: QuotaUse(store.cache),

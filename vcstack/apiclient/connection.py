@@ -1,19 +1,23 @@
 """One pool of HTTP/1.1 connections to the API: TLS, identity, retries of what is safe to repeat, errors."""
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+import random
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Protocol
 
 import httpx2
 import orjson
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
 from vcstack.apiclient import tls
 from vcstack.apiclient.faults import NotSent, OutcomeUnknown, read_error, transport_error
 from vcstack.apiclient.paths import API_ROOT
 from vcstack.apiclient.settings import ConnectionSettings
-from vcstack.specs.errors import Unauthorized, Unavailable
+from vcstack.clock import Clock, SystemClock
+from vcstack.specs.errors import ApiError, RateLimited, Unauthorized, Unavailable
 
+OnWait = Callable[[int, str], None]
+"""Told for how many seconds a request waits, with the server's reason."""
 Params = Mapping[str, str | int | None]
 Content = bytes | AsyncIterator[bytes] | None
 
@@ -26,6 +30,8 @@ MERGE_PATCH = "application/merge-patch+json"
 APPLY_YAML = "application/apply-patch+yaml"
 APPLY_JSON = "application/apply-patch+json"
 AUTH_ROOT = f"{API_ROOT}/auth/"
+RETRY_AFTER = "retry-after"
+_backoff = wait_exponential_jitter(multiplier=0.1, max=2.0, jitter=0.1)
 
 
 class Credentials(Protocol):
@@ -47,8 +53,12 @@ class Connection:
         *,
         credentials: Credentials | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
+        on_wait: OnWait | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self.settings = settings
+        self._on_wait = on_wait
+        self._clock = clock or SystemClock()
         self._credentials = credentials
         self._transport = transport
         self._stamp: tls.Stamp = ()
@@ -90,7 +100,7 @@ class Connection:
         accept_codes: frozenset[int] = frozenset(),
         anonymous: bool = False,
     ) -> httpx2.Response:
-        """Return the answer, its body read; safe methods are repeated, others only if they were not sent.
+        """Return the answer, its body read; safe methods are repeated, others only if nothing was done.
 
         Raises:
             ApiError: what the server says, or Unavailable if it cannot be asked.
@@ -108,8 +118,9 @@ class Connection:
         repeatable = content is None or isinstance(content, bytes)
         retrying = AsyncRetrying(
             stop=stop_after_attempt(self.settings.attempts if repeatable else 1),
-            wait=wait_exponential_jitter(multiplier=0.1, max=2.0, jitter=0.1),
-            retry=retry_if_exception(lambda e: _may_repeat(method, e)),
+            wait=_wait_before_repeating,
+            sleep=self._clock.sleep,
+            retry=retry_if_exception(lambda e: _may_repeat(method, e, self.settings.patience_seconds)),
             reraise=True,
         )
         return await retrying(once)
@@ -130,6 +141,9 @@ class Connection:
     ) -> AsyncIterator[httpx2.Response]:
         """Yield the answer with its body unread. Error answers are raised, but for accept_codes.
 
+        What is refused because a limit on requests is reached was not begun: it is sent again when the server says,
+        as long as patience lasts.
+
         ``anonymous`` is for what everybody may ask, also who is not logged in.
         """
         given = {**({"content-type": content_type} if content is not None else {}), **(headers or {})}
@@ -149,15 +163,23 @@ class Connection:
 
         key = id(client)
         self._in_flight[key] = self._in_flight.get(key, 0) + 1
+        patience, repeatable = self.settings.patience_seconds, content is None or isinstance(content, bytes)
         try:
-            response = await self._send(client, build())
-            if authorization and self._may_ask_again(response, path, content):
-                await response.aclose()
-                authorization = await self.authorization(refused=authorization["authorization"].partition(" ")[2])
+            while True:
                 response = await self._send(client, build())
+                if authorization and self._may_ask_again(response, path, content):
+                    await response.aclose()
+                    authorization = await self.authorization(refused=authorization["authorization"].partition(" ")[2])
+                    response = await self._send(client, build())
+                wait = await self._find_wait(response, path, patience) if repeatable else 0
+                if not wait:
+                    break
+                await response.aclose()
+                patience -= wait
+                await self._clock.sleep(wait * random.uniform(1.0, 1.1))  # noqa: S311 (not all at once)
             try:
                 if response.status_code >= 400 and response.status_code not in accept_codes:
-                    raise read_error(response.status_code, await self._read(response, path))
+                    raise _read_answer(response, await self._read(response, path))
                 yield response
             finally:
                 await response.aclose()
@@ -172,6 +194,19 @@ class Connection:
         """
         refused = response.status_code == Unauthorized.CODE
         return refused and not path.startswith(AUTH_ROOT) and (content is None or isinstance(content, bytes))
+
+    async def _find_wait(self, response: httpx2.Response, path: str, patience: float) -> int:
+        """Return after how many seconds to send again what a limit on requests refused; 0: not at all."""
+        if response.status_code != RateLimited.CODE:
+            return 0
+        error = _read_answer(response, await self._read(response, path))
+        wait = error.details.retry_after_seconds
+        if not isinstance(error, RateLimited) or wait is None or wait > patience:
+            return 0
+        wait = max(1, wait)
+        if self._on_wait is not None:
+            self._on_wait(wait, error.message)
+        return wait
 
     def url(self, path: str) -> str:
         """Return the absolute URL of a path."""
@@ -252,9 +287,26 @@ async def _read_refused_upgrade(response: httpx2.Response) -> None:
         await response.aread()
 
 
-def _may_repeat(method: str, error: BaseException) -> bool:
+def _read_answer(response: httpx2.Response, body: bytes) -> ApiError:
+    """Return the error that an answer stands for; a proxy may say when to try again in the header only."""
+    error = read_error(response.status_code, body)
+    after = response.headers.get(RETRY_AFTER, "")
+    if error.details.retry_after_seconds is None and after.isascii() and after.isdigit():
+        error.details.retry_after_seconds = int(after)
+    return error
+
+
+def _may_repeat(method: str, error: BaseException, patience: float) -> bool:
     if isinstance(error, NotSent):
         return True
     if method not in SAFE_METHODS or not isinstance(error, Unavailable):
         return False
-    return isinstance(error, OutcomeUnknown) or error.details.retry_after_seconds is not None
+    after = error.details.retry_after_seconds
+    return isinstance(error, OutcomeUnknown) or (after is not None and after <= patience)
+
+
+def _wait_before_repeating(state: RetryCallState) -> float:
+    """Return how long to wait: longer each time, and as long as the server says."""
+    error = state.outcome.exception() if state.outcome is not None else None
+    after = error.details.retry_after_seconds if isinstance(error, ApiError) else None
+    return max(float(after or 0), _backoff(state))

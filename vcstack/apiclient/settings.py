@@ -32,5 +32,8 @@ class ConnectionSettings:
     """A watch without even a keep-alive for that long is dead; the server sends one every 10 s."""
     attempts: int = 4
     """How often a safe request is tried before its error is reported."""
+    patience_seconds: float = 60.0
+    """How long a request is tried again, all in all, that the server refuses for now (429, 503 with Retry-After); a
+    longer wait is reported at once."""
     user_agent: str = "vcstack"
     """Named in the server's access log."""

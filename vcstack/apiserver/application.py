@@ -4,6 +4,7 @@ Thin on purpose: what holds for all requests stands here once, everything about 
 registry.
 """
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -32,8 +33,11 @@ from vcstack.apiserver.hosts import HostRoutes
 from vcstack.apiserver.identity import ANONYMOUS, Authenticator, Identity
 from vcstack.apiserver.images.routes import ContentRoutes
 from vcstack.apiserver.keyoperations import KeyOperations
+from vcstack.apiserver.limits.gate import FREE, Gate
+from vcstack.apiserver.limits.routes import EXEMPT, is_login
 from vcstack.apiserver.operations import OperationRoutes
 from vcstack.apiserver.parts import ApiParts
+from vcstack.apiserver.proxies import Proxies
 from vcstack.apiserver.queries import Query
 from vcstack.apiserver.quotas import CHECK, QuotaRoutes
 from vcstack.apiserver.replicas import ReplicaDirectory
@@ -65,8 +69,10 @@ class Application:
         self.origins = Origins(parts.settings.cors_origins, parts.auth.tokens.settings.issuer)
         self.logs_reads = parts.settings.logs_reads
         bearers = Bearers(parts.store.cache, parts.clock)
-        self._authenticator = Authenticator(parts.admin_token, parts.clock, parts.auth.tokens, bearers)
         index = AccessIndex(parts.store.cache, parts.clock)
+        self.gate = Gate(parts.store.cache, parts.etcd, index, parts.clock, parts.settings.limits)
+        self._proxies = Proxies(parts.settings.trusted_proxies) if parts.settings.trusted_proxies else None
+        self._authenticator = Authenticator(parts.admin_token, parts.clock, parts.auth.tokens, bearers, self.gate)
         self._authorizer = Authorizer(parts.store, index, bearers)
         self._replicas = ReplicaDirectory(parts.etcd, parts.settings.peer_url)
         self.tunnels = Tunnels(self._replicas, peer_settings, self.drain)
@@ -75,7 +81,9 @@ class Application:
         self._audit_routes = AuditRoutes(parts.audit, self._authorizer, parts.store.cache)
         self._hosts = HostRoutes(parts, self._authorizer)
         streams = StreamRoutes(parts, self._authorizer, self.tunnels, self.drain)
-        self._sockets = SocketRoutes(self._authenticator, self._authorizer, self.tunnels, streams, self.drain)
+        self._sockets = SocketRoutes(
+            self._authenticator, self._authorizer, self.tunnels, streams, self.drain, self.gate
+        )
         identities = IdentitySubresources(parts.auth, self._authorizer)
         self._quotas = QuotaRoutes(parts, self._authorizer)
         self._settings = SettingRoutes(parts.store, self._authorizer)
@@ -109,12 +117,16 @@ class Application:
     async def run(self) -> None:
         """Keep what other replicas need to know, until cancelled."""
         try:
-            await self._replicas.run()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._replicas.run())
+                group.create_task(self.gate.run())
         finally:
             await self._replicas.aclose()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one request or serve one websocket."""
+        if self._proxies is not None:
+            scope["client"] = self._proxies.find_client(scope)
         if scope["type"] == "http":
             await Exchange(self, scope, receive, send).run()
         elif scope["type"] == "websocket":
@@ -160,6 +172,7 @@ class Exchange:
         self._identity = ANONYMOUS
         self._target: Target | None = None
         self._audit = begin(application.audit, scope, self._id)
+        self._pass = FREE
 
     async def run(self) -> None:
         """Answer, whatever happens, and log."""
@@ -172,6 +185,7 @@ class Exchange:
             logger.exception("request failed")
             await self._fail(InternalError(f"a fault of the server; its log has the request's id {self._id}"))
         finally:
+            self._pass.leave()
             self._note()
 
     async def _answer(self) -> None:
@@ -181,22 +195,38 @@ class Exchange:
         if (preflight := origins.preflight(self._scope, self._headers)) is not None:
             await preflight(self._scope, self._receive, self._mark)
             return
+        if path not in EXEMPT:
+            await self._let_in(path)
+        receive = self._audit.admit(self._receive)
+        request = Request(self._scope, receive)
+        response = await self._application.answer(request, self._identity, self._target)
+        await response(self._scope, receive, self._mark)
+
+    async def _let_in(self, path: str) -> None:
+        """Find out who asks for what, and let the request in as far as the limits go."""
+        gate, scope = self._application.gate, self._scope
         refusal: Unauthorized | None = None
         try:
-            self._identity = self._audit.identity = await self._application.authenticate(self._scope)
+            self._identity = self._audit.identity = await self._application.authenticate(scope)
         except Unauthorized as error:
             refusal = error
         public = path in PUBLIC or path.startswith(AUTH)  # those look at their own credentials
         if refusal is not None and not public:
             raise refusal
-        if self._identity is ANONYMOUS and not public:
-            raise Unauthorized("say who you are: a bearer token or a client certificate")
-        if path.startswith(ROOT + "/") and not public and path not in NO_RESOURCES and not is_audit(path):
-            self._target = self._audit.target = parse_target(path.removeprefix(ROOT + "/"))
-        receive = self._audit.admit(self._receive)
-        request = Request(self._scope, receive)
-        response = await self._application.answer(request, self._identity, self._target)
-        await response(self._scope, receive, self._mark)
+        if is_login(path):
+            self._pass = gate.admit_login(scope)
+        elif self._identity is ANONYMOUS:
+            gate.admit_unknown(scope)
+            if not public:
+                raise Unauthorized("say who you are: a bearer token or a client certificate")
+        else:
+            try:
+                if path.startswith(ROOT + "/") and not public and path not in NO_RESOURCES and not is_audit(path):
+                    self._target = self._audit.target = parse_target(path.removeprefix(ROOT + "/"))
+            finally:
+                self._pass = gate.admit(self._identity, self._target, scope)
+        if self._pass.must_wait:
+            await self._pass.enter()
 
     async def _fail(self, error: ApiError) -> None:
         """Send the error, or break the connection when the answer has begun: it must not look complete."""
@@ -209,7 +239,9 @@ class Exchange:
     async def _mark(self, message: Any) -> None:
         if message["type"] == "http.response.start":
             await self._audit.finish(message["status"])
+            self._pass.leave_seat()
             self._status = message["status"]
+            message["headers"] = [*message["headers"], *self._pass.headers()]
             dress(message, self._id)
         await self._application.origins.send(self._scope, message, self._send)
 

@@ -13,7 +13,7 @@ import hmac
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 from vcstack.apiserver.auth.bearers import NO_GROUPS, Bearers, KeyTerms
 from vcstack.apiserver.auth.tokens import NOT_VALID, Access, AccessTokens
@@ -72,22 +72,45 @@ ANONYMOUS = Identity(Role.ANONYMOUS, "anonymous")
 ADMIN = Identity(Role.ADMIN, "admin")
 
 
+class Attempts(Protocol):
+    """Counts credentials that were not good, by where they come from."""
+
+    def demand_attempt(self, scope: Any) -> None:
+        """Return when another one may be checked. Raises RateLimited."""
+
+    def note_refused(self, scope: Any) -> None:
+        """Count one."""
+
+
 class Authenticator:
     """Tells callers apart. A credential that is wrong is refused, not ignored."""
 
-    def __init__(self, admin_token: str, clock: Clock, tokens: AccessTokens, bearers: Bearers) -> None:
+    def __init__(
+        self, admin_token: str, clock: Clock, tokens: AccessTokens, bearers: Bearers, attempts: Attempts
+    ) -> None:
         if len(admin_token) < 16:
             raise ValueError("the admin token has fewer than 16 characters; remove its file and run init")
         self._digest = hashlib.sha256(admin_token.encode()).digest()
         self._clock = clock
         self._tokens = tokens
         self._bearers = bearers
+        self._attempts = attempts
 
     async def authenticate(self, scope: Any) -> Identity:
-        """Return who sends the request. Raises Unauthorized for a wrong or expired credential, Unavailable."""
+        """Return who sends the request.
+
+        Raises:
+            Unauthorized: a credential is wrong or has expired.
+            RateLimited: there were too many of those from this address; only ones that are known are looked at.
+            Unavailable: the store does not answer.
+        """
         for name, value in scope["headers"]:
             if name == b"authorization":
-                return await self._by_header(value, scope)
+                try:
+                    return await self._by_header(value, scope)
+                except Unauthorized:
+                    self._attempts.note_refused(scope)
+                    raise
         peer: Peer | None = scope.get(PEER_KEY)
         return ANONYMOUS if peer is None else self._by_certificate(peer)
 
@@ -107,7 +130,11 @@ class Authenticator:
         return ADMIN
 
     async def _by_access_token(self, token: bytes, scope: Any) -> Identity:
-        access = self._tokens.verify(token.decode("latin-1"))
+        text = token.decode("latin-1")
+        access = self._tokens.find(text)
+        if access is None:
+            self._attempts.demand_attempt(scope)  # checking a signature costs
+            access = self._tokens.verify(text)
         found = self._bearers.find(access) or await self._bearers.find_fresh(access)
         if found is None:
             scope[CLAIMED_KEY] = access.subject

@@ -20,7 +20,8 @@ ERRORS = {
     "413": "The body is too large.",
     "415": "The body's media type is not known here.",
     "422": "The object breaks its schema or its rules; the causes name the fields.",
-    "429": "Too many failures or requests; retry-after says when to try again.",
+    "429": "Too many failures, or a limit on requests is reached; details.limit names it, retry-after says when to try "
+    "again.",
     "500": "A fault of the server.",
     "503": "A part behind the API does not answer.",
 }
@@ -122,7 +123,7 @@ def collection_operations(definition: KindDefinition, *, writable: bool) -> Json
             parameters=(
                 LABELS,
                 FIELDS,
-                ("limit", "Objects of a page.", COUNT),
+                ("limit", "Most objects of a page, at most 5000, which is the default.", COUNT),
                 ("continue", "The token of the page before.", {"type": "string"}),
                 ("watch", "Stream changes instead.", {"type": "boolean", "const": False}),
                 *(PAST if definition.kind == Event.KIND else ()),

@@ -1,12 +1,14 @@
 """What the API server is built from: everything outside of it, given by the program (or a test)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from vcstack.apiserver.audit.trail import Trail
 from vcstack.apiserver.auth.assembly import Auth
+from vcstack.apiserver.auth.tokens import Network
+from vcstack.apiserver.limits.settings import LimitSettings
 from vcstack.clock import Clock
 from vcstack.pki.local import LocalAuthority
 from vcstack.specs.pastevents import PastEvents, PastPlace
@@ -51,6 +53,12 @@ class ApiSettings:
     """Origins whose pages may call the API."""
     logs_reads: bool = False
     """Whether the access log has what was read; what was changed or refused it always has."""
+    page_limit: int = 5000
+    """Most objects of one page of a list, also of one that asks for no pages; ``continue`` leads to the rest."""
+    limits: LimitSettings = field(default_factory=LimitSettings)
+    """Seats, queues and streams of this process."""
+    trusted_proxies: tuple[Network, ...] = ()
+    """Proxies whose word counts for where a request comes from."""
     peer_url: str | None = None
     """Where other replicas reach this very one, for tunnels of hosts that are connected here."""
 

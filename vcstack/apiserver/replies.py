@@ -42,6 +42,11 @@ def error_reply(error: ApiError) -> Response:
     headers = {}
     if error.details.retry_after_seconds is not None:
         headers["retry-after"] = str(error.details.retry_after_seconds)
+    limit = error.details.limit
+    if limit is not None and limit.requests_per_minute:
+        # draft-ietf-httpapi-ratelimit-headers-10
+        headers["ratelimit-policy"] = f'"{limit.name}";q={limit.requests_per_minute};w=60'
+        headers["ratelimit"] = f'"{limit.name}";r=0;t={error.details.retry_after_seconds or 1}'
     if isinstance(error, Unauthorized):
         headers["www-authenticate"] = 'Bearer realm="vcstack"'
     return status_reply(error.to_status(), headers)

@@ -21,8 +21,6 @@ from vcstack.specs.meta import API_VERSION
 from vcstack.specs.patch import merge_patch
 from vcstack.store.records import ListPage, Stored
 
-PAGE_LIMIT = 5000
-"""Most objects of one page that asks for a limit."""
 PROPAGATIONS = tuple(p.value for p in Propagation)
 Handler = Callable[[Call], Awaitable[Response]]
 
@@ -72,7 +70,7 @@ class ResourceRoutes:
 
     async def list(self, call: Call) -> Response:
         """Return a page of the collection."""
-        query = call.query.only(queries.LIST | {"watch"})
+        query, most = call.query.only(queries.LIST | {"watch"}), self._settings.page_limit
         fields = query.text("fieldSelector") or ""
         action = Action(Verb.LIST, call.target, fields)
         await self._authorizer.authorize(call.identity, action)
@@ -81,7 +79,7 @@ class ResourceRoutes:
             call.target.project,
             label_selector=query.text("labelSelector") or "",
             field_selector=fields,
-            limit=min(query.count("limit") or 0, PAGE_LIMIT) or None,
+            limit=min(query.count("limit") or most, most),
             continue_=query.text("continue") or "",
             visible=self._authorizer.visibility(call.identity, action),
         )

@@ -11,6 +11,7 @@ from vcstack.apiclient.frames import StreamRequest
 from vcstack.apiserver.audit.entry import note_error, note_identity, note_on_behalf_of, note_target
 from vcstack.apiserver.authz import Action, Authorizer, Verb
 from vcstack.apiserver.identity import SUBJECT_KEY, Authenticator, Identity, Role
+from vcstack.apiserver.limits.gate import Gate
 from vcstack.apiserver.queries import NONE, Query
 from vcstack.apiserver.replies import error_reply
 from vcstack.apiserver.shutdown import Drain
@@ -35,12 +36,14 @@ class SocketRoutes:
         tunnels: Tunnels,
         streams: StreamRoutes,
         drain: Drain,
+        gate: Gate,
     ) -> None:
         self._authenticator = authenticator
         self._authorizer = authorizer
         self._tunnels = tunnels
         self._streams = streams
         self._drain = drain
+        self._gate = gate
 
     async def serve(self, socket: WebSocket, admit: Callable[[], None]) -> None:
         """Serve one websocket to its end, if ``admit`` does not raise."""
@@ -62,11 +65,19 @@ class SocketRoutes:
         socket.scope[SUBJECT_KEY] = identity.subject
         path: str = socket.scope["path"]
         if identity.role is Role.ANONYMOUS:
+            self._gate.admit_unknown(socket.scope)
             raise Unauthorized("say who you are: a bearer token or a client certificate")
         if not path.startswith(ROOT):
             raise NotFound(f"there is no websocket {path[:200]!r}")
         target = parse_target(path.removeprefix(ROOT))
         note_target(target)
+        passed = self._gate.admit(identity, target, socket.scope)
+        try:
+            await self._serve_target(identity, target, socket)
+        finally:
+            passed.leave()
+
+    async def _serve_target(self, identity: Identity, target: Target, socket: WebSocket) -> None:
         query = Query.parse(socket.scope["query_string"])
         if target.subresource == "console":
             query.only(NONE)
@@ -76,7 +87,7 @@ class SocketRoutes:
         elif target.subresource == "tunnel":
             await self._tunnel(identity, target, query, socket)
         else:
-            raise NotFound(f"{path[:200]!r} is no websocket")
+            raise NotFound(f"{socket.scope['path'][:200]!r} is no websocket")
 
     async def _tunnel(self, identity: Identity, target: Target, query: Query, socket: WebSocket) -> None:
         asked = query.only(frozenset({"open"})).text("open")

@@ -9,6 +9,7 @@ import contextlib
 import gc
 import socket
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ from vcstack.apiserver.audit.trail import Trail
 from vcstack.apiserver.auth.assembly import Auth, AuthSettings
 from vcstack.apiserver.auth.tokens import TokenSettings
 from vcstack.apiserver.images.files import ImageFiles
+from vcstack.apiserver.limits import defaults
+from vcstack.apiserver.limits.defaults import StreamSettings
+from vcstack.apiserver.limits.settings import LimitSettings
 from vcstack.apiserver.parts import ApiParts, ApiSettings, HistoryReader
 from vcstack.apiserver.server import (
     ApiServer,
@@ -40,6 +44,7 @@ from vcstack.controllers.host import HEARTBEATS
 from vcstack.controllers.image import CONTENTS
 from vcstack.controllers.key import KEY_MATERIAL
 from vcstack.controllers.quota import QUOTA_USE
+from vcstack.controllers.ratelimitpolicy import API_WORKERS
 from vcstack.controllers.scheduler import SETTINGS
 from vcstack.controllers.subjects import CREDENTIALS
 from vcstack.controllers.wiring import find_builds
@@ -51,11 +56,18 @@ from vcstack.outbound.client import OutboundClient, OutboundSettings
 from vcstack.programs.certificates import CertificateKeeper, LocalCertificates, ServerWitnesses
 from vcstack.programs.rereading import SettingsFile
 from vcstack.programs.roles import Role
-from vcstack.programs.settings import AuditSection, ManagementSettings, OutboundSection, SettingsError
+from vcstack.programs.settings import (
+    AuditSection,
+    LimitsSection,
+    ManagementSettings,
+    OutboundSection,
+    SettingsError,
+)
 from vcstack.runtime.manager import Manager
 from vcstack.runtime.metrics import RuntimeMetrics
 from vcstack.specs.errors import Unavailable
 from vcstack.store.actor import Actor
+from vcstack.store.apiworkers import ApiWorkers
 from vcstack.store.authorities import AuthorityRecords, CertificateRecords
 from vcstack.store.credentials import Credentials
 from vcstack.store.etcd.client import EtcdClient
@@ -264,6 +276,7 @@ class Management:
             elections=lambda name: Election(etcd, name, self._identity, lease=lease),
             backends={
                 HEARTBEATS.name: Heartbeats(etcd),
+                API_WORKERS.name: ApiWorkers(etcd),
                 NETWORK.name: ovn,
                 SETTINGS.name: store.cache.setting_book,
                 CONTENTS.name: files,
@@ -376,6 +389,21 @@ def _api_settings(settings: ManagementSettings, peer_url: str) -> ApiSettings:
         cors_origins=settings.api.cors_origins,
         logs_reads=settings.api.access_log == "All",
         peer_url=peer_url,
+        limits=build_limits(settings.limits),
+        trusted_proxies=settings.api.trusted_proxies,
+    )
+
+
+def build_limits(section: LimitsSection) -> LimitSettings:
+    """Return seats, queues and streams as the settings have them."""
+    tenants = replace(
+        defaults.LEVELS[defaults.TENANTS], seats=section.tenant_seats, most_of_one=max(1, section.tenant_seats // 3)
+    )
+    levels = {**defaults.LEVELS, defaults.TENANTS: tenants}
+    open_ = StreamSettings(of_one=section.streams_of_one, in_all=section.tenant_streams)
+    return LimitSettings(
+        levels={name: replace(level, wait_seconds=float(section.queue_seconds)) for name, level in levels.items()},
+        streams={**defaults.STREAMS, defaults.TENANTS: open_},
     )
 
 

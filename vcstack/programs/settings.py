@@ -85,6 +85,8 @@ class ApiSection(Section):
     url: str = "https://vcstack"
     """The cloud's address as its users know it, e.g. https://cloud.example:8443: the issuer of access tokens, so the
     same for all replicas; a change ends all sessions. Default a name that only we have to know."""
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Proxies that stand before the API, whose X-Forwarded-For is believed. Default none: the header is nothing."""
     cert_file: Path
     """The server's certificate, PEM; read again when it changes."""
     key_file: Path
@@ -129,6 +131,20 @@ class OutboundSection(Section):
     """Private networks that may be reached. Default none."""
     ca_file: Path | None = None
     """CAs, PEM, that are trusted there besides the machine's."""
+
+
+class LimitsSection(Section):
+    """How much one process of the API takes on at once; how many requests somebody may send say RateLimitPolicies."""
+
+    tenant_seats: int = Field(default=96, ge=4, le=10_000)
+    """Requests of users and service accounts that are worked on at once, a third of them of one. Default 96."""
+    queue_seconds: int = Field(default=15, ge=1, le=300)
+    """How long a request waits for its turn before it is refused. Default 15."""
+    streams_of_one: int = Field(default=100, ge=1, le=100_000)
+    """Watches, logs, consoles and transfers that one user or service account may have open, in all processes together.
+    Default 100."""
+    tenant_streams: int = Field(default=2000, ge=1, le=1_000_000)
+    """The same of all users and service accounts, at one process. Default 2000."""
 
 
 class PkiSection(Section):
@@ -232,6 +248,8 @@ class ManagementSettings(BaseSettings):
     """How the API is served."""
     pki: PkiSection
     """The certificate authority."""
+    limits: LimitsSection = Field(default_factory=LimitsSection)
+    """How much is taken on at once."""
     audit: AuditSection = Field(default_factory=AuditSection)
     """The audit trail."""
     outbound: OutboundSection = Field(default_factory=OutboundSection)

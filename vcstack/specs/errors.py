@@ -14,7 +14,8 @@ ApiError
 ├── TooLarge              413 RequestEntityTooLarge
 ├── UnsupportedMediaType  415 UnsupportedMediaType
 ├── Invalid               422 Invalid            the object breaks its schema or its rules
-├── TooManyRequests       429 TooManyRequests
+├── TooManyRequests       429 TooManyRequests    too many failures
+│   └── RateLimited       429 RateLimited        a limit on requests; nothing was done, try again as it says
 ├── InternalError         500 InternalError
 └── Unavailable           503 ServiceUnavailable a part behind the API does not answer; try again
 FencedOut                 (409 Fenced)           the writer no longer leads; its write was refused
@@ -39,6 +40,23 @@ class Cause(Model):
     """A sentence that names the problem and the fix."""
 
 
+class LimitDetails(Model):
+    """The limit on requests that was reached."""
+
+    reason: str
+    """RateLimitExceeded, QueueFull, QueueTimeout or TooManyStreams."""
+    name: str
+    """The limit's name; of a queue or streams the level's."""
+    policy: str = ""
+    """The RateLimitPolicy that it is from; empty: it is built in."""
+    per: str = ""
+    """Of what each has its own count: Subject, Project or Address."""
+    requests_per_minute: int = 0
+    """What may be sent in the long run; 0: it is no rate."""
+    burst: int = 0
+    """What may be sent at once."""
+
+
 class ErrorDetails(Model):
     """What the error is about."""
 
@@ -52,6 +70,8 @@ class ErrorDetails(Model):
     """The fields that were refused."""
     retry_after_seconds: int | None = None
     """When to try again."""
+    limit: LimitDetails | None = None
+    """The limit on requests that was reached."""
 
 
 class ErrorStatus(Model):
@@ -180,6 +200,12 @@ class TooManyRequests(ApiError):
     """The caller has to slow down."""
 
     CODE, REASON = 429, "TooManyRequests"
+
+
+class RateLimited(TooManyRequests):
+    """A limit on requests is reached; details.limit names it. Nothing was done: trying again later is safe."""
+
+    REASON = "RateLimited"
 
 
 class InternalError(ApiError):

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 from vcstack.apiclient.client import ApiClient
 from vcstack.clock import Clock, SystemClock
@@ -39,6 +40,8 @@ class Session:
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     clock: Clock = field(default_factory=SystemClock)
     _client: ApiClient | None = None
+    _quiet_until: float = 0.0
+    """Until then it has been said that the server asks for patience."""
 
     @cached_property
     def contexts(self) -> Contexts:
@@ -59,8 +62,15 @@ class Session:
     def client(self) -> ApiClient:
         """Return the API client, connecting on the first call."""
         if self._client is None:
-            self._client = ApiClient(self.identities.connect())
+            self._client = ApiClient(self.identities.connect(self._tell_wait))
         return self._client
+
+    def _tell_wait(self, seconds: int, reason: str) -> None:
+        """Say why nothing seems to happen, once for all requests that wait."""
+        now = self.clock.monotonic()
+        if now >= self._quiet_until:
+            self._quiet_until = now + seconds
+            self.err.print(f"[dim]Waiting {seconds} s: {escape(reason)}[/]", soft_wrap=True)
 
     @property
     def default_project(self) -> str | None:

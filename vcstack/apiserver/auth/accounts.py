@@ -132,6 +132,14 @@ class AccessIndex:
         self._refresh()
         return self._is_good(subject)
 
+    def domains_of(self, subject: Ref) -> tuple[str, ...]:
+        """Return the domains that the user or service account lies in, the innermost first."""
+        self._refresh()
+        if subject.project is not None:
+            return self.organization.domains_of(Place(project=subject.project))
+        account = self._accounts.get(subject)
+        return self.organization.domains_of(Place(domain=account.domain)) if account else ()
+
     def groups_of(self, subject: Ref, groups: Groups = NO_GROUPS) -> Groups:
         """Return the groups that count for the user: those that list it, and these, that are not being deleted."""
         self._refresh()
