@@ -6,15 +6,20 @@ from typing import Any
 
 import pytest
 
+from tests.apiserver.test_accounts import as_, log_in, put
+from tests.apiserver.test_tenancy import bind, put_roles
 from tests.fakes.master_keys import credentials_on
 from tests.fakes.world import PROJECT, World, sweep
 from tests.fixtures.api import SYSTEM, Api, create_samples, error_of
 from tests.kinds.identities import make_project
 from vcstack.controllers import key as controller
+from vcstack.controllers import project as projects
 from vcstack.controllers.key import KEY_MATERIAL
 from vcstack.runtime.users import DELETABLE
 from vcstack.specs.errors import Invalid, NotFound
-from vcstack.specs.kinds.key import Key, KeyAlgorithm, KeySpec, KeyState
+from vcstack.specs.kinds.key import Key, KeyAlgorithm, KeyOperation, KeyRule, KeySpec, KeyState
+from vcstack.specs.kinds.project import Project
+from vcstack.specs.kinds.rolebinding import Subject, SubjectKind
 from vcstack.specs.registry import get_kind
 from vcstack.store.keymaterial import KeyMaterial
 
@@ -126,10 +131,62 @@ async def test_a_deleted_key_waits_too_and_says_so(world: World) -> None:
         await material.load(made.uid)
 
 
-async def test_the_waiting_period_has_a_least_length_and_the_algorithm_never_changes(world: World) -> None:
+async def test_a_waiting_period_can_be_shortened_while_it_lasts_and_the_project_says_what_it_waits_for(
+    world: World,
+) -> None:
+    material = add_material(world)
     await make_project(world)
-    with pytest.raises(ValueError, match="7"):
-        KeySpec(deletion_wait_days=1)
+    made = await make(world)
+    await world.settle(controller.build)
+    await world.delete(await world.get(Project, PROJECT, project=None))
+    await world.settle(controller.build, projects.build)
+    held = (await world.get(Project, PROJECT, project=None)).find_condition(DELETABLE)
+    assert held is not None
+    assert "Key demo/disks" in held.message
+    assert "Its material is destroyed at" in held.message
+    world.clock.skip(DAY)
+    await change(world, deletion_wait_days=2)
+    await world.settle(controller.build, projects.build)
+    await material.load(made.uid)
+    await change(world, deletion_wait_days=1)
+    await world.settle(controller.build, projects.build)
+    assert await world.find(Key, "disks") is None
+    assert await world.find(Project, PROJECT, project=None) is None
+    with pytest.raises(NotFound):
+        await material.load(made.uid)
+
+
+async def test_a_rotation_that_is_asked_for_comes_at_once_and_once(world: World) -> None:
+    add_material(world)
+    await make_project(world)
+    await make(world)
+    await world.settle(controller.build)
+    world.clock.skip(60)
+    await change(world, rotate_after=world.clock.now())
+    assert (await settled(world)).status.current_version == 2
+    world.clock.skip(DAY)
+    assert (await settled(world)).status.current_version == 2
+
+
+async def test_a_policy_fits_its_key_and_names_who_is_there(world: World) -> None:
+    await make_project(world)
+
+    def policy(operation: KeyOperation, name: str, project: str | None = None) -> list[KeyRule]:
+        kind = SubjectKind.USER if project else SubjectKind.SERVICE_ACCOUNT
+        return [KeyRule(operations=[operation], subjects=[Subject(kind=kind, name=name, project=project)])]
+
+    for rules, word in (
+        (policy(KeyOperation.SIGN, "ci"), "does not sign"),
+        (policy(KeyOperation.DECRYPT, "ci"), "there is no ServiceAccount ci"),
+        (policy(KeyOperation.DECRYPT, "ci", "demo"), "a User is global"),
+    ):
+        with pytest.raises(Invalid) as error:
+            await make(world, policy=rules)
+        assert word in str([c.message for c in error.value.causes])
+
+
+async def test_the_algorithm_never_changes(world: World) -> None:
+    await make_project(world)
     await make(world)
     with pytest.raises(Invalid):
         await change(world, algorithm=KeyAlgorithm.ECDSA_P256)
@@ -150,7 +207,8 @@ async def test_material_is_made_and_rotated_once_killed_where_it_may_be() -> Non
 
 async def ready_key(api: Api, **spec: Any) -> str:
     """Make key disks with material, as the controller does, and return its path."""
-    await create_samples(api, "Project")
+    if not (await api.store.list(get_kind("Project"), None)).items:
+        await create_samples(api, "Project")
     wire = {"metadata": {"project": "demo", "name": "disks"}, "spec": spec}
     made = (await api.store.create(get_kind("Key"), wire, actor=SYSTEM)).wire
     material = KeyMaterial(api.application.auth.credentials)
@@ -224,6 +282,61 @@ async def test_a_key_that_is_not_enabled_does_nothing(api: Api, state: str) -> N
         assert (await client.post(f"{path}/encrypt", json={"plaintext": b64(WORDS)})).status_code == 200
         await client.delete(path)
         assert error_of(await client.post(f"{path}/encrypt", json={"plaintext": b64(WORDS)}))["code"] == 409
+
+
+async def test_a_policy_lets_only_those_use_a_key_whom_it_names_and_their_roles_allow_it(api: Api) -> None:
+    await put(api, "Domain", "acme", {})
+    await put(api, "Project", "demo", {"domain": "acme"})
+    path = await ready_key(api)
+    await put_roles(api)
+    for name, role in (("alice", "member"), ("bob", "member"), ("pat", "project-admin"), ("rita", "reader")):
+        await put(api, "User", name, {"domain": "acme"})
+        await bind(api, name, name, role, "demo")
+    await put(api, "Group", "ops", {"domain": "acme", "members": ["bob", "rita"]})
+    policy = [
+        {"operations": ["encrypt", "decrypt"], "subjects": [{"kind": "User", "name": "alice"}]},
+        {"operations": ["encrypt"], "subjects": [{"kind": "Group", "name": "ops"}]},
+    ]
+    body = {"plaintext": b64(WORDS)}
+    async with (
+        as_(api, await log_in(api, "alice")) as alice,
+        as_(api, await log_in(api, "bob")) as bob,
+        as_(api, await log_in(api, "pat")) as pat,
+        as_(api, await log_in(api, "rita")) as rita,
+        api.raw() as admin,
+    ):
+        assert (await bob.patch(path, json={"spec": {"policy": policy}}, headers=MERGE)).status_code == 403
+        assert (await bob.post(f"{path}/encrypt", json=body)).status_code == 200
+        assert (await pat.patch(path, json={"spec": {"policy": policy}}, headers=MERGE)).status_code == 200
+        made = (await alice.post(f"{path}/encrypt", json=body)).json()
+        assert (await bob.post(f"{path}/encrypt", json=body)).status_code == 200
+        assert (await alice.post(f"{path}/decrypt", json=made)).status_code == 200
+        for client in (bob, pat, admin):
+            refused = error_of(await client.post(f"{path}/decrypt", json=made))
+            assert (refused["code"], "its policy says who may" in refused["message"]) == (403, True)
+        assert (await pat.post(f"{path}/encrypt", json=body)).status_code == 403
+        assert (await rita.post(f"{path}/encrypt", json=body)).status_code == 403  # named, but without the role
+        assert (await alice.post(f"{path}/datakey", json={})).status_code == 403  # named for something else
+        for changed in (None, [], policy[:1]):
+            spec = {"spec": {"policy": changed}}
+            assert (await alice.patch(path, json=spec, headers=MERGE)).status_code == 403
+        assert (await alice.patch(path, json={"spec": {"description": "x"}}, headers=MERGE)).status_code == 200
+        assert (await pat.patch(path, json={"spec": {"policy": []}}, headers=MERGE)).status_code == 200
+        assert (await alice.post(f"{path}/decrypt", json=made)).status_code == 403  # an empty one lets nobody
+
+
+async def test_who_may_delete_the_project_may_let_a_key_go_sooner(api: Api) -> None:
+    path = await ready_key(api)
+    await put_roles(api)
+    await put(api, "User", "pat", {})
+    await bind(api, "pat", "pat", "project-admin", "demo")
+    soon = {"spec": {"deletionWaitDays": 0}}
+    async with as_(api, await log_in(api, "pat")) as pat, api.raw() as admin:
+        refused = error_of(await pat.patch(path, json=soon, headers=MERGE))
+        assert (refused["code"], "may delete the project" in refused["message"]) == (403, True)
+        assert (await pat.patch(path, json={"spec": {"deletionWaitDays": 7}}, headers=MERGE)).status_code == 200
+        await admin.delete(path)
+        assert (await admin.patch(path, json=soon, headers=MERGE)).status_code == 200
 
 
 MERGE = {"content-type": "application/merge-patch+json"}

@@ -7,7 +7,7 @@ anything.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -19,6 +19,7 @@ from vcstack.apiserver.auth.accounts import AccessIndex
 from vcstack.apiserver.auth.bearers import Bearers
 from vcstack.apiserver.auth.granting import EVERYTHING, Excess, describe, find_excess, find_excess_of
 from vcstack.apiserver.auth.grants import ALWAYS, Grants, Selectors
+from vcstack.apiserver.auth.keyguard import find_lacking
 from vcstack.apiserver.auth.naming import find_hidden
 from vcstack.apiserver.auth.places import TOP, Place
 from vcstack.apiserver.identity import Identity, Role
@@ -186,6 +187,14 @@ class Authorizer:
         key = identity.key
         return grants if key is None or not key.rules else grants.restricted((key.uid, key.generation), key.rules)
 
+    def is_one_of(self, identity: Identity, subjects: Container[Ref]) -> bool:
+        """Return whether the caller, or a group that it is in, is among them."""
+        account = identity.account
+        if account is None:
+            return False
+        groups = self._index.groups_of(account, identity.groups) if account.kind == "User" else ()
+        return account in subjects or any(Ref("Group", None, name) in subjects for name in groups)
+
     def visibility(self, identity: Identity, action: Action) -> Callable[[Wire], bool] | None:
         """Return what tells which objects of a list or watch are for the caller; None: all are."""
         if identity.account is None:
@@ -317,6 +326,9 @@ class Authorizer:
         excess = find_excess(self._index, grants, _own_account(identity), new, old)
         if excess:
             raise Forbidden(describe(excess))
+        lacking = find_lacking(grants, new, old)
+        if lacking:
+            raise Forbidden(f"{identity.subject} may not {lacking}")
         hidden = find_hidden(self._index, grants, new, old, home=place)
         if hidden:
             note_denial()

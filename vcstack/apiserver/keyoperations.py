@@ -12,14 +12,15 @@ from vcstack.apiclient import keymessages as messages
 from vcstack.apiserver import bodies
 from vcstack.apiserver.authz import Action, Authorizer, Verb
 from vcstack.apiserver.context import Call
+from vcstack.apiserver.identity import Identity
 from vcstack.apiserver.parts import ApiParts
 from vcstack.apiserver.queries import NONE
 from vcstack.apiserver.replies import model_reply
 from vcstack.apiserver.targets import Target
 from vcstack.crypto.errors import CryptoError, KeyUnavailable
 from vcstack.crypto.kms import ManagedKey
-from vcstack.specs.errors import Cause, Conflict, ErrorDetails, Invalid, MethodNotAllowed, Unavailable
-from vcstack.specs.kinds.key import Key, KeyState
+from vcstack.specs.errors import Cause, Conflict, ErrorDetails, Forbidden, Invalid, MethodNotAllowed, Unavailable
+from vcstack.specs.kinds.key import Key, KeyState, policy_subjects
 from vcstack.specs.model import Model
 from vcstack.store.keymaterial import KeyMaterial
 
@@ -56,7 +57,7 @@ class KeyOperations:
         if asked.target_key is not None and asked.target_key != call.target.name:
             other = Target(call.target.definition, call.target.project, asked.target_key, "encrypt")
             await self._authorizer.authorize(call.identity, Action(Verb.UPDATE, other))
-            target = await self._load(other)
+            target = await self._load(call.identity, other)
         context = asked.context if asked.target_context is None else asked.target_context
         text = await _work(
             lambda: self._kms.re_encrypt(
@@ -91,13 +92,20 @@ class KeyOperations:
         call.query.only(NONE)
         await self._authorizer.authorize(call.identity, Action(Verb.UPDATE, call.target))
         asked = await bodies.read_model(call.request, model)
-        return await self._load(call.target), asked
+        return await self._load(call.identity, call.target), asked
 
-    async def _load(self, target: Target) -> ManagedKey:
-        """Return the key. Raises NotFound, Conflict when it is not to be used."""
+    async def _load(self, identity: Identity, target: Target) -> ManagedKey:
+        """Return the key. Raises NotFound, Forbidden by its policy, Conflict when it is not to be used."""
         stored = await self._store.get(target.definition, target.project, target.name)
         key = Key.from_wire(stored.json)
         details = ErrorDetails(kind=Key.KIND, project=target.project or "", name=target.name)
+        # The cache that the groups are from was proven fresh when the key was read.
+        named = key.spec.policy is None or self._authorizer.is_one_of(
+            identity, policy_subjects(key, target.subresource)
+        )
+        if not named:
+            what = f"{target.subresource} with Key {target.name}"
+            raise Forbidden(f"{identity.subject} may not {what}: its policy says who may", details=details)
         if key.deleting:
             raise Conflict(f"key {target.name} is being deleted", details=details)
         if key.spec.state is not KeyState.ENABLED:

@@ -54,12 +54,14 @@ class KeyReconciler:
             due = _rotation_due(key, versions[-1])
             message = f"version {versions[-1].version} encrypts and signs from now on"
             self._context.events.normal(key, "Rotated", message)
-        delete_at = _deletion_due(key, now)
+        asked_at = _asked_at(key, now) if key.spec.state is KeyState.PENDING_DELETION else None
+        delete_at = _deletion_due(key, asked_at)
         newest = versions[-1]
         fields = {
             "versions": list(versions),
             "currentVersion": newest.version,
             "rotatedAt": format_time(newest.created_at),
+            "deletionAskedAt": format_time(asked_at) if asked_at else None,
             "deleteAt": format_time(delete_at) if delete_at else None,
         }
         ready = condition_of(key, MATERIAL_READY, True, "MaterialPresent", clock=self._context.clock)
@@ -71,11 +73,15 @@ class KeyReconciler:
 
     async def _finish(self, key: Key, now: datetime) -> Result | None:
         """Destroy the material of a deleted key, not before it has waited since the first look at the wish."""
-        until = key.status.delete_at or now + timedelta(days=key.spec.deletion_wait_days)
+        asked_at = _asked_at(key, now)
+        until = asked_at + timedelta(days=key.spec.deletion_wait_days)
         if until > now:
-            message = f"Its material is destroyed at {format_time(until)}; until then nothing can be done with it."
+            message = (
+                f"Its material is destroyed at {format_time(until)}, when {key.spec.deletion_wait_days} days are over; "
+                "who may delete the project may shorten that by spec.deletionWaitDays."
+            )
             held = condition_of(key, DELETABLE, False, "WaitingPeriod", message, clock=self._context.clock)
-            fields = {"deleteAt": format_time(until)}
+            fields = {"deletionAskedAt": format_time(asked_at), "deleteAt": format_time(until)}
             await write_status(self._context.client, key, fields=fields, conditions=[held])
             return _again(now, until)
         await self._material.destroy(key.uid)
@@ -84,16 +90,25 @@ class KeyReconciler:
 
 
 def _rotation_due(key: Key, newest: KeyVersion) -> datetime | None:
-    if key.spec.rotation_days is None or key.spec.state is not KeyState.ENABLED:
+    if key.spec.state is not KeyState.ENABLED:
         return None
-    return newest.created_at + timedelta(days=key.spec.rotation_days)
+    due = []
+    if key.spec.rotation_days is not None:
+        due.append(newest.created_at + timedelta(days=key.spec.rotation_days))
+    # What is kept of a version's making is the second.
+    if key.spec.rotate_after is not None and newest.created_at < (at := key.spec.rotate_after.replace(microsecond=0)):
+        due.append(at)
+    return min(due, default=None)
 
 
-def _deletion_due(key: Key, now: datetime) -> datetime | None:
-    """Return when it will be deleted: fixed by the first look at the wish, forgotten when that is called off."""
-    if key.spec.state is not KeyState.PENDING_DELETION:
-        return None
-    return key.status.delete_at or now + timedelta(days=key.spec.deletion_wait_days)
+def _asked_at(key: Key, now: datetime) -> datetime:
+    """Return since when the deletion waits: the first look at the wish."""
+    return key.status.deletion_asked_at or now
+
+
+def _deletion_due(key: Key, asked_at: datetime | None) -> datetime | None:
+    """Return when it will be deleted; None when that is not asked for, or was called off."""
+    return asked_at + timedelta(days=key.spec.deletion_wait_days) if asked_at is not None else None
 
 
 def _again(now: datetime, *due: datetime | None) -> Result | None:

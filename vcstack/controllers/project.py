@@ -1,13 +1,13 @@
 """Projects: given their default security group, and emptied before they go."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from vcstack.runtime.context import ControllerContext
 from vcstack.runtime.controller import Controller
 from vcstack.runtime.errors import WaitingFor
 from vcstack.runtime.reconciler import Result
 from vcstack.runtime.status import condition_of, write_status
-from vcstack.runtime.users import name_some, refuse_deletion
+from vcstack.runtime.users import DELETABLE, name_some, refuse_deletion
 from vcstack.specs.errors import AlreadyExists, QuotaExceeded
 from vcstack.specs.kinds.project import TERMINATING_FINALIZER, Project
 from vcstack.specs.kinds.securitygroup import (
@@ -20,6 +20,7 @@ from vcstack.specs.kinds.securitygroup import (
 from vcstack.specs.registry import KindDefinition, Scope, load_kinds
 from vcstack.specs.resource import AnyResource, Ref
 
+REASONS_TOLD = 3
 DEFAULTS_CREATED = "DefaultsCreated"
 """True when the project has its default security group."""
 
@@ -102,8 +103,14 @@ class ProjectReconciler:
         for resource in left:
             if not resource.deleting:
                 await self._client.delete(resource.ref, uid=resource.uid)
-        message = f"Waiting for {name_some(sorted(r.ref for r in left))} to be gone."
+        message = f"Waiting for {name_some(sorted(r.ref for r in left))} to be gone.{_reasons(left)}"
         await refuse_deletion(self._context, project, "NotEmpty", message, after_seconds=2.0)
+
+
+def _reasons(left: Sequence[AnyResource]) -> str:
+    """Return what holds some of them back, as they say themselves."""
+    held = [(r.ref, c) for r in left if (c := r.find_condition(DELETABLE)) is not None and c.status == "False"]
+    return "".join(f" {ref}: {condition.message}" for ref, condition in held[:REASONS_TOLD])
 
 
 def build(context: ControllerContext) -> Controller:
