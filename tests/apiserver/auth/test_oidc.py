@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 from typing import Any
 
@@ -331,6 +331,22 @@ async def test_a_provider_that_goes_down_during_a_login_costs_that_login_only(cl
     await cloud.provider.stop()
     with pytest.raises(Unavailable, match="does not answer"):
         await cloud.oidc.complete(challenge, found["code"], found["state"], found["iss"], HOME)
+
+
+@pytest.mark.parametrize("shift", [timedelta(hours=1), timedelta(days=30)])
+@pytest.mark.parametrize("sign", [1, -1])
+async def test_while_our_clock_or_the_providers_is_wrong_its_logins_are_refused_and_others_go_on(
+    cloud: Cloud, shift: timedelta, sign: int
+) -> None:
+    await cloud.name_provider()
+    await cloud.user("carol")
+    right = cloud.clock.skew
+    cloud.clock.skew = right + sign * shift
+    with pytest.raises(Unauthorized, match="what the identity provider says is not valid"):
+        await cloud.log_in()
+    assert await cloud.tokens_of("carol", PASSWORD)
+    cloud.clock.skew = right
+    assert await cloud.log_in()
 
 
 async def test_a_wrong_client_secret_is_told_as_the_operators_fault(cloud: Cloud) -> None:

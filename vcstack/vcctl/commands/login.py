@@ -19,7 +19,7 @@ from vcstack.specs.registry import get_kind
 from vcstack.vcctl.application import command
 from vcstack.vcctl.arguments import SETTINGS, OutputFormat
 from vcstack.vcctl.asking import ask_line, ask_secret, can_ask
-from vcstack.vcctl.errors import CommandError
+from vcstack.vcctl.errors import CommandError, ExitCode
 from vcstack.vcctl.identities import Means
 from vcstack.vcctl.loggingin import Proving, complete
 from vcstack.vcctl.printing import Table, parse_output, to_yaml, write
@@ -96,7 +96,11 @@ async def _log_in_there(
             if device or not any(cause.reason == PASSWORD_LOGIN for cause in error.causes):
                 raise
         user = _ask_user(session, "")
-    return await auth.login_by_directory(provider, user, ask_secret(f"Password of {user} at {provider}"))
+    try:
+        return await auth.login_by_directory(provider, user, ask_secret(f"Password of {user} at {provider}"))
+    except Unauthorized as error:
+        hint = f"The password is the one at {provider}; who forgot it asks there."
+        raise CommandError(error.message, hint=hint, code=ExitCode.REFUSED) from error
 
 
 async def _log_in_here(
