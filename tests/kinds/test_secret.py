@@ -113,6 +113,8 @@ async def test_the_api_tells_the_values_by_their_subresource_only(api: Api) -> N
 
 async def test_a_host_reads_the_values_that_its_instances_name_and_no_others(api: Api) -> None:
     await create_samples(api, "Project", "Flavor", "Image", "Secret", "SSHKey", "Network", "SecurityGroup")
+    more = {"spec": {"data": {"other": "not yours"}}}
+    await api.store.merge_patch(get_kind("Secret"), "demo", "db", more, actor=SYSTEM)
     settings = await api.register("h1")
     wire = sample("Instance")
     wire["spec"]["userDataSecret"] = {"name": "db", "key": "password"}
@@ -122,3 +124,6 @@ async def test_a_host_reads_the_values_that_its_instances_name_and_no_others(api
         assert error_of(await host.get(PATH))["code"] == 403
         await bind(api, "Instance", "web-1", "h1")
         assert (await host.get(PATH)).json()["values"] == {"password": "correct horse"}
+        assert (await host.get(PATH, params={"key": "password"})).status_code == 200
+        hidden = error_of(await host.get(PATH, params={"key": "other"}))
+        assert (hidden["code"], "it has password" in hidden["message"]) == (404, True)

@@ -187,6 +187,10 @@ class Authorizer:
         key = identity.key
         return grants if key is None or not key.rules else grants.restricted((key.uid, key.generation), key.rules)
 
+    def secret_keys(self, identity: Identity, target: Target) -> frozenset[str] | None:
+        """Return which values of a Secret the caller may have that may read them; None: all."""
+        return self._reach.keys_named(identity.host, target) if identity.role is Role.HOST else None
+
     def is_one_of(self, identity: Identity, subjects: Container[Ref]) -> bool:
         """Return whether the caller, or a group that it is in, is among them."""
         account = identity.account

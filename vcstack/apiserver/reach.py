@@ -70,6 +70,19 @@ class HostReach:
         """Return whether something bound to the host refers to the object, directly or through others."""
         return target.ref in self._iter_referred(host)
 
+    def keys_named(self, host: str, target: Target) -> frozenset[str]:
+        """Return which values of a Secret what is bound to the host names."""
+        found: set[str] = set()
+        for definition, wire in self._iter_bound(host):
+            if wire["metadata"].get("project") != target.project:
+                continue
+            for reference in iter_wire_references(definition.model, wire):
+                if (reference.kind, reference.name) == (target.definition.kind, target.name):
+                    named = find_value(wire, f"{reference.path.removesuffix('.name')}.key")
+                    if isinstance(named, str):
+                        found.add(named)
+        return frozenset(found)
+
     def _iter_referred(self, host: str) -> Iterator[Ref]:
         """Yield what is referred to, the nearest first: nearly all that hosts ask for is found at once."""
         seen: set[Ref] = set()

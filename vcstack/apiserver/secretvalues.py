@@ -30,6 +30,9 @@ class SecretRoutes:
         target = call.target
         found = await self._store.reveal(target.definition, target.project, target.name)
         values: dict[str, str] = found["spec"].get("data") or {}
+        allowed = self._authorizer.secret_keys(call.identity, target)
+        if allowed is not None:
+            values = {name: value for name, value in values.items() if name in allowed}
         if key is not None and key not in values:
             raise NotFound(
                 f"Secret {target.name} has no value {key[:80]!r}; it has {', '.join(sorted(values)) or 'none'}"
