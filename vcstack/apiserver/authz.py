@@ -37,6 +37,7 @@ from vcstack.specs.selectors import parse_field_selector
 from vcstack.store.actor import Guard
 from vcstack.store.draft import not_found
 from vcstack.store.keys import row_of
+from vcstack.store.lending import is_lent_to_any
 from vcstack.store.references import no_project
 from vcstack.store.store import Store
 
@@ -223,6 +224,18 @@ class Authorizer:
         if identity.account is None:
             return None
         return lambda new, live: self._check_write(identity, new, live)
+
+    async def reads_as_borrower(self, identity: Identity, action: Action) -> bool:
+        """Return whether the caller may not read the object, but what of it is for those that it is shared with."""
+        if identity.account is None or self.decide(identity, action):
+            return False
+        await self._cache.fresh()
+        definition, target = action.target.definition, action.target
+        if self.decide(identity, action):
+            return False
+        projects = self.grants_of(identity).projects_for(action.verb.value, definition)
+        entry = self._cache.find(definition, row_of(target.project, target.name))
+        return entry is not None and is_lent_to_any(self._cache, definition, entry, projects or ())
 
     def authorize_event(self, identity: Identity, project: str | None, wire: dict[str, Any]) -> None:
         """Return when a host may write that event: it regards the host itself or what is bound to it."""

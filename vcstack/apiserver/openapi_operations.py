@@ -42,6 +42,11 @@ MISSING = (
 MANAGER = ("fieldManager", "Who owns the fields written.", {"type": "string", "pattern": "^[!-~]{1,128}$"})
 LABELS = ("labelSelector", "As in Kubernetes: app=web,tier!=db.", {"type": "string"})
 FIELDS = ("fieldSelector", "As in Kubernetes: status.host=h1.", {"type": "string"})
+SHARED = (
+    "shared",
+    "Instead of a project's own, what others share with it, as borrowers see it; not together with selectors.",
+    {"type": "boolean"},
+)
 COUNT = {"type": "integer", "minimum": 0, "maximum": 2**53}
 _TEXT: Json = {"type": "string"}
 _TIME: Json = {"type": "string", "format": "date-time"}
@@ -127,6 +132,7 @@ def collection_operations(definition: KindDefinition, *, writable: bool) -> Json
                 ("continue", "The token of the page before.", {"type": "string"}),
                 ("watch", "Stream changes instead.", {"type": "boolean", "const": False}),
                 *(PAST if definition.kind == Event.KIND else ()),
+                *((SHARED,) if definition.lent_view is not None else ()),
             ),
         )
     }

@@ -14,6 +14,8 @@ WRITE = frozenset({"dryRun", "missingReferences", "fieldManager"})
 APPLY = WRITE | {"force"}
 DELETE = frozenset({"dryRun", "propagationPolicy", "uid", "resourceVersion"})
 LIST = frozenset({"labelSelector", "fieldSelector", "limit", "continue"})
+LENT = frozenset({"shared", "watch"})
+"""Of a list of what others share with the project."""
 WATCH = frozenset(
     {"watch", "labelSelector", "fieldSelector", "resourceVersion", "allowWatchBookmarks", "timeoutSeconds"}
 )

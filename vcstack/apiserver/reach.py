@@ -14,6 +14,7 @@ from vcstack.specs.errors import Forbidden
 from vcstack.specs.introspect import iter_wire_references
 from vcstack.specs.kinds.host import Host
 from vcstack.specs.kinds.port import Port
+from vcstack.specs.model import split_lent
 from vcstack.specs.registry import KindDefinition, Scope, definition_of, get_kind, load_kinds
 from vcstack.specs.resource import Ref
 from vcstack.store.keys import row_of
@@ -119,12 +120,12 @@ class HostReach:
 def _references(definition: KindDefinition, wire: Wire) -> Iterable[Ref]:
     """Yield what the object may mean: a name stands for the project's own object or for a global one."""
     project = wire["metadata"].get("project")
-    named = [(r.kind, r.name) for r in iter_wire_references(definition.model, wire)]
+    named = [(r.kind, r.project, r.name) for r in iter_wire_references(definition.model, wire)]
     if definition.kind == Port.KIND:
-        named += [("Subnet", a["subnet"]) for a in (wire.get("status") or {}).get("addresses") or ()]
-    for kind, name in named:
+        named += [("Subnet", *split_lent(a["subnet"], None)) for a in (wire.get("status") or {}).get("addresses") or ()]
+    for kind, elsewhere, name in named:
         scope = get_kind(kind).scope
         if scope is not Scope.GLOBAL and project is not None:
-            yield Ref(kind, project, name)
+            yield Ref(kind, elsewhere or project, name)
         if scope is not Scope.PROJECT:
             yield Ref(kind, None, name)

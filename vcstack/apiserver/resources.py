@@ -19,6 +19,8 @@ from vcstack.specs.errors import BadRequest, Cause, Invalid, MethodNotAllowed, N
 from vcstack.specs.kinds.event import Event
 from vcstack.specs.meta import API_VERSION
 from vcstack.specs.patch import merge_patch
+from vcstack.specs.registry import load_kinds
+from vcstack.store.lending import iter_lent
 from vcstack.store.records import ListPage, Stored
 
 PROPAGATIONS = tuple(p.value for p in Propagation)
@@ -54,8 +56,11 @@ class ResourceRoutes:
     async def get(self, call: Call) -> Response:
         """Return the object, as it is or as it was at a revision."""
         query = call.query.only(queries.GET)
-        await self._authorizer.authorize(call.identity, Action(Verb.GET, call.target))
         revision = query.count("atRevision")
+        action, view = Action(Verb.GET, call.target), call.target.definition.lent_view
+        if view is not None and revision is None and await self._authorizer.reads_as_borrower(call.identity, action):
+            return value_reply(view((await self._find(call)).wire))
+        await self._authorizer.authorize(call.identity, action)
         if revision is None:
             return json_reply((await self._find(call)).json)
         if self._history is None:
@@ -69,8 +74,10 @@ class ResourceRoutes:
         return await (self.watch(call) if call.query.flag("watch") else self.list(call))
 
     async def list(self, call: Call) -> Response:
-        """Return a page of the collection."""
-        query, most = call.query.only(queries.LIST | {"watch"}), self._settings.page_limit
+        """Return a page of the collection, or what others share with the project."""
+        if call.query.flag("shared"):
+            return await self.list_lent(call)
+        query, most = call.query.only(queries.LIST | {"watch", "shared"}), self._settings.page_limit
         fields = query.text("fieldSelector") or ""
         action = Action(Verb.LIST, call.target, fields)
         await self._authorizer.authorize(call.identity, action)
@@ -84,6 +91,21 @@ class ResourceRoutes:
             visible=self._authorizer.visibility(call.identity, action),
         )
         return json_reply(render_list(call.target.definition.kind, page))
+
+    async def list_lent(self, call: Call) -> Response:
+        """Return what of the kind other projects share with this one, as borrowers see it."""
+        call.query.only(queries.LENT)
+        definition, project = call.target.definition, call.target.project
+        await self._authorizer.authorize(call.identity, Action(Verb.LIST, call.target))
+        if definition.lent_view is None or project is None:
+            lendable = ", ".join(d.plural for d in load_kinds().values() if d.lent_view is not None)
+            raise queries.refuse("shared", f"is for lists of one project's {lendable}, which others may share with it")
+        await self._store.cache.fresh()
+        items = [definition.lent_view(wire) for wire in iter_lent(self._store.cache, definition, project)]
+        metadata = {"resourceVersion": str(self._store.cache.revision)}
+        return value_reply(
+            {"apiVersion": API_VERSION, "kind": f"{definition.kind}List", "metadata": metadata, "items": items}
+        )
 
     async def watch(self, call: Call) -> Response:
         """Stream the changes after a resourceVersion (default: from now on)."""

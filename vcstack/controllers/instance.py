@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from vcstack.controllers.interfaces import (
     INSTANCE_LABEL,
     PASSING_REASONS,
+    PORT_REFUSED,
+    QUOTA_EXCEEDED,
     build_addresses,
     build_network_ready,
     build_port,
@@ -20,7 +22,7 @@ from vcstack.runtime.controller import Controller, asked_of, states_of
 from vcstack.runtime.errors import WaitingFor
 from vcstack.runtime.reconciler import Result
 from vcstack.runtime.status import write_status
-from vcstack.specs.errors import AlreadyExists, QuotaExceeded
+from vcstack.specs.errors import AlreadyExists, Invalid, QuotaExceeded
 from vcstack.specs.kinds.instance import (
     DOMAIN_FINALIZER,
     FINALIZER,
@@ -38,7 +40,7 @@ from vcstack.specs.resource import Ref
 PASSING_SECONDS = 5.0
 """A new instance's ports go through all their states within moments; only where one stays is written."""
 REFUSED_SECONDS = 30.0
-"""A port for which a quota left no room is tried again: nothing tells when there is room."""
+"""A port that was refused, as a quota left no room, is tried again: nothing tells when there is room."""
 
 _OF_INSTANCE = "instance"
 _NAMED_PORTS = "named-ports"
@@ -69,7 +71,14 @@ class InstanceReconciler:
                 found.append((nic, await self._ensure_port(instance, nic)))
             except QuotaExceeded as error:
                 found.append((nic, None))
-                refused[nic.name] = f"{error.message}; ask for a larger quota or remove what is not needed"
+                refused[nic.name] = (
+                    QUOTA_EXCEEDED,
+                    f"{error.message}; ask for a larger quota or remove what is not needed",
+                )
+            except Invalid as error:
+                # Nothing tells when what another project shares can be used (again).
+                found.append((nic, None))
+                refused[nic.name] = PORT_REFUSED, error.message
         if _agent_has_seen(instance):
             await self._release_others(instance, keep={p.metadata.name for _, p in found if p})
         condition = build_network_ready(instance, found, clock=self._context.clock, refused=refused)

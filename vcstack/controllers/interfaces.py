@@ -21,6 +21,9 @@ INSTANCE_LABEL = "vcstack.io/instance"
 PASSING_REASONS = frozenset({"PortPending", f"{ALLOCATED}Pending", f"{REALIZED}Pending", "PortNotUp"})
 """Of NetworkReady: nothing is wrong, the next step has only not been seen yet."""
 
+PORT_REFUSED = "PortRefused"
+"""Of NetworkReady: a port cannot be made, for instance as its network is not shared with the project any more."""
+
 QUOTA_EXCEEDED = "QuotaExceeded"
 """Of NetworkReady: a quota leaves no room for a port."""
 
@@ -50,7 +53,7 @@ def build_addresses(found: Interfaces) -> list[InterfaceAddress]:
 
 
 def build_network_ready(
-    instance: Instance, found: Interfaces, *, clock: Clock, refused: Mapping[str, str] | None = None
+    instance: Instance, found: Interfaces, *, clock: Clock, refused: Mapping[str, tuple[str, str]] | None = None
 ) -> Condition:
     """Return NetworkReady: what holds up the first interface that is not ready.
 
@@ -58,12 +61,12 @@ def build_network_ready(
         instance: the instance.
         found: its interfaces with their ports.
         clock: tells the time.
-        refused: by interface, why a quota leaves no room for its port.
+        refused: by interface, why its port is not made: reason and message.
     """
     for nic, port in found:
         fault = _find_fault(instance, nic, port)
         if fault is not None and refused and nic.name in refused:
-            fault = ConditionStatus.FALSE, QUOTA_EXCEEDED, refused[nic.name]
+            fault = ConditionStatus.FALSE, *refused[nic.name]
         if fault is not None:
             status, reason, message = fault
             message = f"{nic.name}: {message}"

@@ -1,15 +1,24 @@
-"""Network → OVN logical switch."""
+"""Network → OVN logical switch, and with whom it is shared."""
 
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from vcstack.clock import Clock
 from vcstack.controllers.backends.network import LogicalSwitch, NetworkBackend, Owner
-from vcstack.controllers.backends.network_sources import OwnedRows, build_backend
+from vcstack.controllers.backends.network_sources import OwnedRows, Wake, build_backend, ignore
 from vcstack.controllers.backends.repairs import Repairs
+from vcstack.controllers.sharing import Lending, Lendings, borrowed_by
 from vcstack.runtime.context import ControllerContext
 from vcstack.runtime.controller import Controller
 from vcstack.runtime.errors import BackendConflict
 from vcstack.runtime.reconciler import Result
 from vcstack.runtime.status import condition_of, hold_shown, write_status
 from vcstack.runtime.users import ensure_unused, watch_users
-from vcstack.specs.kinds.network import DEFAULT_MTU_BYTES, FINALIZER, REALIZED, Network
+from vcstack.specs.kinds.domain import Domain
+from vcstack.specs.kinds.network import DEFAULT_MTU_BYTES, FINALIZER, REALIZED, SHARED, Network, target_of
+from vcstack.specs.kinds.port import Port
+from vcstack.specs.kinds.project import Project
+from vcstack.specs.meta import Condition
 from vcstack.specs.resource import Ref
 
 
@@ -25,6 +34,7 @@ class NetworkReconciler:
         self._context = context
         self._backend = backend
         self._repairs = Repairs(context.events)
+        self._lendings = Lendings(context)
 
     async def reconcile(self, resource: Network | None, ref: Ref) -> Result | None:
         """Make it so, once."""
@@ -52,8 +62,31 @@ class NetworkReconciler:
             if ensured.observed != wanted:
                 raise BackendConflict("the logical switch in OVN was changed meanwhile; it is looked at again")
         self._repairs.note(network, wanted, ensured.changed)
-        done = condition_of(network, REALIZED, True, "SwitchFound", clock=clock)
-        await write_status(client, network, fields={"mtuBytes": ensured.observed.mtu_bytes}, conditions=[done])
+        lending = self._lendings.find(network)
+        conditions = [condition_of(network, REALIZED, True, "SwitchFound", clock=clock)]
+        if lending.shared or lending.gone or network.find_condition(SHARED) is not None:
+            conditions.append(build_shared(network, lending, clock=clock))
+        fields = {"mtuBytes": ensured.observed.mtu_bytes, "sharedWith": lending.shared or None}
+        await write_status(client, network, fields=fields, conditions=conditions)
+
+
+def build_shared(network: Network, lending: Lending, *, clock: Clock) -> Condition:
+    """Return Shared: whether what spec says of sharing is so, and what people have to see to."""
+    faults = [
+        f"{kind} {name} is gone, and whoever takes that name gets nothing: take it out of sharedWith (to share with "
+        "a new one of that name, put it in again afterwards)"
+        for kind, name in lending.gone
+    ]
+    reason = "TargetGone" if faults else "StillInUse"
+    faults += [
+        f"not shared with {kind} {name} any more, but {count} port{'s' if count > 1 else ''} of it "
+        f"{'are' if count > 1 else 'is'} on the network until deleted there"
+        for (kind, name), count in lending.leaving
+    ]
+    if faults:
+        return condition_of(network, SHARED, False, reason, f"{'; '.join(faults)}.", clock=clock)
+    reason = "Shared" if lending.shared else "NotShared"
+    return condition_of(network, SHARED, True, reason, clock=clock)
 
 
 def build(context: ControllerContext) -> Controller:
@@ -61,4 +94,29 @@ def build(context: ControllerContext) -> Controller:
     backend = build_backend(context, "network")
     rows = OwnedRows(context, backend, Network, backend.delete_switch)
     reconciler = NetworkReconciler(context, backend)
-    return context.controller(reconciler, Network, watches=watch_users(context, Network), sources=rows.sources)
+    networks, woken = context.informer(Network), Wake(context.clock)
+    networks.add_index("shared-with", lambda n: [target_of(s) for s in n.spec.shared_with])
+
+    def of_port(old: Port | None, new: Port | None) -> Iterator[Ref]:
+        """A port came or went."""
+        if old is None or new is None:
+            yield from borrowed_by(new or old)  # type: ignore[arg-type]  # one of them is there
+
+    def of_target(kind: str) -> Callable[[Any, Any], Iterator[Ref]]:
+        def changed(old: Any, new: Any) -> Iterator[Ref]:
+            if old is None or new is None or old.uid != new.uid:
+                yield from (n.ref for n in networks.by_index("shared-with", (kind, (new or old).metadata.name)))
+
+        return changed
+
+    return context.controller(
+        reconciler,
+        Network,
+        watches={Port: ignore, Project: ignore, Domain: ignore, **watch_users(context, Network)},
+        sources=(*rows.sources, woken.stream),
+        listeners=(
+            (context.informer(Port), woken.on(of_port)),
+            (context.informer(Project), woken.on(of_target("project"))),
+            (context.informer(Domain), woken.on(of_target("domain"))),
+        ),
+    )

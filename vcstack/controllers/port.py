@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterable
 from ipaddress import ip_address
 
-from vcstack.controllers.backends.address_pool import AddressPool, Key, network_ref
+from vcstack.controllers.backends.address_pool import AddressPool, Key, network_ref_of, subnet_ref
 from vcstack.controllers.backends.network import LogicalSwitchPort, NetworkBackend, ObservedPort, Owner
 from vcstack.controllers.backends.network_sources import OwnedRows, Wake, build_backend, ignore
 from vcstack.controllers.backends.repairs import Repairs
@@ -75,7 +75,7 @@ class PortReconciler:
                     return await self._claim(port, allocated)
             return port if port.is_true(ALLOCATED) else await write_status(client, port, conditions=[allocated])
         async with hold_shown(client, port, ALLOCATED, clock=clock):
-            if self._networks.get(network_ref(port)) is None:
+            if self._networks.get(network_ref_of(port)) is None:
                 raise WaitingFor("NetworkMissing", f"There is no network {port.spec.network}; create it.")
             return await self._claim(port, allocated)
 
@@ -111,7 +111,7 @@ class PortReconciler:
         Raises:
             WaitingFor: the network or a group is missing.
         """
-        network = self._networks.get(network_ref(port))
+        network = self._networks.get(network_ref_of(port))
         if network is None:
             raise WaitingFor("NetworkMissing", f"There is no network {port.spec.network}; create it.")
         groups = {name: self._groups.find(name, port.metadata.project) for name in security_groups_of(port.spec)}
@@ -132,7 +132,7 @@ class PortReconciler:
     def _find_dhcp(self, port: Port, version: int) -> str | None:
         """Return the uid of the subnet whose DHCP options of that family the port gets, or None."""
         for held in port.status.addresses or ():
-            subnet = self._subnets.find(held.subnet, port.metadata.project)
+            subnet = self._subnets.get(subnet_ref(port, held.subnet))
             if subnet is not None and subnet.spec.dhcp is DHCP.ENABLED and ip_address(held.address).version == version:
                 return subnet.uid
         return None
@@ -153,7 +153,7 @@ def _made_for_instance(port: Port) -> bool:
 def _watch_dependencies(context: ControllerContext, ports_waking: Wake) -> tuple[tuple[object, object], ...]:
     """Return the informers and handlers that wake ports when what they depend on appears or changes."""
     ports = context.informer(Port)
-    ports.add_index("port-network", lambda p: [network_ref(p)])
+    ports.add_index("port-network", lambda p: [network_ref_of(p)])
     ports.add_index(
         "port-groups", lambda p: [Ref("SecurityGroup", p.metadata.project, g) for g in security_groups_of(p.spec)]
     )
@@ -173,7 +173,7 @@ def _watch_dependencies(context: ControllerContext, ports_waking: Wake) -> tuple
         """A port that is gone leaves addresses to those that have none."""
         if old is None or new is not None:
             return ()
-        return _refs(p for p in ports.by_index("port-network", network_ref(old)) if not p.status.addresses)
+        return _refs(p for p in ports.by_index("port-network", network_ref_of(old)) if not p.status.addresses)
 
     return (
         (context.informer(Network), ports_waking.on(of_network)),

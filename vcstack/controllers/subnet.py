@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from ipaddress import ip_network
 from typing import Any
 
+from vcstack.controllers.backends.address_pool import subnet_ref
 from vcstack.controllers.backends.allocation import SERVER_MAC_PREFIX, build_mac, count_free
 from vcstack.controllers.backends.network import DhcpOptions, NetworkBackend, Owner
 from vcstack.controllers.backends.network_sources import OwnedRows, Throttle, Wake, build_backend, ignore
@@ -18,6 +19,7 @@ from vcstack.specs.kinds.network import DEFAULT_MTU_BYTES, Network
 from vcstack.specs.kinds.port import Port
 from vcstack.specs.kinds.subnet import DHCP, FINALIZER, REALIZED, Subnet, find_router, gateway_of
 from vcstack.specs.meta import Condition
+from vcstack.specs.model import join_lent
 from vcstack.specs.resource import Ref
 
 LEASE_SECONDS = 3600
@@ -55,7 +57,7 @@ def build_dhcp_options(subnet: Subnet, mtu_bytes: int, router: str | None = None
 
 def subnets_held(port: Port) -> set[Ref]:
     """Return the subnets that the port holds addresses of."""
-    return {Ref("Subnet", port.metadata.project, a.subnet) for a in port.status.addresses or ()}
+    return {subnet_ref(port, a.subnet) for a in port.status.addresses or ()}
 
 
 class SubnetReconciler:
@@ -85,10 +87,15 @@ class SubnetReconciler:
         if FINALIZER not in subnet.metadata.finalizers:
             return
         await ensure_unused(self._context, subnet)
-        page = await self._context.client.list(Port, project=subnet.metadata.project)
-        holders = sorted(p.ref for p in page.items if subnet.ref in subnets_held(p))
+        project = subnet.metadata.project
+        lent = f"spec.network={join_lent(project, subnet.spec.network, None)}"
+        pages = [
+            await self._context.client.list(Port, project=project),
+            await self._context.client.list(Port, fields=lent),
+        ]
+        holders = sorted({p.ref for page in pages for p in page.items if subnet.ref in subnets_held(p)})
         if holders:
-            message = f"{name_some(holders)} hold addresses of it; delete them first."
+            message = f"{name_some(holders, home=project)} hold addresses of it; delete them first."
             await refuse_deletion(self._context, subnet, "InUse", message)
         async with hold_shown(self._context.client, subnet, REALIZED, clock=self._context.clock):
             await self._backend.delete_dhcp_options(subnet.uid)
@@ -116,11 +123,14 @@ class SubnetReconciler:
 
     async def _report(self, subnet: Subnet, realized: Condition) -> Result | None:
         """Write status once: the condition, the gateway and, when they are due, the counts of addresses."""
-        name, gateway = subnet.metadata.name, gateway_of(subnet.spec)
+        gateway = gateway_of(subnet.spec)
         holders = self._ports.by_index(HOLDERS, subnet.ref)
-        used = {a.address: p for p in holders for a in p.status.addresses or () if a.subnet == name}
+        used = {
+            a.address: p for p in holders for a in p.status.addresses or () if subnet_ref(p, a.subnet) == subnet.ref
+        }
         if gateway in used:
-            message = f"{used[gateway].ref} holds the gateway's address {gateway}; choose another gateway."
+            holder = name_some([used[gateway].ref], home=subnet.metadata.project)
+            message = f"{holder} holds the gateway's address {gateway}; choose another gateway."
             realized = condition_of(subnet, REALIZED, False, "GatewayTaken", message, clock=self._context.clock)
         fields: dict[str, Any] = {"gateway": gateway}
         wait = self._counting.remaining(subnet.uid)

@@ -13,6 +13,7 @@ from vcstack.specs.kinds.instance import Instance
 from vcstack.specs.kinds.network import DEFAULT_MTU_BYTES, Network
 from vcstack.specs.kinds.sshkey import SSHKey
 from vcstack.specs.kinds.subnet import Subnet
+from vcstack.specs.model import split_lent
 from vcstack.specs.resource import AnyResource
 
 R = TypeVar("R", bound=AnyResource)
@@ -78,12 +79,14 @@ class References:
 
     async def get_mtu(self, project: str | None, network: str) -> int:
         """Return the MTU that the network's guests are told."""
-        found = await self._get(Network, network, project)
+        where, name = split_lent(network, project)
+        found = await self._get(Network, name, where)
         return found.status.mtu_bytes or found.spec.mtu_bytes or DEFAULT_MTU_BYTES
 
     async def get_subnet(self, project: str | None, name: str) -> Subnet:
         """Return a subnet that a port holds an address of."""
-        return await self._get(Subnet, name, project)
+        where, bare = split_lent(name, project)
+        return await self._get(Subnet, bare, where)
 
     def forget(self) -> None:
         """Read everything anew next time."""

@@ -4,6 +4,7 @@ An object that is deleted cannot be referred to anew (the store sees to it in it
 it is being deleted a consistent read without users is final.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, NoReturn
@@ -13,7 +14,8 @@ from vcstack.runtime.context import ControllerContext
 from vcstack.runtime.errors import WaitingFor
 from vcstack.runtime.informers import Informers
 from vcstack.runtime.status import condition_of, write_status
-from vcstack.specs.introspect import Shape, fields_of, iter_references
+from vcstack.specs.introspect import Shape, fields_of, iter_references, reference_paths, shapes_along
+from vcstack.specs.model import join_lent
 from vcstack.specs.registry import Scope, get_kind, load_kinds
 from vcstack.specs.resource import AnyResource, Ref
 
@@ -48,10 +50,17 @@ def candidates_of(resource: AnyResource) -> set[Ref]:
     for reference in iter_references(resource):
         scope = get_kind(reference.kind).scope
         if scope is not Scope.GLOBAL:
-            found.add(Ref(reference.kind, resource.metadata.project, reference.name))
+            found.add(Ref(reference.kind, reference.project or resource.metadata.project, reference.name))
         if scope is not Scope.PROJECT:
             found.add(Ref(reference.kind, None, reference.name))
     return found
+
+
+@cache
+def lent_paths(kind: type[AnyResource], used: str) -> tuple[str, ...]:
+    """Return the fields of a kind that may name another project's objects of the used kind."""
+    found = (path for path, named in reference_paths(kind) if named == used)
+    return tuple(p for p in found if shapes_along(kind, p)[-1].lent)
 
 
 def find_users(informers: Informers, ref: Ref) -> list[Ref]:
@@ -70,6 +79,10 @@ async def read_users(client: ResourceClient, ref: Ref) -> list[Ref]:
     for kind in user_kinds(ref.kind):
         page = await client.list(kind, project=ref.project)
         users += [r for r in page.items if ref in candidates_of(r)]
+        for path in lent_paths(kind, ref.kind) if ref.project else ():
+            # Of other projects, found by how they write the name.
+            page = await client.list(kind, fields=f"{path}={join_lent(ref.project, ref.name, None)}")
+            users += page.items
     shadows: set[Ref] = set()
     if users and ref.project is None and get_kind(ref.kind).scope is Scope.GLOBAL_OR_PROJECT:
         shadows = {r.ref for r in (await client.list(get_kind(ref.kind).model)).items}
@@ -108,9 +121,17 @@ def watch_users(context: ControllerContext, kind: type[AnyResource]) -> Mapping[
     return dict.fromkeys(user_kinds(kind.KIND), used_and_deleting)
 
 
-def name_some(refs: Iterable[Ref]) -> str:
-    """Return a list for a sentence: the first few by name and how many more."""
-    names = [str(r) for r in refs]
+def name_some(refs: Iterable[Ref], *, home: str | None = None) -> str:
+    """Return a list for a sentence: the first few by name and how many more.
+
+    Args:
+        refs: the objects.
+        home: the project whose people read it; what is other projects' is only counted.
+    """
+    known = list(refs)
+    names = [str(r) for r in known if home is None or r.project in (None, home)]
+    others = Counter(r.kind for r in known if home is not None and r.project not in (None, home))
+    names += [f"{count} {kind}{'s' if count > 1 else ''} of other projects" for kind, count in sorted(others.items())]
     more = len(names) - NAMED_IN_MESSAGE
     return ", ".join(names[:NAMED_IN_MESSAGE]) + (f" and {more} more" if more > 0 else "")
 
@@ -123,7 +144,8 @@ async def ensure_unused(context: ControllerContext, resource: AnyResource) -> No
     """
     users = find_users(context.informers, resource.ref) or await read_users(context.client, resource.ref)
     if users:
-        await refuse_deletion(context, resource, "InUse", f"Used by {name_some(users)}; delete or change them first.")
+        names = name_some(users, home=resource.metadata.project)
+        await refuse_deletion(context, resource, "InUse", f"Used by {names}; delete or change them first.")
 
 
 async def refuse_deletion(

@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from vcstack.specs.meta import Condition, ObjectMeta, OwnerReference
-from vcstack.specs.model import Change, Model, RefersTo, Sensitive, Takes
+from vcstack.specs.model import Change, Model, RefersTo, Sensitive, Takes, split_lent
 from vcstack.specs.resource import AnyResource
 
 
@@ -36,6 +36,8 @@ class Shape:
     """The list is a set of strings."""
     refers_to: str | None = None
     """The value names an object of that kind."""
+    lent: bool = False
+    """The name may be PROJECT/NAME of what another project shares."""
     change: Change | None = None
     """The marker on the field itself; None: inherited."""
     sensitive: Sensitive | None = None
@@ -73,7 +75,12 @@ class FoundReference:
     kind: str
     """The kind referred to."""
     name: str
-    """The name given."""
+    """The name given, without the project."""
+    project: str | None = None
+    """The project given: it is another one's object. None: what the name stands for at home."""
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.project + '/' if self.project else ''}{self.name}"
 
 
 def list_key_of(model: type[Model]) -> str | None:
@@ -111,7 +118,7 @@ def _shape_of(annotation: Any, metadata: tuple[Any, ...]) -> Shape:
             annotation = next(a for a in args if a is not type(None))
         else:
             break
-    refers_to = next((m.kind for m in metadata if isinstance(m, RefersTo)), None)
+    reference = next((m for m in metadata if isinstance(m, RefersTo)), None)
     change = next((m.change for m in metadata if isinstance(m, Takes)), None)
     sensitive = next((m for m in metadata if isinstance(m, Sensitive)), None)
     if origin is list:
@@ -121,7 +128,8 @@ def _shape_of(annotation: Any, metadata: tuple[Any, ...]) -> Shape:
     if origin is dict:
         return Shape(values=_shape_of(args[1], ()), change=change)
     model = annotation if isinstance(annotation, type) and issubclass(annotation, Model) else None
-    return Shape(model=model, refers_to=refers_to, change=change, sensitive=sensitive)
+    refers_to, lent = (reference.kind, reference.lent) if reference else (None, False)
+    return Shape(model=model, refers_to=refers_to, lent=lent, change=change, sensitive=sensitive)
 
 
 def iter_references(resource: AnyResource) -> Iterator[FoundReference]:
@@ -137,7 +145,8 @@ def iter_wire_references(model: type[AnyResource], wire: Mapping[str, Any]) -> I
 def _walk_references(value: Any, shape: Shape, path: str) -> Iterator[FoundReference]:
     if shape.refers_to:
         if isinstance(value, str) and value:
-            yield FoundReference(path, shape.refers_to, value)
+            project, name = split_lent(value, None) if shape.lent else (None, value)
+            yield FoundReference(path, shape.refers_to, name, project)
     elif shape.model and isinstance(value, Model | Mapping):
         for field in fields_of(shape.model).values():
             child = value.get(field.wire) if isinstance(value, Mapping) else getattr(value, field.attribute)

@@ -26,6 +26,11 @@ LABEL_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 Name = Annotated[str, StringConstraints(pattern=LABEL_PATTERN, max_length=63)]
 """A resource's name: a DNS label, lower case, at most 63 characters."""
 
+LENT_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(/[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$"
+
+LentName = Annotated[str, StringConstraints(pattern=LENT_PATTERN, max_length=127)]
+"""A name of the own project, or PROJECT/NAME of what another project shares with it."""
+
 Text = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]*$", max_length=1024)]
 """Free text for people: no control characters but tab and newline."""
 
@@ -112,6 +117,17 @@ def _read_docstrings(module: str) -> Mapping[str, Mapping[str, str]]:
     }
 
 
+def split_lent(name: str, home: str | None) -> tuple[str | None, str]:
+    """Return the project and the name that a LentName stands for in a project."""
+    project, slash, bare = name.rpartition("/")
+    return (project if slash else home), bare
+
+
+def join_lent(project: str | None, name: str, home: str | None) -> str:
+    """Return the LentName of a project's object as it is written in another project, or in its own."""
+    return name if project == home or project is None else f"{project}/{name}"
+
+
 class Change(StrEnum):
     """What changing a field takes. It is inherited from the enclosing field; the default is Live."""
 
@@ -141,6 +157,8 @@ class RefersTo:
     """
 
     kind: str
+    lent: bool = False
+    """Whether the value may be PROJECT/NAME of what another project shares (a LentName)."""
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """Show the kind referred to in JSON schema as ``x-vcstack-refers-to``."""

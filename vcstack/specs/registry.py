@@ -80,6 +80,11 @@ def no_references(resource: AnyResource) -> Sequence["Reference"]:
     return ()
 
 
+def no_lender(wire: Mapping[str, Any]) -> Ref | None:
+    """Return nothing: no other project's objects may name the kind's."""
+    return None
+
+
 def no_amounts(resource: AnyResource, referenced: Referenced) -> Mapping[str, int]:
     """Return nothing: of the kind only the objects are counted."""
     return {}
@@ -125,6 +130,11 @@ class KindDefinition:
     must_exist: Callable[[Any], Sequence[Reference]] = no_references
     """What has to be there, and stay until the write, when the object begins to name it, even where references
     may be missing; pure. For names that give rights: whoever takes the name later must not get them."""
+    lent_by: Callable[[Mapping[str, Any]], Ref | None] = no_lender
+    """The Network whose spec.sharedWith says which other projects may name a wire object, and read it as ``lent_view``
+    shows it; pure."""
+    lent_view: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
+    """What those see of the wire object who borrow it; None: they see nothing, and nobody borrows any."""
     neighbours: Callable[[Any], Sequence[str]] = no_neighbours
     """The kinds whose objects in the same project ``check`` sees as well; pure."""
     amounts: Callable[[Any, Referenced], Mapping[str, int] | None] = no_amounts

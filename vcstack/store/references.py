@@ -13,6 +13,7 @@ from vcstack.store.cache import WatchCache
 from vcstack.store.draft import Draft
 from vcstack.store.etcd.ops import Compare
 from vcstack.store.keys import object_key, row_of
+from vcstack.store.lending import is_lent
 from vcstack.store.table import Entry
 from vcstack.store.validation import build_cause, refuse
 
@@ -64,21 +65,24 @@ def resolve(
         _resolve_strict(cache, draft, resource, result, hidden)
     if not refers_to(model):
         return result
-    known = {(r.kind, r.name) for r in iter_wire_references(model, draft.live)} if draft.live else set()
+    known = {(r.kind, r.project, r.name) for r in iter_wire_references(model, draft.live)} if draft.live else set()
     compared = set(result.entries)
     blamed = {c.field for c in result.causes}
     for reference in iter_references(resource):
         ref, entry = _find(cache, reference, resource.metadata.project)
         if ref == resource.ref:
             continue
-        if reference.path in hidden:
+        is_known = (reference.kind, reference.project, reference.name) in known
+        if reference.path in hidden or not (is_known or _may_name(cache, reference, entry, draft.project)):
             entry = None
         if entry is not None:
             result.entries[ref] = entry
-        if (reference.kind, reference.name) in known:
+        if is_known:
             continue
         fault = None if entry is not None and not is_deleting(entry) else _fault(reference, draft.project, entry)
-        if fault and not allow_missing and reference.path not in blamed:
+        # What another project shares is not promised: later it might be there without being shared.
+        excused = allow_missing and (dry_run or reference.project is None)
+        if fault and not excused and reference.path not in blamed:
             result.causes.append(build_cause(reference.path, NOT_FOUND, fault))
         elif entry is not None and ref not in compared:
             compared.add(ref)
@@ -152,9 +156,19 @@ def is_deleting(entry: Entry) -> bool:
     return "deletionTimestamp" in orjson.loads(entry.json)["metadata"]
 
 
+def _may_name(cache: WatchCache, reference: FoundReference, entry: Entry | None, project: str | None) -> bool:
+    """Return whether the project may name it: what is its own or global, and what is shared with it."""
+    if reference.project in (None, project) or entry is None:
+        return True
+    return project is not None and is_lent(cache, get_kind(reference.kind), entry, project)
+
+
 def _find(cache: WatchCache, reference: FoundReference, project: str | None) -> tuple[Ref, Entry | None]:
     """Look in the own project first, then among the global objects, as the kind's scope allows."""
     definition = get_kind(reference.kind)
+    if reference.project is not None:
+        entry = cache.find(definition, row_of(reference.project, reference.name))
+        return Ref(reference.kind, reference.project, reference.name), entry
     places: tuple[str | None, ...] = (None,)
     if definition.scope is not Scope.GLOBAL:
         places = (project,) if definition.scope is Scope.PROJECT or project is None else (project, None)
@@ -173,7 +187,9 @@ def build_missing(path: str, ref: Ref, project: str | None) -> Cause:
 
 def _fault(reference: FoundReference, project: str | None, entry: Entry | None) -> str:
     if entry is not None:
-        return f"{reference.kind} {reference.name} is being deleted; name another one"
+        return f"{reference} is being deleted; name another one"
+    if reference.project is not None:
+        return f"there is no {reference} that is shared with project {project}; name another one"
     scope = get_kind(reference.kind).scope
     where = "" if scope is Scope.GLOBAL or not project else f" in project {project}"
     if where and scope is Scope.GLOBAL_OR_PROJECT:

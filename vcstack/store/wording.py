@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from vcstack.specs.errors import Cause
 from vcstack.specs.introspect import Shape, fields_of, join_path
-from vcstack.specs.model import LABEL_PATTERN, Model
+from vcstack.specs.model import LABEL_PATTERN, LENT_PATTERN, Model
 
 MAX_CAUSES: Final = 20
 _SHOWN: Final = 60
@@ -16,6 +16,7 @@ _SHOWN: Final = 60
 _PATTERNS: Final[Mapping[str, str]] = {
     LABEL_PATTERN: "is no DNS label: use lower-case letters, digits and '-', a letter or digit at both ends, "
     "at most 63 characters",
+    LENT_PATTERN: "is no name: write NAME, or PROJECT/NAME for what another project shares, each a DNS label",
     r"^[^\x00-\x08\x0b-\x1f\x7f]*$": "has control characters; remove them",
     r"^[^\x00]*$": "has a NUL character; remove it",
     r"^sha256:[0-9a-f]{64}$": "is no digest; write sha256: and 64 lower-case hexadecimal digits",

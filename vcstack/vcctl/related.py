@@ -5,7 +5,7 @@ The API is asked for just those objects, by field selectors: a cloud with 10,000
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
@@ -32,6 +32,8 @@ class Link:
     """The field that makes the connection."""
     wire: Wire | None = None
     """The object; None: it does not exist."""
+    project: str | None = None
+    """The other project that is named with it."""
 
     def __str__(self) -> str:
         return f"{self.kind.lower()}/{self.name}"
@@ -61,7 +63,7 @@ class Related:
 def iter_links(definition: KindDefinition, wire: Wire) -> Iterator[Link]:
     """Yield what the object's spec names, the host it is bound to, and {kind, name} pairs such as a task's target."""
     for reference in iter_wire_references(definition.model, wire):
-        yield Link(reference.kind, reference.name, reference.path)
+        yield Link(reference.kind, reference.name, reference.path, project=reference.project)
     if (path := _host_path(definition)) is not None:
         host = find_value(wire, path)
         if isinstance(host, str) and host:
@@ -95,18 +97,18 @@ async def find_linked(session: Session, wire: Wire, link: Link) -> Link:
         Scope.PROJECT: [project],
         Scope.GLOBAL_OR_PROJECT: [project, None] if project else [None],
     }
-    for place in places[definition.scope]:
+    for place in [link.project] if link.project else places[definition.scope]:
         try:
             found = await session.client.get_wire(definition, link.name, place)
         except (NotFound, Forbidden):
             continue
-        return Link(link.kind, link.name, link.path, found)
+        return replace(link, wire=found)
     return link
 
 
 async def find_all_linked(session: Session, wire: Wire, links: Iterable[Link]) -> list[Link]:
     """Return the links with the objects that they name, each once."""
-    distinct = {(link.kind, link.name): link for link in links}
+    distinct = {(link.kind, link.project, link.name): link for link in links}
     return await _all([partial(find_linked, session, wire, link) for link in distinct.values()])
 
 

@@ -12,8 +12,10 @@ from ipaddress import ip_address, ip_network
 from vcstack.controllers.backends.allocation import build_mac, iter_addresses
 from vcstack.runtime.errors import WaitingFor
 from vcstack.runtime.informer import Informer
-from vcstack.specs.kinds.port import Port, PortAddress, find_address_fault
+from vcstack.specs.kinds.network import network_ref
+from vcstack.specs.kinds.port import Port, PortAddress, find_address_fault, network_of
 from vcstack.specs.kinds.subnet import Subnet
+from vcstack.specs.model import join_lent, split_lent
 from vcstack.specs.resource import Ref
 
 HELD = "addresses-held"
@@ -47,11 +49,11 @@ class AddressPool:
         self._lowest: dict[tuple[str, int], int] = {}
         ports.add_index(HELD, _addresses_held)
         ports.add_index(MACS, _macs_held)
-        subnets.add_index("pool-network", lambda s: [(s.metadata.project or "", s.spec.network)])
+        subnets.add_index("pool-network", lambda s: [network_of(s)])
 
     def subnets_of(self, port: Port) -> list[Subnet]:
         """Return the subnets of the port's network that are there to stay, the oldest first."""
-        found = self._subnets.by_index("pool-network", (port.metadata.project or "", port.spec.network))
+        found = self._subnets.by_index("pool-network", network_ref_of(port))
         return sorted(
             (s for s in found if not s.deleting), key=lambda s: (str(s.metadata.creation_timestamp), s.metadata.name)
         )
@@ -61,7 +63,7 @@ class AddressPool:
         if old is None or new is not None:
             return
         for held in old.status.addresses or ():
-            subnet = self._subnets.find(held.subnet, old.metadata.project)
+            subnet = self._subnets.get(subnet_ref(old, held.subnet))
             version = (subnet.uid, subnet.metadata.generation) if subnet else ("", 0)
             if version in self._lowest:
                 self._lowest[version] = min(self._lowest[version], int(ip_address(held.address)))
@@ -69,7 +71,7 @@ class AddressPool:
     def lacks_family(self, port: Port) -> bool:
         """Return whether there is a subnet for the port of a family that it holds no address of."""
         named = port.spec.subnet
-        subnets = [s for s in self.subnets_of(port) if named in (None, s.metadata.name)]
+        subnets = [s for s in self.subnets_of(port) if named in (None, name_in(port, s))]
         return not {ip_network(s.spec.cidr).version for s in subnets} <= _by_family(port).keys()
 
     @contextlib.contextmanager
@@ -97,7 +99,7 @@ class AddressPool:
     def _choose_addresses(self, port: Port, choice: Choice) -> None:
         subnets = self.subnets_of(port)
         if port.spec.subnet is not None:
-            subnets = [s for s in subnets if s.metadata.name == port.spec.subnet]
+            subnets = [s for s in subnets if name_in(port, s) == port.spec.subnet]
             if not subnets:
                 raise WaitingFor("SubnetMissing", f"There is no subnet {port.spec.subnet}; create it.", STARVED_SECONDS)
         if not subnets:
@@ -125,7 +127,7 @@ class AddressPool:
                 fault = find_address_fault(address, subnet)
                 if fault:
                     raise WaitingFor("AddressUnusable", f"{fault}; recreate the port with another address.")
-                return PortAddress(subnet=subnet.metadata.name, address=address)
+                return PortAddress(subnet=name_in(port, subnet), address=address)
         ranges = ", ".join(f"{s.metadata.name} ({s.spec.cidr})" for s in subnets)
         message = f"{address} lies in no subnet of network {port.spec.network}, which has {ranges}."
         raise WaitingFor("AddressOutside", f"{message} Recreate the port with an address of one of them.")
@@ -134,7 +136,7 @@ class AddressPool:
         for subnet in subnets:
             address = self._lowest_free(subnet, port, choice)
             if address is not None:
-                return PortAddress(subnet=subnet.metadata.name, address=address)
+                return PortAddress(subnet=name_in(port, subnet), address=address)
         full = " and ".join(f"{s.metadata.name} ({s.spec.cidr})" for s in subnets)
         message = f"No free address in subnet {full}. Delete ports, widen allocationRanges or add a Subnet"
         raise WaitingFor("SubnetFull", f"{message} to network {port.spec.network}.", STARVED_SECONDS)
@@ -148,7 +150,7 @@ class AddressPool:
         lowest = self._lowest.get(version, 0)
         for beginning in (lowest, 0) if lowest else (0,):
             for address in iter_addresses(subnet, beginning=beginning):
-                key = (port.metadata.project or "", port.spec.network, address)
+                key = _key_of(port, address)
                 if self._take(key, choice, self._ports.by_index(HELD, key), port):
                     self._lowest[version] = int(ip_address(address))
                     return address
@@ -171,7 +173,7 @@ def _by_family(port: Port) -> dict[int, PortAddress]:
 def _addresses_held(port: Port) -> set[tuple[str, str, str]]:
     """Return the addresses that the port claims: those it was given and the one it asks for."""
     addresses = {a.address for a in port.status.addresses or ()} | ({port.spec.address} if port.spec.address else set())
-    return {(port.metadata.project or "", port.spec.network, address) for address in addresses}
+    return {_key_of(port, address) for address in addresses}
 
 
 def _macs_held(port: Port) -> set[str]:
@@ -179,6 +181,21 @@ def _macs_held(port: Port) -> set[str]:
     return {mac for mac in (port.status.mac, port.spec.mac) if mac}
 
 
-def network_ref(port: Port) -> Ref:
+def _key_of(port: Port, address: str) -> tuple[str, str, str]:
+    network = network_ref_of(port)
+    return (network.project or "", network.name, address)
+
+
+def network_ref_of(port: Port) -> Ref:
     """Return the port's network."""
-    return Ref("Network", port.metadata.project, port.spec.network)
+    return network_ref(port.spec.network, port.metadata.project)
+
+
+def subnet_ref(port: Port, name: str) -> Ref:
+    """Return the subnet that the port names so."""
+    return Ref("Subnet", *split_lent(name, port.metadata.project))
+
+
+def name_in(port: Port, subnet: Subnet) -> str:
+    """Return how the port names the subnet."""
+    return join_lent(subnet.metadata.project, subnet.metadata.name, port.metadata.project)

@@ -10,11 +10,12 @@ from vcstack.specs.claims import Claim
 from vcstack.specs.errors import Cause
 from vcstack.specs.kinds.flavor import Flavor
 from vcstack.specs.kinds.host import Capacity, Host, capacity_pool
-from vcstack.specs.kinds.port import Port, find_address_fault, find_stray_fault
+from vcstack.specs.kinds.network import network_ref
+from vcstack.specs.kinds.port import Port, find_address_fault, find_needless_project, find_stray_fault, network_of
 from vcstack.specs.kinds.secret import SecretKey
 from vcstack.specs.kinds.subnet import Address, Subnet
 from vcstack.specs.meta import LabelKey, LabelValue, Time
-from vcstack.specs.model import Change, Model, Name, RefersTo, Takes
+from vcstack.specs.model import Change, LentName, Model, Name, RefersTo, Takes, split_lent
 from vcstack.specs.registry import Column, KindDefinition, Referenced, Scope, ViewColumn, register
 from vcstack.specs.resource import Ref, Resource, Spec, Status
 
@@ -54,10 +55,11 @@ class NetworkInterface(Model):
 
     name: Annotated[Name, StringConstraints(max_length=15)]
     """Unique in the instance, e.g. eth0."""
-    network: Annotated[Name | None, RefersTo("Network")] = None
-    """The network it is on; needed unless port is given."""
-    subnet: Annotated[Name | None, RefersTo("Subnet")] = None
-    """Where its address comes from; default one address of each family that the network has."""
+    network: Annotated[LentName | None, RefersTo("Network", lent=True)] = None
+    """The network it is on, PROJECT/NAME for one that another project shares; needed unless port is given."""
+    subnet: Annotated[LentName | None, RefersTo("Subnet", lent=True)] = None
+    """Where its address comes from, PROJECT/NAME if the network is another project's; default one address of each
+    family that the network has."""
     address: Address | None = None
     """A fixed address; default a free one."""
     security_groups: Annotated[list[Annotated[Name, RefersTo("SecurityGroup")]], Field(max_length=16)] | None = None
@@ -171,8 +173,11 @@ def _check(new: Instance, old: Instance | None, referenced: Referenced) -> Seque
             )
         if not nic.port and not nic.network:
             refuse(f"{path}.network", "FieldValueRequired", "name a network (or a port)")
-        subnet = referenced.get(Ref("Subnet", new.metadata.project, nic.subnet or ""))
-        if isinstance(subnet, Subnet) and nic.network and subnet.spec.network != nic.network:
+        home = new.metadata.project
+        causes += find_needless_project(nic.network, home, f"{path}.network")
+        causes += find_needless_project(nic.subnet, home, f"{path}.subnet")
+        subnet = referenced.get(Ref("Subnet", *split_lent(nic.subnet or "", home)))
+        if isinstance(subnet, Subnet) and nic.network and network_of(subnet) != network_ref(nic.network, home):
             refuse(
                 f"{path}.subnet",
                 "FieldValueInvalid",

@@ -9,9 +9,10 @@ from pydantic import AfterValidator, Field
 
 from vcstack.specs.claims import Claim
 from vcstack.specs.errors import Cause
+from vcstack.specs.kinds.network import network_ref
 from vcstack.specs.kinds.securitygroup import DEFAULT_NAME
 from vcstack.specs.kinds.subnet import Address, Subnet, gateway_of
-from vcstack.specs.model import Change, Model, Name, RefersTo, Takes
+from vcstack.specs.model import Change, LentName, Model, Name, RefersTo, Takes, split_lent
 from vcstack.specs.registry import Column, KindDefinition, Referenced, Scope, ViewColumn, register
 from vcstack.specs.resource import Ref, Resource, Spec, Status
 
@@ -41,11 +42,11 @@ MAC = Annotated[str, AfterValidator(check_mac), Field(max_length=17)]
 class PortSpec(Spec):
     """What the attachment point is to be."""
 
-    network: Annotated[Name, RefersTo("Network"), Takes(Change.IMMUTABLE)]
-    """The network it is on."""
-    subnet: Annotated[Name | None, RefersTo("Subnet"), Takes(Change.IMMUTABLE)] = None
-    """Where its address comes from; default one address of each family that the network has, also when it gets
-    its first subnet of a family later."""
+    network: Annotated[LentName, RefersTo("Network", lent=True), Takes(Change.IMMUTABLE)]
+    """The network it is on; PROJECT/NAME for one that another project shares."""
+    subnet: Annotated[LentName | None, RefersTo("Subnet", lent=True), Takes(Change.IMMUTABLE)] = None
+    """Where its address comes from, PROJECT/NAME if the network is another project's; default one address of each
+    family that the network has, also when it gets its first subnet of a family later."""
     address: Annotated[Address | None, Takes(Change.IMMUTABLE)] = None
     """A fixed address; default a free one."""
     mac: Annotated[MAC | None, Takes(Change.IMMUTABLE)] = None
@@ -58,7 +59,7 @@ class PortAddress(Model):
     """An address that a port holds."""
 
     subnet: str
-    """The subnet."""
+    """The subnet; PROJECT/NAME if it is another project's."""
     address: str
     """The address."""
 
@@ -90,7 +91,12 @@ def security_groups_of(spec: PortSpec) -> Sequence[str]:
 
 def _check(new: Port, old: Port | None, referenced: Referenced) -> Sequence[Cause]:
     """The subnet is one of the network; a fixed address is a usable one of the subnet."""
-    subnet = referenced.get(Ref("Subnet", new.metadata.project, new.spec.subnet or ""))
+    home = new.metadata.project
+    causes = find_needless_project(new.spec.network, home, "spec.network")
+    causes += find_needless_project(new.spec.subnet, home, "spec.subnet")
+    if causes:
+        return causes
+    subnet = referenced.get(Ref("Subnet", *split_lent(new.spec.subnet or "", home)))
     if not isinstance(subnet, Subnet):
         fault = (
             new.spec.address
@@ -98,14 +104,26 @@ def _check(new: Port, old: Port | None, referenced: Referenced) -> Sequence[Caus
             and find_stray_fault(new.spec.address, new.spec.network, referenced)
         )
         return (Cause(field="spec.address", reason="FieldValueInvalid", message=fault),) if fault else ()
-    causes = []
-    if subnet.spec.network != new.spec.network:
-        message = f"subnet {subnet.metadata.name} belongs to network {subnet.spec.network}, not {new.spec.network}"
+    if network_of(subnet) != network_ref(new.spec.network, home):
+        message = f"subnet {new.spec.subnet} belongs to network {subnet.spec.network}, not {new.spec.network}"
         causes.append(Cause(field="spec.subnet", reason="FieldValueInvalid", message=message))
     fault = new.spec.address and find_address_fault(new.spec.address, subnet)
     if fault:
         causes.append(Cause(field="spec.address", reason="FieldValueInvalid", message=fault))
     return causes
+
+
+def find_needless_project(name: str | None, home: str | None, field: str) -> list[Cause]:
+    """Return that what is one's own is named without its project, so that each thing has one name."""
+    project, bare = split_lent(name or "", None)
+    if project is None or project != home:
+        return []
+    return [Cause(field=field, reason="FieldValueInvalid", message=f"{name} is of the same project; write {bare}")]
+
+
+def network_of(subnet: Subnet) -> Ref:
+    """Return the subnet's network."""
+    return network_ref(subnet.spec.network, subnet.metadata.project)
 
 
 def find_address_fault(address: str, subnet: Subnet) -> str | None:
@@ -144,7 +162,8 @@ def _claims(port: Port) -> Sequence[Claim]:
     addresses |= {a.address: "status.addresses" for a in port.status.addresses or () if a.address not in addresses}
     macs = dict.fromkeys([port.spec.mac] if port.spec.mac else [], "spec.mac")
     macs |= {port.status.mac: "status.mac"} if port.status.mac and port.status.mac not in macs else {}
-    pool = f"addresses/{port.metadata.project}/{port.spec.network}"
+    network = network_ref(port.spec.network, port.metadata.project)
+    pool = f"addresses/{network.project}/{network.name}"
     return (
         *(Claim(pool=pool, key=a, field=f) for a, f in addresses.items()),
         *(Claim(pool="macs", key=m, field=f) for m, f in macs.items()),

@@ -9,9 +9,10 @@ from pydantic import AfterValidator, Field
 
 from vcstack.specs.claims import Claim, Members
 from vcstack.specs.errors import Cause
+from vcstack.specs.kinds.network import build_lent_view, network_ref
 from vcstack.specs.model import Change, Model, Name, RefersTo, Takes
 from vcstack.specs.registry import Column, KindDefinition, Referenced, Scope, ViewColumn, register
-from vcstack.specs.resource import Resource, Spec, Status
+from vcstack.specs.resource import Ref, Resource, Spec, Status
 
 FINALIZER = "vcstack.io/subnet"
 REALIZED = "Realized"
@@ -186,6 +187,10 @@ def _claims(subnet: Subnet) -> Sequence[Claim]:
     return (Claim(pool=pool, key=subnet.metadata.name, field="spec.cidr", value=value, rule=rule),)
 
 
+def _lent_by(wire: Mapping[str, Any]) -> Ref:
+    return network_ref(wire["spec"]["network"], wire["metadata"].get("project"))
+
+
 register(
     KindDefinition(
         model=Subnet,
@@ -209,6 +214,8 @@ register(
         finalizers=(FINALIZER,),
         claims=_claims,
         check=_check,
+        lent_by=_lent_by,
+        lent_view=lambda wire: build_lent_view(wire, spec=None, status=("gateway",)),
         apply_order=25,
         category="network",
     )
