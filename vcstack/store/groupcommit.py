@@ -99,9 +99,9 @@ class GroupCommit:
                 await self._send_one(group[0])
             else:
                 await self._send_group(group)
-        except asyncio.CancelledError:
-            for each in group:
-                each.fail(OutcomeUnknown("the program is ending"))
+        except BaseException:
+            for each in group:  # nobody may be left waiting
+                each.fail(OutcomeUnknown("the request was broken off"))
             raise
         finally:
             self._underway -= 1
