@@ -34,6 +34,8 @@ OBJECT = f"/api/v1/projects/{PROJECT}/networks/one"
 OPEN = "/readyz"
 """The route that needs no credential and asks etcd the same question: is the cache fresh?"""
 PASSWORD = "seven wet umbrellas dance"
+HIGH = 1_000_000
+"""More requests than a measure sends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,9 @@ async def _prepare(port: int, ca: Path, token: str) -> str:
     await post("/api/v1/roles", wire("member", rules=[r.to_wire() for r in built_in_roles()["member"].rules]))
     subject = {"kind": "User", "name": "alice"}
     await post(f"/api/v1/projects/{PROJECT}/rolebindings", wire("alice", subject=subject, role="member"))
+    # Limits are looked at like anybody's, but not reached.
+    high = [{"name": p.lower(), "per": p, "requestsPerMinute": HIGH, "burst": HIGH} for p in ("Subject", "Project")]
+    await post("/api/v1/ratelimitpolicies", wire("bench", subject=subject, limits=high))
     issued = await post("/api/v1/users/alice/initialsecret", {})
     step = await post("/api/v1/auth/login", {"user": "alice", "password": issued["secret"]})
     done = {"challenge": step["challenge"], "newPassword": PASSWORD}

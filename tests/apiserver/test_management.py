@@ -30,6 +30,7 @@ from vcstack.programs.roles import ALL_ROLES, Role, parse_roles
 from vcstack.programs.settings import SettingsError, load_settings
 from vcstack.specs.errors import Unavailable
 from vcstack.specs.kinds.flavor import Flavor, FlavorSpec
+from vcstack.specs.kinds.ratelimitpolicy import Per, RateLimit, RateLimitPolicy, RateLimitPolicySpec
 from vcstack.specs.registry import get_kind
 
 PROGRAM = str(Path(sys.executable).with_name("vc-management"))
@@ -261,6 +262,31 @@ async def test_workers_share_the_port_and_end_with_their_parent(manager: Manager
     async with asyncio.timeout(20):
         while any(is_running(child) for child in children):
             await asyncio.sleep(0.05)
+
+
+@pytest.mark.daemons
+@pytest.mark.parametrize("manager", [{"apiWorkers": 2}], indirect=True)
+async def test_a_rate_limit_policy_says_which_workers_apply_it(manager: Manager) -> None:
+    client = manager.client()
+    limit = RateLimit(name="calm", per=Per.SUBJECT, requests_per_minute=600)
+    await client.create(RateLimitPolicy.new("calm", RateLimitPolicySpec(limits=[limit])))
+
+    async def applied_by(others_than: str = "") -> set[str]:
+        """Return the workers once there are two of them, of whom none is called so, and all apply the policy."""
+        async with asyncio.timeout(2 * START_SECONDS):
+            while True:
+                found = await client.get(RateLimitPolicy, "calm")
+                names = {worker.name for worker in found.status.workers}
+                if found.is_true("Ready") and found.status.applied == "2/2" and others_than not in names:
+                    return names
+                await asyncio.sleep(0.1)
+
+    before = await applied_by()
+    [child] = children_of(manager.process.pid)
+    [killed] = [name for name in before if f"-{child}-" in name]
+    os.kill(child, signal.SIGKILL)
+    assert len(await applied_by(others_than=killed)) == 2, "another one was started, and has seen the policy"
+    await client.aclose()
 
 
 @pytest.mark.daemons

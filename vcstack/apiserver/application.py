@@ -33,7 +33,7 @@ from vcstack.apiserver.hosts import HostRoutes
 from vcstack.apiserver.identity import ANONYMOUS, Authenticator, Identity
 from vcstack.apiserver.images.routes import ContentRoutes
 from vcstack.apiserver.keyoperations import KeyOperations
-from vcstack.apiserver.limits.gate import FREE, Gate
+from vcstack.apiserver.limits.gate import FREE, Gate, address_of
 from vcstack.apiserver.limits.routes import EXEMPT, is_login
 from vcstack.apiserver.operations import OperationRoutes
 from vcstack.apiserver.parts import ApiParts
@@ -51,7 +51,7 @@ from vcstack.apiserver.streams import StreamRoutes
 from vcstack.apiserver.subresources import CommonSubresources
 from vcstack.apiserver.targets import Target, parse_target
 from vcstack.apiserver.tunnels import Tunnels
-from vcstack.specs.errors import ApiError, InternalError, MethodNotAllowed, Unauthorized
+from vcstack.specs.errors import ApiError, InternalError, MethodNotAllowed, RateLimited, Unauthorized
 
 logger = structlog.get_logger("vcstack.apiserver.access")
 
@@ -173,6 +173,7 @@ class Exchange:
         self._target: Target | None = None
         self._audit = begin(application.audit, scope, self._id)
         self._pass = FREE
+        self._limited = False
 
     async def run(self) -> None:
         """Answer, whatever happens, and log."""
@@ -234,6 +235,10 @@ class Exchange:
             logger.warning("answer broke off", error=error.message)
             raise error
         self._audit.error = error
+        if isinstance(error, RateLimited):
+            self._limited = True
+            known = self._identity is not ANONYMOUS
+            self._application.gate.tell(self._identity.subject if known else address_of(self._scope), error)
         await error_reply(error)(self._scope, self._receive, self._mark)
 
     async def _mark(self, message: Any) -> None:
@@ -254,8 +259,8 @@ class Exchange:
         metrics.requests_of(verb, kind, self._status).inc()
         if not _is_stream(self._scope):
             metrics.seconds_of(verb, kind).observe(seconds)
-        if self._status < 400 and method in READS and not self._application.logs_reads:
-            log = logger.debug
+        if self._limited or (self._status < 400 and method in READS and not self._application.logs_reads):
+            log = logger.debug  # of requests that limits refuse the gate tells, once for many
         else:
             log = logger.info
         log(

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+import structlog.testing
 
 from tests.apiserver.limits.conftest import OBJECT, OTHERS, PROJECT, Http, Serve, count, policy, users
 from tests.apiserver.test_accounts import ADMIN, as_, log_in
@@ -199,6 +200,22 @@ async def test_nobody_gets_another_address_by_a_header(serve: Serve) -> None:
     async with api.raw(api.settings(token=None)) as nobody:
         passed = [await count(nobody, 1, "/version", headers={"x-forwarded-for": f"203.0.113.{n}"}) for n in range(6)]
     assert sum(passed) == 3
+
+
+async def test_a_flood_that_is_refused_does_not_fill_the_log(serve: Serve, clock: ManualClock) -> None:
+    api = await serve()
+    await policy(api, "lists", "Subject", 3, "List")
+    async with users(api, "alice") as (alice,):
+        assert await count(alice, 3) == 3
+        with structlog.testing.capture_logs() as lines:
+            assert await count(alice, 30) == 0
+            clock.skip(10.5)
+            assert await count(alice, 2) == 1
+    loud = [line for line in lines if line["log_level"] != "debug"]
+    assert [(x["event"], x["sender"], x["limit"], x["refused"]) for x in loud] == [
+        ("requests refused", "user:alice", "lists", 1),
+        ("requests refused", "user:alice", "lists", 30),
+    ]
 
 
 async def test_many_at_once_do_not_pass_together(serve: Serve) -> None:

@@ -47,6 +47,9 @@ RENEW_EVERY: Final = 10
 TELL_SECONDS: Final = 10.0
 """How often the log tells of one sender's refusals, with how many there were."""
 
+UNKNOWN: Final = "anonymous"
+"""In metrics, the level of requests that nobody known sends; they need no seats."""
+
 _source_of = lru_cache(maxsize=8192)(source_of)
 
 
@@ -142,7 +145,7 @@ class Gate:
         """Return when the address may have another credential checked. Raises RateLimited."""
         bucket = self._address_bucket(RouteClass.ANONYMOUS, address_of(scope))
         if bucket is not None and bucket.fill(self._now()) < 1:
-            raise self._refuse(bucket, defaults.LOGIN, bucket.owner)
+            raise self._refuse(bucket, UNKNOWN)
 
     def note_refused(self, scope: Any) -> None:
         """Count a credential that was not good."""
@@ -152,7 +155,7 @@ class Gate:
 
     def admit_unknown(self, scope: Any) -> None:
         """Let a request in that nobody known sends, and that costs next to nothing. Raises RateLimited."""
-        self._take_of_address(RouteClass.ANONYMOUS, scope, defaults.LOGIN)
+        self._take_of_address(RouteClass.ANONYMOUS, scope, UNKNOWN)
 
     def admit_login(self, scope: Any) -> Pass:
         """Let a request in that logs somebody in. Raises RateLimited."""
@@ -180,11 +183,33 @@ class Gate:
             buckets = buckets if own is None else (*buckets, own)
         empty = take(buckets, self._now())
         if empty is not None:
-            raise self._refuse(empty, level.name, subject)
+            raise self._refuse(empty, level.name)
         nearest = min(buckets, key=_fullness) if len(buckets) > 1 else buckets[0] if buckets else None
         if route in LONG:
             return Pass(nearest, None, subject, self._count_stream(level, subject))
         return Pass(nearest, level, subject, None)
+
+    def tell(self, sender: str, error: RateLimited) -> None:
+        """Log that somebody is refused, now and then and with how often: a flood must not fill the log."""
+        limit = error.details.limit
+        if limit is None:
+            return
+        key, now = (sender, limit.name), self._now()
+        since, count = self._told.get(key, (now - TELL_SECONDS, 0))
+        if now - since < TELL_SECONDS:
+            self._told[key] = (since, count + 1)
+            return
+        if len(self._told) >= REMEMBERED:
+            self._told.clear()
+        self._told[key] = (now, 0)
+        logger.warning(
+            "requests refused",
+            sender=sender,
+            reason=limit.reason,
+            limit=limit.name,
+            policy=limit.policy,
+            refused=count + 1,
+        )
 
     # Beside the requests.
 
@@ -271,7 +296,7 @@ class Gate:
     def _take_of_address(self, route: RouteClass, scope: Any, level: str) -> Bucket | None:
         bucket = self._address_bucket(route, address_of(scope))
         if bucket is not None and take((bucket,), self._now()) is not None:
-            raise self._refuse(bucket, level, bucket.owner)
+            raise self._refuse(bucket, level)
         return bucket
 
     def _forget(self) -> None:
@@ -294,10 +319,9 @@ class Gate:
         count.add(subject)
         return count
 
-    def _refuse(self, bucket: Bucket, level: str, sender: str) -> RateLimited:
+    def _refuse(self, bucket: Bucket, level: str) -> RateLimited:
         rule, wait = bucket.rule, bucket.wait()
         metrics.rejected_of(level, f"Per{rule.per.value}").inc()
-        self._tell(sender, rule)
         origin = f"of RateLimitPolicy {rule.policy}" if rule.policy else "that is built in"
         owner = f"address {bucket.owner}" if rule.per is Per.ADDRESS else bucket.owner
         owner = f"project {owner}" if rule.per is Per.PROJECT else owner
@@ -314,18 +338,6 @@ class Gate:
             burst=rule.whole_burst,
         )
         return _error(message, wait, limit)
-
-    def _tell(self, sender: str, rule: Rule) -> None:
-        """Log that somebody is refused, now and then: a flood must not fill the log."""
-        key, now = (sender, rule.name), self._now()
-        since, count = self._told.get(key, (now - TELL_SECONDS, 0))
-        if now - since < TELL_SECONDS:
-            self._told[key] = (since, count + 1)
-            return
-        if len(self._told) >= REMEMBERED:
-            self._told.clear()
-        self._told[key] = (now, 0)
-        logger.warning("requests refused", sender=sender, limit=rule.name, policy=rule.policy, since_last=count + 1)
 
 
 def address_of(scope: Any) -> str:
