@@ -13,6 +13,8 @@ from vcstack.specs.manifest import load_documents
 from vcstack.specs.registry import Scope, get_kind
 from vcstack.store.actor import Actor
 from vcstack.store.store import Store
+from vcstack.vcctl.applying import in_waves
+from vcstack.vcctl.manifests import Manifest
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
@@ -41,8 +43,9 @@ async def test_all_examples_apply_and_applying_them_again_writes_nothing(
     await memory_store.create(get_kind("Image"), image.to_wire(), actor=ADMIN)
     found = [d for source, text in manifests() for d in load_documents(text, source=source)]
     assert len(found) > 10
-    for document in sorted(found, key=lambda d: get_kind(d["kind"]).apply_order):
-        await apply(memory_store, document)
+    for wave in in_waves([Manifest(get_kind(document["kind"]), document, "") for document in found]):
+        for manifest in wave:
+            await apply(memory_store, dict(manifest.wire))
     before = await memory_etcd.current_revision()
     for document in found:
         await apply(memory_store, document)

@@ -11,7 +11,6 @@ from vcstack.controllers import identityprovider, user
 from vcstack.runtime.users import DELETABLE
 from vcstack.specs.errors import Invalid
 from vcstack.specs.kinds.identityprovider import (
-    GroupMapping,
     IdentityProvider,
     IdentityProviderSpec,
     LDAPEncryption,
@@ -22,7 +21,6 @@ from vcstack.specs.kinds.identityprovider import (
 )
 from vcstack.specs.kinds.user import User
 
-MISSING = GroupMapping(external="staff", group="missing")
 SECRET = LDAPSecret(project="office", name="ldap")
 OIDC = OIDCProvider(issuer_url="https://id.example.com", client_id="cloud")
 
@@ -48,7 +46,6 @@ async def test_a_provider_becomes_ready_and_a_second_run_writes_nothing(world: W
         (ProviderType.OIDC, {}, "spec.oidc"),
         (ProviderType.OIDC, {"oidc": OIDC, "domain": "acme"}, "spec.domain"),
         (ProviderType.OIDC, {"oidc": OIDC, "ldap": ldap()}, "spec.ldap"),
-        (ProviderType.OIDC, {"oidc": OIDC, "group_mapping": [MISSING]}, "spec.groupMapping[0].group"),
         (ProviderType.LDAP, {"oidc": OIDC}, "spec.ldap"),
         (ProviderType.LDAP, {"ldap": ldap(), "oidc": OIDC}, "spec.oidc"),
         (ProviderType.LDAP, {"ldap": ldap(user_filter="(uid=*)")}, "spec.ldap.userFilter"),

@@ -117,7 +117,7 @@ class AllowedTarget(Section):
     ports: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = (443,)
     """Its ports."""
     plain_http: bool = False
-    """Whether http:// will do. Default no: secrets are sent there."""
+    """Whether http:// will do, and LDAP without TLS. Default no: secrets are sent there."""
 
 
 class OutboundSection(Section):

@@ -96,8 +96,10 @@ async def test_a_provider_gives_to_whom_it_says(org: Org, index: AccessIndex) ->
         "oidc": {"issuerUrl": "https://id.example.com", "clientId": "c"},
         "groupMapping": [{"external": "x", "group": "ops"}],
     }
-    assert refused(index, OWNER, "IdentityProvider", spec)
-    assert not refused(index, ROOT, "IdentityProvider", spec)
+    missing = {**spec, "groupMapping": [{"external": "x", "group": "later"}]}
+    for giving in (spec, missing):
+        assert refused(index, OWNER, "IdentityProvider", giving)
+        assert not refused(index, ROOT, "IdentityProvider", giving)
 
 
 async def test_a_provider_is_told_no_secret_that_its_writer_may_not_read(org: Org, index: AccessIndex) -> None:

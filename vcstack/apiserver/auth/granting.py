@@ -16,6 +16,7 @@ from vcstack.specs.kinds.role import Role
 from vcstack.specs.kinds.rolebinding import RoleBinding
 from vcstack.specs.kinds.user import User
 from vcstack.specs.permissions import ANY, Permission, Rule
+from vcstack.specs.registry import get_kind
 from vcstack.specs.resource import AnyResource, Ref
 
 Excess = Sequence[tuple[Place, Permission]]
@@ -50,7 +51,7 @@ def find_excess(
         return find_excess_of(index, writer, new.ref) if set(new.spec.members) - before else ()
     if isinstance(new, IdentityProvider):
         groups = {m.group for m in new.spec.group_mapping}
-        given = [e for name in sorted(groups) for e in find_excess_of(index, writer, Ref(Group.KIND, None, name))]
+        given = [e for name in sorted(groups) for e in _find_excess_of_group(index, writer, name)]
         secret = new.spec.ldap.bind_password if new.spec.ldap else None
         if secret is not None:  # it is sent to where the writer says
             place = Place(project=secret.project)
@@ -70,6 +71,13 @@ def find_excess(
 def find_excess_of(index: AccessIndex, writer: Grants, subject: Ref) -> Excess:
     """Return what the subject may do, once it is enabled, beyond the writer: who can act as it gets that."""
     return writer.missing_of(index.find_potential(subject))
+
+
+def _find_excess_of_group(index: AccessIndex, writer: Grants, name: str) -> Excess:
+    """Return what being in the group gives; one that is missing may be made by somebody else, with any rights."""
+    if index.find_place(get_kind(Group.KIND), None, name, verb="get") is None:
+        return [(TOP, p) for p in writer.missing(EVERYTHING, TOP)]
+    return find_excess_of(index, writer, Ref(Group.KIND, None, name))
 
 
 def owner_of_key(key: APIKey) -> Ref:

@@ -193,15 +193,10 @@ def _check_ldap(ldap: LDAPProvider) -> Sequence[Cause]:
 
 
 def _must_exist(provider: IdentityProvider) -> Sequence[Reference]:
-    """A group that is made later must not find people in it whom nobody put there."""
     spec = provider.spec
-    groups = (
-        Reference(f"spec.groupMapping[{i}].group", Ref("Group", None, m.group))
-        for i, m in enumerate(spec.group_mapping)
-    )
     secret = spec.ldap.bind_password if spec.ldap else None
     named = (Reference("spec.ldap.bindPassword.name", Ref("Secret", secret.project, secret.name)),) if secret else ()
-    return (*in_domain(spec.domain), *groups, *named)
+    return (*in_domain(spec.domain), *named)
 
 
 register(
@@ -223,7 +218,7 @@ register(
         check=_check,
         must_exist=_must_exist,
         domain_path="spec.domain",
-        apply_order=5,
+        apply_order=4,
         category="identity",
     )
 )

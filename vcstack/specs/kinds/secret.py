@@ -97,7 +97,7 @@ register(
         ready_when=(ACCEPTED,),
         finalizers=(FINALIZER,),
         check=_check,
-        apply_order=10,
+        apply_order=2,
         category="security",
     )
 )

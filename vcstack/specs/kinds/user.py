@@ -113,7 +113,7 @@ register(
         check=_check,
         must_exist=_must_exist,
         domain_path="spec.domain",
-        apply_order=3,
+        apply_order=4,
         category="identity",
     )
 )
