@@ -17,10 +17,12 @@ from vcstack.controllers.certificateauthority import AUTHORITIES, WITNESSES
 from vcstack.controllers.host import HEARTBEATS
 from vcstack.controllers.image import CONTENTS
 from vcstack.controllers.key import KEY_MATERIAL
+from vcstack.controllers.policy import EVALUATING
 from vcstack.controllers.quota import QUOTA_USE
 from vcstack.controllers.ratelimitpolicy import API_WORKERS
 from vcstack.controllers.scheduler import SETTINGS
 from vcstack.controllers.wiring import find_builds
+from vcstack.policy.sandbox import Sandbox
 from vcstack.runtime.context import Build
 from vcstack.runtime.manager import Manager
 from vcstack.specs.errors import Unavailable
@@ -165,6 +167,7 @@ class ManagerProcess:
                 PROJECT_AUTHORITIES.name: AuthorityRecords(credentials),
                 CERTIFICATE_RECORDS.name: CertificateRecords(credentials),
                 RESERVED_NAMES.name: lambda: ("127.0.0.1",),
+                EVALUATING.name: Sandbox(),
             },
         )
         self.leading = manager.leading

@@ -2,7 +2,8 @@
 
 import contextlib
 import random
-from collections.abc import AsyncIterator, Callable, Mapping
+import re
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import httpx2
@@ -18,6 +19,8 @@ from vcstack.specs.errors import ApiError, RateLimited, Unauthorized, Unavailabl
 
 OnWait = Callable[[int, str], None]
 """Told for how many seconds a request waits, with the server's reason."""
+OnWarning = Callable[[str], None]
+"""Told what the server warns of, though it does what is asked."""
 Params = Mapping[str, str | int | None]
 Content = bytes | AsyncIterator[bytes] | None
 
@@ -30,6 +33,7 @@ MERGE_PATCH = "application/merge-patch+json"
 APPLY_YAML = "application/apply-patch+yaml"
 APPLY_JSON = "application/apply-patch+json"
 AUTH_ROOT = f"{API_ROOT}/auth/"
+_WARNING = re.compile(r'299 \S+ "(.*)"')
 RETRY_AFTER = "retry-after"
 _backoff = wait_exponential_jitter(multiplier=0.1, max=2.0, jitter=0.1)
 
@@ -54,10 +58,12 @@ class Connection:
         credentials: Credentials | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
         on_wait: OnWait | None = None,
+        on_warning: OnWarning | None = None,
         clock: Clock | None = None,
     ) -> None:
         self.settings = settings
         self._on_wait = on_wait
+        self._on_warning = on_warning
         self._clock = clock or SystemClock()
         self._credentials = credentials
         self._transport = transport
@@ -113,6 +119,9 @@ class Connection:
             )  # fmt: skip
             async with sending as response:
                 await self._read(response, path)
+                if self._on_warning is not None and "warning" in response.headers:
+                    for text in read_warnings(response.headers.get_list("warning")):
+                        self._on_warning(text)
                 return response
 
         repeatable = content is None or isinstance(content, bytes)
@@ -273,6 +282,13 @@ class Connection:
         for client in idle:
             self._in_flight.pop(id(client), None)
             await client.aclose()
+
+
+def read_warnings(headers: Sequence[str]) -> Iterator[str]:
+    """Yield the texts of ``warning`` headers (RFC 7234, section 5.5)."""
+    for found in (_WARNING.fullmatch(header) for header in headers):
+        if found is not None:
+            yield re.sub(r"\\(.)", r"\1", found[1])
 
 
 def decode(response: httpx2.Response) -> dict[str, Any]:

@@ -37,6 +37,7 @@ from vcstack.apiserver.limits.gate import FREE, Gate, address_of
 from vcstack.apiserver.limits.routes import EXEMPT, is_login
 from vcstack.apiserver.operations import OperationRoutes
 from vcstack.apiserver.parts import ApiParts
+from vcstack.apiserver.policies import Policies
 from vcstack.apiserver.proxies import Proxies
 from vcstack.apiserver.queries import Query
 from vcstack.apiserver.quotas import CHECK, QuotaRoutes
@@ -51,6 +52,7 @@ from vcstack.apiserver.streams import StreamRoutes
 from vcstack.apiserver.subresources import CommonSubresources
 from vcstack.apiserver.targets import Target, parse_target
 from vcstack.apiserver.tunnels import Tunnels
+from vcstack.policy.sandbox import Sandbox
 from vcstack.specs.errors import ApiError, InternalError, MethodNotAllowed, RateLimited, Unauthorized
 
 logger = structlog.get_logger("vcstack.apiserver.access")
@@ -73,6 +75,8 @@ class Application:
         self.gate = Gate(parts.store.cache, parts.etcd, index, parts.clock, parts.settings.limits)
         self._proxies = Proxies(parts.settings.trusted_proxies) if parts.settings.trusted_proxies else None
         self._authenticator = Authenticator(parts.admin_token, parts.clock, parts.auth.tokens, bearers, self.gate)
+        self._sandbox = Sandbox()
+        self._policies = Policies(parts.store.cache, self._sandbox)
         self._authorizer = Authorizer(parts.store, index, bearers)
         self._replicas = ReplicaDirectory(parts.etcd, parts.settings.peer_url)
         self.tunnels = Tunnels(self._replicas, peer_settings, self.drain)
@@ -121,6 +125,7 @@ class Application:
                 group.create_task(self._replicas.run())
                 group.create_task(self.gate.run())
         finally:
+            await self._sandbox.close()
             await self._replicas.aclose()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -151,7 +156,11 @@ class Application:
                 return await self._settings.effective(request, identity)
             return await self._operations.answer(request, identity, self._hosts.join)
         query = Query.parse(request.scope["query_string"])
-        call = Call(request, identity, target, query, self._authorizer.guard_of(identity))
+        writes = request.method in WRITES and not target.subresource
+        admission = self._policies.admission_of(identity) if writes else None
+        call = Call(request, identity, target, query, self._authorizer.guard_of(identity), admission)
+        if admission is not None:
+            return admission.with_warnings(await self._resources.answer(call))
         if not target.subresource:
             return await self._resources.answer(call)
         return await self._subresources[target.subresource](call)
@@ -277,6 +286,7 @@ class Exchange:
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
 READS = frozenset({"GET", "HEAD"})
+WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 PUBLIC = frozenset({"/healthz", "/readyz", "/version", "/ca", "/openapi.json", "/docs", f"{ROOT}/join"})
 """What needs no credential: the API's shape is no secret, and joining brings its own token."""
 NO_RESOURCES = frozenset(

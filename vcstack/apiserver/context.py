@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from starlette.requests import Request
 
 from vcstack.apiserver.identity import Identity
+from vcstack.apiserver.policies import Admission
 from vcstack.apiserver.queries import Query, refuse
 from vcstack.apiserver.targets import Target
 from vcstack.store.actor import Actor, Guard
@@ -24,6 +25,8 @@ class Call:
     query: Query
     guard: Guard | None = None
     """What decides about the caller's writes once it is known what they change."""
+    admission: Admission | None = None
+    """What holds people's writes to policies."""
 
     @property
     def method(self) -> str:
@@ -32,7 +35,8 @@ class Call:
 
     def actor(self, *, manager: str | None = None) -> Actor:
         """Return who writes: the caller, through the field manager it names or its program's name."""
-        return Actor(self.identity.subject, manager or self.manager() or self._program(), guard=self.guard)
+        by = manager or self.manager() or self._program()
+        return Actor(self.identity.subject, by, guard=self.guard, review=self.admission)
 
     def manager(self) -> str | None:
         """Return the fieldManager parameter. Raises BadRequest when it is no plain word."""

@@ -7,7 +7,6 @@ import socket
 import ssl
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import uvicorn
 

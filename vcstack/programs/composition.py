@@ -43,6 +43,7 @@ from vcstack.controllers.certificateauthority import AUTHORITIES, WITNESSES
 from vcstack.controllers.host import HEARTBEATS
 from vcstack.controllers.image import CONTENTS
 from vcstack.controllers.key import KEY_MATERIAL
+from vcstack.controllers.policy import EVALUATING
 from vcstack.controllers.quota import QUOTA_USE
 from vcstack.controllers.ratelimitpolicy import API_WORKERS
 from vcstack.controllers.scheduler import SETTINGS
@@ -53,6 +54,7 @@ from vcstack.crypto.errors import CryptoError
 from vcstack.crypto.keyring import Keyring
 from vcstack.outbound.addresses import AddressPolicy, AllowedTarget
 from vcstack.outbound.client import OutboundClient, OutboundSettings
+from vcstack.policy.sandbox import Sandbox
 from vcstack.programs.certificates import CertificateKeeper, LocalCertificates, ServerWitnesses
 from vcstack.programs.rereading import SettingsFile
 from vcstack.programs.roles import Role
@@ -265,6 +267,8 @@ class Management:
     ) -> Awaitable[None]:
         ovn = OvnNorthbound(_ovn_settings(self._settings))
         stack.push_async_callback(ovn.close)
+        sandbox = Sandbox()
+        stack.push_async_callback(sandbox.close)
         files = ImageFiles(self._settings.image_dir)
         await asyncio.to_thread(files.prepare)
         manager = Manager(
@@ -278,6 +282,7 @@ class Management:
                 HEARTBEATS.name: Heartbeats(etcd),
                 API_WORKERS.name: ApiWorkers(etcd),
                 NETWORK.name: ovn,
+                EVALUATING.name: sandbox,
                 SETTINGS.name: store.cache.setting_book,
                 CONTENTS.name: files,
                 CREDENTIALS.name: credentials,

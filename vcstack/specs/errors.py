@@ -4,6 +4,7 @@ ApiError
 ├── BadRequest            400 BadRequest         the request cannot be read
 ├── Unauthorized          401 Unauthorized       who are you?
 ├── Forbidden             403 Forbidden          you may not
+│   ├── PolicyDenied      403 PolicyDenied       a policy objects; the causes name policy and rule
 │   └── QuotaExceeded     403 QuotaExceeded      a limit of a quota is reached
 ├── NotFound              404 NotFound           no such object
 ├── MethodNotAllowed      405 MethodNotAllowed
@@ -128,6 +129,12 @@ class Forbidden(ApiError):
     """The caller may not do this."""
 
     CODE, REASON = 403, "Forbidden"
+
+
+class PolicyDenied(Forbidden):
+    """A policy objects; the causes name policy, rule and field."""
+
+    REASON = "PolicyDenied"
 
 
 class QuotaExceeded(Forbidden):

@@ -1,6 +1,6 @@
 """Who writes: kept with each object for the history, and what a write may do depends on it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,6 +11,9 @@ from vcstack.store.etcd.election import Fence
 Guard = Callable[[AnyResource, Mapping[str, Any] | None], Sequence[Cause]]
 """Called with an object as it would be and as it is (None: it is new), before it is written: raises to refuse, and
 returns the references that are to be treated as missing."""
+Review = Callable[[str, AnyResource, Mapping[str, Any] | None], Awaitable[None] | None]
+"""Called with verb (create, update, delete), object as it would be and as it is, once it is valid and allowed. None:
+it concerns nobody; else what is to be awaited before it is written: raises to refuse."""
 SYSTEM_PREFIX: Final = "system:"
 HOST_PREFIX: Final = "system:host:"
 
@@ -28,6 +31,8 @@ class Actor:
 
     guard: Guard | None = None
     """What decides about changes of labels and spec, when not everything is allowed that the store accepts."""
+    review: Review | None = None
+    """What people's writes are held to besides; the cloud's own parts are not."""
 
     @property
     def is_system(self) -> bool:

@@ -54,6 +54,8 @@ class Transaction:
     compares: list[Compare]
     ops: list[Op]
     removes: bool = False
+    resource: AnyResource | None = None
+    """The object as it would be; None: it goes."""
     turns: tuple[str, ...] = ()
     """The levels whose marks it overwrites: others that do so, too, will fail if they begin before it is done."""
     revokes: tuple[bytes, ...] = ()
@@ -77,7 +79,7 @@ def compose(cache: WatchCache, draft: Draft, terms: Terms, now: datetime) -> Tra
         if terms.subresource or draft.status.get("conditions"):
             derive_ready(draft, now)
     body = encode_draft(draft)
-    resource = validate(draft.definition, draft.project, draft.name, body)
+    resource = transaction.resource = validate(draft.definition, draft.project, draft.name, body)
     guard = terms.actor.guard
     hidden = {c.field for c in guard(resource, draft.live)} if guard is not None else frozenset[str]()
     if draft.live is None and draft.project is not None:

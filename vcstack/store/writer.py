@@ -6,7 +6,7 @@ cache was proven fresh after the request came; else the cache is brought up to d
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from vcstack.clock import Clock
 from vcstack.specs.errors import ApiError, Conflict, FencedOut, TooLarge, Unavailable
@@ -70,6 +70,15 @@ class Writer:
         for _ in range(MAX_ATTEMPTS):
             attempt = self._attempt(definition, row, build, terms)
             if isinstance(attempt, Transaction):
+                if terms.actor.review is not None and (review := _find_review(attempt, terms)) is not None:
+                    try:
+                        await review
+                    except ApiError:
+                        if proven:
+                            raise
+                        await self._cache.fresh()
+                        proven = True
+                        continue
                 if terms.dry_run:
                     return self._stored(row, attempt, attempt.draft.revision)
                 if attempt.turns and await turn.wait(attempt.turns):
@@ -168,6 +177,26 @@ class Writer:
         put = transaction.ops[0]
         assert isinstance(put, Put)
         self._leases.forget(put.lease)
+
+
+def _find_review(transaction: Transaction, terms: Terms) -> Awaitable[None] | None:
+    """Return what a write has to pass besides, if anything. What is going may go."""
+    draft = transaction.draft
+    if terms.subresource or terms.actor.review is None:
+        return None
+    if draft.live is None:
+        verb = "create"
+    elif not draft.metadata.get("deletionTimestamp"):
+        verb = "update"
+    elif not draft.live["metadata"].get("deletionTimestamp"):
+        verb = "delete"
+    else:
+        return None
+    resource = transaction.resource
+    if resource is None:
+        assert draft.live is not None
+        resource = draft.definition.model.from_wire(draft.live)
+    return terms.actor.review(verb, resource, draft.live)
 
 
 def _unavailable(unknown: bool) -> Unavailable:

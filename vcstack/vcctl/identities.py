@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from vcstack.apiclient.connection import Connection, Credentials, OnWait
+from vcstack.apiclient.connection import Connection, Credentials, OnWait, OnWarning
 from vcstack.apiclient.settings import ConnectionSettings
 from vcstack.clock import Clock
 from vcstack.vcctl.contexts import Context, Contexts
@@ -75,12 +75,13 @@ class Identities:
 
         return SessionFile(self.session_path)
 
-    def connect(self, on_wait: OnWait | None = None) -> Connection:
+    def connect(self, on_wait: OnWait | None = None, on_warning: OnWarning | None = None) -> Connection:
         """Return a connection that speaks as whom the command is; nothing is sent yet. Raises ApiError, OSError."""
         means = self.means
         if means in (Means.TOKEN_FILE, Means.CERTIFICATE):
-            return Connection(self.settings, on_wait=on_wait)
-        return Connection(self._anonymous(), credentials=self._credentials(means), on_wait=on_wait)
+            return Connection(self.settings, on_wait=on_wait, on_warning=on_warning)
+        credentials = self._credentials(means)
+        return Connection(self._anonymous(), credentials=credentials, on_wait=on_wait, on_warning=on_warning)
 
     def connect_anonymously(self) -> "AuthClient":
         """Return a client that logs in over a connection of nobody's."""

@@ -41,6 +41,7 @@ class Session:
     clock: Clock = field(default_factory=SystemClock)
     _client: ApiClient | None = None
     _quiet_until: float = 0.0
+    _warned: set[str] = field(default_factory=set)
     """Until then it has been said that the server asks for patience."""
 
     @cached_property
@@ -62,7 +63,7 @@ class Session:
     def client(self) -> ApiClient:
         """Return the API client, connecting on the first call."""
         if self._client is None:
-            self._client = ApiClient(self.identities.connect(self._tell_wait))
+            self._client = ApiClient(self.identities.connect(self._tell_wait, self._warn))
         return self._client
 
     def _tell_wait(self, seconds: int, reason: str) -> None:
@@ -71,6 +72,12 @@ class Session:
         if now >= self._quiet_until:
             self._quiet_until = now + seconds
             self.err.print(f"[dim]Waiting {seconds} s: {escape(reason)}[/]", soft_wrap=True)
+
+    def _warn(self, text: str) -> None:
+        """Pass on what the server warns of, once."""
+        if text not in self._warned:
+            self._warned.add(text)
+            self.err.print(f"[yellow]Warning:[/] {escape(text)}", soft_wrap=True, highlight=False)
 
     @property
     def default_project(self) -> str | None:

@@ -1,0 +1,177 @@
+"""Evaluates expressions in a process of its own, which may be ended by what they do; see ``worker.py``."""
+
+import asyncio
+import contextlib
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import orjson
+import structlog
+
+from vcstack.specs.errors import Unavailable
+
+CPU_SECONDS: Final = 0.2
+"""Most processor time of one expression on one object; those of people take some microseconds."""
+START_SECONDS: Final = 30.0
+ANSWER_SECONDS: Final = 20.0
+"""On a machine that is busy with other things processor time takes longer."""
+SHUN_SECONDS: Final = 60.0
+"""So long an expression is not tried again that took too much: one process ended a minute, not one a request."""
+SHUNNED: Final = 1024
+ANSWER_LIMIT: Final = 64 * 1024
+WORKER: Final = Path(__file__).with_name("worker.py")
+TOO_MUCH: Final = "takes too much time or memory"
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one expression."""
+
+    value: bool = False
+    error: str = ""
+    """Why it could not be evaluated; then there is no value."""
+
+
+class Evaluating(Protocol):
+    """What evaluates expressions."""
+
+    async def evaluate(
+        self,
+        rules: Sequence[str],
+        obj: Mapping[str, Any],
+        old: Mapping[str, Any] | None,
+        request: Mapping[str, str],
+    ) -> list[Outcome]:
+        """Return what each expression says of the object. Raises Unavailable."""
+
+    async def compile(self, rules: Sequence[str]) -> list[Outcome]:
+        """Return an error for each text that is no expression. Raises Unavailable."""
+
+
+class Sandbox:
+    """One such process, started when it is first needed. Requests follow one another."""
+
+    def __init__(self, cpu_seconds: float = CPU_SECONDS) -> None:
+        self._cpu_seconds = cpu_seconds
+        self._lock = asyncio.Lock()
+        self._process: asyncio.subprocess.Process | None = None
+        self._shunned: dict[str, float] = {}
+
+    async def close(self) -> None:
+        """End the process."""
+        await self._end()
+
+    async def evaluate(
+        self,
+        rules: Sequence[str],
+        obj: Mapping[str, Any],
+        old: Mapping[str, Any] | None,
+        request: Mapping[str, str],
+    ) -> list[Outcome]:
+        """Return what each expression says of the object.
+
+        Raises:
+            Unavailable: there is no process that could.
+        """
+        rest = {"object": obj, "oldObject": old, "request": request}
+        return await self._ask("rules", rules, rest)
+
+    async def compile(self, rules: Sequence[str]) -> list[Outcome]:
+        """Return an error for each text that is no expression.
+
+        Raises:
+            Unavailable: there is no process that could.
+        """
+        return await self._ask("compile", rules, {})
+
+    async def _ask(self, what: str, texts: Sequence[str], rest: Mapping[str, Any]) -> list[Outcome]:
+        found: list[Outcome] = []
+        async with self._lock:
+            while len(found) < len(texts):
+                if self._is_shunned(texts[len(found)]):
+                    found.append(Outcome(error=TOO_MUCH))
+                    continue
+                left = list(texts[len(found) :])
+                stop = next((n for n, text in enumerate(left) if self._is_shunned(text)), len(left))
+                outcomes = await self._exchange(orjson.dumps({what: left[:stop], **rest}) + b"\n", stop)
+                found += outcomes
+                if len(outcomes) < stop:
+                    self._shun(texts[len(found)])
+        return found
+
+    async def _exchange(self, line: bytes, count: int) -> list[Outcome]:
+        """Return the answers that came before the process ended, all of them as a rule."""
+        process = await self._start()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        found: list[Outcome] = []
+        complete = False
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                with contextlib.suppress(ConnectionError):
+                    process.stdin.write(line)
+                    await process.stdin.drain()
+                for _ in range(count):
+                    answer = await process.stdout.readline()
+                    if not answer.endswith(b"\n"):
+                        return found
+                    value = orjson.loads(answer)
+                    found.append(Outcome(value.get("value", False), value.get("error", "")))
+            complete = True
+        except TimeoutError as error:
+            raise Unavailable("policies cannot be evaluated now: the machine is too busy; try again") from error
+        finally:
+            if not complete:
+                await self._end()
+        return found
+
+    async def _start(self) -> asyncio.subprocess.Process:
+        if self._process is not None and self._process.returncode is None:
+            return self._process
+        try:
+            # Neither our environment nor our folder: what is in there is not an expression's business.
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-I", str(WORKER), str(self._cpu_seconds),
+                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+                env={}, cwd="/", limit=ANSWER_LIMIT,
+            )  # fmt: skip
+            assert self._process.stdout is not None
+            async with asyncio.timeout(START_SECONDS):
+                ready = await self._process.stdout.readline()
+        except (OSError, TimeoutError) as error:
+            await self._end()
+            raise Unavailable("policies cannot be evaluated: no process could be started for it; try again") from error
+        except BaseException:
+            await self._end()
+            raise
+        if not ready:
+            await self._end()
+            raise Unavailable("policies cannot be evaluated: their process does not start; see the server's log")
+        return self._process
+
+    async def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await asyncio.shield(process.wait())
+        transport = getattr(process, "_transport", None)  # else its pipes are closed by the garbage collector
+        if transport is not None:
+            transport.close()
+
+    def _is_shunned(self, text: str) -> bool:
+        until = self._shunned.get(text)
+        return until is not None and time.monotonic() < until
+
+    def _shun(self, text: str) -> None:
+        log.warning("an expression took too much time or memory", expression=text[:200])
+        if len(self._shunned) >= SHUNNED:
+            self._shunned.clear()
+        self._shunned[text] = time.monotonic() + SHUN_SECONDS
