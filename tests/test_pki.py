@@ -11,8 +11,9 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,15 @@ from vcstack.pki.authority import (
 from vcstack.pki.files import write_atomically
 from vcstack.pki.installation import DEFAULT_SANS, Installation, ensure_installation
 from vcstack.pki.keys import PkiError, common_name, generate_key, generate_key_and_csr, key_to_pem
-from vcstack.pki.tls import certificate_common_name, client_ssl_context, peer_common_name, server_ssl_context
+from vcstack.pki.local import LocalAuthority
+from vcstack.pki.rotation import Authorities
+from vcstack.pki.tls import (
+    ReloadingContext,
+    certificate_common_name,
+    client_ssl_context,
+    peer_common_name,
+    server_ssl_context,
+)
 
 ROOT = Path(__file__).parents[1]
 SOUND_CSR = x509.load_pem_x509_csr(generate_key_and_csr("h1")[1]).public_bytes(serialization.Encoding.DER)
@@ -411,6 +420,142 @@ class TestInstallation:
         assert len(results) == 4
         assert len(set(results)) == 1
         check_complete(Installation.under(tmp_path))
+
+
+class TestReloading:
+    def test_each_new_connection_finds_the_files_as_they_are_then(self, tmp_path: Path) -> None:
+        """Another certificate and other authorities to trust; a context that was given a CA would never forget it."""
+        files = ensure_installation(tmp_path)
+        first = CertificateAuthority.load(files.ca_cert, files.ca_key)
+        build = partial(server_ssl_context, files.api.cert, files.api.key, files.ca_cert)
+        context = ReloadingContext.of(build, files.api.cert, files.api.key, files.ca_cert)
+        old = save(tmp_path, "old", first.issue_client("a", hours=1))
+        second = CertificateAuthority.create("second")
+        new = save(tmp_path, "new", second.issue_client("b", hours=1))
+        assert accepted(context, old)
+        assert not accepted(context, new)
+        files.ca_cert.write_bytes(first.cert_pem + second.cert_pem)
+        assert accepted(context, old)
+        assert accepted(context, new)
+        files.ca_cert.write_bytes(second.cert_pem)
+        assert not accepted(context, old)
+        assert accepted(context, new)
+
+    def test_half_replaced_files_change_nothing_yet(self, tmp_path: Path) -> None:
+        files = ensure_installation(tmp_path)
+        build = partial(server_ssl_context, files.api.cert, files.api.key, files.ca_cert)
+        context = ReloadingContext.of(build, files.api.cert, files.api.key, files.ca_cert)
+        before, key = context.current, files.api.key.read_bytes()
+        files.api.key.write_bytes(key_to_pem(generate_key()))
+        assert context.current is before
+        files.api.key.write_bytes(key)
+        assert context.current is not before
+
+    def test_a_missing_file_changes_nothing_yet(self, tmp_path: Path) -> None:
+        files = ensure_installation(tmp_path)
+        local = LocalAuthority(files.ca_cert, files.ca_key)
+        before = local.current
+        files.ca_key.rename(tmp_path / "aside")
+        assert local.current is before
+        (tmp_path / "aside").rename(files.ca_key)
+        assert local.current.fingerprint == before.fingerprint
+
+
+def accepted(context: ssl.SSLContext, credential: tuple[Path, Path]) -> bool:
+    """Whether a connection by that context's memory BIOs, as asyncio makes it, takes the client's certificate."""
+    inner, outer = ssl.MemoryBIO(), ssl.MemoryBIO()
+    server = context.wrap_bio(inner, outer, server_side=True)
+    theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    theirs.check_hostname = False
+    theirs.verify_mode = ssl.CERT_NONE
+    theirs.load_cert_chain(*credential)
+    client = theirs.wrap_bio(outer, inner, server_side=False)
+    try:
+        for _ in range(10):
+            for side in (client, server):
+                with suppress(ssl.SSLWantReadError):
+                    side.do_handshake()
+    except ssl.SSLError:
+        return False
+    return peer_common_name(server) in ("a", "b")
+
+
+ROTATING = """
+import os, sys
+from pathlib import Path
+from vcstack.pki.authority import CertificateAuthority, find_issuer, load_certificate
+from vcstack.pki.keys import key_from_pem
+from vcstack.pki.installation import Installation, ensure_installation
+from vcstack.pki.files import locked
+from vcstack.pki.local import LocalAuthority, renew
+from vcstack.pki.rotation import Authorities
+
+class Killer:
+    # Ends the process, without any cleaning up, before its k-th call to the file system.
+    def __init__(self, k):
+        self.left = k
+    def __call__(self, event, args):
+        if event in ("open", "os.rename", "os.utime", "fcntl.flock"):
+            self.left -= 1
+            if self.left < 0:
+                os._exit(9)
+
+def follow(files, record):
+    local = LocalAuthority(files.ca_cert, files.ca_key)
+    local.replace(record.current)
+    with locked(files.ca_cert.parent):
+        renew(files.services, local.current, hours=1)
+
+folder = Path(sys.argv[1])
+second = CertificateAuthority.create("second")
+for k in range(1000):
+    files = ensure_installation(folder / str(k))
+    record = Authorities.first(CertificateAuthority.load(files.ca_cert, files.ca_key)).begin(second)
+    steps = [record, record.switch(), record.switch().retire()]
+    child = os.fork()
+    if child == 0:
+        sys.addaudithook(Killer(k))
+        for step in steps:
+            follow(files, step)
+        os._exit(0)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    # What lies there fits together, as any program that is started now needs it.
+    authority = CertificateAuthority.load(files.ca_cert, files.ca_key)
+    for each in files.services:
+        certificate = load_certificate(each.cert.read_bytes())
+        assert find_issuer(certificate, authority.trusted), (k, each)
+        assert certificate.public_key() == key_from_pem(each.key.read_bytes()).public_key(), (k, each)
+    ensure_installation(folder / str(k))
+    for step in steps:
+        follow(files, step)
+    assert files.ca_cert.read_bytes() == second.cert_pem, k
+    assert CertificateAuthority.load(files.ca_cert, files.ca_key).fingerprint == second.fingerprint, k
+    if code == 0:
+        break
+print(k)
+"""
+
+
+class TestFollowing:
+    def test_killed_at_any_line_of_a_rotation_the_files_fit_and_the_next_start_goes_on(self, tmp_path: Path) -> None:
+        done = subprocess.run([sys.executable, "-c", ROTATING, tmp_path], check=True, cwd=ROOT, capture_output=True)
+        assert int(done.stdout) > 40
+        for state in tmp_path.iterdir():
+            check_complete(Installation.under(state))
+
+    def test_the_key_that_signs_decides_which_of_the_bundle_is_the_authority(self) -> None:
+        first, second = CertificateAuthority.create("a"), CertificateAuthority.create("b")
+        both = first.cert_pem + second.cert_pem
+        for each in (first, second):
+            assert CertificateAuthority.of(both, each.key_pem).fingerprint == each.fingerprint
+        with pytest.raises(PkiError, match="does not belong"):
+            CertificateAuthority.of(both, key_to_pem(generate_key()))
+
+    def test_the_bundle_is_the_same_whoever_signs_and_the_mark_is_not(self) -> None:
+        record = Authorities.first(CertificateAuthority.create("a")).begin(CertificateAuthority.create("b"))
+        assert record.current.bundle == record.switch().current.bundle
+        assert record.current.mark != record.switch().current.mark
+        assert Authorities.from_json(record.to_json()) == record
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from vcstack.apiclient.client import ApiClient
 from vcstack.apiclient.connection import Connection
 from vcstack.apiclient.hosts import HostClient
 from vcstack.nodeagent.identity import Identity, JoinError
-from vcstack.pki.authority import load_certificate
+from vcstack.pki.authority import CertificateAuthority, load_certificate
+from vcstack.pki.files import PRIVATE, PUBLIC, write_atomically
 from vcstack.pki.keys import common_name, key_from_pem
 
 
@@ -136,3 +137,44 @@ async def test_a_half_written_pair_is_completed(api: Api, identity: Identity, to
     pair.certificate.unlink()
     assert identity.ensure_chassis_pair() == pair
     assert pair.certificate.read_bytes() == identity.certificate.read_bytes()
+
+
+async def test_a_host_takes_over_another_authority_as_soon_as_a_heartbeat_tells(
+    api: Api, identity: Identity, token_file: Path
+) -> None:
+    """Asked only when something changed; then whom to trust comes with the certificate."""
+    await join(api, identity, token_file)
+    files = api.installation
+    bundle, key = files.ca_cert.read_bytes(), files.ca_key.read_bytes()
+    successor = CertificateAuthority.create("successor")
+    async with connected(api, identity) as client:
+        assert (await client.beat("h1")).authority == identity.trust().mark
+        assert not await identity.renew_if_due(client, identity.trust().mark)
+        try:
+            write_atomically(files.ca_cert, bundle + successor.cert_pem, PUBLIC)
+            mark = (await client.beat("h1")).authority
+            assert mark != identity.trust().mark
+            assert await identity.renew_if_due(client, mark)
+            trust = identity.trust()
+            assert (trust.mark, len(trust.trusted)) == (mark, 2)
+            assert trust.issuer != successor.fingerprint
+
+            write_atomically(files.ca_key, successor.key_pem, PRIVATE)
+            assert await identity.renew_if_due(client, (await client.beat("h1")).authority)
+            assert identity.trust().issuer == successor.fingerprint
+        finally:
+            write_atomically(files.ca_key, key, PRIVATE)
+            write_atomically(files.ca_cert, bundle, PUBLIC)
+
+
+async def test_until_it_has_joined_a_host_trusts_whom_the_settings_name(
+    api: Api, identity: Identity, token_file: Path, tmp_path: Path
+) -> None:
+    for content in (b"wrong", api.installation.ca_cert.read_bytes()):
+        (tmp_path / "given").write_bytes(content)
+        identity.ensure_ca(tmp_path / "given")
+        assert identity.ca.read_bytes() == content
+    await join(api, identity, token_file)
+    (tmp_path / "given").unlink()
+    identity.ensure_ca(tmp_path / "given")
+    assert identity.ca.read_bytes() == api.installation.ca_cert.read_bytes()

@@ -39,6 +39,7 @@ from vcstack.specs.resource import Ref
 
 STEP_SECONDS = 1.0
 """How soon is looked again while a rotation is under way."""
+MISSING_SECONDS = 5.0
 LOOK_AGAIN_SECONDS = 3600.0
 EXPIRING_BEFORE = timedelta(days=180)
 PROBE_HOURS = 1
@@ -92,7 +93,7 @@ class CertificateAuthorityReconciler:
             return None
         record = await self._records.find(INTERNAL)
         if record is None:
-            return Result(requeue_after=STEP_SECONDS)  # the first manager is just about to write it
+            return Result(requeue_after=MISSING_SECONDS)  # the first manager is just about to write it
         if authority is None:
             await self._create(record)
             return None

@@ -42,8 +42,11 @@ def write_atomically(path: Path, content: bytes, mode: int) -> None:
     _fsync_folder(path.parent)
 
 
-def stamps_of(files: Iterable[Path]) -> tuple[int, ...]:
-    """What changes when one of the files is replaced; an absent one counts as 0."""
+Stamps = tuple[tuple[int, ...], ...]
+
+
+def stamps_of(files: Iterable[Path]) -> Stamps:
+    """What changes when one of the files is replaced, however soon after the last time; an absent one has none."""
     return tuple(_stamp(path) for path in files)
 
 
@@ -63,11 +66,12 @@ def make_private_folder(path: Path) -> None:
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
-def _stamp(path: Path) -> int:
+def _stamp(path: Path) -> tuple[int, ...]:
     try:
-        return path.stat().st_mtime_ns
+        found = path.stat()
     except FileNotFoundError:
-        return 0
+        return ()
+    return found.st_mtime_ns, found.st_ino, found.st_size
 
 
 def _fsync_folder(path: Path) -> None:

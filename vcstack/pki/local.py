@@ -18,7 +18,7 @@ from vcstack.pki.authority import (
     needs_renewal,
     to_pem,
 )
-from vcstack.pki.files import PRIVATE, PUBLIC, Credential, locked, stamps_of, write_atomically
+from vcstack.pki.files import PRIVATE, PUBLIC, Credential, Stamps, locked, stamps_of, write_atomically
 from vcstack.pki.keys import PkiError, key_from_pem
 
 
@@ -27,7 +27,7 @@ class LocalAuthority:
 
     def __init__(self, cert: Path, key: Path) -> None:
         self._files = (cert, key)
-        self._stamps: tuple[int, ...] = ()
+        self._stamps: Stamps = ()
         self._loaded: CertificateAuthority | None = None
 
     @property

@@ -9,7 +9,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from vcstack.pki.files import stamps_of
+from vcstack.pki.files import Stamps, stamps_of
 from vcstack.pki.keys import PkiError
 
 
@@ -22,7 +22,7 @@ class ReloadingContext(ssl.SSLContext):
 
     _build: Callable[[], ssl.SSLContext]
     _files: tuple[Path, ...]
-    _stamps: tuple[int, ...]
+    _stamps: Stamps
     _current: ssl.SSLContext
 
     @classmethod

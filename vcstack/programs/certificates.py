@@ -12,7 +12,7 @@ import structlog
 
 from vcstack.controllers.certificateauthority import Witnesses
 from vcstack.pki.authority import Issued, fingerprint, load_certificate, subject_alternative_names
-from vcstack.pki.files import Credential, locked, stamps_of
+from vcstack.pki.files import Credential, Stamps, locked, stamps_of
 from vcstack.pki.installation import Installation
 from vcstack.pki.keys import PkiError
 from vcstack.pki.local import Held, LocalAuthority, renew
@@ -53,7 +53,7 @@ class LocalCertificates:
         self._watched = tuple(path for path in files if path is not None)
 
     @property
-    def stamps(self) -> tuple[int, ...]:
+    def stamps(self) -> Stamps:
         """What changes when a file is replaced that is read once only."""
         return stamps_of(self._watched)
 

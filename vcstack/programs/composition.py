@@ -56,6 +56,7 @@ from vcstack.outbound.addresses import AddressPolicy, AllowedTarget
 from vcstack.outbound.client import OutboundClient, OutboundSettings
 from vcstack.policy.sandbox import Sandbox
 from vcstack.programs.certificates import CertificateKeeper, LocalCertificates, ServerWitnesses
+from vcstack.programs.expiries import ExpiryCollector
 from vcstack.programs.rereading import SettingsFile
 from vcstack.programs.roles import Role
 from vcstack.programs.settings import (
@@ -130,6 +131,9 @@ class Management:
             keeper = CertificateKeeper(certificates, etcd, lease, store.cache, records, self._identity)
             if not await _before(stop, _patiently(keeper.start, self._clock)):
                 return
+            expiries = ExpiryCollector(store.cache, lambda: keeper.held)
+            REGISTRY.register(expiries)
+            stack.callback(REGISTRY.unregister, expiries)
             async with asyncio.TaskGroup() as group:
                 beside = [group.create_task(w) for w in (keeper.run(), *self._beside(etcd, lease, credentials))]
                 working = [group.create_task(w) for w in await self._work(stack, etcd, store, lease, credentials, stop)]
