@@ -6,6 +6,7 @@ from tests.fakes.world import PROJECT, World
 from tests.kinds.identities import make_domain, make_project
 from vcstack.controllers import quota
 from vcstack.specs.errors import Invalid
+from vcstack.specs.kinds.flavor import Flavor
 from vcstack.specs.kinds.network import Network, NetworkSpec
 from vcstack.specs.kinds.quota import WITHIN_LIMITS, Quota, QuotaSpec
 from vcstack.specs.registry import load_kinds, quota_names
@@ -45,6 +46,26 @@ async def test_what_is_in_use_is_observed_and_more_than_a_lowered_limit_is_told(
     assert (told.status, told.reason) == ("False", "OverLimit")
     assert "networks: 2 of 1 in use" in told.message
     assert after.is_true("Ready")
+    assert await world.writes_of(quota.build) == 0
+
+
+async def test_what_is_there_from_before_it_was_measured_is_counted_when_a_limit_comes_even_above_it(
+    world: World,
+) -> None:
+    await world.create_basics()
+    await world.create_host("h1")
+    await world.bind(await world.create_instance("web-1"), "h1")
+    key = b"/vcstack/instances/demo/web-1"
+    value = world.etcd.snapshot()[key]
+    await world.etcd.put(key, value[: value.index(b',"takes":')] + b"}")
+    await world.store.cache.fresh()
+    await world.admin.create(build("q", PROJECT, vcpus=0, instances=5))
+    await world.settle(quota.build)
+    observed = await world.get(Quota, "q")
+    flavor = await world.get(Flavor, "tiny", project=None)
+    assert observed.status.used == {"instances": 1, "vcpus": flavor.spec.vcpus}
+    assert not observed.is_true(WITHIN_LIMITS)
+    assert b',"takes":' in world.etcd.snapshot()[key]
     assert await world.writes_of(quota.build) == 0
 
 

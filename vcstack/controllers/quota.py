@@ -1,6 +1,7 @@
 """Quotas: how much of them is in use, as observed. The store holds their limits, in the transactions that take."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from vcstack.controllers.accepting import ACCEPTED
@@ -8,8 +9,10 @@ from vcstack.runtime.context import BackendKey, ControllerContext
 from vcstack.runtime.controller import Controller
 from vcstack.runtime.reconciler import Result
 from vcstack.runtime.status import condition_of, write_status
+from vcstack.specs.errors import NotFound
 from vcstack.specs.kinds.quota import WITHIN_LIMITS, Quota
 from vcstack.specs.meta import Condition
+from vcstack.specs.registry import get_kind
 from vcstack.specs.resource import Ref
 
 LOOK_AGAIN_SECONDS = 15.0
@@ -20,6 +23,9 @@ class QuotaUse(Protocol):
 
     def of(self, project: str | None, name: str) -> Mapping[str, int]:
         """Return how much is in use of each of the quota's limits."""
+
+    def unmeasured(self) -> Sequence[Ref]:
+        """Return the objects on hosts of which is not known what they take."""
 
 
 QUOTA_USE: BackendKey[QuotaUse] = BackendKey("quotause")
@@ -36,6 +42,7 @@ class QuotaReconciler:
         """Make it so, once."""
         if quota is None or quota.deleting:
             return None
+        await self._measure()
         used = dict(self._use.of(quota.metadata.project, quota.metadata.name))
         accepted = condition_of(quota, ACCEPTED, True, "Valid", clock=self._context.clock)
         conditions = [accepted, self._compare(quota, used)]
@@ -44,6 +51,16 @@ class QuotaReconciler:
         fields = {"used": {**used, **gone}} if used != quota.status.used else {}
         await write_status(self._context.client, quota, fields=fields, conditions=conditions)
         return Result(requeue_after=LOOK_AGAIN_SECONDS)
+
+    async def _measure(self) -> None:
+        """Have what objects take that are there from before it was stored with them counted, now that there are limits.
+
+        Any write of theirs does, even one that changes nothing.
+        """
+        for ref in self._use.unmeasured():
+            with contextlib.suppress(NotFound):
+                found = await self._context.client.get(get_kind(ref.kind).model, ref.name, ref.project)
+                await self._context.client.patch_status(found, {})
 
     def _compare(self, quota: Quota, used: Mapping[str, int]) -> Condition:
         limits = quota.spec.limits

@@ -58,6 +58,8 @@ class Transaction:
     """The object as it would be; None: it goes."""
     turns: tuple[str, ...] = ()
     """The levels whose marks it overwrites: others that do so, too, will fail if they begin before it is done."""
+    measures: bool = False
+    """Whether it is written to say what the object takes, if for nothing else."""
     revokes: tuple[bytes, ...] = ()
     """Marks that have to be overwritten first: it must not be sent, but composed anew."""
 
@@ -89,7 +91,7 @@ def compose(cache: WatchCache, draft: Draft, terms: Terms, now: datetime) -> Tra
     quota = plan_quota(cache, draft, resource, resolution, dry_run=terms.dry_run)
     transaction.compares += plan.compares
     transaction.compares += quota.compares
-    transaction.turns, transaction.revokes = quota.turns, quota.revokes
+    transaction.turns, transaction.revokes, transaction.measures = quota.turns, quota.revokes, quota.measures
     fields = encode_managed_fields(draft, len(body), terms.actor.manager, terms.subresource, now)
     transaction.value = build_value(draft.definition, body, fields, encode_actor(terms.actor, now), quota.takes)
     check_size(transaction.value)

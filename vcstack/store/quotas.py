@@ -15,6 +15,7 @@ from typing import Final
 
 import orjson
 
+from vcstack.specs.columns import find_value
 from vcstack.specs.errors import Cause, ErrorDetails, QuotaExceeded
 from vcstack.specs.registry import KindDefinition, get_kind
 from vcstack.specs.resource import AnyResource, Ref
@@ -51,6 +52,8 @@ class QuotaPlan:
     ops: list[Op] = field(default_factory=list)
     turns: tuple[str, ...] = ()
     """The levels whose marks it overwrites: others that do so, too, will fail if they begin before it is done."""
+    measures: bool = False
+    """Whether what the object takes was not known before: a reason to write it though nothing else changes."""
     revokes: tuple[bytes, ...] = ()
     """Marks that have to be overwritten before: what they allow others may be all that is left."""
 
@@ -97,12 +100,22 @@ def plan_quota(
             plan.takes = orjson.dumps(amounts)
             before = taking.amounts if taking is not None else {}
             more |= {n: a - before.get(n, 0) for n, a in amounts.items() if a > before.get(n, 0)}
-    if more:
+            plan.measures = is_unmeasured(cache, draft)
+    if more and not plan.measures:  # what is on a host takes it already, and what is there stays
         plan.compares.append(Compare.mod_revision(LIMITS, "=", cache.marks.get(LIMITS, NO_MARK).revision))
         if cache.limits.any():
             level = taking.level if taking is not None else cache.limits.level_of(definition, _wire_of(draft))
             _hold_limits(cache, draft, plan, level, more, dry_run=dry_run)
     return plan
+
+
+def is_unmeasured(cache: WatchCache, draft: Draft) -> bool:
+    """Return whether an object that is on a host already has not been measured: one from before that was done."""
+    definition = draft.definition
+    if not definition.amount_names or draft.live is None or definition.node_path is None:
+        return False
+    taking = cache.uses.find(definition, row_of(draft.project, draft.name))
+    return taking is not None and not taking.stored and bool(find_value(draft.live, definition.node_path))
 
 
 def _hold_limits(

@@ -1,12 +1,14 @@
 """How much of a quota's limits is in use, and who takes most of it: added up from what the objects take."""
 
 import heapq
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import orjson
 
+from vcstack.specs.columns import find_value
 from vcstack.specs.model import Model
-from vcstack.specs.registry import get_kind, load_kinds
+from vcstack.specs.registry import KindDefinition, get_kind, load_kinds
+from vcstack.specs.resource import Ref
 from vcstack.store.cache import WatchCache
 from vcstack.store.draft import Wire
 from vcstack.store.keys import GLOBAL, row_of
@@ -112,6 +114,22 @@ class QuotaUse:
         quota = orjson.loads(entry.json)
         used = self._cache.uses.used(self._cache.limits.level_of_quota(quota))
         return {name: used.get(name, 0) for name in sorted(quota["spec"].get("limits") or {})}
+
+    def unmeasured(self) -> Sequence[Ref]:
+        """Return the objects on hosts of which is not known what they take, from before that was stored with them."""
+        found = []
+        for definition in load_kinds().values():
+            for row in self._cache.uses.unmeasured(definition):
+                if _is_bound(self._cache, definition, row):
+                    project, _, name = row.partition("/")
+                    found.append(Ref(definition.kind, None if project == GLOBAL else project, name))
+        return found
+
+
+def _is_bound(cache: WatchCache, definition: KindDefinition, row: str) -> bool:
+    entry = cache.find(definition, row)
+    path = definition.node_path
+    return entry is not None and path is not None and bool(find_value(orjson.loads(entry.json), path))
 
 
 def _objects(cache: WatchCache, project: str, name: str) -> Iterable[Holder]:

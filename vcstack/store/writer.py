@@ -22,7 +22,7 @@ from vcstack.store.etcd.records import RangeResult, TxnResult
 from vcstack.store.etcd_api import Etcd
 from vcstack.store.groupcommit import GroupCommit
 from vcstack.store.leases import LeaseBuckets
-from vcstack.store.quotas import find_turns
+from vcstack.store.quotas import find_turns, is_unmeasured
 from vcstack.store.readback import find_applied
 from vcstack.store.records import Stored
 from vcstack.store.table import Entry
@@ -120,10 +120,10 @@ class Writer:
         entry = self._cache.find(definition, row)
         try:
             draft = build(entry)
-            if entry is None or draft.removes or not draft.changes_nothing:
+            if entry is None or draft.removes or not draft.changes_nothing or is_unmeasured(self._cache, draft):
                 transaction = compose(self._cache, draft, terms, self._clock.now())
                 # Deriving Ready may have undone the only change.
-                if entry is None or draft.removes or not draft.changes_nothing:
+                if entry is None or draft.removes or not draft.changes_nothing or transaction.measures:
                     return transaction
         except ApiError as error:
             return error
