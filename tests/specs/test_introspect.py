@@ -6,6 +6,7 @@ from vcstack.specs.introspect import (
     FoundReference,
     change_of,
     fields_of,
+    in_order,
     iter_references,
     iter_wire_references,
     join_path,
@@ -117,3 +118,19 @@ def test_every_kind_can_be_walked() -> None:
     for definition in load_kinds().values():
         assert {"metadata", "spec", "status"} <= fields_of(definition.model).keys()
         refers_to(definition.model)
+
+
+def test_fields_are_put_into_the_models_order() -> None:
+    wire = {
+        "spec": {"image": "debian", "flavor": "tiny", "networkInterfaces": [{"network": "web", "name": "eth0"}]},
+        "metadata": {"labels": {"b": "1", "a": "2"}, "name": "web-1"},
+        "other": 1,
+        "kind": "Instance",
+    }
+    ordered = in_order(Instance, wire)
+    assert ordered == wire
+    assert list(ordered) == ["kind", "metadata", "spec", "other"]
+    assert list(ordered["metadata"]) == ["name", "labels"]
+    assert list(ordered["metadata"]["labels"]) == ["b", "a"]
+    assert list(ordered["spec"]) == ["flavor", "image", "networkInterfaces"]
+    assert list(ordered["spec"]["networkInterfaces"][0]) == ["name", "network"]

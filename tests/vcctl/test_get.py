@@ -233,3 +233,35 @@ async def test_a_condition_of_no_generation_is_not_called_old(vcctl: Vcctl, hand
     instance = await hands.get(Instance, "web-1")
     await hands.observe(instance, but={"Scheduled": ("Unschedulable", "No host fits.")})
     assert "older generation" not in await vcctl.ok("describe", "instance", "web-1")
+
+
+async def test_what_others_share_with_the_project_is_shown_with_whose_it_is(vcctl: Vcctl) -> None:
+    await set_scene(vcctl)
+    assert (await vcctl("get", "networks", "--shared")).err == "Nothing is shared with project demo.\n"
+    lab = """
+kind: Project
+metadata: {name: lab}
+---
+kind: Network
+metadata: {name: blue, project: lab}
+spec: {sharedWith: [{project: demo}]}
+---
+kind: Subnet
+metadata: {name: blue-v4, project: lab}
+spec: {network: blue, cidr: 10.9.0.0/24}
+---
+kind: Port
+metadata: {name: p, project: demo}
+spec: {network: lab/blue, securityGroups: []}
+"""
+    await vcctl.ok("apply", "-f", "-", stdin=lab)
+    rows = (await vcctl.ok("get", "networks,subnets", "--shared")).splitlines()
+    assert [row.split()[:2] for row in rows if "lab" in row] == [["lab", "network/blue"], ["lab", "subnet/blue-v4"]]
+    refused = await vcctl("get", "ports", "--shared")
+    assert "ports are not shared" in refused.err
+    described = await vcctl.ok("describe", "port", "p")
+    assert next(line for line in described.splitlines() if "network/blue" in line).split()[-3:] == [
+        "in",
+        "lab",
+        "spec.network",
+    ]

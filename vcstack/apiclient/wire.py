@@ -99,6 +99,12 @@ class WireClient:
             if not token:
                 return WirePage(items, version)
 
+    async def list_lent(self, definition: KindDefinition, project: str) -> list[Wire]:
+        """Return what of the kind other projects share with this one, as borrowers see it."""
+        answer = await self.connection.request("GET", collection_path(definition, project), params={"shared": "true"})
+        items: list[Wire] = decode(answer)["items"]
+        return items
+
     async def create_wire(
         self, definition: KindDefinition, wire: Wire, *, dry_run: bool = False, missing_references: str | None = None
     ) -> Wire:

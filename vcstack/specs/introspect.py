@@ -160,6 +160,24 @@ def _walk_references(value: Any, shape: Shape, path: str) -> Iterator[FoundRefer
             yield from _walk_references(item, shape.values, join_path(path, str(key)))
 
 
+def in_order(model: type[Model], wire: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the wire object with its fields as the model has them; a database may have put them otherwise."""
+    found = _in_order(wire, Shape(model=model))
+    return dict(found)
+
+
+def _in_order(value: Any, shape: Shape) -> Any:
+    if isinstance(value, list):
+        return [_in_order(item, shape.items) for item in value] if shape.items else value
+    if not isinstance(value, Mapping):
+        return value
+    if not shape.model:
+        return {k: _in_order(v, shape.values) for k, v in value.items()} if shape.values else value
+    fields = fields_of(shape.model)
+    known = {k: _in_order(value[k], field.shape) for k, field in fields.items() if k in value}
+    return known | {k: v for k, v in value.items() if k not in known}
+
+
 @cache
 def refers_to(model: type[AnyResource]) -> frozenset[str]:
     """Return the kinds that a kind's spec may refer to."""

@@ -10,8 +10,10 @@ from sqlalchemy.exc import DBAPIError, InterfaceError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from vcstack.specs.errors import NotFound, Unavailable
+from vcstack.specs.introspect import in_order
 from vcstack.specs.meta import format_time
 from vcstack.specs.pastevents import PastEvents, PastPlace
+from vcstack.specs.registry import get_kind
 from vcstack.specs.resource import Ref
 from vcstack.store.mirror.pastevents import build_event, build_event_query
 from vcstack.store.mirror.records import build_key
@@ -76,8 +78,7 @@ class HistoryReader:
         rows = await self._fetch(query.order_by(HISTORY.c.revision.desc()).limit(1))
         if not rows or rows[0][0] is None:
             raise NotFound(f"{ref} did not exist at revision {revision}, or its history does not reach back so far.")
-        found: dict[str, Any] = rows[0][0]
-        return found
+        return in_order(get_kind(ref.kind).model, rows[0][0])
 
     async def list_events(self, wanted: PastEvents) -> list[tuple[dict[str, Any], PastPlace]]:
         """Return events by when they last happened, the newest first, as wire and with the place of each."""

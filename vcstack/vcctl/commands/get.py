@@ -45,6 +45,7 @@ _INDEX = re.compile(r"\[[^]]*\]")
     vcctl get instance web-1 -o yaml
     vcctl get networks,subnets -A -o wide
     vcctl get instances -l app=web --field-selector status.host=h1 --sort-by .metadata.creationTimestamp
+    vcctl get networks,subnets --shared
     vcctl get hosts -w
     vcctl get instance web-1 -o jsonpath='{.status.addresses[0].address}'
     vcctl get instance web-1 --at-revision 1042 -o yaml
@@ -57,6 +58,7 @@ async def get(
     selector: Labels = "",
     field_selector: Fields = "",
     all_projects: Everywhere = False,
+    shared: Annotated[bool, typer.Option("--shared", help="Instead what other projects share with this one.")] = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on showing what changes.")] = False,
     sort_by: Annotated[str | None, typer.Option("--sort-by", metavar="PATH", help="E.g. .metadata.name.")] = None,
     show_labels: Annotated[bool, typer.Option("--show-labels", help="Add a column with the labels.")] = False,
@@ -71,6 +73,9 @@ async def get(
     view = _View(session, parse_output(output), all_projects, show_labels, no_headers, show_managed_fields)
     if at_revision is not None:
         return await view.show_past(selections, at_revision)
+    if shared:
+        await view.show_lent(selections, sort_by)
+        return 0
     places = [p for s in selections for p in _places(session, s, all_projects, selector, field_selector)]
     if watch:
         await view.follow(places)
@@ -162,6 +167,20 @@ class _View:
             project = None
         text = f"Nothing found in project {project}; -A looks in all projects." if project else "Nothing found."
         self._session.err.print(text, soft_wrap=True)
+
+    async def show_lent(self, selections: Sequence[Selection], sort_by: str | None) -> None:
+        """Print what other projects share with the one that is meant."""
+        found: list[tuple[KindDefinition, Wire]] = []
+        for definition in {s.definition.kind: s.definition for s in selections}.values():
+            project = self._session.project_of(definition)
+            if definition.lent_view is None or project is None:
+                raise CommandError(f"{definition.plural} are not shared", hint="Networks and their subnets are.")
+            items = await self._session.client.list_lent(definition, project)
+            found += [(definition, wire) for wire in sort_objects(items, sort_by)]
+        self._everywhere = True  # whose it is, is in the table
+        self.show(found, single=False)
+        if not found:
+            self._session.err.print(f"Nothing is shared with project {self._session.default_project}.", soft_wrap=True)
 
     async def show_named(self, selections: Sequence[Selection]) -> int:
         """Print what is there of the named objects, then what is wrong with the others; return the exit code."""
