@@ -4,6 +4,9 @@ import asyncio
 import base64
 import contextlib
 import logging
+import os
+import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,16 +16,22 @@ import pytest
 import structlog
 from sqlalchemy import text
 
+from tests.apiserver.audit.conftest import audit_settings
 from tests.fakes.master_keys import open_store
 from tests.fixtures.api import SYSTEM, Api, create_samples, serving
 from tests.fixtures.etcd import EtcdServer
 from tests.fixtures.postgres import PostgresServer
 from tests.fixtures.samples import sample
+from vcstack.apiserver.audit.settings import KindLevels, Level
+from vcstack.apiserver.audit.trail import Trail
+from vcstack.clock import SystemClock
 from vcstack.crypto.envelope import Place
 from vcstack.pki.installation import Installation
-from vcstack.specs.registry import get_kind
+from vcstack.pki.keys import generate_key_and_csr
+from vcstack.specs.registry import get_kind, load_kinds
 from vcstack.store.etcd.client import EtcdClient
 from vcstack.store.keymaterial import KeyMaterial
+from vcstack.store.mirror.audit import AuditArchive
 from vcstack.store.mirror.database import open_engine
 from vcstack.store.mirror.history import HistoryReader
 from vcstack.store.mirror.mirror import Mirror
@@ -158,22 +167,57 @@ async def plant_keys(api: Api, canaries: Canaries) -> None:
         canaries.planted["a data key"] = base64.b64decode(data["plaintext"])
 
 
+async def plant_installation(api: Api, canaries: Canaries) -> None:
+    """Join tokens, a host's key, the CA's, the key that signs access tokens, the administrator's token."""
+    async with api.raw() as client:
+        await client.post(f"{ROOT}/hosts", json={"metadata": {"name": "h9"}, "spec": {}})
+        issued = await client.post(f"{ROOT}/hosts/h9/jointoken")
+        assert issued.status_code == 201, issued.text
+        canaries.planted["a join token"] = issued.json()["token"].encode()
+        key, csr = generate_key_and_csr("h9")
+        canaries.planted["a host's key"] = inner_line(key)
+        body = {"token": issued.json()["token"], "hostName": "h9", "csr": csr.decode()}
+        async with api.raw(api.settings(token=None)) as joining:
+            joined = await joining.post(f"{ROOT}/join", json=body)
+            assert joined.is_success, joined.text
+            wrong = {**body, "token": canaries.new("a wrong join token")}
+            assert (await joining.post(f"{ROOT}/join", json=wrong)).status_code == 403
+    canaries.planted["the CA's key"] = inner_line(api.installation.ca_key.read_bytes())
+    canaries.planted["the server's key"] = inner_line(api.installation.api.key.read_bytes())
+    canaries.planted["the administrator's token"] = api.token.strip().encode()
+    signing = await api.auth.credentials.get("signing/access")
+    assert signing is not None
+    private = re.search(rb'"d": ?"([\w-]{40,})"', signing.value)
+    assert private is not None
+    canaries.planted["the key that signs tokens"] = private[1]
+
+
+def inner_line(pem: bytes) -> bytes:
+    """The second line of its base64: the first begins as those of all keys do."""
+    lines = [line for line in pem.splitlines() if line and b"-----" not in line]
+    return lines[min(1, len(lines) - 1)][-40:]
+
+
 async def test_no_planted_secret_is_found_anywhere(
     own_etcd: EtcdServer, own_postgres: PostgresServer, pki_installation: Installation, tmp_path: Path
 ) -> None:
     canaries, dsn = Canaries(), own_postgres.dsn("canary")
     engine = open_engine(dsn)
+    everything = {kind: KindLevels(Level.REQUEST, Level.REQUEST) for kind in load_kinds()}
+    settings = audit_settings(tmp_path, writes=Level.REQUEST, reads=Level.REQUEST, kinds=everything)
     with all_logs() as lines:
         async with EtcdClient(own_etcd.settings) as etcd, open_store(etcd) as store:
             mirror = Mirror(etcd, engine, dsn)
             mirroring = asyncio.create_task(mirror.run())
             history = HistoryReader(engine)
-            async with serving(store, etcd, pki_installation, tmp_path, history=history) as api:
+            trail = Trail(settings, SystemClock(), store.cache, AuditArchive(engine, dsn))
+            async with trail, serving(store, etcd, pki_installation, tmp_path, history=history, audit=trail) as api:
                 kinds = ("Project", "Flavor", "Image", "SSHKey", "Network", "SecurityGroup", "Domain", "User", "Key")
                 await create_samples(api, *kinds, "ServiceAccount", "APIKey")
                 await plant_values(api, canaries)
                 await plant_logins(api, canaries)
                 await plant_keys(api, canaries)
+                await plant_installation(api, canaries)
                 await store.finalize(get_kind("Secret"), "demo", "s", ["vcstack.io/in-use"], actor=SYSTEM)
                 target = await etcd.current_revision()
                 async with asyncio.timeout(30):
@@ -181,23 +225,45 @@ async def test_no_planted_secret_is_found_anywhere(
                         await asyncio.sleep(0.05)
                 async with api.raw() as client:
                     told = (await client.get(f"{DEMO}/secrets/s/history")).content
+                    told += (await client.get(f"{ROOT}/events")).content
+                    told += (await client.get(f"{ROOT}/events", params={"since": "2000-01-01T00:00:00Z"})).content
+                    await trail.shipper.ship()
+                    exported = (await client.get(f"{ROOT}/audit/export")).content
             mirroring.cancel()
             await asyncio.gather(mirroring, return_exceptions=True)
             keys = [kv async for page in etcd.pages(b"/") for kv in page.kvs]
     rows = await read_all(engine)
     await engine.dispose()
-    assert len(canaries.planted) > 20
+    snapshot, dump = tmp_path / "etcd.snapshot", await asyncio.to_thread(dump_of, dsn)
+    await asyncio.to_thread(take_snapshot, own_etcd, snapshot)
+    assert len(canaries.planted) > 27
+    assert exported.count(b"\n") > 30
+    assert b"CREATE TABLE public.audit" in dump
     assert told
     assert rows
     assert any("request" in line for line in lines)
-    found = canaries.found_in("history", told)
+    found = canaries.found_in("history and events", told)
+    found += canaries.found_in("the audit trail's export", exported)
+    found += canaries.found_in("a dump of PostgreSQL", dump)
+    found += canaries.found_in("a snapshot of etcd", snapshot.read_bytes())
     found += canaries.found_in("etcd's keys", b"\n".join(kv.key + kv.value for kv in keys))
     found += canaries.found_in("PostgreSQL's rows", "\n".join(rows).encode())
     found += canaries.found_in("the log", "\n".join(lines).encode())
-    for folder in (own_etcd.data, own_postgres.folder / "data"):
+    for folder in (own_etcd.data, own_postgres.folder / "data", settings.folder, settings.anchor_file.parent):
         for path in (p for p in folder.rglob("*") if p.is_file()):
             found += canaries.found_in(str(path), path.read_bytes())
     assert found == []
+
+
+def dump_of(dsn: str) -> bytes:
+    """What a backup of PostgreSQL holds."""
+    return subprocess.run(["pg_dump", dsn], capture_output=True, check=True).stdout
+
+
+def take_snapshot(etcd: EtcdServer, path: Path) -> None:
+    """What a backup of etcd holds."""
+    command = ["etcdctl", "--endpoints", etcd.endpoint, "snapshot", "save", str(path)]
+    subprocess.run(command, capture_output=True, check=True, env={**os.environ, "ETCDCTL_API": "3"})
 
 
 async def read_all(engine: Any) -> list[str]:

@@ -69,12 +69,12 @@ def is_running(pid: int) -> bool:
 class Manager:
     """A running vc-management."""
 
-    def __init__(self, state: Path, config: Path, port: int) -> None:
+    def __init__(self, state: Path, config: Path, port: int, program: str = PROGRAM) -> None:
         self.state, self.config, self.port = state, config, port
         self.url = f"https://127.0.0.1:{port}"
         self.log = state / "log"
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen([PROGRAM, "serve", "--config", str(config)], stderr=log)
+            self.process = subprocess.Popen([program, "serve", "--config", str(config)], stderr=log)
 
     def wait_until_ready(self) -> None:
         context = ssl.create_default_context(cafile=str(self.state / "pki" / "ca.crt"))
