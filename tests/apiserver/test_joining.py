@@ -7,7 +7,7 @@ import pytest
 
 from tests.fakes.manual_clock import ManualClock
 from tests.fakes.memory_etcd import MemoryEtcd
-from tests.fixtures.api import Api
+from tests.fixtures.api import SYSTEM, Api
 from vcstack.apiclient.client import ApiClient
 from vcstack.apiclient.connection import Connection
 from vcstack.apiclient.hosts import HostClient
@@ -168,6 +168,15 @@ async def test_only_administrators_make_tokens(api: Api, nobody: ConnectionSetti
         async with Connection(settings) as connection:
             with pytest.raises(error):
                 await HostClient(connection).create_join_token("h2")
+
+
+async def test_a_heartbeat_tells_that_the_hosts_object_was_changed(api: Api) -> None:
+    async with Connection(await api.register("h1")) as connection:
+        client = HostClient(connection)
+        assert (await client.beat("h1")).generation == 1
+        spec = {"spec": {"scheduling": "Disabled"}}
+        await api.store.merge_patch(get_kind("Host"), None, "h1", spec, actor=SYSTEM)
+        assert (await client.beat("h1")).generation == 2
 
 
 async def test_heartbeats_cost_no_revision(api: Api) -> None:

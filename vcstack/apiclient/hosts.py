@@ -58,6 +58,8 @@ class Heartbeat(Model):
     """The host counts as gone when none comes for that long."""
     server_time: datetime | None = None
     """The server's clock, to notice a host whose clock is wrong."""
+    generation: int | None = None
+    """Of the host's object: the host reports anew when it changed."""
     authority: str | None = None
     """What changes when another authority signs or others are to be trusted: then the host asks for a certificate."""
 

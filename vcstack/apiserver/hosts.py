@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
+import orjson
 from cryptography.hazmat.primitives import serialization
 from starlette.requests import Request
 from starlette.responses import Response
@@ -22,6 +23,7 @@ from vcstack.specs.kinds.host import Host, HostSpec
 from vcstack.specs.registry import definition_of
 from vcstack.store.actor import Actor
 from vcstack.store.heartbeats import Heartbeats
+from vcstack.store.keys import row_of
 
 NAME_LIMIT = MAX_COMMON_NAME - len(HOST_PREFIX)
 """Longest name of a host: it is part of its certificate's common name."""
@@ -87,7 +89,11 @@ class HostRoutes:
         await self._authorizer.authorize(call.identity, Action(Verb.UPDATE, call.target))
         ttl = await self._heartbeats.beat(call.target.name)
         mark = self._authority.current.mark
-        return model_reply(Heartbeat(ttl_seconds=ttl, server_time=self._clock.now(), authority=mark))
+        beat = Heartbeat(ttl_seconds=ttl, server_time=self._clock.now(), authority=mark)
+        entry = self._store.cache.find(call.target.definition, row_of(None, call.target.name))
+        if entry is not None:
+            beat.generation = orjson.loads(entry.json)["metadata"]["generation"]
+        return model_reply(beat)
 
     async def _register(self, wire: bodies.Wire, actor: Actor, *, dry_run: bool) -> None:
         try:

@@ -152,7 +152,7 @@ class Agent:
             background = [
                 group.create_task(keep_running(name, run), name=name)
                 for name, run in {
-                    "heartbeat": lambda: self._beat(api.hosts),
+                    "heartbeat": lambda: self._beat(api.hosts, reporter),
                     "host-report": reporter.run,
                     "tunnel": tunnel.run,
                     "certificate": lambda: self._keep_certified(api.hosts, backends, reporter),
@@ -238,11 +238,13 @@ class Agent:
                 async with asyncio.timeout(CERTIFICATE_SECONDS):
                     await self._authority_changed.wait()
 
-    async def _beat(self, client: HostClient) -> None:
+    async def _beat(self, client: HostClient, reporter: HostReporter) -> None:
         alive = True
         while True:
             try:
-                self._authority = (await client.beat(self._settings.host_name)).authority
+                beat = await client.beat(self._settings.host_name)
+                self._authority = beat.authority
+                reporter.expect(beat.generation)
                 if self._authority not in (None, self._identity.trust().mark):
                     self._authority_changed.set()
                 if not alive:

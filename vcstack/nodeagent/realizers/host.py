@@ -52,11 +52,17 @@ class HostReporter:
         self._state_dir, self._virt_type, self._expires_at = state_dir, virt_type, expires_at
         self._trust = trust
         self._woken = asyncio.Event()
+        self._reported: int | None = None
         images.subscribe(self._woken.set)
 
     def wake(self) -> None:
         """Have it report now."""
         self._woken.set()
+
+    def expect(self, generation: int | None) -> None:
+        """Have it report now if the object's generation is another one than it reported about last."""
+        if generation is not None and self._reported is not None and generation != self._reported:
+            self.wake()
 
     async def run(self) -> None:
         """Report at once, then whenever the image cache changes, when woken, and every minute."""
@@ -87,6 +93,7 @@ class HostReporter:
         if host.status.joined_at is None:
             report.fields["joinedAt"] = format_time(self._clock.now())
         await write_status(self._client, host, fields=report.fields, conditions=report.conditions)
+        self._reported = host.metadata.generation
         return ready
 
     async def _observe(self) -> dict[str, Any]:
