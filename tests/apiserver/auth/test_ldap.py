@@ -14,6 +14,7 @@ from tests.fakes.memory_etcd import MemoryEtcd
 from tests.fixtures.slapd import CLOUD_PASSWORD, GROUPS, PEOPLE, USERS, Slapd
 from vcstack.apiserver.auth.external import find_provider
 from vcstack.apiserver.auth.ldapdirectory import Account, _fill, normalize_dn
+from vcstack.apiserver.auth.ldaplogins import AT_ONCE
 from vcstack.apiserver.auth.login import WRONG
 from vcstack.apiserver.auth.sessions import Tokens
 from vcstack.crypto.envelope import Envelopes
@@ -211,6 +212,67 @@ async def test_two_entries_of_one_name_are_the_operators_fault(office: Office) -
         await office.log_in("twin")
 
 
+async def test_a_referral_is_not_followed(office: Office) -> None:
+    """Below people there is one to another server; as the base itself the directory answers with nothing else."""
+    await office.name_provider(ldap={"userBaseDn": f"ou=elsewhere,{PEOPLE}"})
+    with pytest.raises(Unavailable, match="refers to another directory"):
+        await office.log_in()
+
+
+async def test_what_the_directory_says_of_itself_is_for_the_log_only(
+    office: Office, capfd: pytest.CaptureFixture[str]
+) -> None:
+    await office.name_provider(ldap={"userBaseDn": "dc=nowhere"})
+    with pytest.raises(Unavailable) as refused:
+        await office.log_in()
+    assert refused.value.message.endswith("does not work as it should: it answers with NO_SUCH_OBJECT")
+    assert "No such object" in "".join(capfd.readouterr())
+
+
+async def test_one_directory_is_asked_by_a_few_at_once_only(office: Office, slapd: Slapd) -> None:
+    office._outbound.settings = replace(office._outbound.settings, total_seconds=1.0)
+    await office.name_provider()
+    slapd.pause()
+    waiting = [asyncio.create_task(office.ldap.login("office", f"user-{i}", "x", HOME)) for i in range(AT_ONCE + 5)]
+    done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    assert 1 <= len(done) <= 5  # who came too late is told at once, the others when time is up
+    found = await asyncio.gather(*waiting, return_exceptions=True)
+    assert {type(error) for error in found} == {Unavailable}
+    assert not office.ldap._running
+
+
+async def test_a_name_that_leads_inside_is_refused_whatever_else_it_leads_to(office: Office) -> None:
+    await office.name_provider(ldap={"url": "ldaps://ldap.example.org"})
+    for addresses in (["10.1.2.3"], ["93.184.216.34", "127.0.0.1"], ["::ffff:10.1.2.3"], []):
+        office._outbound._resolver = _Names(addresses)
+        office.clock.skip(10)
+        with pytest.raises(Unavailable, match="does not answer"):
+            await office.log_in()
+
+
+async def test_a_directory_that_never_stops_talking_is_cut_off(lab: Office) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            bind = await reader.read(1000)
+            writer.write(bytes.fromhex("300c0201") + bind[4:5] + bytes.fromhex("61070a010004000400"))
+            search = await reader.read(1000)
+            entry = b"\x04\x03a=b" + b"\x30\x00"
+            one = b"\x02\x01" + search[4:5] + b"\x64" + bytes([len(entry)]) + entry
+            while True:
+                writer.write((b"\x30" + bytes([len(one)]) + one) * 10_000)
+                await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    target = AllowedTarget(network=ip_network("127.0.0.1/32"), ports=frozenset({port}), plain_http=True)
+    lab._outbound.settings = OutboundSettings(addresses=AddressPolicy(allowed=[target]), total_seconds=60)
+    await lab.name_provider(ldap={"url": f"ldap://127.0.0.1:{port}", "encryption": "None"})
+    async with server:
+        with pytest.raises(Unavailable, match="does not answer"):
+            await lab.log_in()
+
+
 async def test_groups_there_count_as_mapped_and_follow_at_refresh(office: Office, slapd: Slapd) -> None:
     await office.group("operators", "people")
     mapping = [{"external": "ops", "group": "operators"}, {"external": "a, b", "group": "people"}]
@@ -332,17 +394,20 @@ async def test_a_certificate_for_another_name_is_not_believed(
 ) -> None:
     settings = outbound(slapd)
     async with opened(slapd, memory_store, memory_etcd, envelopes, settings) as office:
-        office._outbound._resolver = _Loopback()
+        office._outbound._resolver = _Names(["127.0.0.1"])
         await office.name_provider(ldap={"url": f"ldaps://ldap.example.org:{slapd.tls_port}"})
         with pytest.raises(Unavailable, match="does not answer"):
             await office.log_in()
 
 
-class _Loopback:
-    """Says of every name that it is this machine."""
+class _Names:
+    """Says of every name that it has these addresses."""
+
+    def __init__(self, addresses: list[str]) -> None:
+        self._addresses = addresses
 
     async def resolve(self, host: str) -> list[str]:
-        return ["127.0.0.1"]
+        return self._addresses
 
 
 async def test_ca_certificates_that_are_none_are_told(office: Office) -> None:

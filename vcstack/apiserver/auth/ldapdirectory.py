@@ -49,12 +49,14 @@ _REFUSED: Final = (
 
 
 class DirectoryFailed(Exception):
-    """The directory does not answer, or not as it should. Says why, for the log."""
+    """The directory does not answer, or not as it should. Says why, for everybody who tries to log in."""
 
-    def __init__(self, why: str, *, away: bool = False) -> None:
+    def __init__(self, why: str, *, away: bool = False, details: str = "") -> None:
         super().__init__(why)
         self.away = away
         """It does not answer at all."""
+        self.details = details
+        """What the directory says itself, for the log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +122,11 @@ def _speak(far_end: socket.socket, seconds: float, say: Callable[[SimpleLDAPObje
         handle.set_option(ldap.OPT_TIMEOUT, seconds)
         return say(handle)
     except (ldap.SERVER_DOWN, ldap.CONNECT_ERROR, ldap.TIMEOUT, ldap.BUSY, ldap.UNAVAILABLE) as error:
-        raise DirectoryFailed(_said(error), away=True) from error
+        raise DirectoryFailed("it does not answer", away=True, details=_said(error)) from error
     except ldap.REFERRAL as error:
         raise DirectoryFailed("it refers to another directory, which is not followed") from error
     except ldap.LDAPError as error:
-        raise DirectoryFailed(_said(error)) from error
+        raise DirectoryFailed(f"it answers with {type(error).__name__}", details=_said(error)) from error
     finally:
         with contextlib.suppress(ldap.LDAPError):
             handle.unbind_ext_s()  # closes the socket too

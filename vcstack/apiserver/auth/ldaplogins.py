@@ -122,8 +122,8 @@ class LdapLogins:
             self._failed_at.pop(uid, None)
             return found
         except (NotReachable, DirectoryFailed) as error:
-            why = error.detail if isinstance(error, NotReachable) else str(error)
-            logger.warning("directory not usable", provider=name, why=why)
+            why, details = (error.detail, "") if isinstance(error, NotReachable) else (str(error), error.details)
+            logger.warning("directory not usable", provider=name, why=why, details=details)
             if isinstance(error, DirectoryFailed) and not error.away:
                 raise _says_nonsense(name, str(error)) from error
             self._failed_at[uid] = now
