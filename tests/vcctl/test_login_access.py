@@ -93,11 +93,13 @@ async def test_can_i_says_yes_and_no_by_text_and_exit_code(scene: Scene) -> None
         ("update", "hosts"),
         ("update", "instances", "--subresource", "status", "-p", "demo"),
         ("create", "sessions"),
+        ("update", "keys", "--subresource", "policy", "-p", "other"),
     ):
         ended = await scene("alice", "auth", "can-i", *words)
         assert ended.code == ExitCode.DIFFERENCE, ended
         assert ended.out.startswith("no: "), ended
     assert (await scene("alice", "auth", "can-i", "list", "instances", "-p", "demo", "-o", "json")).code == 0
+    await scene.ok("alice", "auth", "can-i", "update", "keys", "--subresource", "policy", "-p", "demo")
     for words in (("jump", "hosts"), ("get", "nonsense"), ("get", "hosts/"), ("get",)):
         assert (await scene("alice", "auth", "can-i", *words)).code == ExitCode.USAGE
     ended = await scene("alice", "auth", "can-i", "get", "instances", "--subresource", "nonsense")

@@ -22,6 +22,8 @@ KIND_SUBRESOURCES = {
     "APIKey": frozenset({"secret"}),
     "Host": frozenset({"heartbeat", "jointoken", "certificate", "tunnel"}),
 }
+RIGHTS_ONLY = {"Key": frozenset({"policy"})}
+"""What a right can name like a subresource, and no path does: to change spec.policy."""
 PROJECTS_OWN = COMMON_SUBRESOURCES | KIND_SUBRESOURCES["Project"]
 """What behind a project's name is no kind in it."""
 _LABEL = re.compile(LABEL_PATTERN)
@@ -52,6 +54,11 @@ def _by_plural() -> dict[str, KindDefinition]:
 def subresources_of(definition: KindDefinition) -> frozenset[str]:
     """Return the names of the kind's subresources."""
     return COMMON_SUBRESOURCES | KIND_SUBRESOURCES.get(definition.kind, frozenset())
+
+
+def rights_of(definition: KindDefinition) -> frozenset[str]:
+    """Return what rights can name behind the kind: its subresources, and parts of it that are rights of their own."""
+    return subresources_of(definition) | RIGHTS_ONLY.get(definition.kind, frozenset())
 
 
 def parse_target(path: str) -> Target:

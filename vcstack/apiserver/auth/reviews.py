@@ -35,7 +35,7 @@ from vcstack.apiserver.bodies import JSON, decode, invalid_body, media_type_of, 
 from vcstack.apiserver.identity import Identity, Role
 from vcstack.apiserver.queries import NONE, Query
 from vcstack.apiserver.replies import model_reply
-from vcstack.apiserver.targets import Target, subresources_of
+from vcstack.apiserver.targets import RIGHTS_ONLY, Target, rights_of
 from vcstack.specs.errors import BadRequest, Cause, Forbidden, Invalid, MethodNotAllowed, NotFound
 from vcstack.specs.kinds.rolebinding import RoleBinding, RoleBindingSpec, Subject, SubjectKind
 from vcstack.specs.meta import ObjectMeta
@@ -213,6 +213,8 @@ def _is_for_people(verb: str, definition: KindDefinition, subresource: str) -> b
 
 def _is_possible(verb: str, definition: KindDefinition, subresource: str) -> bool:
     """Return whether there is a route for it that people may use; subresources are read and written only."""
+    if subresource in RIGHTS_ONLY.get(definition.kind, ()):
+        return verb == Verb.UPDATE
     if subresource and (verb not in (Verb.GET, Verb.UPDATE) or subresource == "finalize"):
         return False
     return _is_for_people(verb, definition, subresource) and (verb, subresource) != (Verb.UPDATE, "history")
@@ -225,7 +227,7 @@ def _shows_grants(asker: Grants, place: Place) -> bool:
 def _gained(before: Grants, after: Grants) -> Iterator[Change]:
     """Yield what may be done afterwards and could not before, kind by kind."""
     for place, rules in after.scopes():
-        for permission in expand(rules.rules, lambda d: sorted(subresources_of(d))):
+        for permission in expand(rules.rules, lambda d: sorted(rights_of(d))):
             definition = get_kind(permission.kind)
             if _is_possible(permission.verb, definition, permission.subresource) and not _has(
                 before, place, permission
@@ -279,8 +281,8 @@ def _definition_of(question: ReviewRequest) -> KindDefinition:
         raise _invalid("kind", f"there is no kind {question.kind}")
     if question.verb == ANY:
         raise _invalid("verb", "ask for one verb")
-    if question.subresource and question.subresource not in subresources_of(definition):
-        known = ", ".join(sorted(subresources_of(definition)))
+    if question.subresource and question.subresource not in rights_of(definition):
+        known = ", ".join(sorted(rights_of(definition)))
         raise _invalid("subresource", f"{definition.kind} has no subresource {question.subresource}; it has {known}")
     return definition
 
