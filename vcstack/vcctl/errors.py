@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from vcstack.apiclient.faults import BadCredential, LoggedOut
-from vcstack.specs.errors import ApiError, Conflict, Forbidden, NotFound, Unauthorized, Unavailable
+from vcstack.specs.errors import ApiError, Conflict, Forbidden, NotFound, PolicyDenied, Unauthorized, Unavailable
 
 
 class ExitCode(IntEnum):
@@ -66,6 +66,8 @@ def hint_of(error: Exception) -> str:
         return "vcctl auth key create and vcctl auth key rotate print one."
     if isinstance(error, Unauthorized):
         return "vcctl config view says which token or certificate was shown; vcctl login shows another one."
+    if isinstance(error, PolicyDenied):
+        return "vcctl describe policy NAME says what holds; the manifest has to be changed."
     if isinstance(error, Forbidden):
         return "vcctl auth can-i --list says what you may do; ask who runs the project or the cloud for more."
     if isinstance(error, Unavailable):
