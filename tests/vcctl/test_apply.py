@@ -236,6 +236,17 @@ async def test_diff_shows_each_field_with_what_its_change_takes(vcctl: Vcctl) ->
     assert "would be refused" in ended.err
 
 
+async def test_diff_says_what_would_be_refused_for_what_is_missing(vcctl: Vcctl) -> None:
+    await vcctl.ok("apply", "-f", vcctl.write("a.yaml", project(), network("web")))
+    alone = vcctl.write("b.yaml", subnet("s", "nowhere"))
+    ended = await vcctl("diff", "-f", alone)
+    assert ended.code == ExitCode.DIFFERENCE
+    assert "would be refused" in ended.err
+    assert "there is no Network nowhere" in ended.err
+    # Of a set another one may make it.
+    assert (await vcctl("diff", "-f", vcctl.write("c.yaml", network("nowhere"), subnet("s", "nowhere")))).err == ""
+
+
 async def test_diff_of_rules_matches_them_by_name(vcctl: Vcctl) -> None:
     ssh = {"name": "ssh", "direction": "Ingress", "protocol": "TCP", "portMin": 22}
     web = {"name": "web", "direction": "Ingress", "protocol": "TCP", "portMin": 80}

@@ -33,7 +33,8 @@ async def diff(session: Session, file: Files = [], recursive: Recursive = False)
     Ends with 0 when there is no difference, 1 when there is one, more than 1 when something failed.
     """
     manifests = read_manifests(session, file, recursive=recursive)
-    found = await gather([partial(_examine, session, m, _known_projects(manifests)) for m in manifests])
+    projects, in_set = _known_projects(manifests), len(manifests) > 1
+    found = await gather([partial(_examine, session, m, projects, in_set=in_set) for m in manifests])
     differs, worst = False, ExitCode.OK
     for manifest, result in zip(manifests, found, strict=True):
         if isinstance(result, Exception):
@@ -57,9 +58,12 @@ def _known_projects(manifests: Sequence[Manifest]) -> frozenset[str]:
 
 
 async def _examine(
-    session: Session, manifest: Manifest, projects: frozenset[str]
+    session: Session, manifest: Manifest, projects: frozenset[str], *, in_set: bool
 ) -> tuple[Wire | None, list[FieldChange], ApiError | None]:
-    """Return the object as it is, what would change, and why the API would refuse it, if so."""
+    """Return the object as it is, what would change, and why the API would refuse it, if so.
+
+    What it refers to may be missing when others of its set might make it.
+    """
     live = await find_live(session, manifest)
     wanted = with_set(manifest, live, None).wire
     model = manifest.definition.model
@@ -70,7 +74,7 @@ async def _examine(
         return live, changes, None
     try:
         answer = await session.client.apply_wire(
-            manifest.definition, wanted, manager=MANAGER, dry_run=True, missing_references="Allow"
+            manifest.definition, wanted, manager=MANAGER, dry_run=True, missing_references="Allow" if in_set else None
         )
         if has_sensitive(model):
             changes = _changes_to(manifest, live, answer)
