@@ -1,6 +1,8 @@
 """Quotas: limits of all levels hold, whoever races; what is used is what the objects are, and errors say it all."""
 
 import asyncio
+import contextlib
+import itertools
 from typing import Any
 
 import orjson
@@ -8,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.fakes.memory_etcd import MemoryEtcd
+from tests.fakes.crash import Killed
+from tests.fakes.memory_etcd import MemoryEtcd, Phase
 from tests.fakes.recount import add_up, recount
 from tests.fixtures.etcd import EtcdServer
 from tests.store.objects import (
@@ -379,6 +382,62 @@ async def test_many_creates_at_once_pass_no_limit_that_leaves_room_for_allowance
         mark = await any_etcd.get(turn_key("quota"))
         assert mark.kv is not None
         assert mark.kv.version < 250, mark.kv.version  # most are made without a turn
+
+
+PHASES: tuple[Phase, ...] = ("before", "after")
+
+
+async def live(store: Store) -> None:
+    """Take and free: by turns, within allowances, near a limit."""
+    await create(store, INSTANCE, instance("a"))
+    await asyncio.gather(*(create(store, NETWORK, wire(f"n{n}")) for n in range(4)))
+    await store.merge_patch(INSTANCE, "demo", "a", {"spec": {"flavor": "big"}}, actor=ADMIN)
+    await remove(store, "a")
+    await create(store, INSTANCE, instance("b", flavor="big"))
+
+
+class Death:
+    """Comes at the k-th call to etcd, before or after it has any effect, and lets none be made any more."""
+
+    def __init__(self, phase: Phase, k: int) -> None:
+        self.came = False
+        self._phase, self._left = phase, k
+
+    def __call__(self, call: str, phase: Phase) -> None:
+        self._left -= phase == self._phase
+        self.came |= self._left <= 0
+        if self.came:
+            raise Killed
+
+
+async def test_a_process_killed_before_or_after_any_call_leaves_nothing_counted_wrong_and_no_room_lost() -> None:
+    killed = 0
+    for phase in PHASES:
+        for k in itertools.count(1):
+            etcd = MemoryEtcd()
+            async with Store(etcd) as store:
+                await make_tree(store)
+                await limit(store, networks=132, vcpus=5)
+            death = Death(phase, k)
+            async with Store(etcd) as store:
+                etcd.hook, before = death, asyncio.all_tasks()
+                with contextlib.suppress(Killed):
+                    await live(store)
+                if left := asyncio.all_tasks() - before:
+                    await asyncio.wait(left)  # what was under way beside it finds itself dead
+                etcd.hook = lambda call, at: None
+            async with Store(etcd) as store:
+                check_recount(etcd.snapshot(), store)
+                made = used(store).get("networks", 0)
+                for n in range(132 - made):
+                    await create(store, NETWORK, wire(f"more{n}"))
+                with pytest.raises(QuotaExceeded):
+                    await create(store, NETWORK, wire("one-too-many"))
+                check_recount(etcd.snapshot(), store)
+            killed += death.came
+            if not death.came:
+                break
+    assert killed > 10
 
 
 async def test_what_a_dead_process_might_have_taken_is_free_when_it_is_needed(memory_etcd: MemoryEtcd) -> None:
