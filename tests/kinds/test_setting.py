@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fakes.world import PROJECT, World
@@ -25,6 +25,7 @@ from vcstack.specs.settings import (
     SESSIONS_IDLE,
     read_duration,
 )
+from vcstack.store.store import Store
 
 
 def build(
@@ -132,6 +133,15 @@ async def test_a_change_counts_at_once(world: World) -> None:
     assert book.duration(EVENTS_RETENTION) == timedelta(hours=3)
 
 
+async def test_a_change_reaches_another_replica_by_its_watch(world: World) -> None:
+    async with Store(world.etcd) as other:
+        book = other.cache.setting_book
+        assert book.text(SCHEDULER_STRATEGY) == "BinPacking"
+        await world.admin.create(build("s", SCHEDULER_STRATEGY, "Spread"))
+        await other.cache.fresh()  # a round trip to etcd, no start
+        assert book.text(SCHEDULER_STRATEGY) == "Spread"
+
+
 async def test_what_is_stored_and_not_understood_any_more_counts_as_not_set(world: World) -> None:
     await world.admin.create(build("s", IMAGES_MAX_SIZE, 7))
     key = b"/vcstack/settings/-/s"
@@ -148,6 +158,7 @@ def test_defaults_are_within_their_own_limits() -> None:
     assert all(k.read("x" * limit if k.type == "string" else limit) is not None for k, limit in limits)
 
 
+@settings(deadline=None)
 @given(st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.lists(st.text())))
 def test_any_value_is_read_or_refused_with_a_sentence(value: object) -> None:
     for known in KNOWN_SETTINGS.values():
@@ -157,6 +168,7 @@ def test_any_value_is_read_or_refused_with_a_sentence(value: object) -> None:
             assert "must" in str(error)  # noqa: PT017
 
 
+@settings(deadline=None)
 @given(st.integers(min_value=1, max_value=999_999_999), st.sampled_from("smhd"))
 def test_durations_are_read(number: int, unit: str) -> None:
     seconds = {"s": 1, "m": 60, "h": 3600, "d": 86400}[unit]

@@ -8,6 +8,7 @@ from tests.fakes.manual_clock import ManualClock
 from tests.fakes.memory_etcd import MemoryEtcd
 from tests.store.objects import CONTROLLER, EVENT, create, make_project, wire
 from vcstack.specs.errors import NotFound, Unavailable
+from vcstack.specs.registry import get_kind
 from vcstack.store.etcd.errors import EtcdUnavailable
 from vcstack.store.heartbeats import Heartbeats
 from vcstack.store.leases import BUCKETS, WRITES
@@ -53,6 +54,21 @@ async def test_an_event_vanishes_a_day_after_its_last_write(memory_etcd: MemoryE
         await pass_time(20 * HOUR)
         with pytest.raises(NotFound):
             await store.get(EVENT, "demo", "e2")
+
+
+async def test_how_long_events_stay_is_set_for_the_project(memory_etcd: MemoryEtcd) -> None:
+    clock = ManualClock()
+    async with Store(memory_etcd, clock) as store:
+        await make_project(store)
+        await create(store, EVENT, event("before"), actor=CONTROLLER)
+        spec = {"setting": "events.retention", "value": "2h"}
+        wanted = {"metadata": {"name": "short", "project": "demo"}, "spec": spec}
+        await store.create(get_kind("Setting"), wanted, actor=CONTROLLER)
+        await create(store, EVENT, event("after"), actor=CONTROLLER)
+        memory_etcd.advance(2 * HOUR * (1 + 1 / BUCKETS) + 1)
+        assert await store.get(EVENT, "demo", "before")
+        with pytest.raises(NotFound):
+            await store.get(EVENT, "demo", "after")
 
 
 async def test_events_of_one_time_share_a_lease(memory_etcd: MemoryEtcd) -> None:

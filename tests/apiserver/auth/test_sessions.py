@@ -7,8 +7,10 @@ from datetime import timedelta
 
 import pytest
 
-from tests.apiserver.auth.world import ADMIN, AWAY, Replica
+from tests.apiserver.auth.world import ADMIN, AWAY, HOME, PASSWORD, Replica
 from tests.fakes.memory_etcd import MemoryEtcd, Phase
+from vcstack.apiserver.auth.challenges import Challenge
+from vcstack.apiserver.auth.records import ChallengeKind
 from vcstack.specs.errors import Unauthorized, Unavailable
 from vcstack.specs.registry import get_kind
 from vcstack.store.credentials import CREDENTIALS
@@ -113,6 +115,40 @@ async def test_a_session_ends_however_much_it_is_used(alice: Replica) -> None:
         assert tokens.expires_at <= end
     alice.clock.skip(1)
     await refused(alice, tokens.refresh_token)
+
+
+async def set_value(replica: Replica, setting: str, value: str | bool, domain: str | None = None) -> None:
+    name = f"{setting.lower().replace('.', '-')}-{domain or 'cloud'}"
+    wire = {"metadata": {"name": name}, "spec": {"setting": setting, "value": value, "domain": domain}}
+    await replica.store.create(get_kind("Setting"), wire, actor=ADMIN)
+
+
+async def test_how_long_sessions_last_is_set_for_the_users_domain_and_counts_at_the_next_refresh(
+    alice: Replica, other: Replica
+) -> None:
+    await alice.store.create(get_kind("Domain"), {"metadata": {"name": "acme"}, "spec": {}}, actor=ADMIN)
+    await alice.user("bob", domain="acme")
+    running = await alice.tokens_of("bob")
+    await set_value(alice, "sessions.idle", "1h", "acme")
+    await set_value(alice, "sessions.lifetime", "2h", "acme")
+    renewed = await other.login.refresh(running.refresh_token)
+    assert renewed.session_expires_at == running.session_expires_at
+    shorter = await other.tokens_of("bob")
+    assert shorter.session_expires_at == other.clock.now() + timedelta(hours=2)
+    assert (await other.tokens_of()).session_expires_at == other.clock.now() + LIFETIME
+    for replica in (alice, other):
+        replica.clock.skip(3600)
+    await refused(other, renewed.refresh_token)
+
+
+async def test_a_second_factor_can_be_demanded_of_all_in_a_domain(alice: Replica) -> None:
+    await alice.store.create(get_kind("Domain"), {"metadata": {"name": "acme"}, "spec": {}}, actor=ADMIN)
+    await alice.user("bob", domain="acme")
+    await set_value(alice, "login.mfaRequired", True, "acme")
+    step = await alice.login.login("bob", PASSWORD, HOME)
+    assert isinstance(step, Challenge)
+    assert step.kind is ChallengeKind.ENROL_MFA
+    assert await alice.tokens_of()
 
 
 async def test_what_is_kept_of_a_session_vanishes_by_itself(alice: Replica, memory_etcd: MemoryEtcd) -> None:
