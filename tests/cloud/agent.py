@@ -88,6 +88,7 @@ class AgentProcess:
             virt_type=facts.virt_type,
             expires_at=lambda: BEGINNING + timedelta(days=30),
             trust=lambda: ("", ()),
+            is_late=lambda: False,
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(self._beat())

@@ -42,6 +42,7 @@ class Machine:
 
     record: Authorities
     refuses: bool = False
+    late: frozenset[str] = frozenset()
     seen: list[str] = field(default_factory=list)
 
     @property
@@ -50,7 +51,7 @@ class Machine:
 
     async def reports(self) -> Sequence[Report]:
         trusted = frozenset(v.fingerprint for v in self.record.versions)
-        return [Report("manager-1", trusted, frozenset({self.record.current.fingerprint}))]
+        return [Report("manager-1", trusted, frozenset({self.record.current.fingerprint}), self.late)]
 
     def endpoints(self) -> Sequence[Endpoint]:
         return [Endpoint("etcd 127.0.0.1:2379", "127.0.0.1", 2379, b"")]
@@ -245,6 +246,19 @@ async def test_an_authority_that_ends_soon_says_so(world: World) -> None:
     shown = await cloud.settle()
     assert shown.is_true(EXPIRING)
     assert shown.is_true("Ready")
+
+
+async def test_a_certificate_of_a_service_that_is_not_renewed_is_named(world: World) -> None:
+    cloud = Cloud(world)
+    await cloud.start()
+    cloud.machine.late = frozenset({"etcd"})
+    shown = await cloud.settle()
+    condition = shown.find_condition(EXPIRING)
+    assert condition is not None
+    assert (condition.status, condition.reason) == ("True", "ServiceCertificateLate")
+    assert "manager manager-1: etcd" in (condition.message or "")
+    cloud.machine.late = frozenset()
+    assert not (await cloud.settle()).is_true(EXPIRING)
 
 
 async def test_versions_come_one_after_the_other_and_never_go_back(world: World) -> None:

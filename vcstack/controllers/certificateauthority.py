@@ -40,7 +40,7 @@ from vcstack.specs.resource import Ref
 STEP_SECONDS = 1.0
 """How soon is looked again while a rotation is under way."""
 MISSING_SECONDS = 5.0
-LOOK_AGAIN_SECONDS = 3600.0
+LOOK_AGAIN_SECONDS = 300.0
 EXPIRING_BEFORE = timedelta(days=180)
 PROBE_HOURS = 1
 PROBE_NAME = "system:probe"
@@ -190,11 +190,14 @@ class CertificateAuthorityReconciler:
             "bundle": record.current.bundle.decode(),
             "waitingFor": waiting or None,
         }
-        await write_status(
-            self._context.client, authority, fields=fields, conditions=self._conditions(authority, record, waiting)
-        )
+        reports = await self._witnesses.reports()
+        late = [f"manager {r.name}: {', '.join(sorted(r.late))}" for r in reports if r.late]
+        conditions = self._conditions(authority, record, waiting, late)
+        await write_status(self._context.client, authority, fields=fields, conditions=conditions)
 
-    def _conditions(self, authority: CertificateAuthority, record: Authorities, waiting: list[str]) -> list[Condition]:
+    def _conditions(
+        self, authority: CertificateAuthority, record: Authorities, waiting: list[str], late: list[str]
+    ) -> list[Condition]:
         newest, issuing = record.newest.number, record.issuing
         message = f"Version {newest} waits for {'; '.join(waiting)}." if waiting else ""
         done = [len(record.versions) == 1 or issuing == newest, len(record.versions) == 1, record.at_rest]
@@ -208,21 +211,23 @@ class CertificateAuthorityReconciler:
             why = "Waiting" if present else "LaterStep"
             return condition_of(authority, type_, False, why, message if present else "", clock=self._context.clock)
 
-        ends = next(v for v in record.versions if v.number == issuing).x509.not_valid_after_utc
-        expiring = ends - self._context.clock.now() < EXPIRING_BEFORE
         return [
             step(DISTRIBUTED, 0, "TrustedEverywhere"),
             step(REISSUED, 1, "NewestInUse"),
             step(RETIRED, 2, "NewestAlone"),
-            condition_of(
-                authority,
-                EXPIRING,
-                expiring,
-                "EndsSoon" if expiring else "LongToGo",
-                f"It ends at {format_time(ends)}; begin a rotation: vcctl ca rotate." if expiring else "",
-                clock=self._context.clock,
-            ),
+            self._expiring(authority, record, late),
         ]
+
+    def _expiring(self, authority: CertificateAuthority, record: Authorities, late: list[str]) -> Condition:
+        ends = next(v for v in record.versions if v.number == record.issuing).x509.not_valid_after_utc
+        clock = self._context.clock
+        if ends - clock.now() < EXPIRING_BEFORE:
+            message = f"It ends at {format_time(ends)}; begin a rotation: vcctl ca rotate."
+            return condition_of(authority, EXPIRING, True, "EndsSoon", message, clock=clock)
+        if late:
+            message = f"Not renewed: {'; '.join(late)}. The log of that process says why."
+            return condition_of(authority, EXPIRING, True, "ServiceCertificateLate", message, clock=clock)
+        return condition_of(authority, EXPIRING, False, "LongToGo", clock=clock)
 
 
 def _managers(reports: Sequence[Report], faulty: list[str]) -> list[str]:

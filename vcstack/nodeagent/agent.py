@@ -145,6 +145,7 @@ class Agent:
             virt_type=facts.virt_type,
             expires_at=self._identity.expires_at,
             trust=self._identity.trust,
+            is_late=self._identity.is_late,
         )
         streams = Streams(host.instances, backends.hypervisor, self._layout)
         tunnel = HostTunnel(api.connection, settings.host_name, streams.serve)

@@ -16,6 +16,7 @@ from vcstack.apiclient.hosts import HostClient, IssuedCertificate
 from vcstack.pki.authority import (
     find_issuer,
     fingerprint,
+    is_late,
     load_certificate,
     load_certificates,
     mark_of,
@@ -91,6 +92,10 @@ class Identity:
     def expires_at(self) -> datetime:
         """Return when the certificate runs out."""
         return load_certificate(self.certificate.read_bytes()).not_valid_after_utc
+
+    def is_late(self) -> bool:
+        """Return whether the certificate ends soon and should have been renewed long ago."""
+        return is_late(self.certificate.read_bytes())
 
     def trust(self) -> Trust:
         """Return whom the host trusts and who signed its certificate, as the files say."""

@@ -278,6 +278,13 @@ def needs_renewal(cert: bytes, now: datetime | None = None) -> bool:
     return (now or datetime.now(UTC)) >= start + (end - start) * 2 / 3
 
 
+def is_late(cert: bytes, now: datetime | None = None) -> bool:
+    """Whether five sixths of the lifetime have passed: it should have been renewed long ago."""
+    certificate = load_certificate(cert)
+    start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    return (now or datetime.now(UTC)) >= start + (end - start) * 5 / 6
+
+
 def subject_alternative_names(certificate: x509.Certificate) -> list[str]:
     """The host names and IP addresses that a certificate is good for."""
     try:

@@ -131,6 +131,8 @@ class Report:
     """Fingerprints of the authorities that it trusts."""
     issuers: frozenset[str]
     """Fingerprints of those that signed the certificates on its machine."""
+    late: frozenset[str] = frozenset()
+    """Those of them, by name, that end soon and have not been renewed."""
 
 
 def _to_wire(version: Version) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import structlog
 
 from vcstack.controllers.certificateauthority import Witnesses
-from vcstack.pki.authority import Issued, fingerprint, load_certificate, subject_alternative_names
+from vcstack.pki.authority import Issued, fingerprint, is_late, load_certificate, subject_alternative_names
 from vcstack.pki.files import Credential, Stamps, locked, stamps_of
 from vcstack.pki.installation import Installation
 from vcstack.pki.keys import PkiError
@@ -111,6 +111,9 @@ class CertificateKeeper:
             except (EtcdError, Unavailable, OSError, PkiError) as error:
                 logger.warning("certificates are not kept, it is tried again", error=str(error))
                 self._seen = None
+            except Exception:
+                logger.exception("certificates are not kept, it is tried again")
+                self._seen = None
             await asyncio.sleep(LOOK_SECONDS)
 
     async def look(self) -> None:
@@ -131,7 +134,8 @@ class CertificateKeeper:
 
     async def _report(self) -> None:
         trusted = frozenset(fingerprint(each) for each in self._local.authority.current.trusted)
-        report = Report(self._name, trusted, frozenset(h.issuer for h in self.held))
+        late = frozenset(h.path.stem for h in self.held if is_late(h.path.read_bytes()))
+        report = Report(self._name, trusted, frozenset(h.issuer for h in self.held), late)
         lease = await self._lease.acquire()
         if self._reported != (report, lease.id):
             await self._reports.put(report, lease.id)

@@ -101,7 +101,7 @@ class Reports:
 
     async def put(self, report: Report, lease: int) -> None:
         """Note it for as long as the lease lives. Raises EtcdError."""
-        wire = {"trusted": sorted(report.trusted), "issuers": sorted(report.issuers)}
+        wire = {"trusted": sorted(report.trusted), "issuers": sorted(report.issuers), "late": sorted(report.late)}
         await self._etcd.put(REPORTS + report.name.encode(), json.dumps(wire).encode(), lease=lease)
 
     async def list(self) -> Sequence[Report]:
@@ -116,4 +116,4 @@ class Reports:
 def _read(key: bytes, value: bytes) -> Report:
     wire = json.loads(value)
     name = key.removeprefix(REPORTS).decode()
-    return Report(name, frozenset(wire["trusted"]), frozenset(wire["issuers"]))
+    return Report(name, frozenset(wire["trusted"]), frozenset(wire["issuers"]), frozenset(wire.get("late", ())))

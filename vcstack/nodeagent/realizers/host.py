@@ -20,7 +20,7 @@ from vcstack.runtime.client import ResourceClient
 from vcstack.runtime.errors import BackendError
 from vcstack.runtime.status import write_status
 from vcstack.specs.errors import ApiError
-from vcstack.specs.kinds.host import AGENT_READY, Capacity, Host
+from vcstack.specs.kinds.host import AGENT_READY, CERTIFICATE_EXPIRING, Capacity, Host
 from vcstack.specs.meta import format_time
 
 REPORT_SECONDS = 60.0
@@ -46,11 +46,12 @@ class HostReporter:
         virt_type: str,
         expires_at: Callable[[], datetime],
         trust: Callable[[], tuple[str, Sequence[str]]],
+        is_late: Callable[[], bool],
     ) -> None:
         self._name, self._client, self._clock = name, client, clock
         self._hypervisor, self._switch, self._images = hypervisor, switch, images
         self._state_dir, self._virt_type, self._expires_at = state_dir, virt_type, expires_at
-        self._trust = trust
+        self._trust, self._is_late = trust, is_late
         self._woken = asyncio.Event()
         self._reported: int | None = None
         images.subscribe(self._woken.set)
@@ -90,6 +91,8 @@ class HostReporter:
             ready = True
         except BackendError as error:
             report.fail(AGENT_READY, error)
+        late = self._is_late()
+        report.set(CERTIFICATE_EXPIRING, late, "NotRenewed" if late else "InTime")
         if host.status.joined_at is None:
             report.fields["joinedAt"] = format_time(self._clock.now())
         await write_status(self._client, host, fields=report.fields, conditions=report.conditions)

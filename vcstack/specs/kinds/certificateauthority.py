@@ -21,7 +21,7 @@ REISSUED = "Reissued"
 RETIRED = "Retired"
 """True when nobody trusts a version but the newest."""
 EXPIRING = "Expiring"
-"""True when the version that signs ends within half a year: it is time for a rotation."""
+"""True when the version that signs ends within half a year, or a certificate of a service ends and is not renewed."""
 
 
 class CertificateAuthoritySpec(Spec):

@@ -16,6 +16,8 @@ ALIVE = "Alive"
 """True while the host's lease is held; Unknown when it ran out. Written by the host controller."""
 AGENT_READY = "AgentReady"
 """True when the agent reached libvirt and OVS. Written by the agent."""
+CERTIFICATE_EXPIRING = "CertificateExpiring"
+"""True when the host's certificate ends soon and has not been renewed. Written by the agent."""
 
 
 class Scheduling(StrEnum):
