@@ -201,6 +201,36 @@ async def test_secrets_that_are_read_keys_that_are_used_and_logs_are_recorded(cl
     assert made.json()["ciphertext"] not in text
 
 
+@pytest.mark.parametrize("operation", ["encrypt", "decrypt", "reencrypt", "datakey", "sign", "verify"])
+async def test_each_operation_with_a_key_is_recorded_and_what_its_policy_refuses(
+    cloud: Audited, operation: str
+) -> None:
+    api = cloud.api
+    await create_samples(api, "Project", "Key")
+    key = get_kind("Key")
+    uid = (await api.store.get(key, "demo", "disks")).wire["metadata"]["uid"]
+    await KeyMaterial(api.auth.credentials).ensure(uid, "AES-256-GCM", api.store.clock.now())
+    path = f"/api/v1/projects/demo/keys/disks/{operation}"
+    async with api.raw() as admin:
+        assert (await admin.post(path, json={"ciphertext": "x"})).status_code in (200, 422)
+        await api.store.merge_patch(key, "demo", "disks", {"spec": {"policy": []}}, actor=ADMIN)
+        refused = (await admin.post(path, json=BODIES[operation])).status_code
+    assert refused == 403
+    found = told(cloud, "subresource", "outcome", kind="Key")
+    assert [sub for sub, _ in found] == [operation, operation]
+    assert found[1][1] == "Denied"
+
+
+BODIES = {
+    "encrypt": {"plaintext": "AAAA"},
+    "decrypt": {"ciphertext": "x"},
+    "reencrypt": {"ciphertext": "x"},
+    "datakey": {},
+    "sign": {"message": "AAAA"},
+    "verify": {"message": "AAAA", "signature": "x"},
+}
+
+
 async def test_a_tunnel_is_recorded_when_a_host_opens_it(cloud: Audited) -> None:
     settings = await cloud.api.register("h1")
     async with cloud.api.raw(settings) as http:
