@@ -33,6 +33,7 @@ logger = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 0.5
 """How often is looked whether the authority or a file changed; that costs no request."""
+FAILED_SECONDS = 5.0
 RENEW_SECONDS = 60.0
 """How often is looked whether a certificate is due."""
 
@@ -106,15 +107,16 @@ class CertificateKeeper:
     async def run(self) -> None:
         """Keep them, for ever."""
         while True:
+            pause = LOOK_SECONDS
             try:
                 await self.look()
             except (EtcdError, Unavailable, OSError, PkiError) as error:
                 logger.warning("certificates are not kept, it is tried again", error=str(error))
-                self._seen = None
+                self._seen, pause = None, FAILED_SECONDS
             except Exception:
                 logger.exception("certificates are not kept, it is tried again")
-                self._seen = None
-            await asyncio.sleep(LOOK_SECONDS)
+                self._seen, pause = None, FAILED_SECONDS
+            await asyncio.sleep(pause)
 
     async def look(self) -> None:
         """Take over what changed, once."""
