@@ -1,6 +1,6 @@
 """vcctl audit, against the real API server with its trail in a real PostgreSQL."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import orjson
@@ -90,3 +90,44 @@ async def test_verify_finds_what_was_done_to_the_database(vcctl: Vcctl, engine: 
 async def test_segments_are_verified_where_they_lie(vcctl: Vcctl, trail: Trail) -> None:
     segments = [str(p) for p in trail.chain.folder.glob("*.jsonl")]
     assert "intact" in await vcctl.ok("audit", "verify", *segments)
+
+
+def without(number: int) -> Callable[[list[bytes]], list[bytes]]:
+    return lambda lines: lines[:number] + lines[number + 1 :]
+
+
+def reorder(lines: list[bytes]) -> list[bytes]:
+    return [lines[0], lines[2], lines[1], *lines[3:]]
+
+
+def change(lines: list[bytes]) -> list[bytes]:
+    return [line.replace(b'"two"', b'"owt"') for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "problem"),
+    [(change, "Changed"), (without(2), "Removed"), (reorder, "Reordered"), (lambda lines: lines[:-1], "Truncated")],
+    ids=["changed", "removed", "reordered", "cut off"],
+)
+async def test_verify_finds_what_was_done_to_the_files(
+    vcctl: Vcctl, trail: Trail, tmp_path: Path, spoil: Callable[[list[bytes]], list[bytes]], problem: str
+) -> None:
+    (segment,) = trail.chain.folder.glob("*.jsonl")
+    anchors = tmp_path / "kept-elsewhere.jsonl"
+    anchors.write_bytes(trail.anchors.path.read_bytes())
+    command = ("audit", "verify", str(segment), "--anchors", str(anchors), "-o", "json")
+    whole = segment.read_bytes().splitlines(keepends=True)
+    report = orjson.loads(last_line(await vcctl.ok(*command)))
+    assert report["intact"]
+    spoiled = spoil(whole)
+    assert spoiled != whole
+    segment.write_bytes(b"".join(spoiled))
+    ended = await vcctl(*command)
+    segment.write_bytes(b"".join(whole))
+    assert ended.code == ExitCode.DIFFERENCE
+    assert problem in {f["problem"] for f in orjson.loads(last_line(ended.out))["findings"]}
+
+
+def last_line(output: str) -> str:
+    """What is printed after the server's own log, which goes the same way here."""
+    return output.splitlines()[-1]
