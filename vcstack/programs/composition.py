@@ -18,6 +18,7 @@ from prometheus_client import REGISTRY
 
 from vcstack.apiclient.settings import ConnectionSettings
 from vcstack.apiserver.application import Application
+from vcstack.apiserver.audit.controllers import RecordedStore
 from vcstack.apiserver.audit.settings import AuditSettings, KindLevels
 from vcstack.apiserver.audit.trail import Trail
 from vcstack.apiserver.auth.assembly import Auth, AuthSettings
@@ -66,15 +67,17 @@ from vcstack.programs.settings import (
     OutboundSection,
     SettingsError,
 )
+from vcstack.runtime.leader import ClientFor
 from vcstack.runtime.manager import Manager
 from vcstack.runtime.metrics import RuntimeMetrics
 from vcstack.specs.errors import Unavailable
 from vcstack.store.actor import Actor
 from vcstack.store.apiworkers import ApiWorkers
 from vcstack.store.authorities import AuthorityRecords, CertificateRecords
+from vcstack.store.bound import BoundStore
 from vcstack.store.credentials import Credentials
 from vcstack.store.etcd.client import EtcdClient
-from vcstack.store.etcd.election import Election
+from vcstack.store.etcd.election import Election, Fence
 from vcstack.store.etcd.lease import SharedLease
 from vcstack.store.etcd.settings import EtcdSettings
 from vcstack.store.heartbeats import Heartbeats
@@ -109,6 +112,7 @@ class Management:
         """``config``: the file that the settings are from, looked at again for what may change meanwhile."""
         self._settings = settings
         self._config = config
+        self._trail: Trail | None = None
         self._roles = roles
         self._environment = environment
         self._identity = identity
@@ -225,9 +229,10 @@ class Management:
         return [*sockets, *peer], f"https://{bracketed}:{peer[0].getsockname()[1]}"
 
     async def _open_trail(self, stack: contextlib.AsyncExitStack, store: Store) -> Trail | None:
+        """Return the process's trail, opened once for all that is recorded here."""
         settings = self._settings.audit
-        if not settings.enabled:
-            return None
+        if not settings.enabled or self._trail is not None:
+            return self._trail
         archive = None
         if self._settings.postgres is not None:
             engine = open_engine(self._settings.postgres.dsn)
@@ -239,7 +244,7 @@ class Management:
             stack.callback(outbound.close)
         wanted = _audit_settings(settings, self._settings.state_dir)
         trail = Trail(wanted, self._clock, store.cache, archive, outbound)
-        await stack.enter_async_context(trail)
+        self._trail = await stack.enter_async_context(trail)
         if self._config is not None:
             following = asyncio.create_task(self._follow_levels(trail, SettingsFile(self._config)))
             stack.callback(following.cancel)
@@ -280,7 +285,7 @@ class Management:
             store.bound(Actor("system:management", "vc-management")),
             clock=self._clock,
             actor="vc-management",
-            client_for=lambda name, fence: store.bound(Actor(f"system:controller:{name}", name, fence)),
+            client_for=_client_for(store, await self._open_trail(stack, store)),
             elections=lambda name: Election(etcd, name, self._identity, lease=lease),
             backends={
                 HEARTBEATS.name: Heartbeats(etcd),
@@ -332,6 +337,16 @@ class Management:
                 await engine.dispose()
                 await election.resign()
             await self._clock.sleep(MIRROR_RETRY_SECONDS)
+
+
+def _client_for(store: Store, trail: Trail | None) -> ClientFor:
+    """Return what makes each controller's client."""
+
+    def make(name: str, fence: Fence | None) -> BoundStore:
+        actor = Actor(f"system:controller:{name}", name, fence)
+        return store.bound(actor) if trail is None else RecordedStore(store, actor, trail)
+
+    return make
 
 
 def build_etcd_settings(settings: ManagementSettings) -> EtcdSettings:

@@ -12,6 +12,8 @@ HOST_WRITES: Final = frozenset({"certificate", "tunnel"})
 """What hosts do that is recorded. All else that they write is observation, and stands in history."""
 REVEALING: Final = frozenset({"audit", "content", "log"})
 """Reads by people that are recorded unless a kind's level says otherwise: what is handed out is more than an object."""
+CONTROLLED: Final = frozenset({"Secret", "Session", "Key"})
+"""What controllers do to these is recorded besides what they do to kinds that have a level."""
 TRAIL: Final = "/api/v1/audit"
 
 
@@ -41,6 +43,10 @@ class Policy:
             if level is Level.NONE and target.subresource in REVEALING and not by_host:
                 return Level.METADATA
         return level
+
+    def for_controllers(self, kind: str) -> Level:
+        """Return the level of what controllers write: of kinds that give rights, and of those with a level."""
+        return self._writes_of.get(kind, Level.METADATA if kind in CONTROLLED else Level.NONE)
 
     def for_path(self, path: str, *, reads: bool) -> Level:
         """Return the level of a request that names no kind: logins, joins, and reading the trail, which always is."""

@@ -6,6 +6,7 @@ import re
 import socket
 from typing import Any
 
+import orjson
 import structlog
 
 from vcstack.apiserver import bodies
@@ -21,16 +22,23 @@ from vcstack.apiserver.audit.settings import AuditSettings, Level
 from vcstack.apiserver.audit.shipper import Archive, Shipper
 from vcstack.clock import Clock
 from vcstack.outbound.client import OutboundClient
-from vcstack.specs.audit import Anchor, format_instant
+from vcstack.specs.audit import Anchor, AuditFilter, format_instant
 from vcstack.specs.errors import BadRequest, Unavailable
 from vcstack.specs.model import LABEL_PATTERN
 from vcstack.specs.registry import KindDefinition, get_kind
+from vcstack.specs.resource import Ref
+from vcstack.store.actor import SYSTEM_PREFIX
 from vcstack.store.cache import WatchCache
 from vcstack.store.keys import row_of
 
 FLUSH_SECONDS = 10.0
 """How often it is told what was suppressed."""
 UNKNOWN = "(unknown)"
+REMEMBERED = 4096
+"""Writers kept in memory, to name them for what controllers do because of them."""
+LOOKED_AT = 10
+"""Newest records of an object that a person is looked for in."""
+LOOK_SECONDS = 2.0
 
 logger = structlog.get_logger(__name__)
 
@@ -56,6 +64,8 @@ class Trail:
         self._cache = cache
         self._outbound = outbound
         self._allowance = Allowance(clock.monotonic)
+        self._writers: dict[tuple[str, str, str], str] = {}
+        """Who last wrote what, the newest last."""
         self._journal: Journal | None = None
         self._shipper: Shipper | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -123,8 +133,41 @@ class Trail:
                 return
             if suppressed:
                 record["suppressed"] = suppressed
+        elif "after" in record:
+            self._remember(record)
         assert self._journal is not None
         await self._journal.append(record)
+
+    async def note_controller(self, subject: str, record: dict[str, Any], cause: Ref | None) -> None:
+        """Record what a controller has written, because of which object. A disk that takes none keeps none from it."""
+        if cause is not None:
+            record["cause"] = str(cause)
+            record |= _given(onBehalfOf=await self._find_writer(cause))
+        assert self._journal is not None
+        found = {"subject": subject, "outcome": "Allowed", "level": Level.METADATA.value, **record}
+        with contextlib.suppress(Unavailable):
+            await self._journal.append({**found, "time": format_instant(self._clock.now())})
+
+    async def _find_writer(self, about: Ref) -> str:
+        """Return who last wrote the object through the API: as we know, else as PostgreSQL does; nothing if neither."""
+        key = about.kind, about.project or "", about.name
+        if key in self._writers or self.archive is None:
+            return self._writers.get(key, "")
+        wanted = AuditFilter(kind=key[0], project=key[1], name=key[2], outcome="Allowed")
+        try:
+            async with asyncio.timeout(LOOK_SECONDS):
+                records = [orjson.loads(line) for _, line in await self.archive.select(wanted, limit=LOOKED_AT)]
+        except (Unavailable, TimeoutError):
+            return ""
+        people = (str(r["subject"]) for r in records if "after" in r and not r["subject"].startswith(SYSTEM_PREFIX))
+        return next(people, "")
+
+    def _remember(self, record: dict[str, Any]) -> None:
+        key = record.get("kind", ""), record.get("project", ""), record.get("name", "")
+        self._writers.pop(key, None)
+        self._writers[key] = record["subject"]
+        if len(self._writers) > REMEMBERED:
+            del self._writers[next(iter(self._writers))]
 
     def known_user(self, name: str) -> str:
         """Return the name if there is such a user, else nothing."""
@@ -187,6 +230,10 @@ class Trail:
                 message = f"{count} refusals of {caller.strip()} were counted only"
                 with contextlib.suppress(Unavailable):
                     await self._note({"verb": "suppress", "suppressed": count, "message": message, "outcome": "Denied"})
+
+
+def _given(**values: str) -> dict[str, str]:
+    return {name: value for name, value in values.items() if value}
 
 
 def _is_label(name: str) -> bool:
