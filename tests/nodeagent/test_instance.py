@@ -269,6 +269,7 @@ async def test_another_flavor_waits_for_a_reboot_and_comes_into_force_at_the_nex
     after = await world.settle()
     condition = await world.condition(UP_TO_DATE)
     assert condition.reason == "RebootRequired"
+    assert condition.message.endswith("Run: vcctl reboot web-1")
     assert "flavor" in condition.message
     assert after.is_true(RUNNING)
     world.clock.skip(100)

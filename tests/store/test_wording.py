@@ -88,3 +88,11 @@ async def test_long_values_are_not_echoed_in_full(memory_store: Store) -> None:
     with pytest.raises(Invalid) as error:
         await create(memory_store, INSTANCE, wire("a", spec(flavor="X" * 60_000)))
     assert len(error.value.message) < 500
+
+
+async def test_a_misspelt_field_comes_before_what_it_explains(memory_store: Store) -> None:
+    await make_project(memory_store)
+    with pytest.raises(Invalid) as error:
+        await create(memory_store, INSTANCE, wire("a", {"flavour": "tiny", "image": "tiny"}))
+    assert list(causes(error)) == ["spec.flavour", "spec.flavor"]
+    assert "spec.flavour: is no known field; did you mean flavor? (and 1 more)" in str(error.value)

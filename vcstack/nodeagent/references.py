@@ -58,7 +58,7 @@ class References:
             image = await self._get(Image, name, None)
         if image.status.digest is None or image.status.virtual_size_bytes is None:
             self._known.pop((Image.KIND, image.metadata.project, name), None)
-            message = f"image {name} has no accepted content yet; upload it with: vcctl image upload {name} FILE"
+            message = f"image {name} has no accepted content yet; upload it with: vcctl image upload {name} --file FILE"
             raise WaitingFor("ImageNotReady", message, 5.0)
         return image
 

@@ -46,8 +46,12 @@ Worder = Callable[[Finding, type[Model]], tuple[str, str]]
 
 
 def causes_of(error: ValidationError, model: type[Model]) -> list[Cause]:
-    """Return what was found, at most MAX_CAUSES of it, with the paths that the wire has."""
-    findings: Sequence[Finding] = error.errors(include_url=False)[:MAX_CAUSES]
+    """Return what was found, at most MAX_CAUSES of it, with the paths that the wire has.
+
+    Unknown fields come first: a misspelt one explains why another one is missing.
+    """
+    errors: Sequence[Finding] = error.errors(include_url=False)
+    findings = sorted(errors, key=lambda finding: finding["type"] != "extra_forbidden")[:MAX_CAUSES]
     return [_cause_of(finding, model) for finding in findings]
 
 

@@ -17,11 +17,11 @@ def report_pending(report: Report, instance: Instance, domain: Domain, network: 
     if recreate:
         message = (
             f"Changed, but in force only when the instance is recreated, which gives up its root disk: "
-            f"{', '.join(recreate)}{also}. Run a Task of type Recreate."
+            f"{', '.join(recreate)}{also}. Run: vcctl rebuild {instance.metadata.name}"
         )
         report.set(UP_TO_DATE, False, "RecreateRequired", message)
     elif reboot:
-        message = f"Changed, but in force only after a reboot: {', '.join(reboot)}. Run: vcctl reboot instance "
+        message = f"Changed, but in force only after a reboot: {', '.join(reboot)}. Run: vcctl reboot "
         report.set(UP_TO_DATE, False, "RebootRequired", f"{message}{instance.metadata.name}")
     else:
         report.set(UP_TO_DATE, True, "UpToDate")
