@@ -95,6 +95,8 @@ def check_recount(snapshot: dict[bytes, bytes], store: Store) -> None:
     sums = add_up(wanted.values())
     assert {level: dict(store.cache.uses.used(level)) for level in sums} == sums
     assert set(store.cache.uses.levels_below("quota")) == {level for level in sums if level.count("/") == 1}
+    unmeasured = {f"{r.project}/{r.name}" for r in objects if r.kind == "Instance" and r not in takes}
+    assert set(store.cache.uses.unmeasured(INSTANCE)) == unmeasured
     assert not [key for key in snapshot if key.startswith(b"/vcstack/.claims/quota")]
 
 

@@ -16,6 +16,7 @@ from vcstack.specs.registry import get_kind
 from vcstack.specs.resource import Ref
 
 LOOK_AGAIN_SECONDS = 15.0
+"""How old what is observed may be: it changes with every create, and is told of this moment by ``usage``."""
 
 
 class QuotaUse(Protocol):

@@ -5,7 +5,7 @@ beside it as ``takes`` (see ``encoding.py``). So there is nothing to leak and no
 here are kept as objects come, change and go.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import orjson
@@ -37,12 +37,15 @@ class UseIndex:
         self._limits = limits
         self._takings: dict[str, dict[str, Taking]] = {d.plural: {} for d in load_kinds().values() if d.is_counted}
         self._used: dict[str, dict[str, int]] = {}
+        self._unmeasured: dict[str, set[str]] = {d.plural: set() for d in load_kinds().values() if d.amount_names}
 
     def clear(self) -> None:
         """Forget everything."""
         self._used.clear()
         for takings in self._takings.values():
             takings.clear()
+        for rows in self._unmeasured.values():
+            rows.clear()
 
     def used(self, level: str) -> Mapping[str, int]:
         """Return what is in use at the level and below, by name."""
@@ -57,10 +60,9 @@ class UseIndex:
         """Return what the object takes; None when there is none, or its kind is not counted."""
         return self._takings.get(definition.plural, {}).get(row)
 
-    def unmeasured(self, definition: KindDefinition) -> Iterator[str]:
-        """Yield the places of the objects of which is not known what they take."""
-        if definition.amount_names:
-            yield from (row for row, taking in self._takings[definition.plural].items() if not taking.stored)
+    def unmeasured(self, definition: KindDefinition) -> Collection[str]:
+        """Return the places of the objects of which is not known what they take."""
+        return self._unmeasured.get(definition.plural, ())
 
     def put(self, definition: KindDefinition, row: str, json: bytes, stored: bytes) -> None:
         """Take in a version of an object, with what is stored of what it takes."""
@@ -73,6 +75,9 @@ class UseIndex:
         level = before.level if before is not None else self._level_of(definition, row, json)
         taking = Taking(level, stored, _decode(stored) if stored else NOTHING)
         takings[row] = taking
+        if definition.amount_names:
+            rows = self._unmeasured[definition.plural]
+            (rows.discard if stored else rows.add)(row)
         if before is None:
             self._add_up(level, definition.plural, 1)
         else:
@@ -85,6 +90,8 @@ class UseIndex:
         if taking is not None:
             self._add_up(taking.level, definition.plural, -1)
             self._add_all(taking, -1)
+            if definition.amount_names:
+                self._unmeasured[definition.plural].discard(row)
 
     def _level_of(self, definition: KindDefinition, row: str, json: bytes) -> str:
         project = row.partition("/")[0]
