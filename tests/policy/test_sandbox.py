@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vcstack.policy.sandbox import TOO_MUCH, Outcome, Sandbox
+from vcstack.policy.sandbox import TOO_MUCH, TOO_OFTEN, Outcome, Sandbox
 from vcstack.specs.errors import Unavailable
 
 OBJECT: dict[str, Any] = {
@@ -87,6 +87,22 @@ async def test_what_takes_too_much_ends_only_itself_and_is_not_tried_again_at_on
     process = sandbox._process
     assert await ask(sandbox, "true", text, "object.spec.count == 3") == expected
     assert sandbox._process is process
+
+
+async def test_who_takes_too_much_for_long_waits_and_others_do_not(sandbox: Sandbox) -> None:
+    slow = f"{LOOPS}.all(a, {LOOPS}.all(b, object.spec.text.matches('(a|b)*c') || true))"
+
+    async def pay(payer: str, text: str) -> str:
+        [outcome] = await sandbox.evaluate([text], OBJECT, None, REQUEST, payer)
+        return outcome.error
+
+    hungry = 0
+    while await pay("project mine", f"{slow} && {hungry} >= 0") != TOO_OFTEN:
+        hungry += 1
+        assert hungry < 1000
+    assert hungry > 1
+    assert await pay("project theirs", "true") == ""
+    assert await pay("", "true") == ""
 
 
 async def test_texts_are_compiled_without_an_object(sandbox: Sandbox) -> None:

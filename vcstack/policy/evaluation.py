@@ -65,6 +65,8 @@ class CompiledPolicy:
         self._projects = _selector(spec.matches.project_selector)
         self._ignores_errors = spec.failure_policy is FailurePolicy.IGNORE
         self._keys = tuple(each.key for each in spec.require_labels)
+        # Those of the cloud are its administrator's; the others' writers must not keep each other waiting.
+        self._payer = f"project {meta.project}" if meta.project else f"domain {spec.domain}" if spec.domain else ""
         self._checks = (*_label_checks(spec), *(_Check(r.name, r.expression, r.message) for r in spec.rules))
 
     @property
@@ -110,7 +112,7 @@ class CompiledPolicy:
         checks = [c for c in self._checks if not any(c.name == b.rule for b in breaches)]
         if not checks:
             return breaches
-        outcomes = await evaluating.evaluate([c.text for c in checks], obj, old, request)
+        outcomes = await evaluating.evaluate([c.text for c in checks], obj, old, request, self._payer)
         for check, outcome in zip(checks, outcomes, strict=True):
             if outcome.error:
                 if not self._ignores_errors:

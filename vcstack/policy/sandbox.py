@@ -5,7 +5,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -15,7 +15,12 @@ import structlog
 from vcstack.specs.errors import Unavailable
 
 CPU_SECONDS: Final = 0.2
-"""Most processor time of one expression on one object; those of people take some microseconds."""
+"""Most processor time of one policy's expressions on one object; those of people take some microseconds."""
+SHARE: Final = 0.1
+"""Of a core, that a payer's expressions may take for long."""
+SAVED_SECONDS: Final = 6.0
+"""Of processor time, that a payer may take at once when it took none for a minute."""
+PAYERS: Final = 10_000
 START_SECONDS: Final = 30.0
 ANSWER_SECONDS: Final = 20.0
 """On a machine that is busy with other things processor time takes longer."""
@@ -25,6 +30,7 @@ SHUNNED: Final = 1024
 ANSWER_LIMIT: Final = 64 * 1024
 WORKER: Final = Path(__file__).with_name("worker.py")
 TOO_MUCH: Final = "takes too much time or memory"
+TOO_OFTEN: Final = "the policies of this place took too much time of late; try again in a minute"
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +42,8 @@ class Outcome:
     value: bool = False
     error: str = ""
     """Why it could not be evaluated; then there is no value."""
+    cpu: float = field(default=0.0, compare=False)
+    """The processor time that it took, in seconds."""
 
 
 class Evaluating(Protocol):
@@ -47,8 +55,9 @@ class Evaluating(Protocol):
         obj: Mapping[str, Any],
         old: Mapping[str, Any] | None,
         request: Mapping[str, str],
+        payer: str = "",
     ) -> list[Outcome]:
-        """Return what each expression says of the object. Raises Unavailable."""
+        """Return what each expression says of the object; whose they are pays for the time. Raises Unavailable."""
 
     async def compile(self, rules: Sequence[str]) -> list[Outcome]:
         """Return an error for each text that is no expression. Raises Unavailable."""
@@ -62,6 +71,8 @@ class Sandbox:
         self._lock = asyncio.Lock()
         self._process: asyncio.subprocess.Process | None = None
         self._shunned: dict[str, float] = {}
+        self._spent: dict[str, tuple[float, float]] = {}
+        """By payer: processor time taken and not yet made up for, as of when."""
 
     async def close(self) -> None:
         """End the process."""
@@ -73,14 +84,18 @@ class Sandbox:
         obj: Mapping[str, Any],
         old: Mapping[str, Any] | None,
         request: Mapping[str, str],
+        payer: str = "",
     ) -> list[Outcome]:
         """Return what each expression says of the object.
+
+        ``payer``: whose expressions these are. Who takes a tenth of a core for long waits, so that one tenant's do not
+        keep those of others from being evaluated; nobody ("") pays for those of the cloud.
 
         Raises:
             Unavailable: there is no process that could.
         """
         rest = {"object": obj, "oldObject": old, "request": request}
-        return await self._ask("rules", rules, rest)
+        return await self._ask("rules", rules, rest, payer)
 
     async def compile(self, rules: Sequence[str]) -> list[Outcome]:
         """Return an error for each text that is no expression.
@@ -90,9 +105,11 @@ class Sandbox:
         """
         return await self._ask("compile", rules, {})
 
-    async def _ask(self, what: str, texts: Sequence[str], rest: Mapping[str, Any]) -> list[Outcome]:
+    async def _ask(self, what: str, texts: Sequence[str], rest: Mapping[str, Any], payer: str = "") -> list[Outcome]:
         found: list[Outcome] = []
         async with self._lock:
+            if payer and self._charge(payer, 0) > SAVED_SECONDS:
+                return [Outcome(error=TOO_OFTEN)] * len(texts)
             while len(found) < len(texts):
                 if self._is_shunned(texts[len(found)]):
                     found.append(Outcome(error=TOO_MUCH))
@@ -101,7 +118,11 @@ class Sandbox:
                 stop = next((n for n, text in enumerate(left) if self._is_shunned(text)), len(left))
                 outcomes = await self._exchange(orjson.dumps({what: left[:stop], **rest}) + b"\n", stop)
                 found += outcomes
+                if payer:
+                    self._charge(payer, sum(o.cpu for o in outcomes))
                 if len(outcomes) < stop:
+                    if payer:
+                        self._charge(payer, self._cpu_seconds)
                     self._shun(texts[len(found)])
         return found
 
@@ -122,7 +143,7 @@ class Sandbox:
                     if not answer.endswith(b"\n"):
                         return found
                     value = orjson.loads(answer)
-                    found.append(Outcome(value.get("value", False), value.get("error", "")))
+                    found.append(Outcome(value.get("value", False), value.get("error", ""), value.get("cpu", 0.0)))
             complete = True
         except TimeoutError as error:
             raise Unavailable("policies cannot be evaluated now: the machine is too busy; try again") from error
@@ -165,6 +186,16 @@ class Sandbox:
         transport = getattr(process, "_transport", None)  # else its pipes are closed by the garbage collector
         if transport is not None:
             transport.close()
+
+    def _charge(self, payer: str, seconds: float) -> float:
+        """Return what the payer has taken and not made up for, with this."""
+        now = time.monotonic()
+        if payer not in self._spent and len(self._spent) >= PAYERS:
+            self._spent.clear()
+        spent, at = self._spent.get(payer, (0.0, now))
+        left = max(0.0, spent - (now - at) * SHARE) + seconds
+        self._spent[payer] = (left, now)
+        return left
 
     def _is_shunned(self, text: str) -> bool:
         until = self._shunned.get(text)
