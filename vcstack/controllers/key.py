@@ -95,9 +95,8 @@ def _rotation_due(key: Key, newest: KeyVersion) -> datetime | None:
     due = []
     if key.spec.rotation_days is not None:
         due.append(newest.created_at + timedelta(days=key.spec.rotation_days))
-    # What is kept of a version's making is the second.
-    if key.spec.rotate_after is not None and newest.created_at < (at := key.spec.rotate_after.replace(microsecond=0)):
-        due.append(at)
+    if key.spec.rotate_after is not None and newest.created_at < key.spec.rotate_after:
+        due.append(key.spec.rotate_after)
     return min(due, default=None)
 
 
