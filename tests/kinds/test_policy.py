@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.world import PROJECT, World
+from tests.fakes.world import PROJECT, World, sweep
 from tests.kinds.identities import make_domain, make_project
 from vcstack.controllers import policy
 from vcstack.controllers.policy import COUNT_SECONDS, EVALUATING
@@ -154,6 +154,18 @@ async def test_nothing_is_written_while_nothing_changes(governed: World) -> None
     await make_network(governed, "a")
     await settle(governed)
     assert await governed.writes_of(policy.build) == 0
+
+
+async def test_killed_anywhere_the_report_is_made_all_the_same(sandbox: Sandbox) -> None:
+    async def scenario(world: World) -> None:
+        world.backends[EVALUATING.name] = sandbox
+        await make_project(world)
+        await world.admin.create(build("p"))
+        await make_network(world, "a")
+        await settle(world)
+        assert (await report(world, "p"))[:2] == (1, 1)
+
+    assert await sweep(scenario) > 0
 
 
 async def test_a_policy_reports_what_lies_in_its_place_only(governed: World) -> None:
