@@ -25,8 +25,10 @@ from vcstack.specs.errors import ErrorDetails, InternalError, Unavailable
 
 WAITING_LIMIT: Final = 10_000
 """Records kept in memory while the disk takes none; what comes then is only counted."""
-GATHER_SECONDS: Final = 0.008
-"""As PostgreSQL's commit_delay: a write and its thread cost as much CPU as ten records."""
+GATHER_SECONDS: Final = 0.001
+"""As PostgreSQL's commit_delay: a write and its thread cost as much CPU as some records. For each record of the write
+before: a few callers wait hardly, many share the more."""
+GATHER_LIMIT_SECONDS: Final = 0.010
 RETRY_SECONDS: Final = 1.0
 LOOK_SECONDS: Final = 1.0
 """How often the disk's space is looked at."""
@@ -53,8 +55,8 @@ class Journal:
         self._recovering: asyncio.Task[None] | None = None
         self._unwritten: list[Record] = []
         self._lost = 0
-        self._shared = False
-        """Whether the last write was of more than one request."""
+        self._shared = 1
+        """How many requests shared the last write."""
         self._fault = ""
         self._looked_at = -LOOK_SECONDS
 
@@ -98,15 +100,15 @@ class Journal:
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         self._busy = True
-        if self._shared:  # others write at the same time: a moment more lets them share this write
-            loop.call_later(GATHER_SECONDS, self._send)
+        if self._shared > 1:  # others write at the same time: a moment more lets them share this write
+            loop.call_later(min(GATHER_SECONDS * self._shared, GATHER_LIMIT_SECONDS), self._send)
         else:
             self._send()
 
     def _send(self) -> None:
         """Give what waits to the disk."""
         batch, self._pending = self._pending, []
-        self._shared = len(batch) > 1
+        self._shared = len(batch)
         try:
             sealed = self.chain.seal([record for record, _ in batch])
         except (TypeError, ValueError) as error:  # a fault of ours; nobody must wait for ever
