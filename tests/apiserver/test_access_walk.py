@@ -77,6 +77,8 @@ class Step:
     subresource: str
     named: bool
     project: str | None
+    by_body: bool = False
+    """Whether the object that is posted names the project, not the path."""
 
     @property
     def shared_outside(self) -> bool:
@@ -99,14 +101,15 @@ def steps() -> Iterator[Step]:
         filled = path.replace("{project}", "demo").replace("{name}", wire["metadata"]["name"])
         for method in item.keys() - {"parameters"}:
             verb = VERBS[method.upper(), subresource]
-            project = "demo" if in_project else None
+            by_body = method == "post" and not named and not in_project and definition.scope is Scope.PROJECT
+            project = "demo" if in_project or by_body else None
             if not named and method == "get":
                 yield Step(definition, "GET", filled, "list", "", False, project)
                 yield Step(
                     definition, "GET", filled + "?watch=true&resourceVersion=999999", "watch", "", False, project
                 )
             else:
-                yield Step(definition, method.upper(), filled, verb, subresource, named, project)
+                yield Step(definition, method.upper(), filled, verb, subresource, named, project, by_body)
     for definition in KINDS.values():
         metadata = sample(definition.kind)["metadata"]
         prefix = "/api/v1/projects/demo" if "project" in metadata else "/api/v1"
@@ -136,6 +139,8 @@ def expect(step: Step, role: str, scope: str) -> str:
     if sub == "tunnel" or (verb not in READS and sub in FOR_SYSTEMS):
         return "forbidden"
     if verb not in READS and definition.system_only and not (definition.revocable and verb == "delete"):
+        return "forbidden"
+    if step.by_body and not role_gives(role, verb, definition.kind, ""):
         return "forbidden"
     if not step.named and step.project is None:
         anywhere = role_gives(role, verb, definition.kind, "")

@@ -91,7 +91,7 @@ async def test_nobody_gets_anything_but_401(api: Api, path: str, token: str | No
             assert answer.headers["www-authenticate"].startswith("Bearer")
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/version", "/docs", "/openapi.json"])
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/version", "/api/docs", "/openapi.json"])
 async def test_what_is_no_secret_needs_no_credential(api: Api, path: str) -> None:
     async with api.raw(api.settings(token=None)) as raw:
         assert (await raw.get(path)).status_code == 200

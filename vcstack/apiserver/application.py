@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.websockets import WebSocket
 
 from vcstack.apiclient.settings import ConnectionSettings
-from vcstack.apiserver import metrics
+from vcstack.apiserver import docs, metrics
 from vcstack.apiserver.audit.entry import begin
 from vcstack.apiserver.audit.routes import AuditRoutes, is_audit
 from vcstack.apiserver.audit.sockets import audited
@@ -287,7 +287,7 @@ class Exchange:
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
 READS = frozenset({"GET", "HEAD"})
 WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
-PUBLIC = frozenset({"/healthz", "/readyz", "/version", "/ca", "/openapi.json", "/docs", f"{ROOT}/join"})
+PUBLIC = frozenset({"/healthz", "/readyz", "/version", "/ca", "/openapi.json", f"{ROOT}/join", *docs.PATHS})
 """What needs no credential: the API's shape is no secret, and joining brings its own token."""
 NO_RESOURCES = frozenset(
     {f"{ROOT}/me", f"{ROOT}/encryption", CHECK, EFFECTIVE, *(REVIEWS + name for name in OPERATIONS)}

@@ -1,96 +1,75 @@
-"""The page at /docs: the OpenAPI document as plain HTML, without scripts and without anything from elsewhere."""
+"""The page at /api/docs: Swagger UI over our own document, from this server alone.
 
-import html
-from collections import defaultdict
-from typing import Any
-
-Json = dict[str, Any]
-
-STYLE = """
-:root { color-scheme: light dark; --line: color-mix(in srgb, currentColor 20%, transparent); }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
-nav a { margin-right: .8rem; } h2 { margin-top: 2.5rem; border-bottom: 1px solid var(--line); }
-details { border: 1px solid var(--line); border-radius: 6px; margin: .4rem 0; padding: .3rem .7rem; }
-summary { cursor: pointer; } code, summary b { font-family: ui-monospace, monospace; }
-summary b { display: inline-block; width: 4.5rem; } .get { color: #2a7; } .post { color: #27c; }
-.put, .patch { color: #b70; } .delete { color: #c33; } table { border-collapse: collapse; width: 100%; }
-td, th { text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); padding: .2rem .6rem .2rem 0; }
+The files of Swagger UI come with the package ``fastapi_swagger``; its code, and FastAPI, are not used.
 """
-METHODS = ("get", "post", "put", "patch", "delete", "head")
+
+import importlib.util
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from starlette.responses import RedirectResponse, Response
+
+from vcstack.specs.errors import NotFound
+
+PAGE: Final = "/api/docs"
+OLD_PAGE: Final = "/docs"
+POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""Nothing of it may come from elsewhere, go elsewhere, or stand in the page itself."""
+HTML: Final = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>VC Stack API</title>
+<link rel="icon" type="image/png" href="/api/docs/favicon-32x32.png">
+<link rel="stylesheet" href="/api/docs/swagger-ui.css">
+<script src="/api/docs/swagger-ui-bundle.js" defer></script>
+<script src="/api/docs/start.js" defer></script>
+<main id="docs"><noscript>This page needs JavaScript. The document is at <a href="/openapi.json">/openapi.json</a>.
+</noscript></main>
+</html>
+"""
+START: Final = """SwaggerUIBundle({
+  url: "/openapi.json",
+  dom_id: "#docs",
+  deepLinking: true,
+  docExpansion: "none",
+  defaultModelsExpandDepth: 0,
+  filter: true,
+  validatorUrl: null,
+});
+"""
+TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".png": "image/png"}
+FILES: Final = ("favicon-32x32.png", "swagger-ui-bundle.js", "swagger-ui.css")
+KEPT: Final = {"cache-control": "public, max-age=3600"}
+PATHS: Final = frozenset({PAGE, OLD_PAGE, f"{PAGE}/start.js", *(f"{PAGE}/{name}" for name in FILES)})
+"""All that is answered here."""
 
 
-def render_page(document: Json) -> str:
-    """Return the page."""
-    groups: dict[str, list[str]] = defaultdict(list)
-    for path, item in document["paths"].items():
-        for method in METHODS:
-            if method in item:
-                groups[item[method]["tags"][0]].append(_operation(path, method, item[method], item))
-    tags = {t["name"]: t["description"] for t in document["tags"]}
-    links = " ".join(f'<a href="#{_text(t)}">{_text(t)}</a>' for t in tags)
-    sections = "".join(
-        f'<h2 id="{_text(tag)}">{_text(tag)}</h2><p>{_text(about)}</p>{"".join(groups[tag])}'
-        for tag, about in tags.items()
-    )
-    schemas = "".join(_schema(n, s) for n, s in sorted(document["components"]["schemas"].items()))
-    info = document["info"]
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{_text(info["title"])} API</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style>'
-        f"<h1>{_text(info['title'])} API {_text(info['version'])}</h1><p>{_text(info['description'])} "
-        f'The machine-readable form is <a href="/openapi.json">openapi.json</a>.</p>'
-        f'<nav>{links} <a href="#schemas">schemas</a></nav>{sections}<h2 id="schemas">schemas</h2>{schemas}</html>'
-    )
+def answer(path: str) -> Response:
+    """Return the page, or a file of it. Raises NotFound."""
+    if path == OLD_PAGE:
+        return RedirectResponse(PAGE, 308)
+    if path == PAGE:
+        return Response(
+            HTML,
+            media_type="text/html",
+            headers={"content-security-policy": POLICY, "cross-origin-opener-policy": "same-origin"},
+        )
+    if path not in PATHS:
+        raise NotFound(f"there is no route {path[:200]!r}; see {PAGE}")
+    name = path.removeprefix(f"{PAGE}/")
+    content = START.encode() if name == "start.js" else _read(name)
+    return Response(content, media_type=TYPES[Path(name).suffix], headers=KEPT)
 
 
-def _operation(path: str, method: str, operation: Json, item: Json) -> str:
-    parameters = [*item.get("parameters", ()), *operation.get("parameters", ())]
-    rows = "".join(
-        f"<tr><td><code>{_text(p['name'])}</code><td>{_text(p['in'])}<td>{_type(p['schema'])}<td>{_text(p['description'])}"
-        for p in parameters
-    )
-    body = operation.get("requestBody", {}).get("content", {})
-    bodies = "".join(f"<p>Body <code>{_text(m)}</code>: {_type(c['schema'])}</p>" for m, c in body.items())
-    answers = "".join(
-        f"<tr><td>{_text(code)}<td>{_text(a['description'])}<td>"
-        + ", ".join(_type(c["schema"]) for c in a.get("content", {}).values())
-        for code, a in operation["responses"].items()
-        if code < "400"
-    )
-    return (
-        f'<details><summary><b class="{method}">{method.upper()}</b> <code>{_text(path)}</code> '
-        f"{_text(operation['summary'])}</summary><table>{rows}</table>{bodies}<table>{answers}</table></details>"
-    )
-
-
-def _schema(name: str, schema: Json) -> str:
-    required = set(schema.get("required", ()))
-    rows = "".join(
-        f"<tr><td><code>{_text(n)}</code>{' *' if n in required else ''}<td>{_type(s)}"
-        f"<td>{_text(s.get('description', ''))}"
-        for n, s in schema.get("properties", {}).items()
-    )
-    values = ", ".join(_text(v) for v in schema.get("enum", ()))
-    return (
-        f'<details id="schema-{_text(name)}"><summary><code>{_text(name)}</code> '
-        f"{_text(schema.get('description', ''))}</summary><p>{values}</p><table>{rows}</table></details>"
-    )
-
-
-def _type(schema: Json) -> str:
-    """Return a short name of the type, linked when it is a schema of its own."""
-    if "$ref" in schema:
-        name = _text(schema["$ref"].rsplit("/", 1)[1])
-        return f'<a href="#schema-{name}">{name}</a>'
-    for key in ("anyOf", "allOf", "oneOf"):
-        if key in schema:
-            return " | ".join(_type(s) for s in schema[key])
-    if schema.get("type") == "array":
-        return f"[{_type(schema.get('items', {}))}]"
-    if "enum" in schema:
-        return " | ".join(_text(v) for v in schema["enum"])
-    return _text(schema.get("type", "any"))
-
-
-def _text(value: object) -> str:
-    return html.escape(str(value))
+@cache
+def _read(name: str) -> bytes:
+    """Return one of the package's files, without importing it: it would import FastAPI."""
+    found = importlib.util.find_spec("fastapi_swagger")
+    assert found is not None
+    assert found.submodule_search_locations is not None
+    return (Path(found.submodule_search_locations[0]) / "resources" / name).read_bytes()

@@ -1,5 +1,6 @@
 """The OpenAPI 3.1 document, generated from the kind registry."""
 
+import re
 from collections.abc import Iterator
 from importlib.metadata import version
 
@@ -10,17 +11,20 @@ from vcstack.apiclient.encryption import EncryptionStatus
 from vcstack.apiclient.hosts import CertificateRequest, Heartbeat, IssuedCertificate, JoinRequest, JoinToken
 from vcstack.apiclient.keymessages import REPLIES, REQUESTS
 from vcstack.apiserver.audit.openapi import AUDIT_MODELS, audit_paths
+from vcstack.apiserver.docs import PAGE
 from vcstack.apiserver.openapi_auth import AUTH_MODELS, TAG, auth_paths
+from vcstack.apiserver.openapi_errors import codes_of, error_responses, references
+from vcstack.apiserver.openapi_examples import Examples
 from vcstack.apiserver.openapi_operations import (
     Json,
     collection_operations,
-    error_responses,
     object_operations,
     operation,
     parameter,
     reference,
     subresource_operations,
 )
+from vcstack.apiserver.openapi_security import EVERYBODY, GIVING_TOKENS, SCHEMES, SESSION_PARAMETER, security_of
 from vcstack.apiserver.quotas import CHECK, QuotaCheckReply, QuotaCheckRequest
 from vcstack.apiserver.settings import EFFECTIVE, EffectiveSettings
 from vcstack.apiserver.subresources import FinalizeRequest
@@ -31,6 +35,12 @@ from vcstack.specs.registry import KindDefinition, Scope, load_kinds
 from vcstack.store.quotausage import QuotasInForce, QuotaUsage
 
 TEMPLATE = "#/components/schemas/{model}"
+DESCRIPTION = """Typed resources that users write and controllers make so.
+
+Every kind has the same operations: list, watch (`?watch=true`, one JSON object a line), create, read, replace, patch
+(RFC 7386 merge or server-side apply), delete, and the subresources that its entry names. Errors have one shape,
+`ErrorStatus`, and every answer the header `x-request-id`; a request may bring its own, of 8 to 64 letters, digits, `.`,
+`_` and `-`. Say who you are by `Authorization: Bearer TOKEN`; the schemes below are ways to get a token."""
 EXTRA_MODELS: tuple[type[BaseModel], ...] = (
     ErrorStatus,
     CertificateRequest,
@@ -53,31 +63,45 @@ EXTRA_MODELS: tuple[type[BaseModel], ...] = (
 
 def build_openapi() -> Json:
     """Return the document as a JSON-ready mapping."""
-    kinds = list(load_kinds().values())
+    document = _describe_all(sorted(load_kinds().values(), key=lambda d: d.plural))
+    for path, item in document["paths"].items():
+        for method in item.keys() - {"parameters"}:
+            _complete(path, method, item[method])
+    Examples(document).add()
+    return document
+
+
+def _complete(path: str, method: str, found: Json) -> None:
+    """Add what follows from what an operation is: its id, its errors, who may call it."""
+    words = [word for word in re.split(r"[^A-Za-z0-9]+", path.removeprefix("/api/v1")) if word]
+    found["operationId"] = method + "".join(word[0].upper() + word[1:] for word in words) if words else f"{method}Kinds"
+    found["responses"] |= references(codes_of(path, method, found))
+    if path in GIVING_TOKENS:
+        found["parameters"] = [*found.get("parameters", ()), SESSION_PARAMETER]
+    if (security := security_of(path, found)) is not None:
+        found["security"] = security
+
+
+def _describe_all(kinds: list[KindDefinition]) -> Json:
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "VC Stack",
             "version": version("vcstack"),
-            "description": "Typed resources that users write and controllers make so.",
+            "description": DESCRIPTION,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "security": [{"token": []}, {"certificate": []}],
-        "tags": [{"name": d.plural, "description": (d.model.__doc__ or "").strip()} for d in kinds]
-        + [{"name": TAG, "description": "Logging in, and who one is."}]
-        + [{"name": "server", "description": "The API server itself."}],
+        "security": EVERYBODY,
+        "tags": [
+            {"name": TAG, "description": "Logging in, and who one is."},
+            *({"name": d.plural, "description": (d.model.__doc__ or "").strip()} for d in kinds),
+            {"name": "server", "description": "The API server itself."},
+        ],
         "paths": dict(_paths(kinds)),
         "components": {
             "schemas": _schemas(kinds),
             "responses": error_responses(),
-            "securitySchemes": {
-                "token": {
-                    "type": "http",
-                    "scheme": "bearer",
-                    "description": "An access token, or the admin token.",
-                },
-                "certificate": {"type": "mutualTLS", "description": "A host's certificate."},
-            },
+            "securitySchemes": SCHEMES,
         },
     }
 
@@ -130,7 +154,7 @@ def _paths(kinds: list[KindDefinition]) -> Iterator[tuple[str, Json]]:
         for prefix, in_project in _prefixes(definition):
             base = f"{prefix}/{definition.plural}"
             project = [parameter("project", "path", "The project.")] if in_project else []
-            yield base, _with(project, collection_operations(definition, writable=_writable(definition, in_project)))
+            yield base, _with(project, collection_operations(definition, writable=not definition.system_only))
             if definition.scope is Scope.PROJECT and not in_project:
                 continue
             named = [*project, parameter("name", "path", "The object's name.")]
@@ -146,10 +170,6 @@ def _prefixes(definition: KindDefinition) -> list[tuple[str, bool]]:
     return [everywhere] if definition.scope is Scope.GLOBAL else [everywhere, inside]
 
 
-def _writable(definition: KindDefinition, in_project: bool) -> bool:
-    return not definition.system_only and (in_project or definition.scope is not Scope.PROJECT)
-
-
 def _with(parameters: list[Json], operations: Json) -> Json:
     return {"parameters": parameters, **operations} if parameters else operations
 
@@ -157,6 +177,7 @@ def _with(parameters: list[Json], operations: Json) -> Json:
 def _server_paths() -> Iterator[tuple[str, Json]]:
     text = {"text/plain": {"schema": {"type": "string"}}}
     anything = {"application/json": {"schema": {"type": "object"}}}
+    page = {"text/html": {"schema": {"type": "string"}}}
 
     def read(summary: str, content: Json, *, public: bool = True) -> Json:
         return {"get": operation("server", summary, content=content, public=public)}
@@ -166,6 +187,7 @@ def _server_paths() -> Iterator[tuple[str, Json]]:
     yield "/version", read("The server's version.", anything)
     yield "/ca", read("The certificates of the authorities to trust, PEM: two while they are rotated.", text)
     yield "/openapi.json", read("This document.", anything)
+    yield PAGE, read("This document, to be browsed.", page)
     yield "/metrics", read("Figures for Prometheus.", text, public=False)
     yield "/api/v1", read("The kinds.", anything, public=False)
     checked = {"application/json": {"schema": reference("QuotaCheckRequest")}}

@@ -9,22 +9,6 @@ from vcstack.specs.registry import KindDefinition
 
 Json = dict[str, Any]
 
-ERRORS = {
-    "400": "The request cannot be read.",
-    "401": "Nobody known asks.",
-    "403": "The caller may not.",
-    "404": "There is no such object.",
-    "405": "The method is not possible here.",
-    "409": "A stale version, a claim taken, a field owned by another manager, a name taken.",
-    "410": "The version was compacted: list again.",
-    "413": "The body is too large.",
-    "415": "The body's media type is not known here.",
-    "422": "The object breaks its schema or its rules; the causes name the fields.",
-    "429": "Too many failures, or a limit on requests is reached; details.limit names it, retry-after says when to try "
-    "again.",
-    "500": "A fault of the server.",
-    "503": "A part behind the API does not answer.",
-}
 KEY_OPERATIONS = {
     "encrypt": "Encrypt with the newest version.",
     "decrypt": "Decrypt what any version has encrypted.",
@@ -106,7 +90,7 @@ def operation(
     found: Json = {
         "tags": [tag],
         "summary": summary,
-        "responses": {success: answer, **(also or {}), **_errors()},
+        "responses": {success: answer, **(also or {})},
     }
     if parameters:
         found["parameters"] = [parameter(n, "query", d, s) for n, d, s in parameters]
@@ -139,7 +123,7 @@ def collection_operations(definition: KindDefinition, *, writable: bool) -> Json
     if writable:
         found["post"] = operation(
             definition.plural,
-            f"Create a {definition.kind}.",
+            f"Create {_a(definition.kind)}.",
             content=_object(definition),
             body=_object(definition),
             parameters=(DRY_RUN, MISSING, MANAGER),
@@ -152,13 +136,13 @@ def object_operations(definition: KindDefinition, *, in_project: bool) -> Json:
     """Return get, replace, patch and delete."""
     kind, plural = definition.kind, definition.plural
     at = ("atRevision", "As it was at that revision.", COUNT)
-    found = {"get": operation(plural, f"Read a {kind}.", content=_object(definition), parameters=(at,))}
+    found = {"get": operation(plural, f"Read {_a(kind)}.", content=_object(definition), parameters=(at,))}
     if definition.system_only and not definition.revocable:
         return found
     gone = {"204": {"description": "It is gone."}}
     found["delete"] = operation(
         plural,
-        f"Delete a {kind}.",
+        f"Delete {_a(kind)}.",
         content=_object(definition),
         also=gone,
         parameters=(
@@ -172,7 +156,7 @@ def object_operations(definition: KindDefinition, *, in_project: bool) -> Json:
         return found
     found["put"] = operation(
         plural,
-        f"Replace a {kind}.",
+        f"Replace {_a(kind)}.",
         content=_object(definition),
         body=_object(definition),
         parameters=(DRY_RUN, MISSING, MANAGER),
@@ -180,7 +164,7 @@ def object_operations(definition: KindDefinition, *, in_project: bool) -> Json:
     anything = {"schema": {"type": "object"}}
     found["patch"] = operation(
         plural,
-        f"Patch a {kind}: an RFC 7386 merge, or server-side apply under a fieldManager.",
+        f"Patch {_a(kind)}: an RFC 7386 merge, or server-side apply under a fieldManager.",
         content=_object(definition),
         body={bodies.MERGE_PATCH: anything, bodies.APPLY_JSON: anything, bodies.APPLY_YAML: anything},
         parameters=(DRY_RUN, MISSING, MANAGER, ("force", "Take fields over.", {"type": "boolean"})),
@@ -286,11 +270,6 @@ def _enum(*values: str) -> Json:
     return {"type": "string", "enum": list(values)}
 
 
-def error_responses() -> Json:
-    """Return the answers that every operation may give, for the components."""
-    content = {"application/json": {"schema": reference("ErrorStatus")}}
-    return {f"Error{code}": {"description": text, "content": content} for code, text in ERRORS.items()}
-
-
-def _errors() -> Json:
-    return {code: {"$ref": f"#/components/responses/Error{code}"} for code in ERRORS}
+def _a(kind: str) -> str:
+    article = "an" if kind[0] in "AEIO" or kind.startswith("SSH") else "a"
+    return f"{article} {kind}"

@@ -7,14 +7,14 @@ from importlib.metadata import version
 import orjson
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 
 from vcstack.apiclient.encryption import EncryptionStatus, NeededVersion
+from vcstack.apiserver import docs
 from vcstack.apiserver.auth.accounts import AccessIndex
 from vcstack.apiserver.auth.reviews import PREFIX as REVIEWS
 from vcstack.apiserver.auth.reviews import AccessReviews
 from vcstack.apiserver.authz import Authorizer
-from vcstack.apiserver.docs import render_page
 from vcstack.apiserver.identity import Identity
 from vcstack.apiserver.me import describe
 from vcstack.apiserver.openapi import build_openapi
@@ -29,9 +29,6 @@ from vcstack.specs.registry import KindDefinition, load_kinds
 from vcstack.store.rewrap import Rewrapper
 
 READY_SECONDS = 3.0
-PAGE_POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
 
 Join = Callable[[Request], Awaitable[Response]]
 
@@ -48,7 +45,6 @@ class OperationRoutes:
         self._authorizer = authorizer
         self._drain = drain
         self._openapi = b""
-        self._page = ""
 
     async def answer(self, request: Request, identity: Identity, join: Join) -> Response:
         """Return the answer. Raises NotFound when there is no such route."""
@@ -63,7 +59,6 @@ class OperationRoutes:
             "/version": self.version,
             "/ca": self.authorities,
             "/openapi.json": self.openapi,
-            "/docs": self.docs,
             "/api/v1": self.discover,
         }
         if path.startswith(REVIEWS):
@@ -78,9 +73,11 @@ class OperationRoutes:
         if path == "/api/v1/encryption":
             self._authorizer.demand_admin(identity)
             routes[path] = self.encryption
-        if path not in routes:
-            raise NotFound(f"there is no route {path[:200]!r}; see /docs")
+        if path not in routes and path not in docs.PATHS:
+            raise NotFound(f"there is no route {path[:200]!r}; see {docs.PAGE}")
         _demand_method(request, "GET", "HEAD")
+        if path in docs.PATHS:
+            return docs.answer(path)
         return await routes[path]()
 
     async def health(self) -> Response:
@@ -127,14 +124,8 @@ class OperationRoutes:
     async def openapi(self) -> Response:
         """Return the OpenAPI document."""
         if not self._openapi:
-            self._openapi = orjson.dumps(build_openapi())
+            self._openapi = await asyncio.to_thread(lambda: orjson.dumps(build_openapi()))
         return json_reply(self._openapi)
-
-    async def docs(self) -> Response:
-        """Return the browsable page, which needs nothing from elsewhere."""
-        if not self._page:
-            self._page = render_page(build_openapi())
-        return HTMLResponse(self._page, headers={"content-security-policy": PAGE_POLICY})
 
 
 def _demand_method(request: Request, *methods: str) -> None:

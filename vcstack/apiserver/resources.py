@@ -1,5 +1,6 @@
 """The verbs on objects and collections of any kind."""
 
+import dataclasses
 from collections.abc import Awaitable, Callable
 
 import orjson
@@ -19,7 +20,7 @@ from vcstack.specs.errors import BadRequest, Cause, Invalid, MethodNotAllowed, N
 from vcstack.specs.kinds.event import Event
 from vcstack.specs.meta import API_VERSION
 from vcstack.specs.patch import merge_patch
-from vcstack.specs.registry import load_kinds
+from vcstack.specs.registry import Scope, load_kinds
 from vcstack.store.lending import iter_lent
 from vcstack.store.records import ListPage, Stored
 
@@ -137,6 +138,10 @@ class ResourceRoutes:
         query = call.query.only(queries.WRITE)
         await self._authorizer.authorize(call.identity, Action(Verb.CREATE, call.target))
         wire = bodies.fit_to_path(await bodies.read_object(call.request), call.target, named=False)
+        if call.target.project is None and call.target.definition.scope is Scope.PROJECT:
+            # Before the store looks: what it finds there is nothing for those who may do nothing there.
+            within = dataclasses.replace(call.target, project=wire["metadata"]["project"])
+            await self._authorizer.authorize(call.identity, Action(Verb.CREATE, within))
         note_object(wire["metadata"].get("project"), wire["metadata"].get("name"))
         await self._authorize_content(call, wire)
         stored = await self._store.create(

@@ -77,7 +77,7 @@ def parse_target(path: str) -> Target:
     if definition is None:
         raise NotFound(_unknown_kind(steps[0]))
     if len(steps) > 3 or "" in steps:
-        raise NotFound(f"there is no route {path!r}; see /docs")
+        raise NotFound(f"there is no route {path!r}; see /api/docs")
     name = steps[1] if len(steps) > 1 else ""
     subresource = steps[2] if len(steps) > 2 else ""
     _check_scope(definition, project, name)

@@ -165,6 +165,11 @@ class KindDefinition:
     """Where it comes in an apply set: lower is applied first and pruned last."""
     category: str = "core"
     """A group for docs and console: compute, network, storage, identity, core."""
+    example: Mapping[str, Any] = field(default_factory=dict)
+    """An object as a user writes it, without kind and apiVersion; status: what may become of it. Those of all kinds fit
+    together in project demo."""
+    spec_outside: Mapping[str, Any] = field(default_factory=dict)
+    """What the example's spec is outside of projects, where that differs."""
     schema_version: int = 1
     """The version of the stored schema."""
     conversions: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = field(default_factory=dict)

@@ -79,7 +79,7 @@ class AuditRoutes:
         scope = find_scope(self._authorizer, self._cache, identity)
         handler = self._routes.get(request.scope["path"])
         if handler is None:
-            raise NotFound(f"there is no route {request.scope['path'][:200]!r}; see /docs")
+            raise NotFound(f"there is no route {request.scope['path'][:200]!r}; see /api/docs")
         if request.method not in ("GET", "HEAD"):
             raise MethodNotAllowed("the audit trail is only read")
         if handler in (self.verify, self.anchors) and scope is not WHOLE_CLOUD:

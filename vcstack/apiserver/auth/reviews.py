@@ -70,7 +70,7 @@ class AccessReviews:
         path: str = request.scope["path"]
         name = path.removeprefix(PREFIX)
         if name not in OPERATIONS:
-            raise NotFound(f"there is no route {path[:200]!r}; see /docs")
+            raise NotFound(f"there is no route {path[:200]!r}; see /api/docs")
         if request.method != "POST":
             raise MethodNotAllowed(f"{path} knows POST only")
         Query.parse(request.scope["query_string"]).only(NONE)

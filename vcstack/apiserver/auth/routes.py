@@ -81,7 +81,7 @@ class AuthRoutes:
         self._tokens = tokens
         self._signing = signing
         self._directory = directory
-        self._posts: dict[str, Handler] = {
+        self.posts: dict[str, Handler] = {
             "login": self.login,
             "password": self.password,
             "mfa/verify": self.verify_mfa,
@@ -102,9 +102,9 @@ class AuthRoutes:
         if path == "keys":
             _demand_method(request, "GET", "HEAD")
             return value_reply(self._signing.publish())
-        handler = self._posts.get(path)
+        handler = self.posts.get(path)
         if handler is None:
-            raise NotFound(f"there is no route {request.scope['path'][:200]!r}; see /docs")
+            raise NotFound(f"there is no route {request.scope['path'][:200]!r}; see /api/docs")
         _demand_method(request, "POST")
         return await handler(request)
 

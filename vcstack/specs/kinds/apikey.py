@@ -121,5 +121,11 @@ register(
         owner_path="spec.user",
         apply_order=20,
         category="identity",
+        spec_outside={"user": "alice"},
+        example={
+            "metadata": {"project": "demo", "name": "ci"},
+            "spec": {"serviceAccount": "ci"},
+            "status": {"keyId": "vck-5f0c2f1e9a7b4d3c", "secretCreatedAt": "2026-11-23T09:00:00Z"},
+        },
     )
 )

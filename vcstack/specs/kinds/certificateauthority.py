@@ -120,5 +120,6 @@ register(
         check=_check,
         apply_order=5,
         category="security",
+        example={"metadata": {"name": "internal"}, "spec": {"overlapSeconds": 3600}},
     )
 )

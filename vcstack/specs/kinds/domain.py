@@ -68,5 +68,6 @@ register(
         domain_path="spec.parent",
         apply_order=0,
         category="identity",
+        example={"metadata": {"name": "acme"}, "spec": {"displayName": "Acme"}},
     )
 )

@@ -80,5 +80,17 @@ register(
         system_only=True,
         apply_order=90,
         category="core",
+        example={
+            "metadata": {"project": "demo", "name": "ev-1"},
+            "spec": {
+                "regarding": {"kind": "Instance", "name": "web-1"},
+                "type": "Normal",
+                "reason": "Started",
+                "message": "It runs.",
+                "actor": "vc-compute",
+                "firstTime": "2026-11-01T12:00:00Z",
+                "lastTime": "2026-11-01T12:00:00Z",
+            },
+        },
     )
 )

@@ -54,5 +54,6 @@ register(
         shared=True,
         apply_order=10,
         category="compute",
+        example={"metadata": {"name": "tiny"}, "spec": {"vcpus": 1, "memoryMiB": 128, "rootDiskGiB": 1}},
     )
 )

@@ -80,5 +80,6 @@ register(
         domain_path="spec.domain",
         apply_order=4,
         category="identity",
+        example={"metadata": {"name": "operators"}, "spec": {"domain": "acme", "members": ["alice"]}},
     )
 )

@@ -146,5 +146,16 @@ register(
         node_path="metadata.name",
         apply_order=10,
         category="compute",
+        example={
+            "metadata": {"name": "h9"},
+            "spec": {},
+            "status": {
+                "architecture": "x86_64",
+                "virtType": "kvm",
+                "address": "10.98.0.11",
+                "instanceCount": 3,
+                "joinedAt": "2026-11-23T09:00:00Z",
+            },
+        },
     )
 )

@@ -220,5 +220,9 @@ register(
         domain_path="spec.domain",
         apply_order=4,
         category="identity",
+        example={
+            "metadata": {"name": "corporate"},
+            "spec": {"type": "OIDC", "oidc": {"issuerUrl": "https://id.example.com", "clientId": "cloud"}},
+        },
     )
 )

@@ -83,5 +83,10 @@ register(
         shared=True,
         apply_order=10,
         category="compute",
+        example={
+            "metadata": {"name": "tiny"},
+            "spec": {"format": "QCOW2"},
+            "status": {"sizeBytes": 2097152, "virtualSizeBytes": 16777216},
+        },
     )
 )

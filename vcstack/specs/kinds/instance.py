@@ -280,5 +280,20 @@ register(
         neighbours=_neighbours,
         apply_order=40,
         category="compute",
+        example={
+            "metadata": {"project": "demo", "name": "web-1"},
+            "spec": {
+                "flavor": "tiny",
+                "image": "tiny",
+                "networkInterfaces": [{"name": "eth0", "network": "web", "securityGroups": ["ssh"]}],
+                "sshKeys": ["me"],
+            },
+            "status": {
+                "host": "h1",
+                "powerState": "Running",
+                "addresses": [{"interface": "eth0", "address": "10.10.0.2", "mac": "02:00:00:00:00:01"}],
+                "startedAt": "2026-11-23T09:00:00Z",
+            },
+        },
     )
 )

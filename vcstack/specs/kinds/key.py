@@ -177,5 +177,10 @@ register(
         must_exist=_must_exist,
         apply_order=10,
         category="security",
+        example={
+            "metadata": {"project": "demo", "name": "disks"},
+            "spec": {"rotationDays": 90},
+            "status": {"currentVersion": 1, "rotatedAt": "2026-11-23T09:00:00Z"},
+        },
     )
 )

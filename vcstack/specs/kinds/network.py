@@ -172,5 +172,6 @@ register(
         lent_view=lambda wire: build_lent_view(wire, spec=("mtuBytes",), status=("mtuBytes",)),
         apply_order=20,
         category="network",
+        example={"metadata": {"project": "demo", "name": "web"}, "spec": {}, "status": {"mtuBytes": 1442}},
     )
 )

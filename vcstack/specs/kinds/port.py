@@ -199,5 +199,10 @@ register(
         neighbours=_neighbours,
         apply_order=30,
         category="network",
+        example={
+            "metadata": {"project": "demo", "name": "p1"},
+            "spec": {"network": "web", "securityGroups": ["ssh"]},
+            "status": {"mac": "02:00:00:00:00:01", "host": "h1"},
+        },
     )
 )

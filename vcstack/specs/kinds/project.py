@@ -49,5 +49,6 @@ register(
         domain_path="spec.domain",
         apply_order=1,
         category="identity",
+        example={"metadata": {"name": "demo"}, "spec": {}},
     )
 )

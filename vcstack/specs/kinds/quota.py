@@ -88,5 +88,7 @@ register(
         domain_path="spec.domain",
         apply_order=15,
         category="identity",
+        spec_outside={"domain": "acme", "limits": {"instances": 100}},
+        example={"metadata": {"project": "demo", "name": "small"}, "spec": {"limits": {"instances": 10, "vcpus": 20}}},
     )
 )

@@ -77,5 +77,9 @@ register(
         shared=True,
         apply_order=3,
         category="identity",
+        example={
+            "metadata": {"name": "rebooter"},
+            "spec": {"rules": [{"verbs": ["create", "get"], "kinds": ["Task"], "labelSelector": "env=dev"}]},
+        },
     )
 )

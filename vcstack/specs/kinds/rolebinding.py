@@ -135,5 +135,9 @@ register(
         domain_path="spec.domain",
         apply_order=20,
         category="identity",
+        example={
+            "metadata": {"project": "demo", "name": "operators"},
+            "spec": {"subject": {"kind": "Group", "name": "operators"}, "role": "rebooter"},
+        },
     )
 )

@@ -99,5 +99,6 @@ register(
         check=_check,
         apply_order=2,
         category="security",
+        example={"metadata": {"project": "demo", "name": "db"}, "spec": {"data": {"password": "correct horse"}}},
     )
 )

@@ -137,5 +137,21 @@ register(
         check=_check,
         apply_order=25,
         category="network",
+        example={
+            "metadata": {"project": "demo", "name": "ssh"},
+            "spec": {
+                "rules": [
+                    {
+                        "name": "ssh",
+                        "direction": "Ingress",
+                        "protocol": "TCP",
+                        "portMin": 22,
+                        "portMax": 22,
+                        "remoteCidr": "0.0.0.0/0",
+                    }
+                ]
+            },
+            "status": {"ruleCount": 1, "portCount": 1},
+        },
     )
 )

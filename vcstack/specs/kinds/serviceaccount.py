@@ -44,5 +44,6 @@ register(
         finalizers=(FINALIZER,),
         apply_order=5,
         category="identity",
+        example={"metadata": {"project": "demo", "name": "ci"}, "spec": {}},
     )
 )

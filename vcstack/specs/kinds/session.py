@@ -74,5 +74,14 @@ register(
         owner_path="spec.subject",
         apply_order=60,
         category="identity",
+        example={
+            "metadata": {"name": "s-1"},
+            "spec": {
+                "subject": {"kind": "User", "name": "alice"},
+                "methods": ["pwd"],
+                "createdAt": "2026-11-01T12:00:00Z",
+                "expiresAt": "2036-11-01T12:00:00Z",
+            },
+        },
     )
 )

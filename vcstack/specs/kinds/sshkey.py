@@ -75,5 +75,13 @@ register(
         finalizers=(FINALIZER,),
         apply_order=10,
         category="compute",
+        example={
+            "metadata": {"project": "demo", "name": "me"},
+            "spec": {
+                "publicKey": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDw1zY3Vh7o4Uo1aPZ3a9mCVVv5pXWk9q3mJQm2b5Pz4 "
+                "me@example"
+            },
+            "status": {"fingerprint": "SHA256:dZoTAPgY7a7rsBcKTdX4RwTbZ0QGk8D9yXm4J1vS2hE"},
+        },
     )
 )

@@ -218,5 +218,10 @@ register(
         lent_view=lambda wire: build_lent_view(wire, spec=None, status=("gateway",)),
         apply_order=25,
         category="network",
+        example={
+            "metadata": {"project": "demo", "name": "web-v4"},
+            "spec": {"network": "web", "cidr": "10.10.0.0/24"},
+            "status": {"gateway": "10.10.0.1", "usedAddresses": 1, "freeAddresses": 252},
+        },
     )
 )

@@ -156,5 +156,15 @@ register(
         counted=False,
         apply_order=60,
         category="core",
+        example={
+            "metadata": {"project": "demo", "name": "reboot-1"},
+            "spec": {"type": "Reboot", "target": {"kind": "Instance", "name": "web-1"}},
+            "status": {
+                "host": "h1",
+                "phase": "Succeeded",
+                "progressPercent": 100,
+                "finishedAt": "2026-11-23T09:00:00Z",
+            },
+        },
     )
 )

@@ -115,5 +115,14 @@ register(
         domain_path="spec.domain",
         apply_order=4,
         category="identity",
+        example={
+            "metadata": {"name": "alice"},
+            "spec": {"domain": "acme", "email": "alice@example.com"},
+            "status": {
+                "passwordSetAt": "2026-11-23T09:00:00Z",
+                "mfaEnrolled": True,
+                "lastLoginAt": "2026-11-23T09:00:00Z",
+            },
+        },
     )
 )
