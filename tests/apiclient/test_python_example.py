@@ -1,8 +1,10 @@
 """The example programs run as they stand, against the real API server."""
 
+import ast
 import asyncio
 import contextlib
 import os
+import re
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from tests.fixtures.api import SYSTEM, Api, create_samples
 from vcstack.apiclient.auth import AuthClient
 from vcstack.apiclient.client import ApiClient
+from vcstack.specs.kinds.instance import Instance
 from vcstack.specs.permissions import built_in_roles
 from vcstack.specs.registry import get_kind
 
@@ -84,3 +87,45 @@ async def test_what_the_key_does_not_allow_is_said(api: Api, key_file: Path) -> 
         _, err = await process.communicate()
     assert process.returncode == 1
     assert err.startswith(b"Error: ")
+
+
+async def test_what_the_guide_shows_works(
+    api: Api, admin: ApiClient, key_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The blocks of docs/python.md one after the other, against the real server."""
+    subject = {"kind": "ServiceAccount", "name": "inventory", "project": "demo"}
+    given = {"metadata": {"name": "guide"}, "spec": {"subject": subject, "role": "admin"}}
+    for kind, wire in (("Role", admin_role()), ("RoleBinding", given)):
+        await api.store.create(get_kind(kind), wire, actor=SYSTEM)
+    (tmp_path / "ca.crt").write_bytes(api.installation.ca_cert.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    web = await admin.get(Instance, "web-1", "demo")
+    web.metadata.labels["env"] = "prod"
+    await admin.update(web)
+    names: dict[str, Any] = {}
+    guide = (ROOT / "docs" / "python.md").read_text().replace("https://cloud.example:8443", api.url)
+    guide = guide.replace("ci.key", key_file.name)
+    first, second, third = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    try:
+        for block in (first, second.replace('"tiny", FlavorSpec', '"guide", FlavorSpec')):
+            await run(block, names)
+        assert names["page"].items[0].metadata.name == "web-1"
+        watching = asyncio.create_task(run(third, names))
+        done, _ = await asyncio.wait({watching}, timeout=0)
+        assert not done
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+    finally:
+        await names["client"].aclose()
+
+
+def admin_role() -> dict[str, Any]:
+    return {"metadata": {"name": "admin"}, "spec": {"rules": [r.to_wire() for r in built_in_roles()["admin"].rules]}}
+
+
+async def run(source: str, names: dict[str, Any]) -> None:
+    """Run a block that awaits at its top, as a notebook does."""
+    code = compile(source, "docs/python.md", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    waiting = eval(code, names)
+    if waiting is not None:
+        await waiting

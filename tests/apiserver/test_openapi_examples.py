@@ -76,7 +76,7 @@ async def filled(api: Api) -> AsyncIterator[httpx2.AsyncClient]:
 
 
 def filled_path(path: str) -> str:
-    for parameter in DOCUMENT["paths"][path].get("parameters", ()):
+    for parameter in (p for p in DOCUMENT["paths"][path].get("parameters", ()) if p["in"] == "path"):
         path = path.replace(f"{{{parameter['name']}}}", parameter["example"])
     return path
 

@@ -34,7 +34,8 @@ ERRORS: Final = {
     ),
     "429": (
         "TooManyRequests",
-        "Too many failures, or a limit on requests is reached; details.limit names it, retry-after says when to try again.",
+        "Too many failures, or a limit on requests is reached; details.limit names it, retry-after says when to try "
+        "again.",
         "too many requests",
     ),
     "500": ("InternalError", "A fault of the server.", "a fault of the server; its log has the request's id"),

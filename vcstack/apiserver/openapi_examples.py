@@ -53,6 +53,7 @@ VALUES: Final[Json] = {
     "labels": {"rack": "r7"},
     "message": "This is an example.",
     "name": "web-1",
+    "notice": "The cloud is upgraded on Sunday.",
     "newPassword": "nine green lanterns hum",
     "password": "correct horse battery staple",
     "plaintext": "c2VjcmV0",
@@ -68,6 +69,13 @@ VALUES: Final[Json] = {
     "role": "member",
     "secret": "J5XW6ZDFNRQXSIDUNBUXG",
     "session": "s-0ad0764b1589703c3fe2",
+    "description": "Largest content of an image, in GiB.",
+    "limits": "1 to 65536",
+    "place": "demo",
+    "scopes": ["Cloud", "Domain", "Project"],
+    "source": "Project",
+    "type": "int",
+    "setting": "images.maxSizeGiB",
     "signature": "vck1:demo/disks:1:MEUCIQD3",
     "state": "7Yd1kJ2mQ0",
     "subject": "user:alice",
@@ -125,6 +133,7 @@ ANSWERS: Final[dict[str, Any]] = {
     "/healthz": "ok\n",
     "/api/docs": "<!doctype html>",
     "/readyz": "ok\n",
+    "/ca": PEM.format("CERTIFICATE"),
     "/metrics": '# TYPE vcstack_requests_total counter\nvcstack_requests_total{verb="GET",code="200"} 17\n',
     "/version": {"version": "0.1.0", "apiVersion": API_VERSION},
     "/openapi.json": {"openapi": "3.1.0", "info": {"title": "VC Stack", "version": "0.1.0"}, "paths": {}},
@@ -299,11 +308,11 @@ class Examples:
     def _text(self, name: str, schema: Json) -> str:
         if schema.get("format") == "date-time":
             return TIME
+        if schema.get("default"):
+            return str(schema["default"])
         known = VALUES.get(name)
         if isinstance(known, str):
             return known
-        if schema.get("default"):
-            return str(schema["default"])
         if "pattern" in schema and "a-z0-9" in schema["pattern"]:
             return "demo"
         raise Unknown(name)

@@ -47,7 +47,7 @@ SCHEMES: Final[Json] = {
         "with the header `vcstack-session: cookie` sets it.",
     },
 }
-EVERYBODY: Final = [{name: []} for name in ("session", "provider", "apiKey", "adminToken", "certificate")]
+EVERYBODY: Final[list[Json]] = [{name: []} for name in ("session", "provider", "apiKey", "adminToken", "certificate")]
 """Any of these, where an operation does not say otherwise."""
 BY_COOKIE: Final = frozenset({"/api/v1/auth/refresh", "/api/v1/auth/logout"})
 

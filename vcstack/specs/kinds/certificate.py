@@ -175,5 +175,9 @@ register(
         makes=_makes,
         apply_order=20,
         category="security",
+        example={
+            "metadata": {"project": "demo", "name": "web"},
+            "spec": {"dnsNames": ["web.example.org"], "secretName": "web-tls"},
+        },
     )
 )

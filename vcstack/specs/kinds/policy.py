@@ -215,5 +215,9 @@ register(
         domain_path="spec.domain",
         apply_order=16,
         category="identity",
+        example={
+            "metadata": {"project": "demo", "name": "labels"},
+            "spec": {"matches": {"kinds": ["Instance"]}, "requireLabels": [{"key": "cost"}], "action": "Audit"},
+        },
     )
 )

@@ -185,5 +185,12 @@ register(
         check=_check,
         apply_order=15,
         category="core",
+        example={
+            "metadata": {"name": "builds"},
+            "spec": {
+                "subject": {"kind": "ServiceAccount", "name": "builds", "project": "demo"},
+                "limits": [{"name": "builds", "per": "Subject", "routes": ["Write"], "requestsPerMinute": 600}],
+            },
+        },
     )
 )

@@ -109,5 +109,9 @@ register(
         domain_path="spec.domain",
         apply_order=15,
         category="identity",
+        example={
+            "metadata": {"project": "demo", "name": "images"},
+            "spec": {"setting": "images.maxSizeGiB", "value": 20},
+        },
     )
 )
