@@ -126,7 +126,8 @@ async def _run_host(site: Site, name: str, admin: HostClient, switches: list[Mem
     parts = build_host(settings, facts, backends, layout=layout, api=client, client=known, secrets=secrets, clock=clock)
     reporter = HostReporter(
         name, client, backends.hypervisor, switch, images, clock,
-        state_dir=layout.root, virt_type="qemu", expires_at=identity.expires_at, trust=identity.trust, is_late=identity.is_late,
+        state_dir=layout.root, virt_type="qemu",
+        expires_at=identity.expires_at, trust=identity.trust, is_late=identity.is_late,
     )  # fmt: skip
     async with asyncio.TaskGroup() as group:
         group.create_task(_beat(hosts, name))

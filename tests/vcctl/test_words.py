@@ -141,6 +141,8 @@ def test_a_condition_counts_only_for_the_newest_generation() -> None:
 
 def test_a_deletion_is_reached_when_the_object_is_gone() -> None:
     held = {"kind": "Instance", "metadata": {"name": "a", "finalizers": ["x.io/y"]}, "status": {}}
+    assert deleted(get_kind("Instance"), held) == "nobody has asked for its deletion"
+    held["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     assert deleted(get_kind("Instance"), held) == "waits for x.io/y"
     assert deleted(get_kind("Instance"), None) is None
 
