@@ -26,7 +26,8 @@ from vcstack.store.store import Store
 
 pytestmark = pytest.mark.daemons
 Clients = dict[str, httpx2.AsyncClient]
-NOW = datetime.now(UTC)
+NOW = datetime.now(UTC) + timedelta(days=1)
+"""Later than any project of these tests is made."""
 BOUNDLESS = "2000-01-01T00:00:00Z"
 
 

@@ -91,7 +91,7 @@ async def _relayed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
     finally:
         # Whoever still waits on the far end reads its end now.
         for stream in (near_writer, writer):
-            stream.transport.abort()
+            _break_off(stream)
         for pump in pumps:
             pump.cancel()
         await asyncio.gather(*pumps, return_exceptions=True)
@@ -104,7 +104,13 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limi
             limit -= len(chunk)
             writer.write(chunk)
             await writer.drain()
-    writer.transport.abort() if limit <= 0 else writer.close()
+    _break_off(writer) if limit <= 0 else writer.close()
+
+
+def _break_off(writer: asyncio.StreamWriter) -> None:
+    # A TLS transport of Python 3.11.2 that was closed twice cannot be aborted any more; it is ending then.
+    with contextlib.suppress(AttributeError):
+        writer.transport.abort()
 
 
 def _parse(url: str) -> _Where:
