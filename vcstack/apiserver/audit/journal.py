@@ -25,10 +25,10 @@ from vcstack.specs.errors import ErrorDetails, InternalError, Unavailable
 
 WAITING_LIMIT: Final = 10_000
 """Records kept in memory while the disk takes none; what comes then is only counted."""
-GATHER_SECONDS: Final = 0.001
+GATHER_SECONDS: Final = 0.0002
 """As PostgreSQL's commit_delay: a write and its thread cost as much CPU as some records. For each record of the write
 before: a few callers wait hardly, many share the more."""
-GATHER_LIMIT_SECONDS: Final = 0.010
+GATHER_LIMIT_SECONDS: Final = 0.002
 RETRY_SECONDS: Final = 1.0
 LOOK_SECONDS: Final = 1.0
 """How often the disk's space is looked at."""
