@@ -2,15 +2,18 @@
 
 import asyncio
 import statistics
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
+from argon2 import PasswordHasher
 
 from bench.daemons import Daemons
 from bench.load import Http, Load, drive, in_own_process, percentile
 from bench.table import Row
+from vcstack.apiserver.auth.passwords import HashingSettings
 from vcstack.specs.permissions import built_in_roles
 from vcstack.specs.registry import get_kind
 from vcstack.store.actor import Actor
@@ -29,6 +32,7 @@ PROJECTS = 1000
 BINDINGS = 10_000
 USERS = 100
 WRITERS = 64
+LOGINS = 15
 PROJECT = "bench"
 OBJECT = f"/api/v1/projects/{PROJECT}/networks/one"
 OPEN = "/readyz"
@@ -57,10 +61,11 @@ def measure() -> list[Row]:
         arguments = (daemons.api_port, daemons.pki.ca_cert, daemons.pki.admin_token.read_text().strip())
         with daemons.management(roles="api"):
             token = in_own_process(_prepare, *arguments)
+            logins = in_own_process(_log_in, *arguments[:2])
             small = in_own_process(_measure, *arguments, token)
             in_own_process(_fill, daemons.etcd_settings)
             large = in_own_process(_measure, *arguments, token)
-    return [*_rows(small), _growth(small, large)]
+    return [*_rows(small), _growth(small, large), _login_row(logins)]
 
 
 def _rows(rounds: _Rounds) -> list[Row]:
@@ -86,6 +91,30 @@ def _growth(small: _Rounds, large: _Rounds) -> Row:
     name = f"the same with {BINDINGS:,} bindings and {PROJECTS:,} projects, p50"
     ours, beside = f"{large.median(large.user):.2f} ms", f"{small.median(small.user):.2f} ms (without)"
     return Row(SECTION, name, ours, beside, after / before, "≤ 1.1", after <= GROWTH_LIMIT * before)
+
+
+def _login_row(logins: Load) -> Row:
+    """The hash is slow on purpose; what the rest of a login takes is ours."""
+    settings = HashingSettings()
+    hasher = PasswordHasher(settings.passes, settings.memory_kib, settings.lanes)
+    kept, taken = hasher.hash(PASSWORD), list[float]()
+    for _ in range(LOGINS):
+        begin = time.perf_counter()
+        hasher.verify(kept, PASSWORD)
+        taken.append((time.perf_counter() - begin) * 1000)
+    ours, alone = percentile(logins.latencies_ms, 50), statistics.median(taken)
+    beside = f"{alone:.0f} ms (Argon2id alone: {settings.memory_kib // 1024} MiB, {settings.passes} passes)"
+    return Row(SECTION, "login with a password, p50", f"{ours:.0f} ms", beside, ours / alone)
+
+
+async def _log_in(port: int, ca: Path) -> Load:
+    http = await Http.connect(port, ca, "")
+    body, latencies = orjson.dumps({"user": "alice", "password": PASSWORD}), list[float]()
+    for _ in range(LOGINS):
+        begin = time.perf_counter()
+        await http.request("POST", "/api/v1/auth/login", body)
+        latencies.append((time.perf_counter() - begin) * 1000)
+    return Load(LOGINS, sum(latencies) / 1000, 0.0, latencies_ms=latencies)
 
 
 async def _prepare(port: int, ca: Path, token: str) -> str:

@@ -191,16 +191,14 @@ async def _wait_ready(client: ApiClient, kind: type[AnyResource], count: int) ->
 
 @contextlib.asynccontextmanager
 async def _counting(etcd: EtcdClient, first: int, writes: Counter[str]) -> AsyncIterator[None]:
-    """Count the revisions by what they are about: the keys without their last part."""
+    """Count what is written by what it is about, the keys without their last part; several can share a revision."""
 
     async def count() -> None:
         async with etcd.watch(PREFIX, first + 1) as watch:
             async for batch in watch:
-                seen = {}
-                for event in batch.events:
-                    if not event.kv.key.startswith((PREFIX + b".claims", TOMBSTONE)):
-                        seen[event.kv.mod_revision] = "/".join(event.kv.key[len(PREFIX) :].decode().split("/")[:-1])
-                writes.update(seen.values())
+                keys = [event.kv.key for event in batch.events]
+                written = (key for key in keys if not key.startswith((PREFIX + b".claims", TOMBSTONE)))
+                writes.update(key[len(PREFIX) :].decode().rpartition("/")[0] for key in written)
 
     counting = asyncio.create_task(count())
     yield
@@ -228,7 +226,10 @@ def _rows(taken: Taken) -> list[Row]:
             "all Ready after", f"{taken.ready_seconds:.1f} s", f"all acknowledged after {taken.created_seconds:.1f} s",
         ),
         row("convergence", f"{INSTANCES / taken.ready_seconds:.0f} instances/s"),
-        row("store writes per instance", f"{taken.revisions / INSTANCES:.1f} revisions", detail),
+        row(
+            "store writes per instance",
+            f"{taken.writes.total() / INSTANCES:.1f} in {taken.revisions / INSTANCES:.1f} revisions", detail,
+        ),
         row(
             "manager while converging", f"{taken.busy.cpu_seconds:.1f} s CPU",
             f"the {HOSTS} agents {taken.hosts_cpu_seconds:.1f} s",
