@@ -15,6 +15,7 @@ import yaml
 from deploy.lab.layout import BIN, CENTRAL
 from tests.e2e.cloud import AWAY, HOSTS, Cloud, Refused, condition, doubled, path_of
 from tests.e2e.tenant import Guest, Tenant
+from tests.fixtures import freezer
 
 FREEZE_SECONDS = 15
 """Longer than any lease of the cloud."""
@@ -33,7 +34,9 @@ def thaw(cloud: Cloud, node: str, program: str) -> None:
 
 @contextlib.contextmanager
 def frozen(cloud: Cloud, node: str, program: str) -> Iterator[None]:
-    cloud.lab.kill(node, program, signal.SIGSTOP)
+    pid = cloud.lab.pid(node, program)
+    assert pid is not None
+    freezer.freeze(pid)
     try:
         yield
     finally:
@@ -314,7 +317,7 @@ def test_of_two_managers_one_leads_and_a_frozen_one_is_replaced_and_fenced(
         # It is stopped in the middle of this.
         for i in range(20):
             tenant.apply("ports", f"early-{i}", {"network": "net"})
-        second.send_signal(signal.SIGSTOP)
+        freezer.freeze(second.pid)
         cloud.wait(lambda: f"{first} leads: {leaders(cloud)}", lambda: leaders(cloud) == {first})
         for i in range(5):
             works(tenant, f"late-{i}")
@@ -322,7 +325,7 @@ def test_of_two_managers_one_leads_and_a_frozen_one_is_replaced_and_fenced(
         for i in range(20):
             tenant.wait_ready("ports", f"early-{i}")
         before = cloud.inventory()
-        second.send_signal(signal.SIGCONT)
+        freezer.thaw(second.pid)
         cloud.wait("the second has noticed", lambda: _has_noticed(cloud))
         assert leaders(cloud) == {first}
         assert cloud.inventory() == before

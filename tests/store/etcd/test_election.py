@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import signal
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fixtures import freezer
 from tests.fixtures.etcd import EtcdServer, eventually
 from tests.fixtures.tcp_proxy import TcpProxy
 from vcstack.store.etcd.client import EtcdClient
@@ -232,13 +232,13 @@ async def test_the_late_writes_of_a_leader_that_was_frozen_are_refused(
     try:
         assert process.stdout is not None
         leads = json.loads(await process.stdout.readline())["leads"]
-        process.send_signal(signal.SIGSTOP)
+        freezer.freeze(process.pid)
         async with Election(etcd_client, "e", "successor", 5) as successor:
             leadership = await asyncio.wait_for(successor.campaign(), 5)
             assert leadership.fence.create_revision > leads
             mine = Put(b"/vcstack/test/by", b"successor")
             written = await etcd_client.txn([leadership.fence.compare], [mine])
-            process.send_signal(signal.SIGCONT)
+            freezer.thaw(process.pid)
             assert json.loads(await process.stdout.readline())["refused"]
             found = (await etcd_client.get(b"/vcstack/test/by")).kv
             assert found is not None
