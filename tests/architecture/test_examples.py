@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from tests.fakes.memory_etcd import MemoryEtcd
+from vcstack.applying.manifests import Manifest
+from vcstack.applying.sets import in_waves
 from vcstack.specs.kinds.image import ImageFormat, ImageSpec
 from vcstack.specs.manifest import load_documents
 from vcstack.specs.registry import Scope, get_kind
 from vcstack.store.actor import Actor
 from vcstack.store.store import Store
-from vcstack.vcctl.applying import in_waves
-from vcstack.vcctl.manifests import Manifest
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]

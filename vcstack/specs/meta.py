@@ -9,6 +9,10 @@ from pydantic import Field, PlainSerializer, StringConstraints
 from vcstack.specs.model import Model, Name
 
 API_VERSION = "vcstack.io/v1"
+APPLY_SET_LABEL = "vcstack.io/apply-set"
+"""Names the apply set that an object belongs to; only objects of the set are ever pruned."""
+PRUNE_LABEL = "vcstack.io/prune"
+"""Disabled: the object is not pruned, whatever its apply set says."""
 
 
 def format_time(value: datetime) -> str:

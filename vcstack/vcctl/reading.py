@@ -2,22 +2,20 @@
 
 import asyncio
 import difflib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from vcstack.apiclient.watch import WireEvent
+from vcstack.applying.sets import project_in
 from vcstack.specs.access import EventType
 from vcstack.specs.errors import ApiError, Expired, NotFound, Unavailable
 from vcstack.specs.registry import KindDefinition, Scope
 from vcstack.vcctl.session import Session
 
 Wire = dict[str, Any]
-T = TypeVar("T")
 
-CONCURRENCY = 4
-"""Requests in flight at once; more cost more in TLS handshakes than they save."""
 RETRY_SECONDS = 1.0
 """Between tries to watch an API that went away."""
 
@@ -30,12 +28,6 @@ class Place:
     project: str | None
     fields: str = ""
     labels: str = ""
-
-
-def project_in(wire: Wire) -> str | None:
-    """Return the project of a wire object."""
-    project: str | None = wire["metadata"].get("project")
-    return project
 
 
 def label_of(definition: KindDefinition, wire: Wire) -> str:
@@ -175,17 +167,3 @@ def _differences(known: dict[tuple[str | None, str], Wire], items: list[Wire]) -
         if k not in known or known[k]["metadata"].get("resourceVersion") != w["metadata"].get("resourceVersion")
     ]
     return gone + new
-
-
-async def gather(calls: Iterable[Callable[[], Awaitable[T]]]) -> list[T | Exception]:
-    """Return what the calls give or raise, in their order, a few at a time."""
-    limit = asyncio.Semaphore(CONCURRENCY)
-
-    async def run(call: Callable[[], Awaitable[T]]) -> T | Exception:
-        async with limit:
-            try:
-                return await call()
-            except Exception as error:  # noqa: BLE001 - each object's failure is shown beside the others' results
-                return error
-
-    return list(await asyncio.gather(*(run(c) for c in calls)))

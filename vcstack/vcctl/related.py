@@ -9,11 +9,13 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
+from vcstack.applying.concurrency import gather
+from vcstack.applying.sets import project_in
 from vcstack.specs.columns import find_value
 from vcstack.specs.errors import ApiError, Forbidden, NotFound
 from vcstack.specs.introspect import Shape, fields_of, iter_wire_references, reference_paths
 from vcstack.specs.registry import KindDefinition, Scope, get_kind, load_kinds
-from vcstack.vcctl.reading import Place, Wire, gather, project_in
+from vcstack.vcctl.reading import Place, Wire
 from vcstack.vcctl.session import Session
 
 T = TypeVar("T")

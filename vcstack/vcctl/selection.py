@@ -1,9 +1,9 @@
 """What the words KIND NAME..., KIND/NAME..., KIND,KIND on the command line mean."""
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from vcstack.applying.manifests import propose_kind
 from vcstack.specs.registry import KindDefinition, find_kind, load_kinds
 from vcstack.vcctl.errors import CommandError
 
@@ -31,10 +31,7 @@ def parse_kind(word: str) -> KindDefinition:
     found = find_kind(word)
     if found is not None:
         return found
-    words = {w: d.plural for d in load_kinds().values() for w in (d.singular, d.plural, *d.short_names)}
-    close = list(dict.fromkeys(words[w] for w in difflib.get_close_matches(word.lower(), words, n=3)))
-    hint = f"Did you mean {' or '.join(close)}?" if close else "vcctl api-resources lists all kinds."
-    raise CommandError(f"there is no kind {word!r}", hint=hint)
+    raise CommandError(f"there is no kind {word!r}", hint=propose_kind(word))
 
 
 def parse_selections(words: Sequence[str]) -> list[Selection]:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from vcstack.apiclient.client import ApiClient
+from vcstack.applying.sets import Applier
 from vcstack.clock import Clock, SystemClock
 from vcstack.specs.registry import KindDefinition, Scope
 from vcstack.vcctl import trusting
@@ -65,6 +66,11 @@ class Session:
         if self._client is None:
             self._client = ApiClient(self.identities.connect(self._tell_wait, self._warn))
         return self._client
+
+    @property
+    def applier(self) -> Applier:
+        """Return what applies manifests."""
+        return Applier(self.client, MANAGER, self.clock)
 
     def _tell_wait(self, seconds: int, reason: str) -> None:
         """Say why nothing seems to happen, once for all requests that wait."""

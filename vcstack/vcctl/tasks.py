@@ -6,11 +6,12 @@ from contextlib import aclosing
 
 from rich.markup import escape
 
+from vcstack.applying.sets import project_in
 from vcstack.specs.access import EventType
 from vcstack.specs.kinds.task import Phase, Task
 from vcstack.specs.registry import get_kind
 from vcstack.vcctl.errors import CommandError, ExitCode
-from vcstack.vcctl.reading import Place, Wire, follow, project_in
+from vcstack.vcctl.reading import Place, Wire, follow
 from vcstack.vcctl.session import Session
 
 STYLES = {"Running": "yellow", "Succeeded": "green", "Failed": "red", "Compensated": "yellow"}

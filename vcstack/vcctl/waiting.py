@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 from rich.markup import escape
 
+from vcstack.applying.sets import project_in
 from vcstack.specs.access import EventType
 from vcstack.specs.columns import find_value
 from vcstack.specs.conditions import READY
 from vcstack.specs.registry import KindDefinition, get_kind
 from vcstack.vcctl.errors import CommandError, ExitCode
-from vcstack.vcctl.reading import Place, Wire, follow, project_in
+from vcstack.vcctl.reading import Place, Wire, follow
 from vcstack.vcctl.session import Session
 
 Goal = Callable[[KindDefinition, Wire | None], str | None]

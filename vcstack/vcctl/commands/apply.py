@@ -6,14 +6,15 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from vcstack.applying.manifests import Manifest
+from vcstack.applying.sets import Options, Outcome, Result, project_in
 from vcstack.specs.registry import get_kind
 from vcstack.vcctl.application import command
-from vcstack.vcctl.applying import Options, Outcome, Result, apply_all, check_room, find_stale, prune
 from vcstack.vcctl.arguments import CHANGE, DryRun, Files, OutputFormat, Recursive, Timeout, Wait
 from vcstack.vcctl.errors import CommandError, ExitCode, exit_code_of, show_error
-from vcstack.vcctl.manifests import Manifest, derive_set, is_folder, read_manifests
+from vcstack.vcctl.manifests import derive_set, is_folder, read_manifests
 from vcstack.vcctl.printing import parse_output, print_objects, style_of
-from vcstack.vcctl.reading import Wire, label_of, project_in
+from vcstack.vcctl.reading import Wire, label_of
 from vcstack.vcctl.session import Session
 from vcstack.vcctl.waiting import Awaited, deleted, parse_duration, ready, wait_for
 
@@ -62,8 +63,8 @@ async def apply(
         set_name = derive_set(file)
     seconds = parse_duration(timeout)
     options = Options(dry_run, force_conflicts, allow_missing_references, set_name)
-    await check_room(session, manifests)
-    outcomes = await apply_all(session, manifests, options)
+    await session.applier.check_room(manifests)
+    outcomes = await session.applier.apply_all(manifests, options)
     _show(session, outcomes, output, dry_run)
     failed = [o.error for o in outcomes if o.error is not None]
     if failed:
@@ -103,9 +104,9 @@ async def _prune(session: Session, manifests: Sequence[Manifest], set_name: str,
     Raises:
         CommandError: if something could not be deleted.
     """
-    stale = await find_stale(session, manifests, set_name)
+    stale = await session.applier.find_stale(manifests, set_name)
     failures = []
-    for wire, error in await prune(session, stale, dry_run=dry_run):
+    for wire, error in await session.applier.prune(stale, dry_run=dry_run):
         if error is None:
             label = label_of(get_kind(wire["kind"]), wire)
             _line(session, label, Result.PRUNED, project_in(wire), dry_run)

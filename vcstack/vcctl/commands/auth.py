@@ -13,7 +13,6 @@ from vcstack.specs.apply import apply as apply_locally
 from vcstack.specs.permissions import Rule, Verb
 from vcstack.specs.registry import KindDefinition, Scope
 from vcstack.vcctl.application import app, command
-from vcstack.vcctl.applying import find_live
 from vcstack.vcctl.arguments import SETTINGS, Files, OutputFormat, Recursive, Yes
 from vcstack.vcctl.asking import ask_secret, confirm
 from vcstack.vcctl.errors import CommandError, ExitCode
@@ -147,7 +146,7 @@ async def plan(session: Session, file: Files = [], recursive: Recursive = False,
     wanted: list[Wire] = []
     for manifest in read_manifests(session, file, recursive=recursive):
         if manifest.definition.kind in GIVING:
-            live = await find_live(session, manifest)
+            live = await session.applier.find_live(manifest)
             model, now = manifest.definition.model, session.clock.now()
             wanted.append(apply_locally(model, live, manifest.wire, manager=MANAGER, force=True, now=now))
     changes = await AccessClient(session.client.connection).plan(wanted) if wanted else []

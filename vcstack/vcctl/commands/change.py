@@ -7,11 +7,12 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.markup import escape
 
+from vcstack.applying.sets import project_in
 from vcstack.specs.manifest import ManifestError, load_documents
 from vcstack.vcctl.application import command
 from vcstack.vcctl.arguments import CHANGE, DryRun, Everywhere, Labels, OneTarget, Targets
 from vcstack.vcctl.errors import CommandError, ExitCode
-from vcstack.vcctl.reading import Wire, get_object, label_of, list_objects, places_of, project_in
+from vcstack.vcctl.reading import Wire, get_object, label_of, list_objects, places_of
 from vcstack.vcctl.selection import Selection, parse_one, parse_selections
 from vcstack.vcctl.session import Session
 

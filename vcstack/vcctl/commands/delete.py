@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from vcstack.applying.sets import project_in
 from vcstack.specs.access import Propagation
 from vcstack.specs.errors import NotFound
 from vcstack.specs.registry import KindDefinition
@@ -15,7 +16,7 @@ from vcstack.vcctl.arguments import CHANGE, DryRun, Everywhere, Files, Labels, R
 from vcstack.vcctl.asking import confirm
 from vcstack.vcctl.errors import CommandError
 from vcstack.vcctl.manifests import read_manifests
-from vcstack.vcctl.reading import Wire, get_object, label_of, list_objects, places_of, project_in
+from vcstack.vcctl.reading import Wire, get_object, label_of, list_objects, places_of
 from vcstack.vcctl.selection import parse_selections
 from vcstack.vcctl.session import Session
 from vcstack.vcctl.waiting import Awaited, deleted, parse_duration, wait_for

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 
 from rich.markup import escape
 
+from vcstack.applying.sets import project_in
 from vcstack.specs.columns import find_value, format_age
 from vcstack.specs.conditions import READY
 from vcstack.specs.registry import KindDefinition, get_kind
 from vcstack.vcctl.application import command
 from vcstack.vcctl.arguments import READ, Targets
 from vcstack.vcctl.printing import Table, to_yaml, write
-from vcstack.vcctl.reading import Wire, get_object, list_objects, places_of, project_in
+from vcstack.vcctl.reading import Wire, get_object, list_objects, places_of
 from vcstack.vcctl.related import LIMIT, Link, Links, Related, find_related
 from vcstack.vcctl.selection import parse_selections
 from vcstack.vcctl.session import Session

@@ -5,16 +5,17 @@ from functools import partial
 
 from rich.markup import escape
 
-from vcstack.specs.apply import apply as apply_locally
+from vcstack.applying.concurrency import gather
+from vcstack.applying.manifests import Manifest
+from vcstack.applying.sets import changes_to, with_set
 from vcstack.specs.errors import ApiError
-from vcstack.specs.plan import FieldChange, compare
+from vcstack.specs.plan import FieldChange
 from vcstack.specs.sensitive import has_sensitive, redact
 from vcstack.vcctl.application import command
-from vcstack.vcctl.applying import SET_LABEL, find_live, with_set
 from vcstack.vcctl.arguments import CHANGE, Files, Recursive
 from vcstack.vcctl.errors import ExitCode, exit_code_of, show_error
-from vcstack.vcctl.manifests import Manifest, read_manifests
-from vcstack.vcctl.reading import Wire, gather
+from vcstack.vcctl.manifests import read_manifests
+from vcstack.vcctl.reading import Wire
 from vcstack.vcctl.session import MANAGER, Session
 from vcstack.vcctl.showing import print_changes
 
@@ -64,29 +65,29 @@ async def _examine(
 
     What it refers to may be missing when others of its set might make it.
     """
-    live = await find_live(session, manifest)
-    wanted = with_set(manifest, live, None).wire
+    live = await session.applier.find_live(manifest)
+    wanted = with_set(manifest, live, None)
     model = manifest.definition.model
-    result = apply_locally(model, live, wanted, manager=MANAGER, force=True, now=session.clock.now())
+    result = session.applier.lay_over(wanted, live)
     # What is secret in the manifest is not shown; the API's answer says whether it differs.
-    changes = _changes_to(manifest, live, redact(model, result))
+    changes = changes_to(manifest, live, redact(model, result))
     if live is None and manifest.project in projects:
         return live, changes, None
     try:
         answer = await session.client.apply_wire(
-            manifest.definition, wanted, manager=MANAGER, dry_run=True, missing_references="Allow" if in_set else None
+            manifest.definition,
+            wanted.wire,
+            manager=MANAGER,
+            dry_run=True,
+            missing_references="Allow" if in_set else None,
         )
         if has_sensitive(model):
-            changes = _changes_to(manifest, live, answer)
+            changes = changes_to(manifest, live, answer)
     except ApiError as error:
         if error.CODE >= 500:
             raise
         return live, changes, error
     return live, changes, None
-
-
-def _changes_to(manifest: Manifest, live: Wire | None, result: Wire) -> list[FieldChange]:
-    return [c for c in compare(manifest.definition.model, live, result) if SET_LABEL not in c.path]
 
 
 def _print(session: Session, manifest: Manifest, live: Wire | None, changes: Sequence[FieldChange]) -> None:

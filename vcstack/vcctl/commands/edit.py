@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.markup import escape
 
+from vcstack.applying.sets import project_in
 from vcstack.specs.errors import ApiError
 from vcstack.specs.manifest import ManifestError, load_documents
 from vcstack.specs.patch import create_merge_patch
@@ -16,7 +17,7 @@ from vcstack.vcctl.application import command
 from vcstack.vcctl.arguments import CHANGE, OneTarget
 from vcstack.vcctl.errors import CommandError, ExitCode, describe_error
 from vcstack.vcctl.printing import to_yaml
-from vcstack.vcctl.reading import Wire, get_object, label_of, project_in
+from vcstack.vcctl.reading import Wire, get_object, label_of
 from vcstack.vcctl.selection import parse_one
 from vcstack.vcctl.session import Session
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from vcstack.apiclient.connection import decode
+from vcstack.applying.sets import project_in
 from vcstack.specs.access import EventType
 from vcstack.specs.audit import format_instant
 from vcstack.specs.columns import format_age
@@ -17,7 +18,7 @@ from vcstack.vcctl.arguments import READ, Everywhere
 from vcstack.vcctl.completing import complete_targets
 from vcstack.vcctl.moments import parse_moment
 from vcstack.vcctl.printing import Table
-from vcstack.vcctl.reading import Place, Wire, follow, get_object, list_objects, project_in
+from vcstack.vcctl.reading import Place, Wire, follow, get_object, list_objects
 from vcstack.vcctl.selection import Selection, parse_one
 from vcstack.vcctl.session import Session
 

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from vcstack.applying.concurrency import gather
+from vcstack.applying.sets import project_in
 from vcstack.specs.access import EventType
 from vcstack.specs.errors import Forbidden, NotFound
 from vcstack.specs.registry import Column, KindDefinition, Scope, get_kind
@@ -28,7 +30,7 @@ from vcstack.vcctl.printing import (
     without_managed_fields,
     write,
 )
-from vcstack.vcctl.reading import Place, Wire, follow, gather, get_object, list_objects, places_of, project_in
+from vcstack.vcctl.reading import Place, Wire, follow, get_object, list_objects, places_of
 from vcstack.vcctl.selection import Selection, parse_selections
 from vcstack.vcctl.session import Session
 

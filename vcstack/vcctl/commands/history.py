@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from vcstack.applying.sets import project_in
 from vcstack.specs.columns import format_age, format_value
 from vcstack.specs.errors import NotFound
 from vcstack.specs.model import Change
@@ -17,7 +18,7 @@ from vcstack.vcctl.arguments import CHANGE, READ, DryRun, OneTarget, OutputForma
 from vcstack.vcctl.asking import confirm
 from vcstack.vcctl.errors import CommandError, ExitCode
 from vcstack.vcctl.printing import Table, parse_output, print_objects, write
-from vcstack.vcctl.reading import Wire, get_object, project_in
+from vcstack.vcctl.reading import Wire, get_object
 from vcstack.vcctl.selection import parse_one
 from vcstack.vcctl.session import Session
 from vcstack.vcctl.showing import print_changes

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from vcstack.applying.sets import project_in
 from vcstack.specs.kinds.instance import Instance, PowerState
 from vcstack.specs.kinds.task import RebootMode, Task, TaskSpec, TaskTarget, TaskType
 from vcstack.specs.plan import compare
@@ -13,7 +14,7 @@ from vcstack.specs.registry import get_kind
 from vcstack.vcctl.application import command
 from vcstack.vcctl.arguments import INSTANCES, InstanceNames, Timeout, Wait, Yes
 from vcstack.vcctl.asking import confirm
-from vcstack.vcctl.reading import Wire, get_object, project_in
+from vcstack.vcctl.reading import Wire, get_object
 from vcstack.vcctl.selection import parse_objects
 from vcstack.vcctl.session import Session
 from vcstack.vcctl.tasks import follow_tasks

@@ -6,13 +6,15 @@ from typing import Annotated, Any
 
 import typer
 
+from vcstack.applying.concurrency import gather
+from vcstack.applying.sets import project_in
 from vcstack.specs.errors import NotFound
 from vcstack.specs.registry import KindDefinition, get_kind
 from vcstack.vcctl.application import command
 from vcstack.vcctl.arguments import READ, OutputFormat
 from vcstack.vcctl.errors import CommandError, ExitCode
 from vcstack.vcctl.printing import Table, parse_output, to_yaml, write
-from vcstack.vcctl.reading import Place, Wire, gather, list_objects, project_in
+from vcstack.vcctl.reading import Place, Wire, list_objects
 from vcstack.vcctl.session import Session
 
 

@@ -8,11 +8,12 @@ import typer
 
 from vcstack.apiclient.tunnel import open_console
 from vcstack.apiclient.websocket import ByteSocket
+from vcstack.applying.sets import project_in
 from vcstack.specs.kinds.instance import Instance
 from vcstack.specs.registry import get_kind
 from vcstack.vcctl.application import command
 from vcstack.vcctl.arguments import INSTANCES, InstanceName
-from vcstack.vcctl.reading import get_object, project_in
+from vcstack.vcctl.reading import get_object
 from vcstack.vcctl.selection import parse_objects
 from vcstack.vcctl.session import Session
 from vcstack.vcctl.terminal import raw_terminal, read_keys, write_raw

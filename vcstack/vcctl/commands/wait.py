@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from vcstack.applying.manifests import Wire
+from vcstack.applying.sets import project_in
 from vcstack.specs.columns import format_value
 from vcstack.specs.errors import NotFound
 from vcstack.specs.jsonpath import find_all
@@ -12,8 +14,7 @@ from vcstack.specs.registry import KindDefinition
 from vcstack.vcctl.application import command
 from vcstack.vcctl.arguments import READ, Everywhere, Labels, Targets, Timeout
 from vcstack.vcctl.errors import CommandError
-from vcstack.vcctl.manifests import Wire
-from vcstack.vcctl.reading import get_object, label_of, list_objects, places_of, project_in
+from vcstack.vcctl.reading import get_object, label_of, list_objects, places_of
 from vcstack.vcctl.selection import Selection, parse_selections
 from vcstack.vcctl.session import Session
 from vcstack.vcctl.waiting import Awaited, Goal, condition_goal, deleted, parse_duration, wait_for
