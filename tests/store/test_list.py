@@ -213,3 +213,20 @@ async def test_reads_say_unavailable_when_the_cache_does_not_catch_up(memory_etc
             await store.list(PROJECT)
         await make_project(store)
         assert names(await store.list(PROJECT)) == ["demo"]
+
+
+async def test_a_page_ends_before_it_becomes_too_large(any_store: Store, any_etcd: Any) -> None:
+    """By its bytes, in the present and the past, and what remains is told rightly; who wants no pages gets all."""
+    await fill(any_store)
+    size = sum(len(item) for item in (await any_store.list(NETWORK)).items[:3])
+    async with Store(any_etcd, settings=StoreSettings(page_bytes=size)) as store:
+        first = await store.list(NETWORK, limit=7)
+        assert (names(first), first.remaining) == (["n0", "n1", "n2"], 4)
+        second = await store.list(NETWORK, limit=7, continue_=first.continue_)
+        assert names(second) == ["n3", "n4", "n5"]
+        await make_network(any_store, "later")
+        past = await store.list(NETWORK, limit=7, continue_=first.continue_)
+        assert (past.items, past.remaining) == (second.items, 1)
+        assert len((await store.list(NETWORK)).items) == 8
+    async with Store(any_etcd, settings=StoreSettings(page_bytes=1)) as store:
+        assert len(await walk(store, limit=100)) == 8

@@ -213,6 +213,25 @@ async def test_a_slow_reader_is_dropped_and_resumes_without_loss(memory_etcd: Me
         assert len(await take(again, 6)) == 6
 
 
+async def test_what_is_kept_for_watchers_is_bounded_in_bytes_too(memory_etcd: MemoryEtcd) -> None:
+    """Both what those have missed that come again, and what waits for one that does not read."""
+    settings = StoreSettings(cache=CacheSettings(ring_bytes=24_000, watcher_bytes=12_000))
+    async with Store(memory_etcd, settings=settings) as store:
+        await make_project(store)
+        await make_network(store)
+        since = await revision_of(store)
+        slow = await store.watch(NETWORK, since=since)
+        for i in range(4):
+            await label(store, "web", n=str(i), **{f"l{j}": "x" * 60 for j in range(60)})
+        assert [item async for item in slow] == []
+        again = await store.watch(NETWORK, since=since)
+        assert len(await take(again, 4)) == 4
+        for i in range(4):
+            await label(store, "web", n=f"more-{i}")
+        with pytest.raises(Expired):
+            await store.watch(NETWORK, since=since)
+
+
 async def test_a_fast_reader_is_never_dropped(memory_etcd: MemoryEtcd) -> None:
     async with Store(memory_etcd, settings=SMALL) as store:
         await make_project(store)

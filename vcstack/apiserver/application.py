@@ -7,6 +7,7 @@ registry.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import structlog
@@ -33,6 +34,7 @@ from vcstack.apiserver.hosts import HostRoutes
 from vcstack.apiserver.identity import ANONYMOUS, Authenticator, Identity
 from vcstack.apiserver.images.routes import ContentRoutes
 from vcstack.apiserver.keyoperations import KeyOperations
+from vcstack.apiserver.limits import unread
 from vcstack.apiserver.limits.gate import FREE, Gate, address_of
 from vcstack.apiserver.limits.routes import EXEMPT, is_login
 from vcstack.apiserver.operations import OperationRoutes
@@ -257,6 +259,11 @@ class Exchange:
             self._status = message["status"]
             message["headers"] = [*message["headers"], *self._pass.headers()]
             dress(message, self._id)
+        elif len(message.get("body", b"")) > unread.PART_BYTES:
+            sender = self._identity.subject if self._identity is not ANONYMOUS else address_of(self._scope)
+            send = partial(self._application.origins.send, self._scope, send=self._send)
+            await self._application.gate.unread.send(sender, message, send)
+            return
         await self._application.origins.send(self._scope, message, self._send)
 
     def _note(self) -> None:

@@ -12,6 +12,9 @@ SECONDS = Histogram(
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
 WATCHES = Gauge("vcstack_api_watches", "Watch streams open.")
+CONNECTIONS = Gauge("vcstack_api_connections", "Connections open, those in their handshake included.")
+CONNECTIONS_REFUSED = Counter("vcstack_api_connections_refused", "Connections that came to nothing.", ["reason"])
+ANSWERS_ENDED = Counter("vcstack_api_unread_answers", "Answers given up because nobody read them.", ["reason"])
 TUNNELS = Gauge("vcstack_api_tunnels", "Tunnels of hosts connected to this replica.")
 
 

@@ -1,7 +1,8 @@
-"""How long a request may take to arrive, and how large its head may be: uvicorn waits for ever, and its parser takes
-any length.
+"""How long a request may take to arrive and its answer to be read, and how large its head may be: uvicorn waits for
+ever, and its parser takes any length.
 
-A client that sends a byte now and then holds a connection and what has come of its body (slowloris, OWASP API4:2023).
+A client that sends a byte now and then holds a connection and what has come of its body (slowloris, OWASP API4:2023);
+one that reads a byte now and then holds its answer.
 """
 
 import asyncio
@@ -23,6 +24,10 @@ class Patience:
     """A body may be slower at its beginning."""
     body_bytes_per_second: int = 500
     """At least, from then on, of the time that we were ready to take it."""
+    answer_seconds: float = 30.0
+    """While an answer waits for its reader, what came there is looked at over so long."""
+    answer_bytes_per_second: int = 2048
+    """At least, of an answer that waits: slower than any modem."""
     look_seconds: float = 5.0
     """How often all connections are looked at; that costs less than a timer for each request."""
 

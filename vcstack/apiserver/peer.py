@@ -6,11 +6,14 @@ TLS has verified the certificate against our CA before a connection is made, so 
 import asyncio
 import socket
 import ssl
+import struct
+from collections.abc import Callable
 from typing import Any
 
 from cryptography import x509
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from vcstack.apiserver import metrics
 from vcstack.apiserver.edges import dress, request_id_of
 from vcstack.apiserver.identity import PEER_KEY, Peer
 from vcstack.apiserver.patience import HEAD_BYTES, Patience
@@ -23,8 +26,14 @@ DEAD_PEER_MILLISECONDS = 30_000
 """Sent data not acknowledged for that long ends the connection (tcp(7), TCP_USER_TIMEOUT), so that a
 watcher that lost its network does not hold its stream for the kernel's quarter of an hour."""
 
+WAITING_BYTES = 64 * 1024
+"""With so much waiting for the client whoever sends has to wait, too; the loop's own figure for TLS is 512 KiB."""
+
 GATHERED_BYTES = 64 * 1024
 """What waits for the end of a turn is no more than that, so that a slow reader is noticed."""
+
+_TCP_INFO_BYTES, _BYTES_ACKED_AT, _BYTES_ACKED = 192, 120, struct.Struct("=Q")
+"""linux/tcp.h, struct tcp_info, as since Linux 4.1."""
 
 KEEPALIVE_SECONDS = 10
 """Idle connections are probed that often; three probes without answer end them."""
@@ -41,12 +50,16 @@ class PeerProtocol(HttpToolsProtocol):
     arrived = 0
     """Bytes of the head, then of the body; of what came in one piece with the other part maybe less."""
     _oversized = False
+    _reader: "Reader | None" = None
+    on_lost: Callable[[], None] | None = None
+    """Called when the connection is over."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Read the certificate once a connection."""
         super().connection_made(transport)
         self._head_since = self.loop.time()
         self.transport = Gathering(transport)
+        transport.set_write_buffer_limits(WAITING_BYTES)
         _watch_for_death(transport)
         peer = find_peer(transport.get_extra_info("ssl_object"))
         if peer is None:
@@ -61,6 +74,12 @@ class PeerProtocol(HttpToolsProtocol):
         build = self.ws_protocol_class
         if build is not None:
             self.ws_protocol_class = lambda **kwargs: _with_application(build(**kwargs), with_peer)  # type: ignore[assignment]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note that it is over."""
+        super().connection_lost(exc)
+        if self.on_lost is not None:
+            self.on_lost()
 
     def data_received(self, data: bytes) -> None:
         """Take what came, unless the head grows too large."""
@@ -92,7 +111,14 @@ class PeerProtocol(HttpToolsProtocol):
         self._refuse(_HEAD_TOO_LARGE if self._oversized else _NO_HTTP)
 
     def end_if_slow(self, now: float, patience: Patience) -> None:
-        """End the connection when its request takes too long to arrive."""
+        """End the connection when its request takes too long to arrive, or its answer to be read."""
+        if not self.flow.write_paused:
+            self._reader = None
+        elif self._reader is None:
+            self._reader = Reader(self.transport, now)
+        elif self._reader.is_slow(now, patience):
+            self.transport.abort()
+            return
         if self._head_since:
             if now - self._head_since > patience.head_seconds:
                 self._refuse(_TOO_SLOW)
@@ -122,6 +148,15 @@ class PeerProtocol(HttpToolsProtocol):
         """Leave the connection itself to the websocket's protocol."""
         if isinstance(self.transport, Gathering):
             self.transport = self.transport.bare()
+        build, on_lost = self.ws_protocol_class, self.on_lost
+
+        def build_next(**options: Any) -> Any:
+            assert build is not None
+            protocol: Any = build(**options)
+            protocol.on_lost = on_lost
+            return protocol
+
+        self.ws_protocol_class = build_next  # type: ignore[assignment]
         super().handle_websocket_upgrade()
 
 
@@ -169,6 +204,11 @@ class Gathering(asyncio.Transport):
         self._flush()
         self._transport.close()
 
+    def abort(self) -> None:
+        """End the connection at once, whatever waits."""
+        self._waiting, self._size = [], 0
+        self._transport.abort()
+
     def is_closing(self) -> bool:
         """Return whether the connection is ending."""
         return self._transport.is_closing()
@@ -191,6 +231,27 @@ class Gathering(asyncio.Transport):
             self._transport.write(waiting[0] if len(waiting) == 1 else b"".join(waiting))
 
 
+class Reader:
+    """A client that data waits for: how much of it has come there, as the kernel has it acknowledged."""
+
+    def __init__(self, transport: asyncio.BaseTransport, now: float) -> None:
+        self._transport = transport
+        self._since = now
+        self._had = _acknowledged(transport)
+
+    def is_slow(self, now: float, patience: Patience) -> bool:
+        """Return whether too little has come there since the last time that enough had."""
+        waited = now - self._since
+        if waited < patience.answer_seconds:
+            return False
+        had = _acknowledged(self._transport)
+        if had - self._had < waited * patience.answer_bytes_per_second:
+            metrics.ANSWERS_ENDED.labels("SlowReader").inc()
+            return True
+        self._since, self._had = now, had
+        return False
+
+
 def find_peer(connection: ssl.SSLObject | None) -> Peer | None:
     """Return the verified client certificate, None when none was shown or its subject is odd."""
     der = connection.getpeercert(binary_form=True) if connection is not None else None
@@ -206,6 +267,17 @@ def find_peer(connection: ssl.SSLObject | None) -> Peer | None:
 def _with_application(protocol: Any, application: Any) -> Any:
     protocol.app = application
     return protocol
+
+
+def _acknowledged(transport: asyncio.BaseTransport) -> int:
+    """Return tcpi_bytes_acked of tcp(7)'s TCP_INFO; 0 when there is no connection any more."""
+    raw = transport.get_extra_info("socket")
+    try:
+        info = raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+    except OSError:
+        return 0
+    acknowledged: int = _BYTES_ACKED.unpack_from(info, _BYTES_ACKED_AT)[0]
+    return acknowledged
 
 
 def _watch_for_death(transport: asyncio.Transport) -> None:

@@ -11,8 +11,10 @@ from pathlib import Path
 import uvicorn
 
 from vcstack.apiserver.application import Application
+from vcstack.apiserver.door import Door, DoorSettings
 from vcstack.apiserver.patience import Patience, end_the_slow
 from vcstack.apiserver.peer import PeerProtocol
+from vcstack.apiserver.peersocket import PeerSocket
 from vcstack.pki.tls import ReloadingContext, server_ssl_context
 
 BACKLOG = 2048
@@ -33,11 +35,12 @@ class ApiServer:
         context: ssl.SSLContext,
         sockets: Sequence[socket.socket],
         patience: Patience | None = None,
+        door: DoorSettings | None = None,
     ) -> None:
         self._application = application
         self._patience = patience or Patience()
         self._sockets = list(sockets)
-        self._server = _Server(build_config(application, context))
+        self._server = _Server(build_config(application), context, door or DoorSettings())
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until stop is set; then end streams, finish requests and return."""
@@ -67,19 +70,46 @@ class ApiServer:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: the program has its own."""
+    """uvicorn with a door of ours, and without its signal handlers: the program has its own."""
+
+    def __init__(self, config: uvicorn.Config, context: ssl.SSLContext, door: DoorSettings) -> None:
+        super().__init__(config)
+        self._context = context
+        self._settings = door
+        self._door: Door | None = None
+        self._accepting: list[asyncio.Task[None]] = []
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to take connections on."""
+        await self.lifespan.startup()
+        self.servers = []  # those of asyncio, which take on whatever comes
+        door = self._door = Door(self._settings, self._context, self._build_protocol)
+        self._accepting = [asyncio.create_task(door.serve(listener)) for listener in sockets or ()]
+        self.started = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no more on and end what is there."""
+        for task in self._accepting:
+            task.cancel()
+        await asyncio.gather(*self._accepting, return_exceptions=True)
+        if self._door is not None:
+            await self._door.close()
+        await super().shutdown(sockets)
+
+    def _build_protocol(self) -> PeerProtocol:
+        return PeerProtocol(self.config, self.server_state, self.lifespan.state)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
 
-def build_config(application: Application, context: ssl.SSLContext) -> uvicorn.Config:
+def build_config(application: Application) -> uvicorn.Config:
     """Return uvicorn's configuration."""
     return uvicorn.Config(
         application,
         http=PeerProtocol,
-        ws="auto",
+        ws=PeerSocket,
         lifespan="off",
         interface="asgi3",
         log_config=None,
@@ -91,7 +121,6 @@ def build_config(application: Application, context: ssl.SSLContext) -> uvicorn.C
         timeout_graceful_shutdown=DRAIN_SECONDS,
         ws_max_size=64 * 1024,
         ws_per_message_deflate=False,
-        ssl_context_factory=lambda config, default: context,
     )
 
 

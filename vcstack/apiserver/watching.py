@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import orjson
@@ -20,8 +20,8 @@ from vcstack.store.stream import WatchStream
 
 logger = structlog.get_logger(__name__)
 
-BATCH_LINES = 256
-"""Lines that are waiting already go out in one write, at most that many."""
+BATCH_LINES, BATCH_BYTES = 256, 64 * 1024
+"""Lines that are waiting already go out in one write, at most that many and, but for the last of them, that large."""
 SEND_SECONDS = 30.0
 """A client that does not take data for that long is dead."""
 KEEP_ALIVE = b"\n"
@@ -96,7 +96,8 @@ class WatchResponse(Response):
                 await _send(send, _error_line(loss))
                 return
             lines = [item.line for item in items if self._bookmarks or item.type is not EventType.BOOKMARK]
-            await _send(send, b"".join(lines) or KEEP_ALIVE)
+            for batch in _in_batches(lines):
+                await _send(send, batch)
 
 
 def watch_seconds(asked: int | None, settings: ApiSettings) -> float:
@@ -116,6 +117,18 @@ async def _send(send: Send, body: bytes) -> None:
             await send({"type": "http.response.body", "body": body, "more_body": True})
     except TimeoutError as error:
         raise Unavailable("the watcher does not read") from error
+
+
+def _in_batches(lines: list[bytes]) -> Iterator[bytes]:
+    """Yield the lines, several together, one that is large by itself; a sign of life when there are none."""
+    first, size = 0, 0
+    for number, line in enumerate(lines):
+        size += len(line)
+        if size > BATCH_BYTES:
+            yield b"".join(lines[first : number + 1])
+            first, size = number + 1, 0
+    if first < len(lines) or not lines:
+        yield b"".join(lines[first:]) or KEEP_ALIVE
 
 
 def _error_line(error: ApiError) -> bytes:

@@ -23,6 +23,7 @@ from vcstack.apiserver.audit.settings import AuditSettings, KindLevels
 from vcstack.apiserver.audit.trail import Trail
 from vcstack.apiserver.auth.assembly import Auth, AuthSettings
 from vcstack.apiserver.auth.tokens import TokenSettings
+from vcstack.apiserver.door import DoorSettings
 from vcstack.apiserver.images.files import ImageFiles
 from vcstack.apiserver.limits import defaults
 from vcstack.apiserver.limits.defaults import StreamSettings
@@ -196,7 +197,7 @@ class Management:
         )
         peers = ConnectionSettings(api_url=peer_url, ca_file=settings.pki.ca_cert_file, token=parts.admin_token)
         context = build_tls(settings.api.cert_file, settings.api.key_file, settings.pki.ca_cert_file)
-        return ApiServer(Application(parts, peers), context, sockets).run(stop)
+        return ApiServer(Application(parts, peers), context, sockets, door=_door_settings(settings)).run(stop)
 
     async def _open_auth(
         self, stack: contextlib.AsyncExitStack, store: Store, credentials: Credentials, stop: asyncio.Event
@@ -428,6 +429,17 @@ def build_limits(section: LimitsSection) -> LimitSettings:
     return LimitSettings(
         levels={name: replace(level, wait_seconds=float(section.queue_seconds)) for name, level in levels.items()},
         streams={**defaults.STREAMS, defaults.TENANTS: open_},
+    )
+
+
+def _door_settings(settings: ManagementSettings) -> DoorSettings:
+    limits = settings.limits
+    return DoorSettings(
+        in_all=limits.connections,
+        of_address=limits.connections_of_address,
+        per_minute=limits.new_connections_of_address,
+        burst=max(60, limits.new_connections_of_address // 3),
+        exempt=settings.api.trusted_proxies,
     )
 
 

@@ -23,6 +23,7 @@ import yaml
 from vcstack.apiclient.connection import Connection
 from vcstack.apiclient.hosts import HostClient
 from vcstack.apiclient.settings import ConnectionSettings
+from vcstack.apiserver.door import raise_file_limit
 from vcstack.crypto import keyringfile
 from vcstack.crypto.errors import CryptoError
 from vcstack.dumps import forbid_dumps
@@ -91,6 +92,7 @@ def serve(asked: argparse.Namespace) -> None:
     roles = parse_roles(asked.roles) if asked.roles else ALL_ROLES
     set_up_logging(settings.log_level)
     gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
+    raise_file_limit()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(settings, roles, asked.config.absolute()))
 

@@ -145,6 +145,12 @@ class LimitsSection(Section):
     Default 100."""
     tenant_streams: int = Field(default=2000, ge=1, le=1_000_000)
     """The same of all users and service accounts, at one process. Default 2000."""
+    connections: int = Field(default=30_000, ge=16, le=1_000_000)
+    """Connections open at one process. Default 30000; never more than the limit on open files leaves."""
+    connections_of_address: int = Field(default=2000, ge=4, le=1_000_000)
+    """The same from one address, of IPv6 from one /64; not of trustedProxies. Default 2000."""
+    new_connections_of_address: int = Field(default=6000, ge=60, le=1_000_000)
+    """Connections a minute from one address at one process; each costs a handshake. Default 6000."""
 
 
 class PkiSection(Section):

@@ -38,8 +38,12 @@ class CacheSettings:
 
     ring: int = 4096
     """Recent changes kept of each kind for watchers that resume."""
+    ring_bytes: int = 64 * 1024 * 1024
+    """The same in bytes, of each kind: objects may be as large as 1 MiB."""
     watcher_limit: int = 2048
     """Events that may wait for one watcher before it is dropped."""
+    watcher_bytes: int = 16 * 1024 * 1024
+    """The same in bytes."""
     freshness_seconds: float = 5.0
     """How long a read waits for the cache to catch up."""
     nudge_seconds: float = 0.5
@@ -62,7 +66,8 @@ class WatchCache:
         self.marks: dict[bytes, Mark] = {}
         """The keys that guard limits."""
         self.allowances = Allowances()
-        self._tables = {d.plural: Table(d, ring=self.settings.ring) for d in load_kinds().values()}
+        ring = {"ring": self.settings.ring, "ring_bytes": self.settings.ring_bytes}
+        self._tables = {d.plural: Table(d, **ring) for d in load_kinds().values()}
         self.limits = LimitBook(self._tables)
         self.uses = UseIndex(self.limits)
         self.setting_book = SettingBook(self._tables, self.limits)

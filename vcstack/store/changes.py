@@ -42,6 +42,11 @@ class Change:
             self._new_wire = orjson.loads(self.new)
         return self._new_wire
 
+    @property
+    def size(self) -> int:
+        """Return about how many bytes it keeps."""
+        return len(self.new or self.old or b"")
+
     def forget_decoded(self) -> None:
         """Free what was decoded to dispatch the change; the ring keeps bytes only."""
         self._old_wire = self._new_wire = None

@@ -20,16 +20,19 @@ from vcstack.store.stream import WatchStream
 from vcstack.store.table import Table
 from vcstack.store.watchers import Watcher
 
+CHUNK = 500
+"""Objects of the past that are asked of etcd at once."""
 TOO_OLD = "the list took too long: its version is no longer kept; begin again without continue"
 
 
 class Reader:
     """All reads are linearizable: they show every write acknowledged before they came."""
 
-    def __init__(self, etcd: Etcd, cache: WatchCache, bookmark_seconds: float) -> None:
+    def __init__(self, etcd: Etcd, cache: WatchCache, bookmark_seconds: float, page_bytes: int) -> None:
         self._etcd = etcd
         self._cache = cache
         self._bookmark_seconds = bookmark_seconds
+        self._page_bytes = page_bytes
 
     async def get(self, definition: KindDefinition, project: str | None, name: str) -> Stored:
         """Return the object. Raises NotFound."""
@@ -51,9 +54,11 @@ class Reader:
         rows = _rows(table, selection, after)
         objects = table.objects
         if not selection.by_content and (limit is None or len(rows) <= limit):
-            return ListPage([objects[row].json for row in rows], pinned or self._cache.revision, "", 0)
+            items = [objects[row].json for row in rows]
+            if limit is None or sum(map(len, items)) <= self._page_bytes:
+                return ListPage(items, pinned or self._cache.revision, "", 0)
         found = ((row, objects[row].json) for row in rows)
-        return _cut(found, selection, limit, pinned or self._cache.revision, len(rows))
+        return self._cut(found, selection, limit, pinned or self._cache.revision, len(rows))
 
     async def watch(self, definition: KindDefinition, selection: Selection, since: int | None) -> WatchStream:
         """Return the changes after that revision; with None everything there is as ADDED, then the changes.
@@ -67,7 +72,8 @@ class Reader:
         if since is not None and since > self._cache.revision:
             raise Expired(f"version {since} does not exist here; list again and watch from the list's version")
         missed = self._present(table, selection) if since is None else table.changes_after(since, selection)
-        watcher = Watcher(selection, self._cache.settings.watcher_limit)
+        settings = self._cache.settings
+        watcher = Watcher(selection, settings.watcher_limit, settings.watcher_bytes)
         return WatchStream(
             self._cache,
             table,
@@ -92,16 +98,18 @@ class Reader:
         prefix = kind_prefix(definition)
         place = prefix + (f"{selection.project}/".encode() if selection.project else b"")
         found: list[tuple[str, bytes]] = []
-        start, total, wanted = object_key(definition, after) + b"\0", 0, limit or 0
+        start, total, size = object_key(definition, after) + b"\0", 0, 0
+        wanted = min(limit + 1, CHUNK) if limit else 0
         try:
             while True:
-                answer = await self._etcd.range(place, start=start, limit=wanted and wanted + 1, revision=revision)
+                answer = await self._etcd.range(place, start=start, limit=wanted, revision=revision)
                 total = total or answer.total
                 for kv in answer.kvs:
                     json = to_json(definition, kv.value, kv.mod_revision)
                     if not selection.by_content or selection.matches(orjson.loads(json)):
                         found.append((kv.key[len(prefix) :].decode(), json))
-                if not answer.more or (limit and len(found) > limit):
+                        size += len(json)
+                if not answer.more or (limit and (len(found) > limit or size > self._page_bytes)):
                     break
                 start = answer.kvs[-1].key + b"\0"
         except (Compacted, FutureRevision) as error:
@@ -109,8 +117,26 @@ class Reader:
         except EtcdError as error:
             raise Unavailable("the store does not answer; try again") from error
         plain = Selection(selection.project)
-        page = _cut(iter(found), plain, limit, revision, total)
+        page = self._cut(iter(found), plain, limit, revision, total)
         return page._replace(remaining=None) if selection.by_content and page.continue_ else page
+
+    def _cut(
+        self, found: Iterator[tuple[str, bytes]], selection: Selection, limit: int | None, revision: int, total: int
+    ) -> ListPage:
+        items: list[bytes] = []
+        last, needle, size = "", selection.needle, 0
+        for row, json in found:
+            if needle not in json:
+                continue
+            if selection.by_content and not selection.matches(orjson.loads(json)):
+                continue
+            size += len(json)
+            if limit and (len(items) == limit or (size > self._page_bytes and items)):
+                remaining = None if selection.by_content else total - len(items)
+                return ListPage(items, revision, _build_token(revision, last), remaining)
+            items.append(json)
+            last = row
+        return ListPage(items, revision, "", 0)
 
 
 def _rows(table: Table, selection: Selection, after: str) -> Sequence[str]:
@@ -119,24 +145,6 @@ def _rows(table: Table, selection: Selection, after: str) -> Sequence[str]:
     if anchor is not None and anchor[0] == table.node_path:
         return table.rows_at_node(anchor[1], selection.project, after)
     return table.rows(selection.project, after)
-
-
-def _cut(
-    found: Iterator[tuple[str, bytes]], selection: Selection, limit: int | None, revision: int, total: int
-) -> ListPage:
-    items: list[bytes] = []
-    last, needle = "", selection.needle
-    for row, json in found:
-        if needle not in json:
-            continue
-        if selection.by_content and not selection.matches(orjson.loads(json)):
-            continue
-        if limit and len(items) == limit:
-            remaining = None if selection.by_content else total - limit
-            return ListPage(items, revision, _build_token(revision, last), remaining)
-        items.append(json)
-        last = row
-    return ListPage(items, revision, "", 0)
 
 
 def _build_token(revision: int, last: str) -> str:

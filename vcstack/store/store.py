@@ -45,6 +45,8 @@ class StoreSettings:
     cache: CacheSettings = field(default_factory=CacheSettings)
     bookmark_seconds: float = 10.0
     """A watcher for whom nothing comes is told the version it is at that often."""
+    page_bytes: int = 8 * 1024 * 1024
+    """A page ends there, whatever its limit, but has one object at least: objects may be as large as 1 MiB."""
 
 
 class Store:
@@ -70,7 +72,7 @@ class Store:
         settings = settings or StoreSettings()
         self.clock = clock or SystemClock()
         self.cache = WatchCache(etcd, settings.cache)
-        self._reader = Reader(etcd, self.cache, settings.bookmark_seconds)
+        self._reader = Reader(etcd, self.cache, settings.bookmark_seconds, settings.page_bytes)
         self._writer = Writer(etcd, self.cache, self.clock)
         self._values = Values(self.cache, credentials)
 

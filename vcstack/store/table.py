@@ -25,7 +25,7 @@ class Entry(NamedTuple):
 class Table:
     """All objects of a kind at the cache's revision."""
 
-    def __init__(self, definition: KindDefinition, *, ring: int) -> None:
+    def __init__(self, definition: KindDefinition, *, ring: int, ring_bytes: int) -> None:
         self.definition = definition
         node_path = definition.node_path or ""
         self.node_path = node_path if node_path.startswith("status.") else None
@@ -37,7 +37,8 @@ class Table:
         self._order: list[str] = []
         self._at_node: defaultdict[str, set[str]] | None = None
         """Places by the value of node_path, from the first time that a host asks."""
-        self._ring: deque[Change] = deque(maxlen=ring)
+        self._ring: deque[Change] = deque()
+        self._most, self._most_bytes, self._bytes = ring, ring_bytes, 0
         self._complete_after = 0
         """Up to here changes are no longer kept."""
         self._is_cut = False
@@ -54,6 +55,7 @@ class Table:
         self._at_node = None
         self.revision = self._complete_after = revision
         self._ring.clear()
+        self._bytes = 0
         self._is_cut = False
         last = [row for row, entry in objects.items() if entry.revision == revision]
         self._last = last if len(last) > 1 else ()
@@ -147,16 +149,23 @@ class Table:
         self.revision = change.revision
         if self._at_node is not None:
             self._rebind(change, self._at_node)
-        if len(self._ring) == self._ring.maxlen:
-            first, second = self._ring[0].revision, self._ring[1].revision if len(self._ring) > 1 else change.revision
-            self._is_cut = first in (second, self._complete_after)
-            self._complete_after = first
+        self._bytes += change.size
+        while self._ring and (len(self._ring) >= self._most or self._bytes > self._most_bytes):
+            self._forget_oldest(change.revision)
         self._ring.append(change)
         for watcher in self._concerned(change):
             item = change.seen_by(watcher.selection)
             if item is not None:
                 watcher.offer(item)
         change.forget_decoded()
+
+    def _forget_oldest(self, revision: int) -> None:
+        """Forget the oldest change, for one of that revision comes."""
+        oldest = self._ring.popleft()
+        self._bytes -= oldest.size
+        following = self._ring[0].revision if self._ring else revision
+        self._is_cut = oldest.revision in (following, self._complete_after)
+        self._complete_after = oldest.revision
 
     def _rebind(self, change: Change, at_node: defaultdict[str, set[str]]) -> None:
         if change.old_wire is not None:

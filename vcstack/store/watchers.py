@@ -11,11 +11,13 @@ from vcstack.store.selection import Selection
 class Watcher:
     """Events wait here until they are read; one who lets too many wait is dropped."""
 
-    def __init__(self, selection: Selection, limit: int) -> None:
+    def __init__(self, selection: Selection, limit: int, most_bytes: int) -> None:
         self.selection = selection
         self.dropped = False
         """Whether the stream ends: the reader was too slow, or the cache was built anew."""
         self._limit = limit
+        self._most_bytes = most_bytes
+        self._bytes = 0
         self._queue: deque[WatchItem] = deque()
         self._wake: asyncio.Future[None] | None = None
 
@@ -28,7 +30,8 @@ class Watcher:
         """Add an event; drops the watcher when too many wait."""
         if self.dropped:
             return
-        if len(self._queue) >= self._limit:
+        self._bytes += len(item.json)
+        if len(self._queue) >= self._limit or (self._bytes > self._most_bytes and self._queue):
             self.drop()
             return
         self._queue.append(item)
@@ -53,6 +56,7 @@ class Watcher:
                 self._wake = None
         items = tuple(self._queue)
         self._queue.clear()
+        self._bytes = 0
         return items
 
     def _awake(self) -> None:

@@ -1,5 +1,6 @@
 """An API server whose clock stands still, so that no bucket fills by itself, with people to send requests."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import httpx2
 import pytest
+import uvloop
 
 from tests.apiserver.test_accounts import as_, log_in, put
 from tests.apiserver.test_tenancy import bind, put_roles
@@ -20,6 +22,11 @@ Http = httpx2.AsyncClient
 Serve = Callable[..., Awaitable[Api]]
 PROJECT, OTHERS = "mine", "theirs"
 OBJECT = f"/api/v1/projects/{PROJECT}/networks"
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The loop that the server runs on: how connections end and what waits in their buffers is its affair."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture

@@ -181,6 +181,21 @@ async def test_websockets_are_limited_like_all_else(serve: Serve) -> None:
                         pass
 
 
+async def test_open_websockets_are_counted_as_streams(serve: Serve) -> None:
+    api = await serve(limits=limits({HOSTS: StreamSettings(of_one=1, in_all=100)}))
+    host = await api.register("h1")
+    path = "/api/v1/hosts/h1/tunnel"
+    async with Connection(host) as connection, Connection(host) as another:
+        async with open_socket(connection, path, {}):
+            await eventually(lambda: api.application.gate.streams[HOSTS].open == 1)
+            with pytest.raises(RateLimited, match="may not open more streams"):
+                async with open_socket(another, path, {}):
+                    pass
+        await eventually(lambda: api.application.gate.streams[HOSTS].open == 0)
+        async with open_socket(another, path, {}):
+            pass
+
+
 def figure(name: str, **labels: str) -> Any:
     return REGISTRY.get_sample_value(name, labels)
 

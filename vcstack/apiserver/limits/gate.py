@@ -23,9 +23,10 @@ from vcstack.apiserver.limits import defaults, metrics
 from vcstack.apiserver.limits.book import Asked, PolicyBook
 from vcstack.apiserver.limits.buckets import Bucket, Buckets, Rule, take
 from vcstack.apiserver.limits.levels import QUEUE_FULL, Level, Refusal, Seat
-from vcstack.apiserver.limits.routes import LONG, class_of
+from vcstack.apiserver.limits.routes import LARGE, LONG, class_of
 from vcstack.apiserver.limits.settings import LimitSettings
 from vcstack.apiserver.limits.streams import StreamCount
+from vcstack.apiserver.limits.unread import UnreadAnswers
 from vcstack.apiserver.targets import Target
 from vcstack.clock import Clock
 from vcstack.specs.errors import ErrorDetails, LimitDetails, RateLimited
@@ -136,6 +137,7 @@ class Gate:
         self._known_version: tuple[int, int] = (-1, -1)
         self._told: dict[tuple[str, str], tuple[float, int]] = {}
         self.levels = {name: Level(name, s, clock.monotonic) for name, s in settings.levels.items()}
+        self.unread = UnreadAnswers(settings.unread, asyncio.get_running_loop().time)
         self.streams = {name: StreamCount(s) for name, s in settings.streams.items()}
         metrics.show(self.levels.values(), self.streams)
 
@@ -187,6 +189,8 @@ class Gate:
         nearest = min(buckets, key=_fullness) if len(buckets) > 1 else buckets[0] if buckets else None
         if route in LONG:
             return Pass(nearest, None, subject, self._count_stream(level, subject))
+        if route in LARGE and self.unread.is_full(subject):
+            raise self._refuse_unread(level, subject)
         return Pass(nearest, level, subject, None)
 
     def tell(self, sender: str, error: RateLimited) -> None:
@@ -318,6 +322,14 @@ class Gate:
             raise _error(message, 5, LimitDetails(reason="TooManyStreams", name=level.name))
         count.add(subject)
         return count
+
+    def _refuse_unread(self, level: Level, subject: str) -> RateLimited:
+        metrics.rejected_of(level.name, "UnreadAnswers").inc()
+        message = (
+            f"answers of {self.settings.unread.of_one // 2**20} MiB wait for {subject} to read them; "
+            "read them, or end their connections, then ask for more"
+        )
+        return _error(message, 1, LimitDetails(reason="UnreadAnswers", name=level.name))
 
     def _refuse(self, bucket: Bucket, level: str) -> RateLimited:
         rule, wait = bucket.rule, bucket.wait()

@@ -11,6 +11,8 @@ or share one question to the store."""
 READING: Final = frozenset({"GET", "HEAD"})
 LONG: Final = frozenset({RouteClass.STREAM, RouteClass.TRANSFER})
 """These go on for as long as the client likes: they are counted, and take no seats."""
+LARGE: Final = frozenset({RouteClass.LIST, RouteClass.QUERY})
+"""Their answers may be large."""
 _LOGIN: Final = ("/api/v1/auth/", "/api/v1/join")
 _SUBRESOURCES: Final = {
     "status": None,

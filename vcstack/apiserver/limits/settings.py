@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from vcstack.apiserver.limits.defaults import LEVELS, STREAMS, LevelSettings, StreamSettings
+from vcstack.apiserver.limits.unread import UnreadSettings
 
 
 def name_worker() -> str:
@@ -24,3 +25,5 @@ class LimitSettings:
     """Seats and queues by level."""
     streams: Mapping[str, StreamSettings] = field(default_factory=lambda: STREAMS)
     """Open streams by level; heartbeats' level has none of its own."""
+    unread: UnreadSettings = field(default_factory=UnreadSettings)
+    """How much of large answers may wait for its readers."""
