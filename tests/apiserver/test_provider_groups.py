@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -119,9 +120,12 @@ async def test_a_provider_that_is_being_deleted_vouches_for_nobody(cloud: Api, a
 
 async def test_groups_that_are_deleted_or_said_no_more_give_nothing(cloud: Api, alice: Http) -> None:
     session = (await alice.get("/api/v1/me")).json()["session"]
-    await cloud.auth.directory.note_groups(session, ["staff"])
+    wire = (await cloud.store.get(get_kind("User"), None, "corp-alice")).wire
+    account = Account(name="corp-alice", uid=wire["metadata"]["uid"], local=False)
+    now = datetime.now(UTC)
+    await cloud.auth.directory.note_groups(session, account, ["staff"], now)
     assert (await alice.get(NETWORKS)).status_code == 404
-    await cloud.auth.directory.note_groups(session, ["ops", "staff"])
+    await cloud.auth.directory.note_groups(session, account, ["ops", "staff"], now)
     assert (await alice.get(NETWORKS)).status_code == 200
     await cloud.store.delete(get_kind("Group"), None, "operators", actor=ADMIN)
     assert (await alice.get(NETWORKS)).status_code == 404
@@ -156,3 +160,64 @@ async def test_people_cannot_write_what_a_session_was_vouched_for(cloud: Api, al
         for client in (alice, admin):
             answer = await client.patch(f"/api/v1/sessions/{session}", content=patch, headers=headers)
             assert answer.status_code == 403, answer.text
+
+
+async def seen(cloud: Api, *groups: str) -> str:
+    """Have the provider say groups, as a login does; return when that is said to have been."""
+    wire = (await cloud.store.get(get_kind("User"), None, "corp-alice")).wire
+    account = Account(name="corp-alice", uid=wire["metadata"]["uid"], local=False)
+    at = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)
+    await cloud.auth.directory.note_user(account, last_login_at=at, groups=groups)
+    return "2026-11-20 09:30 UTC"
+
+
+async def test_what_others_may_is_told_with_the_groups_seen_last_and_since_when(cloud: Api) -> None:
+    question = {"subject": "user:corp-alice", "verb": "create", "kind": "Network", "project": "mine"}
+    async with cloud.raw() as admin:
+        answer = (await admin.post("/api/v1/access/review", json=question)).json()
+        assert (answer["allowed"], answer.get("seenGroups")) == (False, None)
+        when = await seen(cloud, "ops")
+        answer = (await admin.post("/api/v1/access/review", json=question)).json()
+        assert answer["allowed"] is True
+        assert f"in a session by corp, with operators as of {when}" in answer["message"]
+        assert answer["seenGroups"]["groups"] == ["operators"]
+        named = (await admin.post("/api/v1/access/review", json={**question, "verb": "get", "name": "blue"})).json()
+        assert named["allowed"] is True
+        rights = (await admin.post("/api/v1/access/rights", json={"subject": "user:corp-alice"})).json()
+        assert {right["project"] for right in rights["rights"]} == {"mine"}
+        assert rights["seenGroups"]["seenAt"] == "2026-11-20T09:30:00Z"
+        await change(cloud, enabled=False)
+        assert (await admin.post("/api/v1/access/review", json=question)).json()["allowed"] is False
+
+
+async def test_a_plan_knows_whom_another_mapping_would_give_and_take(cloud: Api) -> None:
+    await seen(cloud, "ops")
+    provider = (await cloud.store.get(PROVIDER, None, "corp")).wire
+    spec = {**provider["spec"], "groupMapping": [{"external": "ops", "group": "staff"}]}
+    async with cloud.raw() as admin:
+        body = {"objects": [{**provider, "spec": spec}]}
+        changes = (await admin.post("/api/v1/access/plan", json=body)).json()["changes"]
+        assert {change["subject"] for change in changes} == {"user:corp-alice"}
+        assert {change["seenAt"] for change in changes} == {"2026-11-20T09:30:00Z"}
+        assert any(change["granted"] and not change.get("project") for change in changes)
+        body = {"objects": [{**provider, "spec": {**spec, "groupMapping": []}}]}
+        changes = (await admin.post("/api/v1/access/plan", json=body)).json()["changes"]
+        assert {(change["granted"], change["project"]) for change in changes} == {(False, "mine")}
+
+
+async def test_a_plan_lists_no_subresource_that_a_kind_does_not_have(cloud: Api) -> None:
+    role = {"rules": [{"verbs": ["*"], "kinds": ["*"], "subresources": ["usage", "console"]}]}
+    binding = {"subject": {"kind": "Group", "name": "staff"}, "role": "odd", "domain": None}
+    await put(cloud, "Group", "few", {})
+    async with cloud.raw() as admin:
+        objects = [
+            {"kind": "Role", "metadata": {"name": "odd"}, "spec": role},
+            {
+                "kind": "RoleBinding",
+                "metadata": {"name": "few"},
+                "spec": {**binding, "subject": {"kind": "Group", "name": "few"}},
+            },
+        ]
+        changes = (await admin.post("/api/v1/access/plan", json={"objects": objects})).json()["changes"]
+        found = {(change["kind"], change.get("subresource", "")) for change in changes}
+        assert found == {("Instance", "console"), ("Project", "usage"), ("Quota", "usage")}

@@ -4,16 +4,21 @@ from collections.abc import AsyncIterator
 from ipaddress import ip_network
 from pathlib import Path
 
+import pyotp
 import pytest
 
-from tests.apiserver.test_accounts import put
+from tests.apiserver.test_accounts import ADMIN, put
 from tests.fakes.memory_etcd import MemoryEtcd
 from tests.fixtures.api import serving
 from tests.fixtures.slapd import CLOUD_PASSWORD, USERS, Slapd
 from tests.vcctl.harness import Vcctl
+from vcstack.apiserver.auth.directory import Account
+from vcstack.apiserver.auth.secondfactor import SecondFactors
+from vcstack.clock import SystemClock
 from vcstack.outbound.addresses import AddressPolicy, AllowedTarget
 from vcstack.outbound.client import OutboundSettings
 from vcstack.pki.installation import Installation
+from vcstack.specs.registry import get_kind
 from vcstack.store.store import Store
 
 pytestmark = pytest.mark.daemons
@@ -81,3 +86,24 @@ async def test_a_directory_that_is_down_is_named(cloud: Vcctl, slapd: Slapd) -> 
     ended = await cloud("login", "--provider", "office", "--user", "alice", stdin="x\n")
     assert ended.code
     assert "identity provider office does not answer" in ended.err
+
+
+async def test_a_second_factor_of_ours_is_enrolled_and_asked_for_behind_a_directory(cloud: Vcctl) -> None:
+    who = ("login", "--provider", "office", "--user", "alice")
+    assert (await cloud(*who, stdin=f"{USERS['alice']}\n")).code == 0
+    user = get_kind("User")
+    await cloud.api.store.merge_patch(user, None, "office-alice", {"spec": {"mfaRequired": True}}, actor=ADMIN)
+    unfinished = await cloud(*who, stdin=f"{USERS['alice']}\n")
+    assert unfinished.code
+    assert "enrol one now" in unfinished.err
+    wire = (await cloud.api.store.get(user, None, "office-alice")).wire
+    account = Account(name="office-alice", uid=wire["metadata"]["uid"], local=False)
+    factors = SecondFactors(cloud.api.auth.credentials, SystemClock())
+    secret = (await factors.begin(account)).secret
+    codes = await factors.confirm(account, pyotp.TOTP(secret).now())
+    ended = await cloud(*who, stdin=f"{USERS['alice']}\n{codes[0]}\n")
+    assert ended.code == 0, ended
+    assert "as office-alice" in ended.err
+    printed = await cloud("auth", "mfa", "recovery-codes", stdin=f"{codes[1]}\n")  # no password is asked for
+    assert printed.code == 0, printed
+    assert len(printed.out.split()) == len(codes)

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints
 
+from vcstack.specs.meta import Time
 from vcstack.specs.model import Model, Name
 from vcstack.specs.permissions import Rule, RuleSelector, RuleVerb
 
@@ -34,6 +35,17 @@ class ReviewRequest(Model):
     """The object; its labels and its domain count then."""
 
 
+class SeenGroups(Model):
+    """Groups that an identity provider gives a user, as far as is known without a login."""
+
+    provider: str
+    """The IdentityProvider."""
+    groups: list[str]
+    """The groups here, by its groupMapping of now."""
+    seen_at: Time
+    """When the provider said so last. They count in sessions that began there, each as of its own last refresh."""
+
+
 class ReviewReply(Model):
     """Whether somebody may do something."""
 
@@ -45,6 +57,9 @@ class ReviewReply(Model):
     """Only on objects that one of these selects; empty: on all."""
     message: str
     """The answer as a sentence."""
+    seen_groups: SeenGroups | None = None
+    """Groups of an identity provider that the answer rests on; absent when the caller asks about itself, whose
+    session has them."""
 
 
 class RightsRequest(Model):
@@ -76,6 +91,8 @@ class RightsReply(Model):
     """What it may, of what the caller may know."""
     restriction: list[Rule] | None = None
     """What the caller's API key allows at most. Absent: all of it."""
+    seen_groups: SeenGroups | None = None
+    """Groups of an identity provider that it rests on, as in ReviewReply."""
 
 
 class PlanRequest(Model):
@@ -104,6 +121,8 @@ class PlanChange(Model):
     """Where, when it is a project."""
     domain: str | None = None
     """Where, when it is a domain with all below it. Neither: in the whole cloud."""
+    seen_at: Time | None = None
+    """Of a user with groups of an identity provider: when it said them last."""
 
 
 class PlanReply(Model):

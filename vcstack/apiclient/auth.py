@@ -94,7 +94,9 @@ class AuthClient:
         return reply.model_copy(update={"tokens": tokens})
 
     async def refresh(self, refresh_token: str) -> TokensReply:
-        """Return new tokens. The one given is used up: showing it again ends the session."""
+        """Return new tokens. The one given is used up: shown again it gives the same for half a minute, and ends the
+        session after that.
+        """
         answer = await self._post("refresh", RefreshRequest(refresh_token=refresh_token))
         return self._tokens(TokensReply.from_wire(answer.content), answer)
 
@@ -115,11 +117,13 @@ class AuthClient:
         reply = OidcBeginReply.from_wire(answer.content)
         return reply.model_copy(update={"expires_at": reply.expires_at + self._apart(answer)})
 
-    async def complete_oidc(self, challenge: str, code: str, state: str, *, issuer: str = "") -> TokensReply:
-        """Complete a login by what the browser brought back. Raises Forbidden where the user is not let in."""
+    async def complete_oidc(self, challenge: str, code: str, state: str, *, issuer: str = "") -> Step:
+        """Complete a login by what the browser brought back; return as ``login``.
+
+        Raises Forbidden where the user is not let in.
+        """
         body = OidcCompleteRequest(challenge=challenge, code=code, state=state, issuer=issuer)
-        answer = await self._post("oidc/complete", body)
-        return self._tokens(TokensReply.from_wire(answer.content), answer)
+        return self._step(await self._post("oidc/complete", body))
 
     async def begin_device(self, provider: str) -> OidcDeviceReply:
         """Return what the user does on another device. Raises NotFound, Invalid where there is none."""
@@ -127,19 +131,21 @@ class AuthClient:
         reply = OidcDeviceReply.from_wire(answer.content)
         return reply.model_copy(update={"expires_at": reply.expires_at + self._apart(answer)})
 
-    async def poll_device(self, challenge: str) -> TokensReply | OidcPendingReply:
-        """Return tokens when the user is done there. Raises Forbidden where the user is not let in."""
+    async def poll_device(self, challenge: str) -> Step | OidcPendingReply:
+        """Return as ``login`` when the user is done there. Raises Forbidden where the user is not let in."""
         answer = await self._post("oidc/poll", OidcPollRequest(challenge=challenge))
         wire: Mapping[str, Any] = orjson.loads(answer.content)
         if "pending" in wire:
             return OidcPendingReply.from_wire(wire)
-        return self._tokens(TokensReply.from_wire(wire), answer)
+        return self._step(answer)
 
-    async def login_by_directory(self, provider: str, user: str, password: str) -> TokensReply:
-        """Return tokens for a user of a directory. Raises NotFound, Invalid, Forbidden where the user is not let in."""
+    async def login_by_directory(self, provider: str, user: str, password: str) -> Step:
+        """Return tokens for a user of a directory, or the challenge to answer next.
+
+        Raises NotFound, Invalid, Forbidden where the user is not let in.
+        """
         body = LdapLoginRequest(provider=provider, user=user, password=password)
-        answer = await self._post("ldap/login", body)
-        return self._tokens(TokensReply.from_wire(answer.content), answer)
+        return self._step(await self._post("ldap/login", body))
 
     # What needs a session's connection.
 
@@ -148,7 +154,10 @@ class AuthClient:
         await self._post("password", PasswordRequest(password=password, new_password=new_password, device=device))
 
     async def enrol(self, password: str, code: str = "", *, device: str = "") -> EnrolmentReply:
-        """Return a new second factor's secret; ``code`` where one is enrolled already. Needs a session."""
+        """Return a new second factor's secret; ``code`` where one is enrolled already. Needs a session.
+
+        Who logged in at an identity provider has no password to give, but has to have done so within ten minutes.
+        """
         answer = await self._post("mfa/enrol", ProofRequest(password=password, code=code, device=device))
         return EnrolmentReply.from_wire(answer.content)
 

@@ -44,6 +44,8 @@ class Me(Model):
     """The session that the token is of."""
     key: str | None = None
     """The uid of the API key that the token is of."""
+    methods: list[str] | None = None
+    """How the session's user logged in: pwd, otp, mfa as RFC 8176 calls it, oidc and ldap."""
     restriction: list[Rule] | None = None
     """What the API key allows at most. Absent: all that its owner may."""
     groups: list[str]
@@ -92,6 +94,7 @@ def _describe(index: AccessIndex, identity: Identity) -> Me:
         name=account.name,
         project=account.project,
         session=(access.session or None) if access else None,
+        methods=list(access.methods) if access and access.session else None,
         key=identity.key.uid if identity.key else None,
         restriction=list(identity.key.rules) if identity.key and identity.key.rules else None,
         groups=sorted(index.groups_of(account, identity.groups)),

@@ -91,11 +91,11 @@ def auth_paths() -> Iterator[tuple[str, Json]]:
     yield _post("token", "Exchange an API key for an access token.", "KeyRequest", _one_of("TokensReply"))
     begun, device = _one_of("OidcBeginReply"), _one_of("OidcDeviceReply")
     yield _post("oidc/begin", "Begin a login with a browser at an identity provider.", "OidcBeginRequest", begun)
-    yield _post("oidc/complete", "Complete it.", "OidcCompleteRequest", _one_of("TokensReply"))
+    yield _post("oidc/complete", "Complete it.", "OidcCompleteRequest", step)
     yield _post("oidc/device", "Begin a login from a device without a browser.", "OidcDeviceRequest", device)
-    done = _one_of("TokensReply", "OidcPendingReply")
+    done = _one_of("TokensReply", "ChallengeReply", "OidcPendingReply")
     yield _post("oidc/poll", "Ask whether it is complete.", "OidcPollRequest", done)
-    yield _post("ldap/login", "Log in by a directory.", "LdapLoginRequest", _one_of("TokensReply"))
+    yield _post("ldap/login", "Log in by a directory.", "LdapLoginRequest", step)
     anything = {"application/json": {"schema": {"type": "object"}}}
     keys = operation(TAG, "The public keys that access tokens are verified with (a JWK set).", content=anything)
     yield PREFIX + "keys", {"get": {**keys, "security": []}}

@@ -52,6 +52,7 @@ VALUES: Final[Json] = {
     "labelSelectors": ["env=prod"],
     "labels": {"rack": "r7"},
     "message": "This is an example.",
+    "methods": ["pwd", "otp", "mfa"],
     "name": "web-1",
     "notice": "The cloud is upgraded on Sunday.",
     "newPassword": "nine green lanterns hum",

@@ -131,6 +131,7 @@ LOGIN_MFA_REQUIRED: Final = "login.mfaRequired"
 LOGIN_NOTICE: Final = "login.notice"
 SESSIONS_IDLE: Final = "sessions.idle"
 SESSIONS_LIFETIME: Final = "sessions.lifetime"
+SESSIONS_LIFETIME_UNASKED: Final = "sessions.lifetimeUnasked"
 HOSTS_JOIN_TOKEN_LIFETIME: Final = "hosts.joinTokenLifetime"  # noqa: S105 (a name)
 SCHEDULER_STRATEGY: Final = "scheduler.strategy"
 
@@ -198,6 +199,17 @@ _ALL = (
         scopes=BY_DOMAIN,
         description="When a session ends however much it is used (NIST SP 800-63B-4, AAL2: 24 hours). Holds for new "
         "sessions.",
+    ),
+    KnownSetting(
+        name=SESSIONS_LIFETIME_UNASKED,
+        type=SettingType.DURATION,
+        default="1h",
+        minimum="5m",
+        maximum="30d",
+        scopes=BY_DOMAIN,
+        description="When a session ends whose identity provider cannot be asked again (OpenID Connect without the "
+        "scope offline_access): what it said at the login, groups above all, is believed no longer than that. Holds "
+        "for new sessions.",
     ),
     KnownSetting(
         name=HOSTS_JOIN_TOKEN_LIFETIME,

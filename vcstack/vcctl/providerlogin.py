@@ -10,8 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from rich.markup import escape
 
-from vcstack.apiclient.auth import AuthClient
-from vcstack.apiclient.authmessages import TokensReply
+from vcstack.apiclient.auth import AuthClient, Step
 from vcstack.apiclient.oidcmessages import OidcPendingReply
 from vcstack.specs.errors import Unavailable
 from vcstack.vcctl.errors import CommandError, ExitCode
@@ -33,8 +32,8 @@ class _Brought:
     error: str
 
 
-async def log_in_with_browser(session: Session, auth: AuthClient, provider: str) -> TokensReply:
-    """Return the tokens after the user has logged in with a browser that comes back to this machine."""
+async def log_in_with_browser(session: Session, auth: AuthClient, provider: str) -> Step:
+    """Return tokens, or what is left to do, after a login with a browser that comes back to this machine."""
     waiting: asyncio.Future[_Brought] = asyncio.get_running_loop().create_future()
     path = f"/oidc/{provider}"
     expected = ""
@@ -75,8 +74,8 @@ async def log_in_with_browser(session: Session, auth: AuthClient, provider: str)
     return await auth.complete_oidc(begun.challenge, found.code, found.state, issuer=found.issuer)
 
 
-async def log_in_elsewhere(session: Session, auth: AuthClient, provider: str) -> TokensReply:
-    """Return the tokens after the user has logged in on another device."""
+async def log_in_elsewhere(session: Session, auth: AuthClient, provider: str) -> Step:
+    """Return tokens, or what is left to do, after a login on another device."""
     begun = await auth.begin_device(provider)
     session.err.print("Open this address on any device, and type the code there:")
     session.err.print(escape(begun.verification_uri), soft_wrap=True, highlight=False)

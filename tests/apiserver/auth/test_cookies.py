@@ -60,7 +60,10 @@ async def test_the_cookie_is_refreshed_by_an_empty_body_and_used_up(page: httpx2
     assert "refreshToken" not in answer.json()
     assert cookie_of(answer).value not in ("", first)
     page.cookies.clear()
-    again = await page.post("refresh", json={}, headers={"cookie": f"{COOKIE}={first}"})
+    other_page = await page.post("refresh", json={}, headers={"cookie": f"{COOKIE}={first}"})
+    assert cookie_of(other_page).value == cookie_of(answer).value  # they share it, so it does not matter who was first
+    thief = {"cookie": f"{COOKIE}={first}", "user-agent": "another"}
+    again = await page.post("refresh", json={}, headers=thief)
     assert again.status_code == 401  # two have it: the session ends
     latest = await page.post("refresh", json={}, headers={"cookie": f"{COOKIE}={cookie_of(answer).value}"})
     assert latest.status_code == 401

@@ -12,10 +12,12 @@ import pytest
 from tests.apiserver.auth.world import ADMIN, HOME, PASSWORD, Replica, SkewedClock
 from tests.fakes.memory_etcd import MemoryEtcd
 from tests.fixtures.slapd import CLOUD_PASSWORD, GROUPS, PEOPLE, USERS, Slapd
+from vcstack.apiclient.authmessages import ChallengeKind
+from vcstack.apiserver.auth.challenges import Challenge
 from vcstack.apiserver.auth.external import find_provider
 from vcstack.apiserver.auth.ldapdirectory import Account, _fill, normalize_dn
 from vcstack.apiserver.auth.ldaplogins import AT_ONCE
-from vcstack.apiserver.auth.login import WRONG
+from vcstack.apiserver.auth.login import WRONG, Result
 from vcstack.apiserver.auth.sessions import Tokens
 from vcstack.crypto.envelope import Envelopes
 from vcstack.outbound.addresses import AddressPolicy, AllowedTarget
@@ -62,7 +64,29 @@ class Office(Replica):
             await self.store.create(get_kind("Group"), {"metadata": {"name": name}, "spec": {}}, actor=ADMIN)
 
     async def log_in(self, user: str = "alice", password: str | None = None) -> Tokens:
+        found = await self.begin(user, password)
+        assert isinstance(found, Tokens)
+        return found
+
+    async def begin(self, user: str = "alice", password: str | None = None) -> Result:
         return await self.ldap.login("office", user, USERS[user] if password is None else password, HOME)
+
+    async def challenge(self, kind: ChallengeKind, user: str = "alice") -> str:
+        """Log in where more is asked for."""
+        found = await self.begin(user)
+        assert isinstance(found, Challenge)
+        assert found.kind is kind
+        return found.token
+
+    async def enrol_at_login(self) -> tuple[str, list[str]]:
+        """Enrol the second factor that the login demands; return its secret and the recovery codes."""
+        challenge = await self.challenge(ChallengeKind.ENROL_MFA)
+        secret = (await self.login.begin_enrolment(challenge)).secret
+        done = await self.login.confirm_enrolment(challenge, self.code(secret), HOME)
+        assert done.tokens is not None
+        assert self.access(done.tokens).methods == ("ldap", "pwd", "otp", "mfa")
+        self.clock.skip(60)
+        return secret, done.recovery_codes
 
     async def groups(self, tokens: Tokens) -> list[str]:
         found: list[str] = (await self.spec_of("Session", tokens.session)).get("externalGroups", [])
@@ -281,7 +305,7 @@ async def test_groups_there_count_as_mapped_and_follow_at_refresh(office: Office
     assert await office.groups(tokens) == ["ops"]
     assert await office.groups(await office.log_in("bob")) == ["a, b"]
     slapd.change(f"dn: cn=ops,{GROUPS}\nchangetype: modify\nreplace: member\nmember: uid=bob,{PEOPLE}\n")
-    tokens = await office.login.refresh(tokens.refresh_token)
+    tokens = await office.login.refresh(tokens.refresh_token, HOME)
     assert await office.groups(tokens) == []
     assert await office.groups(await office.log_in("bob")) == ["a, b", "ops"]
 
@@ -313,10 +337,10 @@ async def test_more_groups_than_anybody_needs_are_refused_and_nothing_is_made(of
 async def test_who_was_removed_there_is_out_at_the_next_refresh(office: Office, slapd: Slapd) -> None:
     await office.name_provider()
     tokens = await office.log_in("bob")
-    tokens = await office.login.refresh(tokens.refresh_token)
+    tokens = await office.login.refresh(tokens.refresh_token, HOME)
     slapd.change(f"dn: uid=bob,{PEOPLE}\nchangetype: delete\n")
     with pytest.raises(Unauthorized, match="does not know the user any more"):
-        await office.login.refresh(tokens.refresh_token)
+        await office.login.refresh(tokens.refresh_token, HOME)
     assert await office.session_names() == []
 
 
@@ -325,7 +349,7 @@ async def test_a_filter_that_keeps_somebody_out_ends_the_session_at_refresh(offi
     tokens = await office.log_in("bob")
     slapd.change(f"dn: uid=bob,{PEOPLE}\nchangetype: modify\nadd: description\ndescription: gone\n")
     with pytest.raises(Unauthorized):
-        await office.login.refresh(tokens.refresh_token)
+        await office.login.refresh(tokens.refresh_token, HOME)
     assert str(await office.refusal("bob", USERS["bob"])) == WRONG
 
 
@@ -338,7 +362,7 @@ async def test_while_the_directory_is_down_sessions_go_on_and_the_login_says_so(
     with pytest.raises(Unavailable, match="identity provider office does not answer"):
         await office.log_in()
     assert await office.tokens_of("carol", PASSWORD)
-    tokens = await office.login.refresh(tokens.refresh_token)
+    tokens = await office.login.refresh(tokens.refresh_token, HOME)
     assert await office.groups(tokens) == ["ops"]
     await slapd.start()
     with pytest.raises(Unavailable):  # asked again after five seconds only
@@ -467,15 +491,108 @@ async def test_a_password_of_the_clouds_own_that_is_wrong_or_missing_is_told(
         await office.log_in()
 
 
-async def test_a_disabled_user_and_one_who_needs_a_second_factor_stay_out(office: Office) -> None:
+async def test_a_disabled_user_stays_out(office: Office) -> None:
     await office.name_provider()
     await office.log_in()
     await office.change_user("office-alice", enabled=False)
     with pytest.raises(Unauthorized, match="may not log in"):
         await office.log_in()
-    await office.change_user("office-alice", enabled=True, mfaRequired=True)
+
+
+async def test_a_second_factor_of_ours_is_enrolled_at_the_login_that_demands_one_and_asked_for_then(
+    office: Office,
+) -> None:
+    await office.group("operators")
+    await office.name_provider(groupMapping=[{"external": "ops", "group": "operators"}])
+    await office.log_in()
+    await office.change_user("office-alice", mfaRequired=True)
+    secret, codes = await office.enrol_at_login()
+    assert (await office.status_of("User", "office-alice"))["mfaEnrolled"] is True
+    challenge = await office.challenge(ChallengeKind.VERIFY_MFA)
+    with pytest.raises(Unauthorized, match="code is wrong"):
+        await office.login.verify_mfa(challenge, "12", HOME)
+    code = office.code(secret)
+    tokens = await office.login.verify_mfa(challenge, code, HOME)
+    assert office.access(tokens).methods == ("ldap", "pwd", "otp", "mfa")
+    assert await office.groups(tokens) == ["ops"]
+    with pytest.raises(Unauthorized, match="code is wrong"):  # a code is good once
+        await office.login.verify_mfa(await office.challenge(ChallengeKind.VERIFY_MFA), code, HOME)
+    await office.login.verify_mfa(await office.challenge(ChallengeKind.VERIFY_MFA), codes[0], HOME)
+    with pytest.raises(Unauthorized, match="code is wrong"):
+        await office.login.verify_mfa(await office.challenge(ChallengeKind.VERIFY_MFA), codes[0], HOME)
+    assert await office.login.refresh(tokens.refresh_token, HOME)
+
+
+async def test_a_setting_demands_a_second_factor_of_a_directorys_users_too(office: Office) -> None:
+    await office.name_provider()
+    wire = {"metadata": {"name": "mfa"}, "spec": {"setting": "login.mfaRequired", "value": True}}
+    await office.store.create(get_kind("Setting"), wire, actor=ADMIN)
+    await office.enrol_at_login()
+    await office.challenge(ChallengeKind.VERIFY_MFA)
+
+
+async def test_where_theirs_alone_counts_a_directorys_users_have_none(office: Office) -> None:
+    await office.name_provider(secondFactor="Theirs")
+    await office.log_in()
+    await office.change_user("office-alice", mfaRequired=True)
     with pytest.raises(Unauthorized, match="second factor"):
-        await office.log_in()
+        await office.begin()
+
+
+async def test_who_wants_a_second_factor_enrols_and_removes_it_just_after_a_login(office: Office) -> None:
+    await office.name_provider()
+    access = office.access(await office.log_in())
+    office.clock.skip(599)
+    secret = (await office.login.enrol(access, "", "", HOME)).secret
+    await office.login.confirm(access, office.code(secret))
+    office.clock.skip(60)
+    with pytest.raises(Forbidden, match="log in anew"):
+        await office.login.disable_mfa(access, "", office.code(secret), HOME)
+    challenge = await office.challenge(ChallengeKind.VERIFY_MFA)
+    access = office.access(await office.login.verify_mfa(challenge, office.code(secret), HOME))
+    with pytest.raises(Unauthorized):
+        await office.login.disable_mfa(access, USERS["alice"], "", HOME)  # and the present factor
+    office.clock.skip(60)
+    await office.login.disable_mfa(access, "", office.code(secret), HOME)
+    assert (await office.status_of("User", "office-alice"))["mfaEnrolled"] is False
+    await office.log_in()
+
+
+async def test_who_lost_the_second_factor_is_helped_by_an_administrator(office: Office) -> None:
+    await office.name_provider()
+    await office.log_in()
+    await office.change_user("office-alice", mfaRequired=True)
+    await office.enrol_at_login()
+    await office.login.reset_mfa("office-alice")
+    assert await office.session_names() == []
+    await office.enrol_at_login()
+
+
+async def test_a_login_does_not_go_on_with_a_code_once_the_user_is_disabled(office: Office) -> None:
+    await office.name_provider()
+    await office.log_in()
+    await office.change_user("office-alice", mfaRequired=True)
+    secret, _ = await office.enrol_at_login()
+    challenge = await office.challenge(ChallengeKind.VERIFY_MFA)
+    await office.change_user("office-alice", enabled=False)
+    with pytest.raises(Unauthorized):
+        await office.login.verify_mfa(challenge, office.code(secret), HOME)
+
+
+async def test_what_the_directory_said_last_of_groups_stands_with_the_user(office: Office) -> None:
+    await office.group("operators")
+    await office.name_provider(groupMapping=[{"external": "ops", "group": "operators"}])
+    tokens = await office.log_in()
+    seen = await office.status_of("User", "office-alice")
+    assert seen["externalGroups"] == ["ops"]
+    office.clock.skip(600)
+    tokens = await office.login.refresh(tokens.refresh_token, HOME)
+    assert await office.status_of("User", "office-alice") == seen  # not written for nothing
+    office.clock.skip(3600)
+    await office.login.refresh(tokens.refresh_token, HOME)
+    later = await office.status_of("User", "office-alice")
+    assert later["externalGroups"] == ["ops"]
+    assert later["externalGroupsSeenAt"] > seen["externalGroupsSeenAt"]
 
 
 async def test_a_disabled_provider_lets_nobody_in_and_ends_what_began_there(office: Office) -> None:
@@ -485,7 +602,7 @@ async def test_a_disabled_provider_lets_nobody_in_and_ends_what_began_there(offi
     with pytest.raises(NotFound, match="to log in with"):
         await office.log_in()
     with pytest.raises(Unauthorized, match="vouches for nobody"):
-        await office.login.refresh(tokens.refresh_token)
+        await office.login.refresh(tokens.refresh_token, HOME)
 
 
 async def test_each_protocol_is_told_from_the_other(office: Office) -> None:

@@ -344,9 +344,9 @@ async def test_changing_the_password_ends_the_other_sessions_and_keeps_this_one(
     mine, theirs = await replica.tokens_of(), await replica.tokens_of(client=AWAY)
     await replica.login.change_password(replica.access(mine), PASSWORD, ANOTHER, HOME)
     assert await replica.session_names() == [mine.session]
-    assert await replica.login.refresh(mine.refresh_token)
+    assert await replica.login.refresh(mine.refresh_token, HOME)
     with pytest.raises(Unauthorized):
-        await replica.login.refresh(theirs.refresh_token)
+        await replica.login.refresh(theirs.refresh_token, HOME)
     with pytest.raises(Unauthorized):
         await replica.tokens_of(password=PASSWORD)
     assert await replica.tokens_of(password=ANOTHER)
@@ -394,7 +394,7 @@ async def test_a_user_deleted_and_made_again_is_another_one(replica: Replica) ->
     await replica.store.finalize(definition, None, "alice", wire["metadata"]["finalizers"], actor=SYSTEM)
     await replica.user()
     with pytest.raises(Unauthorized):
-        await replica.login.refresh(tokens.refresh_token)
+        await replica.login.refresh(tokens.refresh_token, HOME)
     with pytest.raises(Unauthorized):
         await replica.login.change_password(access, PASSWORD, ANOTHER, HOME)
 

@@ -1,5 +1,6 @@
 """Logging in by OpenID Connect, with a certified provider as a process of its own."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -16,7 +17,10 @@ from starlette.routing import Route
 from tests.apiserver.auth.world import ADMIN, HOME, PASSWORD, SYSTEM, Replica, SkewedClock
 from tests.fakes.memory_etcd import MemoryEtcd
 from tests.fixtures.oidc_provider import CLIENT_ID, CLIENT_SECRET, PUBLIC_ID, OidcProvider
+from vcstack.apiclient.authmessages import ChallengeKind
 from vcstack.apiserver.auth.bearers import Bearers
+from vcstack.apiserver.auth.challenges import Challenge
+from vcstack.apiserver.auth.login import Result
 from vcstack.apiserver.auth.oidc import Pending
 from vcstack.apiserver.auth.routes import PREFIX
 from vcstack.apiserver.auth.sessions import Tokens
@@ -51,6 +55,11 @@ class Cloud(Replica):
         return login.challenge, found
 
     async def log_in(self, user: str = "alice", redirect: str = LOOPBACK) -> Tokens:
+        found = await self.begin_login(user, redirect)
+        assert isinstance(found, Tokens)
+        return found
+
+    async def begin_login(self, user: str = "alice", redirect: str = LOOPBACK) -> Result:
         challenge, found = await self.come_back(user, redirect)
         return await self.oidc.complete(challenge, found["code"], found["state"], found["iss"], HOME)
 
@@ -91,7 +100,7 @@ async def test_a_login_with_a_browser_makes_the_user_and_a_session(cloud: Cloud)
     assert (await cloud.status_of("User", "corp-alice"))["lastLoginAt"]
     again = await cloud.log_in()
     assert cloud.access(again).uid == access.uid
-    assert await cloud.login.refresh(again.refresh_token)
+    assert await cloud.login.refresh(again.refresh_token, HOME)
 
 
 async def test_a_redirect_to_the_api_itself_and_a_public_client_do(cloud: Cloud) -> None:
@@ -197,23 +206,23 @@ async def test_a_provider_that_is_asked_again_takes_groups_and_logins_away(cloud
     scopes = ["profile", "email", "groups", "offline_access"]
     await cloud.name_provider(oidc={"scopes": scopes}, groupMapping=[{"external": "ops", "group": "operators"}])
     tokens = await cloud.log_in()
-    tokens = await cloud.login.refresh(tokens.refresh_token)
+    tokens = await cloud.login.refresh(tokens.refresh_token, HOME)
     assert await cloud.groups(tokens) == {"operators"}
     cloud.provider.change("alice", {"groups": ["staff"]})
-    tokens = await cloud.login.refresh(tokens.refresh_token)
+    tokens = await cloud.login.refresh(tokens.refresh_token, HOME)
     assert await cloud.groups(tokens) == set()
     cloud.provider.change("alice", {"groups": ["staff", "ops"]})
-    tokens = await cloud.login.refresh(tokens.refresh_token)
+    tokens = await cloud.login.refresh(tokens.refresh_token, HOME)
     assert await cloud.groups(tokens) == {"operators"}
     cloud.provider.change("alice", {"groups": [f"g{i}" for i in range(1001)]})
     with pytest.raises(Forbidden, match="1001 groups"):
-        await cloud.login.refresh(tokens.refresh_token)
+        await cloud.login.refresh(tokens.refresh_token, HOME)
     assert await cloud.session_names() == []
     cloud.provider.change("alice", None)
     tokens = await cloud.log_in("bob")
     cloud.provider.change("bob", None)
     with pytest.raises(Unauthorized):
-        await cloud.login.refresh(tokens.refresh_token)
+        await cloud.login.refresh(tokens.refresh_token, HOME)
     assert await cloud.session_names() == []
 
 
@@ -223,7 +232,7 @@ async def test_while_the_provider_is_down_sessions_are_refreshed_as_they_are(clo
     await cloud.name_provider(oidc={"scopes": scopes}, groupMapping=[{"external": "ops", "group": "operators"}])
     tokens = await cloud.log_in()
     await cloud.provider.stop()
-    tokens = await cloud.login.refresh(tokens.refresh_token)
+    tokens = await cloud.login.refresh(tokens.refresh_token, HOME)
     assert await cloud.groups(tokens) == {"operators"}
 
 
@@ -240,7 +249,7 @@ async def test_a_provider_that_is_disabled_or_going_vouches_for_nobody(cloud: Cl
     await cloud.store.delete(definition, None, "corp", actor=ADMIN)
     assert await cloud.groups(tokens) is None
     with pytest.raises(Unauthorized, match="vouches for nobody"):
-        await cloud.login.refresh(tokens.refresh_token)
+        await cloud.login.refresh(tokens.refresh_token, HOME)
 
 
 async def test_more_groups_than_anybody_needs_are_refused_and_nothing_is_made(cloud: Cloud) -> None:
@@ -260,15 +269,87 @@ async def test_a_user_made_before_is_the_one_and_others_are_refused_where_that_i
         await cloud.log_in("bob")
 
 
-async def test_a_disabled_user_and_one_who_needs_a_second_factor_stay_out(cloud: Cloud) -> None:
+async def test_a_disabled_user_stays_out(cloud: Cloud) -> None:
     await cloud.name_provider()
     await cloud.user("al", password="", identityProvider="corp", externalId="alice", enabled=False)
     with pytest.raises(Unauthorized, match="may not log in"):
         await cloud.log_in()
-    await cloud.change_user("al", enabled=True, mfaRequired=True)
-    cloud.clock.skip(60)
-    with pytest.raises(Unauthorized, match="second factor"):
-        await cloud.log_in()
+
+
+@pytest.mark.parametrize(
+    ("factor", "claims", "outcome"),
+    [
+        ("Either", {}, ChallengeKind.ENROL_MFA),
+        ("Either", {"amr": ["pwd", "otp", "mfa"]}, ("oidc", "pwd", "otp", "mfa")),
+        ("Either", {"amr": ["pwd"]}, ChallengeKind.ENROL_MFA),
+        ("Either", {"acr": "urn:strong"}, ("oidc", "mfa")),
+        ("Either", {"acr": "urn:weak"}, ChallengeKind.ENROL_MFA),
+        ("Ours", {"amr": ["pwd", "mfa"]}, ChallengeKind.ENROL_MFA),
+        ("Theirs", {"amr": ["mfa"]}, ("oidc", "mfa")),
+        ("Theirs", {}, None),
+    ],
+)
+async def test_whose_second_factor_counts_is_said_by_the_provider_object(
+    cloud: Cloud, factor: str, claims: dict[str, Any], outcome: ChallengeKind | tuple[str, ...] | None
+) -> None:
+    await cloud.name_provider(secondFactor=factor, oidc={"mfaAcrValues": ["urn:strong"]})
+    assert "acr_values=urn%3Astrong" in (await cloud.oidc.begin("corp", LOOPBACK)).url
+    await cloud.user("al", password="", identityProvider="corp", externalId="alice", mfaRequired=True)
+    cloud.provider.change("alice", claims)
+    if outcome is None:
+        with pytest.raises(Unauthorized, match="second factor"):
+            await cloud.begin_login()
+        return
+    found = await cloud.begin_login()
+    if isinstance(found, Tokens):
+        assert cloud.access(found).methods == outcome
+        return
+    assert found.kind is outcome
+    secret = (await cloud.login.begin_enrolment(found.token)).secret
+    done = await cloud.login.confirm_enrolment(found.token, cloud.code(secret), HOME)
+    assert done.tokens is not None
+    methods = cloud.access(done.tokens).methods
+    assert methods[0] == "oidc"
+    assert {"otp", "mfa"} <= set(methods)
+    again = await cloud.begin_login()
+    assert isinstance(again, Challenge)
+    assert again.kind is ChallengeKind.VERIFY_MFA
+
+
+async def test_a_provider_that_cannot_be_asked_again_is_believed_for_an_hour(cloud: Cloud) -> None:
+    await cloud.name_provider()
+    tokens = await cloud.log_in()
+    began = cloud.clock.now()
+    assert tokens.session_expires_at is not None
+    assert timedelta(minutes=59) < tokens.session_expires_at - began <= timedelta(hours=1)
+    wire = {"metadata": {"name": "short"}, "spec": {"setting": "sessions.lifetimeUnasked", "value": "15m"}}
+    await cloud.store.create(get_kind("Setting"), wire, actor=ADMIN)
+    short = await cloud.log_in()
+    assert short.session_expires_at is not None
+    assert short.session_expires_at - cloud.clock.now() <= timedelta(minutes=15)
+    tokens = await cloud.login.refresh(tokens.refresh_token, HOME)
+    assert tokens.session_expires_at <= began + timedelta(hours=1)
+    cloud.clock.skip(3600)
+    with pytest.raises(Unauthorized):
+        await cloud.login.refresh(tokens.refresh_token, HOME)
+    assert tokens.session not in await cloud.session_names()
+
+
+async def test_two_pages_that_refresh_at_once_ask_the_provider_once_and_go_on(cloud: Cloud) -> None:
+    """Its own refresh tokens are good once: asked with one twice it would end what it gave."""
+    await cloud.store.create(get_kind("Group"), {"metadata": {"name": "operators"}, "spec": {}}, actor=ADMIN)
+    scopes = ["profile", "email", "groups", "offline_access"]
+    await cloud.name_provider(oidc={"scopes": scopes}, groupMapping=[{"external": "ops", "group": "operators"}])
+    tokens = await cloud.log_in()
+    for _ in range(3):
+        pages = [cloud.login.refresh(tokens.refresh_token, HOME) for _ in range(4)]
+        found = await asyncio.gather(*pages)
+        assert len({each.refresh_token for each in found}) == 1
+        tokens = found[0]
+    cloud.provider.change("alice", {"groups": ["staff"]})
+    tokens = await cloud.login.refresh(tokens.refresh_token, HOME)
+    assert await cloud.groups(tokens) == set()
+    assert (await cloud.status_of("User", "corp-alice")).get("externalGroups", []) == []
 
 
 async def test_a_name_that_is_taken_goes_to_nobody_else(cloud: Cloud) -> None:

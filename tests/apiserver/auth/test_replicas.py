@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.apiserver.auth.world import ADMIN, HOME, Replica, SkewedClock, make_envelopes, make_pair
+from tests.apiserver.auth.world import ADMIN, AWAY, HOME, Replica, SkewedClock, make_envelopes, make_pair
 from vcstack.apiclient.authmessages import ChallengeKind
 from vcstack.apiserver.auth.sessions import Tokens
 from vcstack.specs.errors import Unauthorized
@@ -31,21 +31,26 @@ async def test_a_session_begun_here_is_refreshed_there_and_ended_for_both(pair: 
     here, there = pair
     tokens = await here.tokens_of()
     assert there.access(tokens).session == tokens.session
-    tokens = await there.login.refresh(tokens.refresh_token)
+    tokens = await there.login.refresh(tokens.refresh_token, HOME)
     await here.store.delete(get_kind("Session"), None, tokens.session, actor=ADMIN)
     assert not await there.directory.has_session(tokens.session)
     with pytest.raises(Unauthorized):
-        await there.login.refresh(tokens.refresh_token)
+        await there.login.refresh(tokens.refresh_token, HOME)
 
 
-async def test_a_refresh_token_shown_to_both_at_once_is_good_once_and_ends_the_session(
+async def test_a_refresh_token_shown_to_both_at_once_gives_one_client_the_same_and_two_clients_nothing_lasting(
     pair: tuple[Replica, Replica],
 ) -> None:
     tokens = await pair[0].tokens_of()
-    uses = (replica.login.refresh(tokens.refresh_token) for replica in pair * 8)
-    done = await asyncio.gather(*uses, return_exceptions=True)
-    assert sum(isinstance(each, Tokens) for each in done) <= 1
-    assert {type(each) for each in done} <= {Tokens, Unauthorized}
+    done = await asyncio.gather(*(replica.login.refresh(tokens.refresh_token, HOME) for replica in pair * 8))
+    assert len({each.refresh_token for each in done}) == 1
+    uses = (
+        replica.login.refresh(done[0].refresh_token, client)
+        for replica, client in zip(pair * 8, (HOME, AWAY) * 8, strict=True)
+    )
+    found = await asyncio.gather(*uses, return_exceptions=True)
+    assert len({each.refresh_token for each in found if isinstance(each, Tokens)}) <= 1
+    assert {type(each) for each in found} <= {Tokens, Unauthorized}
     for replica in pair:
         assert await replica.session_names() == []
 

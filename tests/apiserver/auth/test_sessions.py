@@ -11,6 +11,7 @@ from tests.apiserver.auth.world import ADMIN, AWAY, HOME, PASSWORD, Replica
 from tests.fakes.memory_etcd import MemoryEtcd, Phase
 from vcstack.apiserver.auth.challenges import Challenge
 from vcstack.apiserver.auth.records import ChallengeKind
+from vcstack.apiserver.auth.sessions import Client
 from vcstack.specs.errors import Unauthorized, Unavailable
 from vcstack.specs.registry import get_kind
 from vcstack.store.credentials import CREDENTIALS
@@ -28,36 +29,96 @@ async def alice(replica: Replica) -> Replica:
 
 async def refused(replica: Replica, token: str) -> None:
     with pytest.raises(Unauthorized):
-        await replica.login.refresh(token)
+        await replica.login.refresh(token, HOME)
 
 
 async def test_a_refresh_gives_new_tokens_of_the_same_session(alice: Replica) -> None:
     first = await alice.tokens_of()
-    second = await alice.login.refresh(first.refresh_token)
+    second = await alice.login.refresh(first.refresh_token, HOME)
     assert second.session == first.session
     assert second.refresh_token != first.refresh_token
     assert alice.access(second).session == first.session
-    assert await alice.login.refresh(second.refresh_token)
+    assert await alice.login.refresh(second.refresh_token, HOME)
 
 
 async def test_an_old_refresh_token_ends_the_session_for_thief_and_victim(alice: Replica, other: Replica) -> None:
     stolen = await alice.tokens_of()
-    victim = await alice.login.refresh(stolen.refresh_token)
-    victim = await alice.login.refresh(victim.refresh_token)
+    victim = await alice.login.refresh(stolen.refresh_token, HOME)
+    victim = await alice.login.refresh(victim.refresh_token, HOME)
     await refused(other, stolen.refresh_token)
     assert await alice.session_names() == []
     for replica in (alice, other):
         await refused(replica, victim.refresh_token)
 
 
-async def test_of_many_uses_of_one_token_at_once_at_most_one_succeeds_and_the_session_ends(
+async def test_of_many_uses_of_one_token_at_once_all_of_one_client_get_the_same_and_no_other_client_any(
     alice: Replica, other: Replica
 ) -> None:
     tokens = await alice.tokens_of()
-    uses = [replica.login.refresh(tokens.refresh_token) for replica in (alice, other) * 4]
-    done = await asyncio.gather(*uses, return_exceptions=True)
-    assert sum(not isinstance(each, Unauthorized) for each in done) == 1
+    uses = [replica.login.refresh(tokens.refresh_token, HOME) for replica in (alice, other) * 4]
+    done = await asyncio.gather(*uses)
+    assert len({each.refresh_token for each in done}) == 1
+    assert await alice.login.refresh(done[0].refresh_token, HOME)
+    tokens = await alice.tokens_of()
+    clients = [HOME, AWAY, dataclasses.replace(HOME, program="curl/8"), dataclasses.replace(AWAY, program="vcctl/1")]
+    pairs = [(replica, client) for client in clients for replica in (alice, other)]
+    uses = [replica.login.refresh(tokens.refresh_token, client) for replica, client in pairs]
+    found = await asyncio.gather(*uses, return_exceptions=True)
+    served = {client for (_, client), each in zip(pairs, found, strict=True) if not isinstance(each, Unauthorized)}
+    assert len(served) == 1
+    assert tokens.session not in await alice.session_names()
+
+
+async def test_a_client_that_lost_the_answer_gets_the_same_again_for_half_a_minute(alice: Replica) -> None:
+    tokens = await alice.tokens_of()
+    lost = await alice.login.refresh(tokens.refresh_token, HOME)
+    alice.clock.skip(29)
+    again = await alice.login.refresh(tokens.refresh_token, HOME)
+    assert again.refresh_token == lost.refresh_token
+    assert alice.access(again).session == tokens.session
+    assert again.session_expires_at == tokens.session_expires_at
+    alice.clock.skip(1)
+    await refused(alice, tokens.refresh_token)
     assert await alice.session_names() == []
+    await refused(alice, again.refresh_token)
+
+
+@pytest.mark.parametrize("client", [AWAY, dataclasses.replace(HOME, program="curl/8")], ids=["machine", "program"])
+async def test_a_stolen_token_is_good_for_nobody_else_even_at_once(alice: Replica, client: Client) -> None:
+    tokens = await alice.tokens_of()
+    renewed = await alice.login.refresh(tokens.refresh_token, HOME)
+    with pytest.raises(Unauthorized):
+        await alice.login.refresh(tokens.refresh_token, client)
+    assert await alice.session_names() == []
+    await refused(alice, renewed.refresh_token)
+
+
+async def test_only_the_last_token_is_given_its_successor_again(alice: Replica) -> None:
+    """Whoever took the successor too is found out as soon as one of the two goes on."""
+    tokens = await alice.tokens_of()
+    renewed = await alice.login.refresh(tokens.refresh_token, HOME)
+    await alice.login.refresh(renewed.refresh_token, HOME)
+    await refused(alice, tokens.refresh_token)
+    assert await alice.session_names() == []
+
+
+async def test_a_successor_is_given_again_only_while_the_session_is_good(alice: Replica) -> None:
+    tokens = await alice.tokens_of()
+    await alice.login.refresh(tokens.refresh_token, HOME)
+    await alice.change_user(enabled=False)
+    await refused(alice, tokens.refresh_token)
+    assert await alice.session_names() == []
+
+
+async def test_what_is_kept_of_a_session_is_not_enough_to_make_its_next_token(alice: Replica) -> None:
+    tokens = await alice.tokens_of()
+    renewed = await alice.login.refresh(tokens.refresh_token, HOME)
+    found = await alice.credentials.get(f"sessions/{tokens.session}")
+    assert found is not None
+    for token in (tokens, renewed):
+        _, _, random, tag = token.refresh_token.split(".")
+        assert random.encode() not in found.value
+        assert tag.encode() not in found.value
 
 
 @pytest.mark.parametrize(
@@ -85,7 +146,7 @@ async def test_a_made_up_token_ends_nobody_s_session(alice: Replica, forge: Call
     await refused(alice, forge(tokens.refresh_token))
     with pytest.raises(Unauthorized):
         await alice.login.logout(forge(tokens.refresh_token))
-    assert await alice.login.refresh(tokens.refresh_token)
+    assert await alice.login.refresh(tokens.refresh_token, HOME)
 
 
 async def test_an_access_token_is_no_refresh_token_and_the_other_way_round(alice: Replica) -> None:
@@ -98,7 +159,7 @@ async def test_an_access_token_is_no_refresh_token_and_the_other_way_round(alice
 async def test_a_session_ends_when_it_was_idle_for_too_long(alice: Replica) -> None:
     tokens = await alice.tokens_of()
     alice.clock.skip(IDLE.total_seconds() - 1)
-    tokens = await alice.login.refresh(tokens.refresh_token)
+    tokens = await alice.login.refresh(tokens.refresh_token, HOME)
     alice.clock.skip(IDLE.total_seconds())
     await refused(alice, tokens.refresh_token)
     assert await alice.session_names() == []
@@ -110,7 +171,7 @@ async def test_a_session_ends_however_much_it_is_used(alice: Replica) -> None:
     assert end is not None
     while (left := end - alice.clock.now()) > timedelta(seconds=1):
         alice.clock.skip(min(IDLE - timedelta(minutes=1), left - timedelta(seconds=1)).total_seconds())
-        tokens = await alice.login.refresh(tokens.refresh_token)
+        tokens = await alice.login.refresh(tokens.refresh_token, HOME)
         assert tokens.session_expires_at == end
         assert tokens.expires_at <= end
     alice.clock.skip(1)
@@ -131,7 +192,7 @@ async def test_how_long_sessions_last_is_set_for_the_users_domain_and_counts_at_
     running = await alice.tokens_of("bob")
     await set_value(alice, "sessions.idle", "1h", "acme")
     await set_value(alice, "sessions.lifetime", "2h", "acme")
-    renewed = await other.login.refresh(running.refresh_token)
+    renewed = await other.login.refresh(running.refresh_token, HOME)
     assert renewed.session_expires_at == running.session_expires_at
     shorter = await other.tokens_of("bob")
     assert shorter.session_expires_at == other.clock.now() + timedelta(hours=2)
@@ -178,7 +239,7 @@ async def test_logging_out_ends_this_session_only(alice: Replica) -> None:
     assert await alice.session_names() == [there.session]
     await refused(alice, here.refresh_token)
     await refused(alice, by_access.refresh_token)
-    assert await alice.login.refresh(there.refresh_token)
+    assert await alice.login.refresh(there.refresh_token, HOME)
 
 
 async def test_etcd_away_uses_no_token_up(alice: Replica, memory_etcd: MemoryEtcd) -> None:
@@ -189,9 +250,9 @@ async def test_etcd_away_uses_no_token_up(alice: Replica, memory_etcd: MemoryEtc
 
     memory_etcd.hook = away
     with pytest.raises(Unavailable):
-        await alice.login.refresh(tokens.refresh_token)
+        await alice.login.refresh(tokens.refresh_token, HOME)
     memory_etcd.hook = lambda call, phase: None
-    assert await alice.login.refresh(tokens.refresh_token)
+    assert await alice.login.refresh(tokens.refresh_token, HOME)
 
 
 async def test_a_lost_answer_of_etcd_gives_the_tokens_all_the_same(alice: Replica, memory_etcd: MemoryEtcd) -> None:
@@ -203,8 +264,8 @@ async def test_a_lost_answer_of_etcd_gives_the_tokens_all_the_same(alice: Replic
             raise OutcomeUnknown("cut")
 
     memory_etcd.hook = lose_once
-    renewed = await alice.login.refresh(tokens.refresh_token)
-    assert await alice.login.refresh(renewed.refresh_token)
+    renewed = await alice.login.refresh(tokens.refresh_token, HOME)
+    assert await alice.login.refresh(renewed.refresh_token, HOME)
 
 
 async def test_rewrapping_credentials_meanwhile_ends_no_session(alice: Replica, memory_etcd: MemoryEtcd) -> None:
@@ -219,8 +280,8 @@ async def test_rewrapping_credentials_meanwhile_ends_no_session(alice: Replica, 
             memory_etcd._apply((Put(key, value),))
 
     memory_etcd.hook = touch_once
-    renewed = await alice.login.refresh(tokens.refresh_token)
-    assert await alice.login.refresh(renewed.refresh_token)
+    renewed = await alice.login.refresh(tokens.refresh_token, HOME)
+    assert await alice.login.refresh(renewed.refresh_token, HOME)
 
 
 @pytest.mark.parametrize("shift", [timedelta(hours=1), timedelta(days=30)])
@@ -229,11 +290,11 @@ async def test_a_replica_with_a_clock_behind_keeps_a_session_and_one_ahead_may_e
 ) -> None:
     tokens = await alice.tokens_of()
     other.clock.skew = -shift
-    tokens = await other.login.refresh(tokens.refresh_token)
+    tokens = await other.login.refresh(tokens.refresh_token, HOME)
     other.clock.skew = shift
     if shift < IDLE:
         # By the clock behind, idleness was counted from an hour ago; there is room for that.
-        assert await other.login.refresh(tokens.refresh_token)
+        assert await other.login.refresh(tokens.refresh_token, HOME)
     else:
         await refused(other, tokens.refresh_token)
 

@@ -67,7 +67,7 @@ class Auth:
         )
         self.login = LoginService(parts)
         self._outbound = OutboundClient(settings.outbound)
-        users = ExternalUsers(store, self.sessions, clock)
+        users = ExternalUsers(store, self.directory, self.login)
         self.oidc = OidcLogins(
             store,
             OidcProviders(self._outbound, clock),

@@ -5,7 +5,7 @@ mapping gives for what it said.
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, NamedTuple
@@ -71,6 +71,16 @@ class _Known:
     found: Found
 
 
+def vouches(provider: Wire) -> bool:
+    """Return whether an IdentityProvider lets anybody in now."""
+    return "deletionTimestamp" not in provider["metadata"] and provider["spec"].get("enabled", True) is True
+
+
+def groups_given(provider: Wire, said: Collection[str]) -> frozenset[str]:
+    """Return the groups here that an IdentityProvider's mapping gives for those there."""
+    return frozenset(m["group"] for m in provider["spec"].get("groupMapping") or () if m["external"] in said)
+
+
 class Bearers:
     """Finds accounts. What it says is as of the cache; a miss is believed only of a fresh one."""
 
@@ -124,10 +134,9 @@ class Bearers:
     def _groups_of(self, session: Wire, entry: Entry | None) -> frozenset[str] | None:
         """Return the groups here that the session's provider gives; None when it vouches for nobody now."""
         provider = self._load(entry)
-        if provider is None or provider["spec"].get("enabled", True) is not True:
+        if provider is None or not vouches(provider):
             return None
-        said = set(session["spec"].get("externalGroups") or ())
-        return frozenset(m["group"] for m in provider["spec"].get("groupMapping") or () if m["external"] in said)
+        return groups_given(provider, session["spec"].get("externalGroups") or ())
 
     async def find_fresh(self, access: Access) -> Found | None:
         """Return the same from a cache that shows what any replica has written. Raises Unavailable."""

@@ -9,6 +9,7 @@ from typing import Final
 from vcstack.apiclient.authmessages import ChallengeKind
 from vcstack.apiserver.auth.directory import Account
 from vcstack.apiserver.auth.records import ChallengeRecord, digest_of, equal, new_secret
+from vcstack.apiserver.auth.sessions import Vouched
 from vcstack.clock import Clock
 from vcstack.specs.errors import Unauthorized
 from vcstack.store.credentials import Credentials
@@ -37,7 +38,13 @@ class Challenges:
         self._clock = clock
 
     async def begin(
-        self, kind: ChallengeKind, account: Account, methods: list[str], stamp: str, initial: str = ""
+        self,
+        kind: ChallengeKind,
+        account: Account,
+        methods: list[str],
+        stamp: str,
+        initial: str = "",
+        vouched: Vouched | None = None,
     ) -> Challenge:
         """Return a new challenge.
 
@@ -47,6 +54,7 @@ class Challenges:
             methods: what has been proven.
             stamp: of the password at this moment; a challenge ends when the password changes.
             initial: the digest of the one-time secret that was shown.
+            vouched: what an identity provider has said of the user.
         """
         challenge_id, secret = secrets.token_hex(10), new_secret()
         expires_at = self._clock.now() + LIFETIME
@@ -58,6 +66,8 @@ class Challenges:
             methods=methods,
             stamp=stamp,
             initial=initial,
+            voucher=vouched.voucher if vouched else None,
+            groups=list(vouched.groups or ()) if vouched else [],
             expires_at=expires_at,
         )
         ttl = int(LIFETIME.total_seconds())

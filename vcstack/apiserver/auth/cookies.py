@@ -11,7 +11,8 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from vcstack.apiclient.authmessages import TokensReply
+from vcstack.apiclient.authmessages import ChallengeReply, TokensReply
+from vcstack.apiserver.auth.challenges import Challenge
 from vcstack.apiserver.auth.requests import tokens_reply
 from vcstack.apiserver.auth.sessions import Tokens
 from vcstack.apiserver.edges import SESSION_HEADER
@@ -38,6 +39,13 @@ def reply_tokens(
     # Without a date the browser forgets it at its end; how long it is good at most is for us to say.
     response.set_cookie(COOKIE, tokens.refresh_token, secure=True, httponly=True, samesite="strict")
     return response
+
+
+def reply_step(request: Request, result: Tokens | Challenge) -> Response:
+    """Return tokens, or what is left to do before there are any."""
+    if isinstance(result, Challenge):
+        return model_reply(ChallengeReply(kind=result.kind, challenge=result.token, expires_at=result.expires_at))
+    return reply_tokens(request, result)
 
 
 def find_refresh_token(request: Request) -> str:

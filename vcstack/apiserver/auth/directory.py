@@ -88,14 +88,23 @@ class Directory(Protocol):
         password_set_at: datetime | None = None,
         mfa_enrolled: bool | None = None,
         last_login_at: datetime | None = None,
+        groups: Sequence[str] | None = None,
     ) -> None:
-        """Write what was observed into the user's status; None: not observed now."""
+        """Write what was observed into the user's status; None: not observed now.
+
+        Args:
+            user: whose.
+            password_set_at: when the password was set.
+            mfa_enrolled: whether a second factor of ours is.
+            last_login_at: when the user logged in.
+            groups: what the identity provider said of groups at that login.
+        """
 
     async def begin_session(self, session: SessionNotice) -> None:
         """Make the session's object: from now on its access tokens are good."""
 
-    async def note_groups(self, session_id: str, groups: Sequence[str]) -> None:
-        """Write into the session what its identity provider says of groups now."""
+    async def note_groups(self, session_id: str, user: Account, groups: Sequence[str], at: datetime) -> None:
+        """Write into session and user what the identity provider says of groups now."""
 
     async def has_session(self, session_id: str) -> bool:
         """Return whether the session's object is there and not being deleted."""

@@ -16,17 +16,16 @@ from typing import Final
 
 import structlog
 
-from vcstack.apiserver.audit.entry import note_attempt, note_caller, note_object
-from vcstack.apiserver.auth.directory import Account
+from vcstack.apiserver.audit.entry import note_attempt, note_object
+from vcstack.apiserver.auth.directory import Directory
+from vcstack.apiserver.auth.login import LoginService, Result
 from vcstack.apiserver.auth.records import VoucherRecord
-from vcstack.apiserver.auth.sessions import Client, Sessions, Tokens, Vouched
-from vcstack.clock import Clock
+from vcstack.apiserver.auth.sessions import Client, Vouched
 from vcstack.specs.errors import AlreadyExists, ClaimTaken, Forbidden, NotFound, Unauthorized
 from vcstack.specs.kinds.identityprovider import IdentityProvider, NewUsers
 from vcstack.specs.kinds.user import User, UserSpec
-from vcstack.specs.meta import ObjectMeta, format_time
+from vcstack.specs.meta import ObjectMeta
 from vcstack.specs.registry import get_kind
-from vcstack.specs.settings import LOGIN_MFA_REQUIRED
 from vcstack.store.actor import Actor
 from vcstack.store.store import Store
 
@@ -63,11 +62,11 @@ class ExternalUser:
 class ExternalUsers:
     """Lets users in whom a provider vouches for."""
 
-    def __init__(self, store: Store, sessions: Sessions, clock: Clock) -> None:
+    def __init__(self, store: Store, directory: Directory, login: LoginService) -> None:
         self._store = store
         self._resources = store.bound(Actor("system:auth", "auth"))
-        self._sessions = sessions
-        self._clock = clock
+        self._directory = directory
+        self._login = login
 
     async def admit(
         self,
@@ -78,8 +77,8 @@ class ExternalUsers:
         *,
         user_name: str = "",
         refresh_token: str = "",
-    ) -> Tokens:
-        """Return the tokens of a new session.
+    ) -> Result:
+        """Return the tokens of a new session, or what is left to do: to show or to enrol a second factor of ours.
 
         Args:
             provider: who vouches.
@@ -90,7 +89,7 @@ class ExternalUsers:
             refresh_token: the provider's own, with which it can be asked again.
 
         Raises:
-            Unauthorized: the user is disabled or going, or is to have a second factor and had none there.
+            Unauthorized: the user is disabled or going, or has to have a second factor there and had none.
             Forbidden: the provider's new users are refused, or it says too many groups.
         """
         check_groups(found.groups)
@@ -98,12 +97,9 @@ class ExternalUsers:
             raise Forbidden("the identity provider's name for the user has characters that cannot be kept")
         user = await self._find(provider, found.external_id) or await self._make(provider, found)
         note_attempt(user.metadata.name)
-        if not user.spec.enabled or user.metadata.deletion_timestamp is not None:
+        account = await self._directory.find_user(user.metadata.name)
+        if account is None or account.uid != user.metadata.uid or not account.enabled:
             raise Unauthorized("the identity provider knows the user, who may not log in here")
-        mfa_required = self._store.cache.setting_book.flag(LOGIN_MFA_REQUIRED, domain=user.spec.domain)
-        if (mfa_required or user.spec.mfa_required) and "mfa" not in found.methods:
-            raise Unauthorized("this user needs a second factor, and the identity provider did not ask for one")
-        account = Account(name=user.metadata.name, uid=user.metadata.uid, domain=user.spec.domain, local=False)
         methods = [method, *(m for m in ("pwd", "otp", "hwk", "mfa") if m in found.methods)]
         voucher = VoucherRecord(
             provider=provider.metadata.name,
@@ -113,18 +109,7 @@ class ExternalUsers:
             refresh_token=refresh_token,
         )
         vouched = Vouched(voucher, mapped_groups(provider, found.groups))
-        tokens = await self._sessions.begin(account, methods, client, vouched=vouched)
-        note_caller(account.subject, session=tokens.session)
-        await self._note(user)
-        logger.info(
-            "login",
-            user=account.name,
-            session=tokens.session,
-            client=client.address,
-            methods=methods,
-            provider=provider.metadata.name,
-        )
-        return tokens
+        return await self._login.vouch(account, methods, vouched, provider.spec.second_factor, client)
 
     async def _find(self, provider: IdentityProvider, external_id: str) -> User | None:
         """Return who has claimed that name at the provider."""
@@ -164,9 +149,6 @@ class ExternalUsers:
             logger.info("user made", user=name, provider=provider.metadata.name)
             return made
         raise Unauthorized("all names for the user are taken; an administrator can make a User with its externalId")
-
-    async def _note(self, user: User) -> None:
-        await self._resources.patch_status(user, {"lastLoginAt": format_time(self._clock.now())})
 
 
 async def find_provider(store: Store, name: str, uid: str = "") -> IdentityProvider:

@@ -29,9 +29,10 @@ from vcstack.apiserver.auth.ldapdirectory import (
     LdapDirectories,
     normalize_dn,
 )
+from vcstack.apiserver.auth.login import Result
 from vcstack.apiserver.auth.oidcprovider import does_not_answer
 from vcstack.apiserver.auth.records import VoucherRecord, digest_of
-from vcstack.apiserver.auth.sessions import Client, Tokens, Vouched
+from vcstack.apiserver.auth.sessions import Client, Vouched
 from vcstack.apiserver.auth.throttle import Throttle
 from vcstack.apiserver.auth.userpasswords import WRONG
 from vcstack.clock import Clock
@@ -70,8 +71,8 @@ class LdapLogins:
         self._failed_at: OrderedDict[str, float] = OrderedDict()
         self._running: Counter[str] = Counter()
 
-    async def login(self, name: str, user: str, password: str, client: Client) -> Tokens:
-        """Return the tokens of a new session.
+    async def login(self, name: str, user: str, password: str, client: Client) -> Result:
+        """Return the tokens of a new session, or what is left to do.
 
         Raises:
             Unauthorized: the user or the password is wrong, or the user may not log in here.

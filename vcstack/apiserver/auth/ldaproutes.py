@@ -1,6 +1,6 @@
 """The HTTP side of logging in by a directory: ``/api/v1/auth/ldap/...``.
 
-POST ldap/login      {provider, user, password}           tokens
+POST ldap/login      {provider, user, password}           tokens or challenge
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from vcstack.apiclient.ldapmessages import LdapLoginRequest
-from vcstack.apiserver.auth.cookies import reply_tokens
+from vcstack.apiserver.auth.cookies import reply_step
 from vcstack.apiserver.auth.ldaplogins import LdapLogins
 from vcstack.apiserver.auth.requests import client_of, read
 
@@ -24,5 +24,5 @@ class LdapRoutes:
     async def login(self, request: Request) -> Response:
         """Log in."""
         body = await read(request, LdapLoginRequest)
-        tokens = await self._logins.login(body.provider, body.user, body.password, client_of(request))
-        return reply_tokens(request, tokens)
+        done = await self._logins.login(body.provider, body.user, body.password, client_of(request))
+        return reply_step(request, done)

@@ -4,13 +4,15 @@
       │  ──► Challenge VerifyMFA    ──► verify_mfa ──────────► Tokens
       │  ──► Challenge EnrolMFA     ──► enrol, confirm ──────► Tokens (and recovery codes)
       └─ ──► Challenge SetPassword  ──► set_password ────────► as after a login
+    vouch ─► Tokens, VerifyMFA, EnrolMFA: an identity provider's word instead of a password
 
 Whether a user exists, is disabled, logs in elsewhere or has no password: the answer to a wrong login is the
 same text, after the same work.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import structlog
@@ -22,18 +24,21 @@ from vcstack.apiserver.auth.devices import find_device, new_device_token
 from vcstack.apiserver.auth.directory import Account, Directory
 from vcstack.apiserver.auth.records import ChallengeRecord, PasswordRecord, digest_of
 from vcstack.apiserver.auth.secondfactor import Enrolment, SecondFactors
-from vcstack.apiserver.auth.sessions import Client, Sessions, Tokens
+from vcstack.apiserver.auth.sessions import Client, Sessions, Tokens, Vouched
 from vcstack.apiserver.auth.throttle import Throttle
 from vcstack.apiserver.auth.tokens import Access
 from vcstack.apiserver.auth.userpasswords import WRONG, IssuedSecret, UserPasswords, stamp_of
 from vcstack.clock import Clock
 from vcstack.specs.errors import ApiError, Conflict, Forbidden, NotFound, Unauthorized
+from vcstack.specs.kinds.identityprovider import SecondFactor
 
 logger = structlog.get_logger(__name__)
 
 PASSWORD: Final = "pwd"  # noqa: S105 (a word of RFC 8176, no password)
 CODE: Final = "otp"
 MULTIPLE: Final = "mfa"
+FRESH: Final = timedelta(minutes=10)
+"""How young the login has to be of who changes a second factor and has no password here to prove it again with."""
 Result = Tokens | Challenge
 
 
@@ -84,11 +89,11 @@ class LoginService:
 
     async def verify_mfa(self, challenge: str, code: str, client: Client) -> Tokens:
         """Complete a login by a code. Raises TooManyRequests after too many wrong ones."""
-        _, account, record = await self._resume(challenge, ChallengeKind.VERIFY_MFA)
+        step, account, record = await self._resume(challenge, ChallengeKind.VERIFY_MFA)
         known = bool(find_device(record, client.device))
         await self._parts.factors.use(account, code, known_device=known)
         await self._parts.challenges.complete(challenge)
-        return await self._complete(account, record, [PASSWORD, CODE, MULTIPLE], client)
+        return await self._complete(account, record, _with_code(step), client, vouched=_vouched(step), enrolled=True)
 
     async def begin_enrolment(self, challenge: str) -> Enrolment:
         """Return a second factor's secret, in a login that demands one."""
@@ -98,16 +103,42 @@ class LoginService:
 
     async def confirm_enrolment(self, challenge: str, code: str, client: Client) -> Enrolled:
         """Complete a login by the first code of a new second factor."""
-        _, account, record = await self._resume(challenge, ChallengeKind.ENROL_MFA)
+        step, account, record = await self._resume(challenge, ChallengeKind.ENROL_MFA)
         await self._demand_not_enrolled(account)
         codes = await self._parts.factors.confirm(account, code)
         await self._parts.challenges.complete(challenge)
-        tokens = await self._complete(account, record, [PASSWORD, CODE, MULTIPLE], client)
+        tokens = await self._complete(account, record, _with_code(step), client, vouched=_vouched(step), enrolled=True)
         return Enrolled(recovery_codes=codes, tokens=tokens)
 
-    async def refresh(self, refresh_token: str) -> Tokens:
-        """Return new tokens; the refresh token is used up, and using it again ends the session."""
-        return await self._parts.sessions.refresh(refresh_token)
+    async def vouch(
+        self, account: Account, methods: list[str], vouched: Vouched, factor: SecondFactor, client: Client
+    ) -> Result:
+        """Return what comes after an identity provider's word for the user.
+
+        Args:
+            account: the user, who may log in.
+            methods: how it was proven there, as RFC 8176 calls it.
+            vouched: what the provider says.
+            factor: whose second factor counts for its users.
+            client: who is at the other end.
+
+        Raises:
+            Unauthorized: a second factor is demanded that had to be asked for there, and was not.
+        """
+        if factor is SecondFactor.OURS:
+            methods = [method for method in methods if method != MULTIPLE]
+        done = MULTIPLE in methods
+        enrolled = None if done or factor is SecondFactor.THEIRS else await self._parts.factors.is_enrolled(account)
+        if done or not (enrolled or account.mfa_required):
+            return await self._complete(account, None, methods, client, vouched=vouched, enrolled=enrolled)
+        if enrolled is None:
+            raise Unauthorized("this user needs a second factor, and the identity provider did not ask for one")
+        kind = ChallengeKind.VERIFY_MFA if enrolled else ChallengeKind.ENROL_MFA
+        return await self._parts.challenges.begin(kind, account, methods, stamp_of(None), vouched=vouched)
+
+    async def refresh(self, refresh_token: str, client: Client) -> Tokens:
+        """Return new tokens; the refresh token is used up, and using it again later ends the session."""
+        return await self._parts.sessions.refresh(refresh_token, client)
 
     async def logout(self, refresh_token: str) -> None:
         """End the session of the refresh token."""
@@ -128,7 +159,10 @@ class LoginService:
         logger.info("password changed", user=account.name)
 
     async def enrol(self, access: Access, password: str, code: str, client: Client) -> Enrolment:
-        """Return a new second factor's secret, by the password and, when there is one, the present factor."""
+        """Return a new second factor's secret, by the password and, when there is one, the present factor.
+
+        Users of identity providers have no password here: their login has to be fresh.
+        """
         account = await self._prove_fully(access, password, code, client)
         return await self._parts.factors.begin(account)
 
@@ -166,8 +200,10 @@ class LoginService:
         return issued
 
     async def reset_mfa(self, user: str) -> None:
-        """Forget a user's second factor, for administrators; all sessions end. Raises NotFound, Conflict."""
-        account = await self._local(user)
+        """Forget a user's second factor, for administrators; all sessions end. Raises NotFound."""
+        account = await self._parts.directory.find_user(user)
+        if account is None:
+            raise NotFound(f"there is no user {user!r}")
         await self._parts.factors.remove(account)
         await self._parts.directory.end_sessions(account)
         await self._note(account, mfa_enrolled=False)
@@ -194,8 +230,21 @@ class LoginService:
             raise Unauthorized(WRONG)
         return account, record
 
+    async def _prove_first(
+        self, access: Access, password: str, client: Client
+    ) -> tuple[Account, PasswordRecord | None]:
+        """Return who it is, by the password or, of who has none here, by a login of just now."""
+        account = await self._account_of(access.user, access.uid)
+        if account.local:
+            return await self._prove_again(access, password, client)
+        began = await self._parts.sessions.find_beginning(access.session)
+        if began is None or self._parts.clock.now() - began >= FRESH:
+            minutes = int(FRESH.total_seconds() // 60)
+            raise Forbidden(f"log in anew first: this is possible within {minutes} minutes of a login only")
+        return account, None
+
     async def _prove_fully(self, access: Access, password: str, code: str, client: Client) -> Account:
-        account, record = await self._prove_again(access, password, client)
+        account, record = await self._prove_first(access, password, client)
         if await self._parts.factors.is_enrolled(account):
             known = bool(find_device(record, client.device))
             await self._parts.factors.use(account, code, known_device=known)
@@ -205,7 +254,7 @@ class LoginService:
         """Return what comes after the password."""
         enrolled = await self._parts.factors.is_enrolled(account)
         if not enrolled and not account.mfa_required:
-            return await self._complete(account, record, [PASSWORD], client)
+            return await self._complete(account, record, [PASSWORD], client, enrolled=False)
         kind = ChallengeKind.VERIFY_MFA if enrolled else ChallengeKind.ENROL_MFA
         return await self._parts.challenges.begin(kind, account, [PASSWORD], stamp_of(record))
 
@@ -220,18 +269,29 @@ class LoginService:
         return step, account, record
 
     async def _complete(
-        self, account: Account, record: PasswordRecord | None, methods: list[str], client: Client
+        self,
+        account: Account,
+        record: PasswordRecord | None,
+        methods: list[str],
+        client: Client,
+        *,
+        vouched: Vouched | None = None,
+        enrolled: bool | None,
     ) -> Tokens:
         device = new_device_token(record) if record else ""
-        tokens = await self._parts.sessions.begin(account, methods, client, device)
+        tokens = await self._parts.sessions.begin(account, methods, client, device, vouched)
         note_caller(f"user:{account.name}", session=tokens.session)
         await self._note(
             account,
             last_login_at=self._parts.clock.now(),
             password_set_at=record.set_at if record else None,
-            mfa_enrolled=MULTIPLE in methods,
+            mfa_enrolled=enrolled,
+            groups=vouched.groups if vouched else None,
         )
-        logger.info("login", user=account.name, session=tokens.session, client=client.address, methods=methods)
+        provider = {"provider": vouched.voucher.provider} if vouched else {}
+        logger.info(
+            "login", user=account.name, session=tokens.session, client=client.address, methods=methods, **provider
+        )
         return tokens
 
     async def _demand_not_enrolled(self, account: Account) -> None:
@@ -241,7 +301,7 @@ class LoginService:
     async def _account_of(self, user: str, uid: str) -> Account:
         """Return the user, who must be the very one that logged in."""
         account = await self._parts.directory.find_user(user) if user else None
-        if account is None or account.uid != uid or not account.enabled or not account.local:
+        if account is None or account.uid != uid or not account.enabled:
             raise Unauthorized(NOT_VALID)
         note_caller(f"user:{account.name}")
         return account
@@ -254,10 +314,19 @@ class LoginService:
             raise Conflict(f"{user} logs in by an identity provider; the password is set there")
         return account
 
-    async def _note(self, account: Account, **observed: datetime | bool | None) -> None:
+    async def _note(self, account: Account, **observed: datetime | bool | Sequence[str] | None) -> None:
         """Write into the user's status; the next login writes it again, so a failure does no harm."""
         fields: dict[str, Any] = observed
         try:
             await self._parts.directory.note_user(account, **fields)
         except ApiError as error:
             logger.warning("the user's status could not be written", user=account.name, error=error.message)
+
+
+def _with_code(step: ChallengeRecord) -> list[str]:
+    """Return what a login has proven that ends with a code of ours."""
+    return [*dict.fromkeys([*step.methods, CODE, MULTIPLE])]
+
+
+def _vouched(step: ChallengeRecord) -> Vouched | None:
+    return Vouched(step.voucher, step.groups) if step.voucher is not None else None

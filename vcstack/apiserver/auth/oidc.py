@@ -27,10 +27,11 @@ from vcstack.apiserver.auth.external import (
     mapped_groups,
 )
 from vcstack.apiserver.auth.idtokens import NOT_VALID, Expected, UnknownKey, verify_id_token
+from vcstack.apiserver.auth.login import MULTIPLE, Result
 from vcstack.apiserver.auth.oidcprovider import Metadata, OidcProviders, ProviderClient
 from vcstack.apiserver.auth.records import VoucherRecord, equal
 from vcstack.apiserver.auth.sealing import Seals
-from vcstack.apiserver.auth.sessions import Client, Tokens, Vouched
+from vcstack.apiserver.auth.sessions import Client, Vouched
 from vcstack.apiserver.auth.throttle import Throttle
 from vcstack.clock import Clock
 from vcstack.outbound.errors import BadUrl
@@ -137,6 +138,8 @@ class OidcLogins:
             "code_challenge": base64.urlsafe_b64encode(digest).rstrip(b"=").decode(),
             "code_challenge_method": "S256",
         }
+        if provider.spec.mfa_acr_values:
+            query["acr_values"] = " ".join(provider.spec.mfa_acr_values)
         if OFFLINE in provider.spec.scopes:
             query["prompt"] = "consent"  # OpenID Connect Core, 11: without it there is no offline_access
         joint = "&" if urlsplit(metadata.authorization_endpoint).query else "?"
@@ -147,8 +150,8 @@ class OidcLogins:
             expires_at=expires_at,
         )
 
-    async def complete(self, challenge: str, code: str, state: str, issuer: str, client: Client) -> Tokens:
-        """Return tokens for what the browser brought back.
+    async def complete(self, challenge: str, code: str, state: str, issuer: str, client: Client) -> Result:
+        """Return tokens for what the browser brought back, or what is left to do.
 
         Raises:
             Unauthorized: it is of another login, too late, or what the provider says of the user is not valid.
@@ -192,8 +195,8 @@ class OidcLogins:
         attempt.succeed()
         return login
 
-    async def poll(self, challenge: str, client: Client) -> Tokens | Pending:
-        """Return tokens when the user is done. Raises as ``complete``."""
+    async def poll(self, challenge: str, client: Client) -> Result | Pending:
+        """Return tokens when the user is done, or what is left to do. Raises as ``complete``."""
         step = await self._seals.open(DEVICE, challenge)
         provider = await self._resolve(step["provider"], step["uid"])
         attempt = self._throttle.attempt(f"oidc/{provider.client.name}", client.address)
@@ -259,7 +262,7 @@ class OidcLogins:
         renewed = voucher.model_copy(update={"refresh_token": token})
         return Vouched(renewed, mapped_groups(resource, found.groups))
 
-    async def _admit(self, provider: _Resolved, metadata: Metadata, answer: Any, nonce: str, client: Client) -> Tokens:
+    async def _admit(self, provider: _Resolved, metadata: Metadata, answer: Any, nonce: str, client: Client) -> Result:
         """Let the user in whom the token endpoint's answer is about."""
         found = await self._find_user(provider, metadata, answer, nonce)
         return await self._users.admit(
@@ -348,13 +351,16 @@ def _read_claims(spec: OIDCProvider, claims: dict[str, Any]) -> ExternalUser:
     """Return what the claims say of the user. Raises Forbidden."""
     verified = claims.get("email_verified") in (True, "true")
     amr = claims.get("amr")
+    methods = [m for m in amr if isinstance(m, str)] if isinstance(amr, list) else []
+    if claims.get("acr") in spec.mfa_acr_values:
+        methods.append(MULTIPLE)
     return ExternalUser(
         external_id=str(claims["sub"]),
         user_name=_text(claims.get(spec.username_claim)),
         display_name=_text(claims.get("name")),
         email=_text(claims.get("email")) if verified else "",
         groups=_groups(spec, claims),
-        methods=[m for m in amr if isinstance(m, str)] if isinstance(amr, list) else [],
+        methods=methods,
     )
 
 

@@ -1,9 +1,9 @@
 """The HTTP side of logging in by OpenID Connect: ``/api/v1/auth/oidc/...``.
 
 POST oidc/begin      {provider, redirectUri}              where the browser goes, a challenge
-POST oidc/complete   {challenge, code, state, issuer?}    tokens
+POST oidc/complete   {challenge, code, state, issuer?}    tokens or challenge
 POST oidc/device     {provider}                           what the user does elsewhere, a challenge
-POST oidc/poll       {challenge}                          tokens, or that it is not done yet
+POST oidc/poll       {challenge}                          tokens or challenge, or that it is not done yet
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -20,7 +20,7 @@ from vcstack.apiclient.oidcmessages import (
     OidcPendingReply,
     OidcPollRequest,
 )
-from vcstack.apiserver.auth.cookies import reply_tokens
+from vcstack.apiserver.auth.cookies import reply_step
 from vcstack.apiserver.auth.oidc import OidcLogins, Pending
 from vcstack.apiserver.auth.requests import client_of, read
 from vcstack.apiserver.replies import model_reply
@@ -51,8 +51,8 @@ class OidcRoutes:
     async def complete(self, request: Request) -> Response:
         """Complete a login by what the browser brought back."""
         body = await read(request, OidcCompleteRequest)
-        tokens = await self._logins.complete(body.challenge, body.code, body.state, body.issuer, client_of(request))
-        return reply_tokens(request, tokens)
+        done = await self._logins.complete(body.challenge, body.code, body.state, body.issuer, client_of(request))
+        return reply_step(request, done)
 
     async def device(self, request: Request) -> Response:
         """Begin a login that goes on on another device."""
@@ -75,4 +75,4 @@ class OidcRoutes:
         found = await self._logins.poll(body.challenge, client_of(request))
         if isinstance(found, Pending):
             return model_reply(OidcPendingReply(interval_seconds=found.interval_seconds))
-        return reply_tokens(request, found)
+        return reply_step(request, found)

@@ -64,6 +64,26 @@ class MfaRecord(Model):
     """Devices that are not known have to wait until then."""
 
 
+class VoucherRecord(Model):
+    """Who vouched for the user of a session, and how to ask again."""
+
+    provider: str
+    """The IdentityProvider's name."""
+    provider_uid: str
+    """Its uid: another one of the same name is not asked."""
+    external_id: str
+    """What the provider calls the user."""
+    user_name: str = ""
+    """What the user typed there (LDAP)."""
+    refresh_token: str = ""
+    """The provider's own (OpenID Connect); empty: it cannot be asked again."""
+
+    @property
+    def can_be_asked(self) -> bool:
+        """Return whether the provider can say later what has become of the user."""
+        return bool(self.user_name or self.refresh_token)
+
+
 class ChallengeRecord(Model):
     """A login that is not complete."""
 
@@ -83,23 +103,25 @@ class ChallengeRecord(Model):
     """The digest of the one-time secret that was shown."""
     attempts: int = 0
     """Codes tried."""
+    voucher: VoucherRecord | None = None
+    """When an identity provider has vouched for the user."""
+    groups: list[str] = Field(default_factory=list)
+    """The groups there that mean something here, as it said then."""
     expires_at: Time
     """When it runs out."""
 
 
-class VoucherRecord(Model):
-    """Who vouched for the user of a session, and how to ask again."""
+class RotationRecord(Model):
+    """The last time that a refresh token was used up."""
 
-    provider: str
-    """The IdentityProvider's name."""
-    provider_uid: str
-    """Its uid: another one of the same name is not asked."""
-    external_id: str
-    """What the provider calls the user."""
-    user_name: str = ""
-    """What the user typed there (LDAP)."""
-    refresh_token: str = ""
-    """The provider's own (OpenID Connect); empty: it cannot be asked again."""
+    digest: str
+    """SHA-256 of the one that was."""
+    salt: str
+    """What its successor was made with, besides the token itself."""
+    client: str
+    """Who showed it, as a digest."""
+    at: Time
+    """When. For a moment the same client gets the same successor again."""
 
 
 class SessionRecord(Model):
@@ -125,6 +147,8 @@ class SessionRecord(Model):
     """When it ends unless it is refreshed."""
     voucher: VoucherRecord | None = None
     """Of a session that began at an identity provider."""
+    rotation: RotationRecord | None = None
+    """Of a session that was refreshed."""
 
 
 class KeySecret(Model):

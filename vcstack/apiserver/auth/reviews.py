@@ -6,9 +6,10 @@ nobody learns more than the bindings there would tell.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
+import orjson
 from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
@@ -22,9 +23,11 @@ from vcstack.apiclient.accessmessages import (
     Right,
     RightsReply,
     RightsRequest,
+    SeenGroups,
 )
 from vcstack.apiserver.audit.entry import note_on_behalf_of
 from vcstack.apiserver.auth.accounts import AccessIndex
+from vcstack.apiserver.auth.bearers import NO_GROUPS, groups_given, vouches
 from vcstack.apiserver.auth.grants import ALWAYS, Grants
 from vcstack.apiserver.auth.imagined import ImaginedIndex
 from vcstack.apiserver.auth.naming import find_hidden
@@ -37,7 +40,9 @@ from vcstack.apiserver.queries import NONE, Query
 from vcstack.apiserver.replies import model_reply
 from vcstack.apiserver.targets import RIGHTS_ONLY, Target, rights_of
 from vcstack.specs.errors import BadRequest, Cause, Forbidden, Invalid, MethodNotAllowed, NotFound
+from vcstack.specs.kinds.identityprovider import IdentityProvider
 from vcstack.specs.kinds.rolebinding import RoleBinding, RoleBindingSpec, Subject, SubjectKind
+from vcstack.specs.kinds.user import User
 from vcstack.specs.meta import ObjectMeta
 from vcstack.specs.model import Model
 from vcstack.specs.permissions import ANY, READ, READER, Permission, Rule, Verb, expand
@@ -55,6 +60,8 @@ PLACES_NAMED: Final = 5
 VERB_ORDER: Final = [v.value for v in Verb]
 M = TypeVar("M", bound=Model)
 Change = tuple[Place, Permission]
+Wire = Mapping[str, Any]
+NO_PROVIDERS: Final[Mapping[str, Wire]] = {}
 
 
 class AccessReviews:
@@ -89,12 +96,16 @@ class AccessReviews:
         project = None if definition.scope is Scope.GLOBAL else question.project
         place = Place(project=project) if project else Place(domain=question.domain)
         who, grants = identity, asker
+        seen: SeenGroups | None = None
         if question.subject is not None:
             if not _shows_grants(asker, place):
                 raise Forbidden(f"you may not list RoleBindings {_describe(place)}: ask for yourself only")
             note_on_behalf_of(question.subject)
             subject = self._subject_of(question.subject, asker, [place])
-            who, grants = Identity(Role.USER, question.subject, account=subject), self._index.grants(subject)
+            seen = self._seen_groups(subject)
+            groups = frozenset(seen.groups) if seen else NO_GROUPS
+            who = Identity(Role.USER, question.subject, account=subject, groups=groups)
+            grants = self._index.grants(subject, groups)
         sub = f"/{question.subresource}" if question.subresource else ""
         object_ = f" {question.name}" if question.name else ""
         what = f"{question.verb} {definition.kind}{sub}{object_}"
@@ -111,7 +122,10 @@ class AccessReviews:
             allowed, only, where = _decide_on_kind(grants, question, definition, place)
         message = f"{who.subject} may {'' if allowed else 'not '}{what}{where}"
         message += f", but only where {' or '.join(only)}" if only else ""
-        return ReviewReply(subject=who.subject, allowed=allowed, label_selectors=only, message=message)
+        message += f" ({_as_of(seen)})" if seen else ""
+        return ReviewReply(
+            subject=who.subject, allowed=allowed, label_selectors=only, message=message, seen_groups=seen
+        )
 
     def _decide(self, who: Identity, action: Action) -> bool:
         return who.role is Role.ADMIN or self._authorizer.decide(who, action)
@@ -120,10 +134,13 @@ class AccessReviews:
         """Return what somebody may do. Raises Forbidden, NotFound."""
         asker = self._authorizer.grants_of(identity)
         grants, everywhere = asker, True
+        seen: SeenGroups | None = None
         if question.subject is not None:
             note_on_behalf_of(question.subject)
             around = self._places_to_ask(asker, question.project)
-            grants, everywhere = self._index.grants(self._subject_of(question.subject, asker, around)), False
+            of = self._subject_of(question.subject, asker, around)
+            seen = self._seen_groups(of)
+            grants, everywhere = self._index.grants(of, frozenset(seen.groups) if seen else NO_GROUPS), False
         rights = [
             Right(project=place.project, domain=place.domain, rule=rule)
             for place, rules in grants.scopes()
@@ -132,7 +149,7 @@ class AccessReviews:
         ]
         restriction = list(identity.key.rules) if question.subject is None and identity.key else []
         subject = question.subject or identity.subject
-        return RightsReply(subject=subject, rights=rights, restriction=restriction or None)
+        return RightsReply(subject=subject, rights=rights, restriction=restriction or None, seen_groups=seen)
 
     async def plan(self, identity: Identity, request: PlanRequest) -> PlanReply:
         """Return what writing the objects would grant and take away. Raises Invalid, Forbidden."""
@@ -141,13 +158,46 @@ class AccessReviews:
         objects = list(_load_objects(request.objects))
         imagined = ImaginedIndex(self._index, objects)
         changes: list[PlanChange] = []
-        for subject in sorted(imagined.find_touched(), key=_name_of):
-            before, after = self._index.grants(subject), imagined.grants(subject)
+        providers = {o.metadata.name: o.to_wire() for o in objects if o.kind == IdentityProvider.KIND}
+        touched = imagined.find_touched() | set(self._users_of(providers))
+        for subject in sorted(touched, key=_name_of):
+            seen, then = self._seen_groups(subject), self._seen_groups(subject, providers)
+            before = self._index.grants(subject, frozenset(seen.groups) if seen else NO_GROUPS)
+            after = imagined.grants(subject, frozenset(then.groups) if then else NO_GROUPS)
             for granted, found in ((True, _gained(before, after)), (False, _gained(after, before))):
                 told = (c for c in found if _shows_grants(asker, c[0]) and self._may_name(subject, asker, c[0]))
-                changes += _summarize(_name_of(subject), granted, told)
+                changes += _summarize(_name_of(subject), granted, told, (then or seen))
             await asyncio.sleep(0)  # others are served between two subjects
         return PlanReply(changes=changes)
+
+    def _seen_groups(self, subject: Ref, providers: Mapping[str, Wire] = NO_PROVIDERS) -> SeenGroups | None:
+        """Return what the user's identity provider said last of groups, as it maps them now.
+
+        Args:
+            subject: who.
+            providers: those that are to be taken for others than they are.
+        """
+        entry = self._cache.find(get_kind(User.KIND), row_of(None, subject.name)) if subject.kind == User.KIND else None
+        user: Wire = orjson.loads(entry.json) if entry is not None else {}
+        name, status = user.get("spec", {}).get("identityProvider"), user.get("status", {})
+        if not name or not status.get("externalGroups"):
+            return None
+        found = self._cache.find(get_kind(IdentityProvider.KIND), row_of(None, name))
+        provider = providers.get(name) or (orjson.loads(found.json) if found is not None else None)
+        if provider is None or not vouches(provider):
+            return None
+        groups = sorted(groups_given(provider, status["externalGroups"]))
+        seen = {"provider": name, "groups": groups, "seenAt": status["externalGroupsSeenAt"]}
+        return SeenGroups.from_wire(seen) if groups else None
+
+    def _users_of(self, providers: Collection[str]) -> Iterator[Ref]:
+        """Yield the users of identity providers."""
+        if not providers:
+            return
+        for entry in self._cache.table(get_kind(User.KIND)).objects.values():
+            user = orjson.loads(entry.json)
+            if user["spec"].get("identityProvider") in providers:
+                yield Ref(User.KIND, None, user["metadata"]["name"])
 
     def _places_to_ask(self, asker: Grants, project: str | None) -> list[Place]:
         """Return where the asker may know what others may do. Raises Forbidden for nowhere."""
@@ -215,7 +265,9 @@ def _is_possible(verb: str, definition: KindDefinition, subresource: str) -> boo
     """Return whether there is a route for it that people may use; subresources are read and written only."""
     if subresource in RIGHTS_ONLY.get(definition.kind, ()):
         return verb == Verb.UPDATE
-    if subresource and (verb not in (Verb.GET, Verb.UPDATE) or subresource == "finalize"):
+    if subresource and (
+        subresource not in rights_of(definition) or verb not in (Verb.GET, Verb.UPDATE) or subresource == "finalize"
+    ):
         return False
     return _is_for_people(verb, definition, subresource) and (verb, subresource) != (Verb.UPDATE, "history")
 
@@ -244,7 +296,7 @@ def _has(grants: Grants, place: Place, wanted: Permission) -> bool:
     return not grants.missing([rule], place)
 
 
-def _summarize(subject: str, granted: bool, changes: Iterable[Change]) -> Iterator[PlanChange]:
+def _summarize(subject: str, granted: bool, changes: Iterable[Change], seen: SeenGroups | None) -> Iterator[PlanChange]:
     """Yield the changes with the verbs of one kind and place together."""
     verbs: defaultdict[tuple[str, str, str, str, str], list[str]] = defaultdict(list)
     for place, (verb, kind, subresource, selector) in changes:
@@ -259,6 +311,7 @@ def _summarize(subject: str, granted: bool, changes: Iterable[Change]) -> Iterat
             label_selector=selector,
             project=project or None,
             domain=domain or None,
+            seen_at=seen.seen_at if seen else None,
         )
 
 
@@ -304,6 +357,11 @@ def _describe(place: Place) -> str:
     if place.domain is not None:
         return f"in domain {place.domain}"
     return "in the whole cloud"
+
+
+def _as_of(seen: SeenGroups) -> str:
+    said = seen.seen_at.strftime("%Y-%m-%d %H:%M UTC")
+    return f"in a session by {seen.provider}, with {', '.join(seen.groups)} as of {said}"
 
 
 def _text(selector: LabelSelector) -> str:

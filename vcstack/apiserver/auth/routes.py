@@ -13,7 +13,7 @@
     POST token                {keyId, secret}                    an access token for an API key
     GET  keys                                                    the public keys, a JWK set
     POST oidc/...                                                see ``oidcroutes``
-    POST ldap/login           {provider, user, password}         tokens
+    POST ldap/login           {provider, user, password}         tokens or challenge
 
     * with the access token of a session
 
@@ -29,7 +29,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from vcstack.apiclient.authmessages import (
-    ChallengeReply,
     CodeRequest,
     EnrolledReply,
     EnrolmentReply,
@@ -42,13 +41,11 @@ from vcstack.apiclient.authmessages import (
 )
 from vcstack.apiserver.audit.entry import note_error
 from vcstack.apiserver.auth.apikeys import ApiKeys
-from vcstack.apiserver.auth.challenges import Challenge
-from vcstack.apiserver.auth.cookies import find_refresh_token, forget, reply_tokens
+from vcstack.apiserver.auth.cookies import find_refresh_token, forget, reply_step, reply_tokens
 from vcstack.apiserver.auth.directory import Directory
 from vcstack.apiserver.auth.login import Enrolled, LoginService
 from vcstack.apiserver.auth.requests import client_of, read
 from vcstack.apiserver.auth.secondfactor import Enrolment
-from vcstack.apiserver.auth.sessions import Tokens
 from vcstack.apiserver.auth.signing import SigningKeys
 from vcstack.apiserver.auth.tokens import NOT_VALID, Access, AccessTokens
 from vcstack.apiserver.queries import NONE, Query
@@ -111,14 +108,14 @@ class AuthRoutes:
     async def login(self, request: Request) -> Response:
         """Log in."""
         body = await read(request, LoginRequest)
-        return _reply(request, await self._login.login(body.user, body.password, client_of(request, body.device)))
+        return reply_step(request, await self._login.login(body.user, body.password, client_of(request, body.device)))
 
     async def password(self, request: Request) -> Response:
         """Set the first password, or another one."""
         body = await read(request, PasswordRequest)
         client = client_of(request, body.device)
         if body.challenge:
-            return _reply(request, await self._login.set_password(body.challenge, body.new_password, client))
+            return reply_step(request, await self._login.set_password(body.challenge, body.new_password, client))
         access = await self._session(request)
         await self._login.change_password(access, body.password, body.new_password, client)
         return Response(status_code=204)
@@ -126,7 +123,9 @@ class AuthRoutes:
     async def verify_mfa(self, request: Request) -> Response:
         """Complete a login by a code."""
         body = await read(request, CodeRequest)
-        return _reply(request, await self._login.verify_mfa(body.challenge, body.code, client_of(request, body.device)))
+        return reply_step(
+            request, await self._login.verify_mfa(body.challenge, body.code, client_of(request, body.device))
+        )
 
     async def enrol(self, request: Request) -> Response:
         """Begin to enrol a second factor."""
@@ -162,9 +161,9 @@ class AuthRoutes:
         """Return new tokens."""
         body = await read(request, RefreshRequest)
         if body.refresh_token:
-            return _reply(request, await self._login.refresh(body.refresh_token))
+            return reply_step(request, await self._login.refresh(body.refresh_token, client_of(request)))
         try:
-            tokens = await self._login.refresh(find_refresh_token(request))
+            tokens = await self._login.refresh(find_refresh_token(request), client_of(request))
         except Unauthorized as error:
             note_error(error)
             return forget(error_reply(error))
@@ -187,7 +186,7 @@ class AuthRoutes:
     async def token(self, request: Request) -> Response:
         """Exchange an API key for an access token."""
         body = await read(request, KeyRequest)
-        return _reply(request, await self._keys.exchange(body.key_id, body.secret, client_of(request)))
+        return reply_step(request, await self._keys.exchange(body.key_id, body.secret, client_of(request)))
 
     async def _session(self, request: Request) -> Access:
         """Return the session's access token that the request carries. Raises Unauthorized."""
@@ -203,12 +202,6 @@ class AuthRoutes:
 def _demand_method(request: Request, *methods: str) -> None:
     if request.method not in methods:
         raise MethodNotAllowed(f"{request.scope['path']} knows {' and '.join(methods)} only")
-
-
-def _reply(request: Request, result: Tokens | Challenge) -> Response:
-    if isinstance(result, Challenge):
-        return model_reply(ChallengeReply(kind=result.kind, challenge=result.token, expires_at=result.expires_at))
-    return reply_tokens(request, result)
 
 
 def _enrolment(enrolment: Enrolment) -> Response:

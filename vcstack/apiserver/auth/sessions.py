@@ -3,6 +3,10 @@
 A refresh token is ``{session}.{generation}.{random}.{tag}``. Kept is the SHA-256 of the one that is good now;
 the tag (an HMAC under a key of the session's own) proves of an older one that it was ours. An old one means
 that two have it, a thief among them: the whole session ends. A made-up one ends nothing.
+
+But for some seconds the last one gives the very same successor again, to the same client: two pages of a browser
+that refresh at once, a program that was killed before it had kept the answer. The successor is made of the token that
+was shown and of what is kept, so neither alone is enough to make it, and it is kept nowhere.
 """
 
 import hashlib
@@ -11,21 +15,24 @@ import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 import structlog
 
 from vcstack.apiserver.audit.entry import note_caller
 from vcstack.apiserver.auth.directory import Account, Directory, SessionNotice
-from vcstack.apiserver.auth.records import SessionRecord, VoucherRecord, digest_of, equal, new_secret
+from vcstack.apiserver.auth.records import RotationRecord, SessionRecord, VoucherRecord, digest_of, equal, new_secret
 from vcstack.apiserver.auth.tokens import AccessTokens, Bearer
 from vcstack.clock import Clock
 from vcstack.specs.errors import Conflict, Forbidden, Unauthorized, Unavailable
-from vcstack.specs.settings import SESSIONS_IDLE, SESSIONS_LIFETIME, SettingReader
+from vcstack.specs.settings import SESSIONS_IDLE, SESSIONS_LIFETIME, SESSIONS_LIFETIME_UNASKED, SettingReader
 from vcstack.store.credentials import Credentials, Record
 
 NOT_VALID: Final = "the refresh token is not valid; log in again"
+GRACE: Final = timedelta(seconds=30)
+"""How long the token before gives its successor again. Okta's default; Auth0 takes up to a minute. It has to be longer
+than a slow answer takes, and shorter than anybody needs to carry a stolen token away."""
 _LONGEST: Final = 512
 _ID: Final = re.compile(r"s-[0-9a-f]{20}")
 
@@ -46,6 +53,11 @@ class Client:
         """Return a line by which its user recognises it."""
         program = "".join(c for c in self.program[:100] if c.isascii() and c.isprintable())
         return f"{self.address} {program}".strip()
+
+    @property
+    def mark(self) -> str:
+        """Return what is the same for two requests of one program on one machine."""
+        return digest_of(f"{self.address}\0{self.program}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +124,10 @@ class Sessions:
         now = self._clock.now()
         session_id = f"s-{secrets.token_hex(10)}"
         mac_key = new_secret()
-        refresh_token = _new_token(session_id, 0, mac_key)
+        refresh_token = _make_token(session_id, 0, mac_key, new_secret())
+        lifetime = self._settings.duration(SESSIONS_LIFETIME, domain=account.domain)
+        if vouched is not None and not vouched.voucher.can_be_asked:
+            lifetime = min(lifetime, self._settings.duration(SESSIONS_LIFETIME_UNASKED, domain=account.domain))
         record = SessionRecord(
             user=account.name,
             uid=account.uid,
@@ -121,7 +136,7 @@ class Sessions:
             generation=0,
             digest=digest_of(refresh_token),
             created_at=now,
-            expires_at=now + self._settings.duration(SESSIONS_LIFETIME, domain=account.domain),
+            expires_at=now + lifetime,
             idle_at=now + self._settings.duration(SESSIONS_IDLE, domain=account.domain),
             voucher=vouched.voucher if vouched else None,
         )
@@ -139,32 +154,40 @@ class Sessions:
         await self._directory.begin_session(notice)
         return self._tokens_of(session_id, record, refresh_token, device_token)
 
-    async def refresh(self, refresh_token: str) -> Tokens:
-        """Return new tokens; the one given is used up.
+    async def refresh(self, refresh_token: str, client: Client) -> Tokens:
+        """Return new tokens; the one given is used up, but for a moment in which the same client gets the same again.
 
         Raises:
             Unauthorized: it is not good. If it once was, its session has been ended.
             Unavailable: the store does not answer.
         """
-        voucher: VoucherRecord | None = None
         while True:
             session_id, record, revision = await self._find(refresh_token)
             note_caller(f"user:{record.user}", session=session_id)
-            if not equal(record.digest, digest_of(refresh_token)):
-                raise await self._reused(session_id, record)
             account = await self._find_alive(session_id, record)
+            if not equal(record.digest, digest_of(refresh_token)):
+                successor = self._find_successor(session_id, record, refresh_token, client)
+                if successor is None or account is None:
+                    raise await self._reused(session_id, record)
+                logger.info("refresh token's successor given again", session=session_id, user=record.user)
+                return self._tokens_of(session_id, record, successor)
             if account is None:
                 await self.end(session_id)
                 raise Unauthorized(NOT_VALID)
-            if record.voucher is not None:  # once: a provider's own refresh tokens are good once, too
-                voucher = voucher or await self._ask_again(session_id, record.voucher)
-            renewed, successor = self._renew(session_id, record, account)
-            renewed = renewed.model_copy(update={"voucher": voucher})
+            renewed, successor = self._renew(session_id, record, account, refresh_token, client)
             try:
                 await self._write(session_id, renewed, revision)
             except Conflict:
                 continue  # looked at again: the same token was used at the same moment, or a key was changed
+            if renewed.voucher is not None:
+                # Only who used the token up asks: a provider's own refresh tokens are good once, too.
+                await self._ask_again(session_id, renewed, renewed.voucher, account)
             return self._tokens_of(session_id, renewed, successor)
+
+    async def find_beginning(self, session_id: str) -> datetime | None:
+        """Return when the session's user logged in. Raises Unavailable."""
+        found = await self._credentials.get(_path(session_id)) if _is_session_id(session_id) else None
+        return SessionRecord.from_wire(found.value).created_at if found is not None else None
 
     async def end(self, session_id: str) -> None:
         """End a session; its tokens are good no more. Of none is nothing."""
@@ -190,7 +213,9 @@ class Sessions:
             raise Unauthorized(NOT_VALID)
         return session_id, record, found.revision
 
-    async def _ask_again(self, session_id: str, voucher: VoucherRecord) -> VoucherRecord:
+    async def _ask_again(
+        self, session_id: str, record: SessionRecord, voucher: VoucherRecord, account: Account
+    ) -> None:
         """Have the provider say whether it still vouches, and for which groups; while it is away nothing changes.
 
         Raises:
@@ -199,16 +224,24 @@ class Sessions:
         assert self.vouching is not None
         try:
             vouched = await self.vouching.renew(voucher)
+            if vouched.voucher != voucher:
+                await self._keep_voucher(session_id, record, vouched.voucher)
+            if vouched.groups is not None:
+                await self._directory.note_groups(session_id, account, vouched.groups, self._clock.now())
         except (Unauthorized, Forbidden) as error:
             await self.end(session_id)
             logger.info("session ended by its provider", session=session_id, why=error.message)
             raise
         except Unavailable as error:
             logger.warning("provider not asked at refresh", session=session_id, why=error.message)
-            return voucher
-        if vouched.groups is not None:
-            await self._directory.note_groups(session_id, vouched.groups)
-        return vouched.voucher
+
+    async def _keep_voucher(self, session_id: str, record: SessionRecord, voucher: VoucherRecord) -> None:
+        def put(before: bytes | None) -> bytes | None:
+            if before is None:
+                return None  # ended meanwhile
+            return SessionRecord.from_wire(before).model_copy(update={"voucher": voucher}).to_json()
+
+        await self._credentials.update(_path(session_id), put, ttl_seconds=_ttl_of(record))
 
     async def _find_alive(self, session_id: str, record: SessionRecord) -> Account | None:
         """Return whose session it is if it goes on."""
@@ -220,12 +253,25 @@ class Sessions:
             return None
         return account if await self._directory.has_session(session_id) else None
 
-    def _renew(self, session_id: str, record: SessionRecord, account: Account) -> tuple[SessionRecord, str]:
+    def _renew(
+        self, session_id: str, record: SessionRecord, account: Account, refresh_token: str, client: Client
+    ) -> tuple[SessionRecord, str]:
+        now = self._clock.now()
+        rotation = RotationRecord(digest=record.digest, salt=new_secret(), client=client.mark, at=now)
         generation = record.generation + 1
-        token = _new_token(session_id, generation, record.mac_key)
-        idle_at = self._clock.now() + self._settings.duration(SESSIONS_IDLE, domain=account.domain)
-        changes = {"generation": generation, "digest": digest_of(token), "idle_at": idle_at}
+        token = _make_successor(session_id, generation, record.mac_key, rotation, refresh_token)
+        idle_at = now + self._settings.duration(SESSIONS_IDLE, domain=account.domain)
+        changes = {"generation": generation, "digest": digest_of(token), "idle_at": idle_at, "rotation": rotation}
         return record.model_copy(update=changes), token
+
+    def _find_successor(self, session_id: str, record: SessionRecord, refresh_token: str, client: Client) -> str | None:
+        """Return the good token when this is the one just before it, shown again by who showed it, in time."""
+        rotation = record.rotation
+        if rotation is None or not equal(rotation.digest, digest_of(refresh_token)):
+            return None
+        if not equal(rotation.client, client.mark) or abs(self._clock.now() - rotation.at) >= GRACE:
+            return None
+        return _make_successor(session_id, record.generation, record.mac_key, rotation, refresh_token)
 
     async def _reused(self, session_id: str, record: SessionRecord) -> Unauthorized:
         await self.end(session_id)
@@ -233,8 +279,7 @@ class Sessions:
         return Unauthorized(NOT_VALID)
 
     async def _write(self, session_id: str, record: SessionRecord, revision: int) -> None:
-        ttl = int((record.expires_at - record.created_at).total_seconds())
-        await self._credentials.put(_path(session_id), record.to_json(), revision, ttl_seconds=ttl)
+        await self._credentials.put(_path(session_id), record.to_json(), revision, ttl_seconds=_ttl_of(record))
 
     def _tokens_of(self, session_id: str, record: SessionRecord, refresh_token: str, device_token: str = "") -> Tokens:
         bearer = Bearer(
@@ -263,9 +308,19 @@ def _is_session_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
-def _new_token(session_id: str, generation: int, mac_key: str) -> str:
-    signed = f"{session_id}.{generation}.{new_secret()}"
+def _ttl_of(record: SessionRecord) -> int:
+    return int((record.expires_at - record.created_at).total_seconds())
+
+
+def _make_token(session_id: str, generation: int, mac_key: str, random: str) -> str:
+    signed = f"{session_id}.{generation}.{random}"
     return f"{signed}.{_tag(signed, mac_key)}"
+
+
+def _make_successor(session_id: str, generation: int, mac_key: str, rotation: RotationRecord, before: str) -> str:
+    """Return the token after ``before``: as unpredictable as that, to who has not what is kept as well."""
+    random = _tag(f"successor {rotation.salt} {before}", mac_key)
+    return _make_token(session_id, generation, mac_key, random)
 
 
 def _tag(signed: str, mac_key: str) -> str:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from vcstack.apiserver.auth.directory import Account, KeyAccount, SessionNotice
 from vcstack.specs.errors import NotFound
@@ -20,6 +20,8 @@ from vcstack.store.actor import Actor
 from vcstack.store.store import Store
 
 ACTOR: Final = Actor("system:auth", "auth")
+GROUPS_SEEN_STEP: Final = timedelta(hours=1)
+"""That a provider says the same groups as before is written down that often at most."""
 LAST_USED_STEP: Final = timedelta(minutes=5)
 """A key's use is written down that often at most."""
 _NAME: Final = re.compile(LABEL_PATTERN)
@@ -54,13 +56,16 @@ class StoredDirectory:
         password_set_at: datetime | None = None,
         mfa_enrolled: bool | None = None,
         last_login_at: datetime | None = None,
+        groups: Sequence[str] | None = None,
     ) -> None:
         """Write what was observed into the user's status."""
-        status = {
+        status: dict[str, Any] = {
             "passwordSetAt": format_time(password_set_at) if password_set_at else None,
             "mfaEnrolled": mfa_enrolled,
             "lastLoginAt": format_time(last_login_at) if last_login_at else None,
         }
+        if groups is not None and last_login_at is not None:
+            status |= _groups_seen(groups, last_login_at)
         found = await self._find(User, user.name)
         if found is not None and found.metadata.uid == user.uid:
             observed = {field: value for field, value in status.items() if value is not None}
@@ -79,12 +84,18 @@ class StoredDirectory:
         )
         await self._resources.create(Session(metadata=ObjectMeta(name=session.id), spec=spec))
 
-    async def note_groups(self, session_id: str, groups: Sequence[str]) -> None:
-        """Write into the session what its identity provider says of groups now."""
+    async def note_groups(self, session_id: str, user: Account, groups: Sequence[str], at: datetime) -> None:
+        """Write into session and user what the identity provider says of groups now."""
         found = await self._find(Session, session_id)
         if found is not None and found.spec.external_groups != list(groups):
             spec = found.spec.model_copy(update={"external_groups": list(groups)})
             await self._resources.update(found.model_copy(update={"spec": spec}))
+        owner = await self._find(User, user.name)
+        if owner is None or owner.metadata.uid != user.uid:
+            return
+        seen = owner.status
+        if seen.external_groups != list(groups) or not _is_recent(seen.external_groups_seen_at, at):
+            await self._resources.patch_status(owner, _groups_seen(groups, at))
 
     async def has_session(self, session_id: str) -> bool:
         """Return whether the session's object is there and not being deleted."""
@@ -160,3 +171,11 @@ class StoredDirectory:
 
 def _is_going(resource: AnyResource) -> bool:
     return resource.metadata.deletion_timestamp is not None
+
+
+def _groups_seen(groups: Sequence[str], at: datetime) -> dict[str, Any]:
+    return {"externalGroups": list(groups), "externalGroupsSeenAt": format_time(at)}
+
+
+def _is_recent(seen_at: datetime | None, now: datetime) -> bool:
+    return seen_at is not None and timedelta() <= now - seen_at < GROUPS_SEEN_STEP

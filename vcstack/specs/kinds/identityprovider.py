@@ -44,6 +44,9 @@ class OIDCProvider(Model):
     scopes: Annotated[list[Word], Field(max_length=16)] = Field(default_factory=lambda: ["profile", "email"])
     """What is asked for besides openid, e.g. groups where the provider has such a scope. With offline_access the
     provider is asked again at each refresh: groups are those of now, and who was removed there is out here."""
+    mfa_acr_values: Annotated[list[Word], Field(max_length=8)] = Field(default_factory=list)
+    """Values of the claim acr that mean that a second factor was asked for; they are wished for at each login with a
+    browser (acr_values). The value mfa in the claim amr (RFC 8176) means so everywhere."""
     username_claim: Word = "preferred_username"
     """The claim that a new user's name is made of."""
     groups_claim: Word = "groups"
@@ -115,6 +118,14 @@ class NewUsers(StrEnum):
     REFUSE = "Refuse"
 
 
+class SecondFactor(StrEnum):
+    """Whose second factor counts."""
+
+    EITHER = "Either"
+    OURS = "Ours"
+    THEIRS = "Theirs"
+
+
 class GroupMapping(Model):
     """A group there that stands for a group here."""
 
@@ -142,6 +153,11 @@ class IdentityProviderSpec(Spec):
     new_users: NewUsers = NewUsers.CREATE
     """Who logs in for the first time: Create a User named after this provider and the user there, or Refuse all for
     whom nobody has made a User with this identityProvider and the externalId."""
+    second_factor: SecondFactor = SecondFactor.EITHER
+    """Whose second factor counts. Either: the provider's where it says that it asked for one, else one enrolled here,
+    which is asked for when there is one or when one is demanded (mfaRequired, the setting login.mfaRequired). Ours: one
+    enrolled here, whatever the provider says. Theirs: the provider's alone; who needs one and had none is refused.
+    Directories never say so: there Either is the same as Ours."""
     group_mapping: Annotated[list[GroupMapping], Field(max_length=256)] = Field(default_factory=list)
     """Which groups there stand for groups here, in sessions that began by this provider. Asked at each login, and at
     each refresh where the provider can be asked without the user. A group that is not listed gives nothing."""

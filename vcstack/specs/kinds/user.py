@@ -50,6 +50,11 @@ class UserStatus(Status):
     """Whether a second factor is enrolled."""
     last_login_at: Time | None = None
     """When the user last logged in."""
+    external_groups: list[Text] = Field(default_factory=list)
+    """The groups that the identity provider said last, of those that its groupMapping names. They count in sessions
+    only, each as of its own login or last refresh."""
+    external_groups_seen_at: Time | None = None
+    """When it said so, or said it again: written once an hour at most while it stays the same."""
 
 
 class User(Resource[UserSpec, UserStatus]):

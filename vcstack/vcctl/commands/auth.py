@@ -10,6 +10,7 @@ from vcstack.apiclient.access import AccessClient
 from vcstack.apiclient.accessmessages import PlanChange, ReviewRequest, RightsReply
 from vcstack.apiclient.auth import AuthClient
 from vcstack.specs.apply import apply as apply_locally
+from vcstack.specs.kinds.user import User
 from vcstack.specs.permissions import Rule, Verb
 from vcstack.specs.registry import KindDefinition, Scope
 from vcstack.vcctl.application import app, command
@@ -27,7 +28,7 @@ from vcstack.vcctl.session import MANAGER, Session
 auth = typer.Typer(help="Who may what; your password, second factor, sessions and API keys.", no_args_is_help=True)
 app.add_typer(auth, name="auth", rich_help_panel=SETTINGS)
 
-GIVING = ("Domain", "Group", "Project", "Role", "RoleBinding", "ServiceAccount", "User")
+GIVING = ("Domain", "Group", "IdentityProvider", "Project", "Role", "RoleBinding", "ServiceAccount", "User")
 """The kinds on which rights rest."""
 
 
@@ -115,6 +116,10 @@ def _print_rights(session: Session, form: str, rights: RightsReply) -> None:
     if not rights.rights:
         write(session.out, f"{rights.subject} may nothing here")
         return
+    if rights.seen_groups:
+        seen = rights.seen_groups
+        of, at = ", ".join(seen.groups), f"{seen.seen_at:%Y-%m-%d %H:%M} UTC"
+        session.err.print(f"In a session by {escape(seen.provider)}, with {of} as of {at}.", soft_wrap=True)
     table = Table(["WHERE", "VERBS", "KINDS", "SUBRESOURCES", "ONLY WHERE"])
     for right in rights.rights:
         table.add([_where(right.project, right.domain), *_cells(right.rule)])
@@ -175,6 +180,9 @@ def _print_changes(session: Session, changes: list[PlanChange]) -> None:
         only = f" where {selector}" if selector else ""
         style = "green" if sign.startswith("+") else "red"
         session.out.print(f"  [{style}]{sign}[/] {verbs}: {escape(', '.join(found) + only)}", soft_wrap=True)
+    seen = sorted({(change.subject, change.seen_at) for change in changes if change.seen_at is not None})
+    for subject, at in seen:
+        write(session.err, f"{subject}: with the groups that its identity provider said at {at:%Y-%m-%d %H:%M} UTC")
 
 
 @command("password", panel=SETTINGS, within=auth, examples="vcctl auth password")
@@ -211,6 +219,9 @@ async def reset_user(
     client = AuthClient(session.client.connection, session.clock)
     if mfa:
         await client.reset_mfa(user)
+        if (await session.client.get(User, user)).spec.identity_provider:
+            session.err.print(f"The second factor of {escape(user)} is forgotten; its sessions have ended.")
+            return
     issued = await client.issue_initial_secret(user)
     session.err.print(
         f"One-time secret of {escape(user)}, good until {issued.expires_at:%Y-%m-%d %H:%M} UTC for: "

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from vcstack.apiclient.access import AccessClient
 from vcstack.vcctl.application import command
 from vcstack.vcctl.arguments import SETTINGS
 from vcstack.vcctl.asking import ask_line, ask_secret
@@ -32,7 +33,7 @@ async def enrol(session: Session, replace: Replace = False) -> None:
     """Enrol a second factor: shows a QR code, asks for the first code, prints recovery codes."""
     client, device = own_login(session)
     with Proving():
-        password = ask_secret("Password")
+        password = await _ask_password(session)
         present = _ask_code(session) if replace else ""
         show_enrolment(session, await client.enrol(password, present, device=device))
         codes = await with_code(session, client.confirm)
@@ -44,7 +45,7 @@ async def disable(session: Session) -> None:
     """Log in without a second factor from now on, where that is allowed."""
     client, device = own_login(session)
     with Proving():
-        await client.disable_mfa(ask_secret("Password"), _ask_code(session), device=device)
+        await client.disable_mfa(await _ask_password(session), _ask_code(session), device=device)
     session.err.print("The second factor is removed; its recovery codes are good no more.")
 
 
@@ -53,9 +54,15 @@ async def recovery_codes(session: Session) -> None:
     """Print new recovery codes; the old ones are good no more."""
     client, device = own_login(session)
     with Proving():
-        codes = await client.renew_recovery_codes(ask_secret("Password"), _ask_code(session), device=device)
+        codes = await client.renew_recovery_codes(await _ask_password(session), _ask_code(session), device=device)
     show_recovery_codes(session, codes)
 
 
 def _ask_code(session: Session) -> str:
     return ask_line(session, "Code of the authenticator, or a recovery code").replace(" ", "")
+
+
+async def _ask_password(session: Session) -> str:
+    """Return the password; nothing of who has none here, having logged in at an identity provider."""
+    me = await AccessClient(session.client.connection).me()
+    return "" if {"oidc", "ldap"} & set(me.get("methods") or ()) else ask_secret("Password")

@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 
 from vcstack.apiclient.access import AccessClient
-from vcstack.apiclient.auth import AuthClient
+from vcstack.apiclient.auth import AuthClient, Step
 from vcstack.apiclient.authmessages import TokensReply
 from vcstack.apiclient.credentials import HeldSession, hold
 from vcstack.apiclient.ldapmessages import PASSWORD_LOGIN
@@ -63,7 +63,8 @@ async def login(session: Session, user: User = None, provider: Provider = None, 
     async with auth.connection:
         with Proving():
             if provider:
-                tokens = await _log_in_there(session, auth, provider, user, device)
+                step = await _log_in_there(session, auth, provider, user, device)
+                tokens = await complete(session, auth, step, device="")
             else:
                 user, tokens = await _log_in_here(session, auth, file.read(), user)
             me = await _ask_me(session, tokens)
@@ -85,10 +86,8 @@ async def login(session: Session, user: User = None, provider: Provider = None, 
         )
 
 
-async def _log_in_there(
-    session: Session, auth: AuthClient, provider: str, user: str | None, device: bool
-) -> TokensReply:
-    """Return the tokens after the user has proven itself to an identity provider: in a browser, or to a directory."""
+async def _log_in_there(session: Session, auth: AuthClient, provider: str, user: str | None, device: bool) -> Step:
+    """Return the tokens, or what is left to do, after an identity provider: in a browser, or by a directory."""
     if not user:
         try:
             return await (log_in_elsewhere if device else log_in_with_browser)(session, auth, provider)
