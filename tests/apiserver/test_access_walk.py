@@ -36,6 +36,9 @@ VERBS = {
     ("POST", "finalize"): "update",
     ("GET", "history"): "get",
     ("GET", "log"): "get",
+    ("GET", "screenshot"): "get",
+    ("GET", "metrics"): "get",
+    ("POST", "tickets"): "update",
     ("GET", "content"): "get",
     ("HEAD", "content"): "get",
     ("PUT", "content"): "update",
@@ -49,11 +52,12 @@ VERBS = {
     ("DELETE", "mfa"): "update",
     ("POST", "secret"): "update",
     ("GET", "console"): "update",
+    ("GET", "vnc"): "update",
     ("GET", "tunnel"): "get",
 }
-"""What each method on each subresource asks for; the last two are websockets."""
+"""What each method on each subresource asks for; the last three are websockets."""
 VERBS |= {("POST", name): "update" for name in ("encrypt", "decrypt", "reencrypt", "datakey", "sign", "verify")}
-WEBSOCKETS = frozenset({"console", "tunnel"})
+WEBSOCKETS = frozenset({"console", "tunnel", "vnc"})
 FOR_SYSTEMS = frozenset({"status", "finalize", "heartbeat", "certificate"})
 READS = frozenset({"get", "list", "watch"})
 MERGE = {"content-type": "application/merge-patch+json"}

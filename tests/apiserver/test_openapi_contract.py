@@ -21,7 +21,7 @@ from vcstack.specs.registry import load_kinds
 DOCUMENT = build_openapi()
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 DOCUMENTED = {(m.upper(), path) for path, item in DOCUMENT["paths"].items() for m in item.keys() - {"parameters"}}
-WEBSOCKETS = ("/console", "/tunnel")
+WEBSOCKETS = ("/console", "/tunnel", "/vnc")
 FOR_THE_CLOUD = tuple(f"/{d.plural}{rest}" for d in load_kinds().values() if d.system_only for rest in ("", "/{name}"))
 """What nobody writes but the cloud itself and its hosts: everybody else is refused."""
 ALSO = docs.PATHS - {docs.PAGE}

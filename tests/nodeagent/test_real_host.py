@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import signal
+import struct
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -11,13 +12,19 @@ from pathlib import Path
 import pytest
 
 from tests.fixtures.libvirt import HOST, RealHost
+from tests.fixtures.rfb import Viewer
 from tests.nodeagent.world import PROJECT, World
+from vcstack.apiclient.frames import Multiplexer, StreamRequest
+from vcstack.apiclient.instancemessages import InstanceMetrics
 from vcstack.clock import SystemClock
 from vcstack.nodeagent.backends.disks import QemuDisks
 from vcstack.nodeagent.backends.images import ImageCache
+from vcstack.nodeagent.backends.libvirt_views import LibvirtViews
 from vcstack.nodeagent.controllers import Backends, HostParts, build_host
 from vcstack.nodeagent.realizers.instance import HostFacts
 from vcstack.nodeagent.settings import Settings
+from vcstack.nodeagent.streams import Streams
+from vcstack.specs.errors import Conflict
 from vcstack.specs.kinds.image import Image
 from vcstack.specs.kinds.instance import DISKS_READY, RUNNING, Instance, NetworkInterface, PowerState, port_name_of
 from vcstack.specs.kinds.port import Port
@@ -270,3 +277,76 @@ async def test_twenty_at_once(world: RealWorld, record_property: Callable[[str, 
     for name in names:
         await world.client.delete((await world.get(name)).ref)
     await world.until_done(lambda: not list(world.layout.instances.iterdir()), 60)
+
+
+def open_streams(world: RealWorld) -> Multiplexer:
+    """Return the API server's end of the host's tunnel."""
+    streams = Streams(world.parts_.instances, world.host.hypervisor, LibvirtViews(world.host.connection), world.layout)
+
+    async def to_host(message: bytes) -> None:
+        await host_end.take(message)
+
+    async def to_server(message: bytes) -> None:
+        await server_end.take(message)
+
+    server_end, host_end = Multiplexer(to_host), Multiplexer(to_server, streams.serve)
+    return server_end
+
+
+def about(instance: Instance, service: str) -> StreamRequest:
+    return StreamRequest(service=service, project=PROJECT, name=instance.metadata.name, uid=instance.uid)
+
+
+async def read_all(tunnel: Multiplexer, instance: Instance, service: str) -> bytes:
+    stream, found = await tunnel.open(about(instance, service)), b""
+    while chunk := await stream.receive():
+        found += chunk
+    return found
+
+
+async def test_a_guest_is_seen_and_typed_at_on_its_screen_and_measured(world: RealWorld) -> None:
+    instance = await world.until_created()
+    tunnel = open_streams(world)
+
+    before = InstanceMetrics.from_wire(await read_all(tunnel, instance, "metrics"))
+    assert before.vcpus == 1
+    assert before.cpu_nanoseconds > 10**8
+    assert before.memory_bytes > 64 * 2**20
+    assert before.resident_bytes > 2**20
+    (card,) = before.network_interfaces
+    assert card.mac in world.host.run(f"virsh domiflist {instance.uid}")
+    assert card.received_packets > 0
+    assert {d.device for d in before.disks} == {"vda", "vdb"}
+    assert before.disks[0].read_bytes > 2**20
+
+    # Two look at once, and neither throws the other out.
+    streams = [await tunnel.open(about(instance, "vnc")) for _ in range(2)]
+    viewers = [Viewer(stream.send, stream.receive) for stream in streams]
+    async with asyncio.timeout(60):
+        for viewer in viewers:
+            await viewer.begin()
+        first = await viewers[0].look()
+        assert first.count_lit() > 100
+        await viewers[0].type("root\n")  # the guest asks for a password, which changes the picture
+        while (shown := await viewers[1].look()).points == first.points:
+            await asyncio.sleep(0.2)
+        assert (shown.width, shown.height) == viewers[1].size
+    picture = await read_all(tunnel, instance, "screenshot")
+    assert picture.startswith(b"\x89PNG\r\n\x1a\n")
+    assert struct.unpack_from(">II", picture, 16) == viewers[0].size
+
+    for stream in streams:
+        await stream.close()
+    after = InstanceMetrics.from_wire(await read_all(tunnel, instance, "metrics"))
+    assert after.machine == before.machine
+    assert after.cpu_nanoseconds > before.cpu_nanoseconds
+    assert after.observed_at > before.observed_at
+    # No port of any protocol is open in the host for it.
+    assert world.host.run("ss -Hltnp").count("qemu") == 0
+
+    await world.update(power_state=PowerState.STOPPED)
+    await world.until(lambda i: i.status.power_state is PowerState.STOPPED)
+    for service in ("vnc", "screenshot", "metrics"):
+        with pytest.raises(Conflict, match="does not run"):
+            await read_all(tunnel, instance, service)
+    await tunnel.aclose()

@@ -43,7 +43,7 @@ class StreamRequest(Model):
     """What the API server asks the host's agent for."""
 
     service: str
-    """log or console."""
+    """log, console, vnc, screenshot or metrics."""
     project: str
     """The instance's project."""
     name: str

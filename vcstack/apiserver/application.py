@@ -19,7 +19,7 @@ from vcstack.apiclient.settings import ConnectionSettings
 from vcstack.apiserver import docs, metrics
 from vcstack.apiserver.audit.entry import begin
 from vcstack.apiserver.audit.routes import AuditRoutes, is_audit
-from vcstack.apiserver.audit.sockets import audited
+from vcstack.apiserver.audit.sockets import Recording
 from vcstack.apiserver.auth.accounts import AccessIndex
 from vcstack.apiserver.auth.bearers import Bearers
 from vcstack.apiserver.auth.reviews import OPERATIONS
@@ -53,6 +53,7 @@ from vcstack.apiserver.sockets import SocketRoutes
 from vcstack.apiserver.streams import StreamRoutes
 from vcstack.apiserver.subresources import CommonSubresources
 from vcstack.apiserver.targets import Target, parse_target
+from vcstack.apiserver.tickets import Tickets
 from vcstack.apiserver.tunnels import Tunnels
 from vcstack.policy.sandbox import Sandbox
 from vcstack.specs.errors import ApiError, InternalError, MethodNotAllowed, RateLimited, Unauthorized
@@ -87,8 +88,9 @@ class Application:
         self._audit_routes = AuditRoutes(parts.audit, self._authorizer, parts.store.cache)
         self._hosts = HostRoutes(parts, self._authorizer)
         streams = StreamRoutes(parts, self._authorizer, self.tunnels, self.drain)
+        tickets = Tickets(parts, self._authorizer, bearers)
         self._sockets = SocketRoutes(
-            self._authenticator, self._authorizer, self.tunnels, streams, self.drain, self.gate
+            self._authenticator, self._authorizer, self.tunnels, streams, self.drain, self.gate, tickets
         )
         identities = IdentitySubresources(parts.auth, self._authorizer)
         self._quotas = QuotaRoutes(parts, self._authorizer)
@@ -116,7 +118,11 @@ class Application:
             "initialsecret": identities.initial_secret,
             "mfa": identities.mfa,
             "secret": identities.secret,
+            "screenshot": streams.screenshot,
+            "metrics": streams.metrics,
+            "tickets": tickets.create,
             "console": _only_websocket,
+            "vnc": _only_websocket,
             "tunnel": _only_websocket,
         }
 
@@ -138,8 +144,11 @@ class Application:
             await Exchange(self, scope, receive, send).run()
         elif scope["type"] == "websocket":
             handshake = Handshake(self.origins, scope)
-            recording = audited(self.audit, scope, handshake.sending(send), handshake.request_id)
-            await self._sockets.serve(WebSocket(scope, receive, recording), handshake.demand_own_site)
+            recording = Recording(self.audit, scope, handshake.sending(send), handshake.request_id)
+            try:
+                await self._sockets.serve(WebSocket(scope, receive, recording.send), handshake.demand_own_site)
+            finally:
+                await recording.end()
 
     async def authenticate(self, scope: Any) -> Identity:
         """Return who asks. Raises Unauthorized for a wrong credential."""

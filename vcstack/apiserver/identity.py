@@ -15,7 +15,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
-from vcstack.apiserver.auth.bearers import NO_GROUPS, Bearers, KeyTerms
+from vcstack.apiserver.auth.bearers import NO_GROUPS, Bearers, Found, KeyTerms
 from vcstack.apiserver.auth.tokens import NOT_VALID, Access, AccessTokens
 from vcstack.clock import Clock
 from vcstack.specs.errors import Unauthorized
@@ -139,13 +139,11 @@ class Authenticator:
         if found is None:
             scope[CLAIMED_KEY] = access.subject
             raise Unauthorized(NOT_VALID)
-        account, key, groups = found
-        address = (scope.get("client") or ("",))[0]
-        if not access.may_come_from(address) or (key is not None and not key.may_be_used_from(address)):
+        try:
+            return identity_of(access, found, (scope.get("client") or ("",))[0])
+        except Unauthorized:
             scope[CLAIMED_KEY] = access.subject
-            raise Unauthorized(f"the token may not be used from {address}")
-        role = Role.USER if account.kind == "User" else Role.SERVICE_ACCOUNT
-        return Identity(role, access.subject, account=account, access=access, key=key, groups=groups)
+            raise
 
     def _by_certificate(self, peer: Peer) -> Identity:
         if peer.not_after <= self._clock.now():
@@ -154,3 +152,12 @@ class Authenticator:
         if host == peer.common_name or not host:
             raise Unauthorized(f"the client certificate of {peer.common_name} gives no access to the API")
         return Identity(Role.HOST, peer.common_name, host)
+
+
+def identity_of(access: Access, found: Found, address: str) -> Identity:
+    """Return the caller that a token stands for. Raises Unauthorized when it may not be used from the address."""
+    account, key, groups = found
+    if not access.may_come_from(address) or (key is not None and not key.may_be_used_from(address)):
+        raise Unauthorized(f"the token may not be used from {address}")
+    role = Role.USER if account.kind == "User" else Role.SERVICE_ACCOUNT
+    return Identity(role, access.subject, account=account, access=access, key=key, groups=groups)

@@ -9,6 +9,7 @@ from pydantic.json_schema import models_json_schema
 
 from vcstack.apiclient.encryption import EncryptionStatus
 from vcstack.apiclient.hosts import CertificateRequest, Heartbeat, IssuedCertificate, JoinRequest, JoinToken
+from vcstack.apiclient.instancemessages import InstanceMetrics, Ticket, TicketRequest
 from vcstack.apiclient.keymessages import REPLIES, REQUESTS
 from vcstack.apiserver.audit.openapi import AUDIT_MODELS, audit_paths
 from vcstack.apiserver.docs import PAGE
@@ -52,6 +53,9 @@ EXTRA_MODELS: tuple[type[BaseModel], ...] = (
     SecretValues,
     EncryptionStatus,
     *dict.fromkeys((*REQUESTS.values(), *REPLIES.values())),
+    InstanceMetrics,
+    Ticket,
+    TicketRequest,
     EffectiveSettings,
     QuotaCheckReply,
     QuotaCheckRequest,

@@ -227,6 +227,15 @@ def subresource_operations(definition: KindDefinition, subresource: str, *, in_p
             follow = ("follow", "Go on with what comes.", {"type": "boolean", "const": False})
             tail = ("tail", "Only the last lines.", {"type": "integer", "minimum": 0, "maximum": 1_000_000})
             return one("get", "The serial log.", content=text, parameters=(tail, follow))
+        case "screenshot":
+            picture = {"image/png": {"schema": {"type": "string", "format": "binary"}}}
+            return one("get", "A picture of the screen.", content=picture)
+        case "metrics":
+            content = {"application/json": {"schema": reference("InstanceMetrics")}}
+            return one("get", "What the running machine has used, as its hypervisor says.", content=content)
+        case "tickets":
+            summary = "A ticket that opens a websocket once, within 60 s: .../console?ticket=, .../vnc?ticket=."
+            return posted(summary, "TicketRequest", "Ticket", "201")
         case "encrypt" | "decrypt" | "reencrypt" | "datakey" | "sign" | "verify":
             summary = f"{KEY_OPERATIONS[subresource]} The caller needs update on this subresource."
             return posted(summary, REQUESTS[subresource].__name__, REPLIES[subresource].__name__)

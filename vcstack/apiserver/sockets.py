@@ -1,4 +1,4 @@
-"""Websockets: a host's tunnel, streams of other replicas through it, and the console."""
+"""Websockets: a host's tunnel, streams of other replicas through it, consoles and screens."""
 
 from collections.abc import Callable
 
@@ -8,6 +8,7 @@ from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from vcstack.apiclient.frames import StreamRequest
+from vcstack.apiclient.instancemessages import InstanceStream
 from vcstack.apiserver.audit.entry import note_error, note_identity, note_on_behalf_of, note_target
 from vcstack.apiserver.authz import Action, Authorizer, Verb
 from vcstack.apiserver.identity import SUBJECT_KEY, Authenticator, Identity, Role
@@ -17,6 +18,7 @@ from vcstack.apiserver.replies import error_reply
 from vcstack.apiserver.shutdown import Drain
 from vcstack.apiserver.streams import StreamRoutes, bridge
 from vcstack.apiserver.targets import Target, parse_target
+from vcstack.apiserver.tickets import Tickets
 from vcstack.apiserver.tunnels import Tunnels
 from vcstack.specs.errors import ApiError, BadRequest, InternalError, NotFound, Unauthorized, Unavailable
 
@@ -24,6 +26,8 @@ logger = structlog.get_logger(__name__)
 
 ROOT = "/api/v1/"
 CLOSE_ERROR = 1011
+STREAMS = frozenset(stream.subresource for stream in InstanceStream)
+TICKET = frozenset({"ticket"})
 
 
 class SocketRoutes:
@@ -37,6 +41,7 @@ class SocketRoutes:
         streams: StreamRoutes,
         drain: Drain,
         gate: Gate,
+        tickets: Tickets,
     ) -> None:
         self._authenticator = authenticator
         self._authorizer = authorizer
@@ -44,6 +49,7 @@ class SocketRoutes:
         self._streams = streams
         self._drain = drain
         self._gate = gate
+        self._tickets = tickets
 
     async def serve(self, socket: WebSocket, admit: Callable[[], None]) -> None:
         """Serve one websocket to its end, if ``admit`` does not raise."""
@@ -60,10 +66,12 @@ class SocketRoutes:
             await _refuse(socket, InternalError("a fault of the server; its log has more"))
 
     async def _serve(self, socket: WebSocket) -> None:
-        identity = await self._authenticator.authenticate(socket.scope)
+        path: str = socket.scope["path"]
+        identity, uid = await self._authenticator.authenticate(socket.scope), ""
+        if identity.role is Role.ANONYMOUS and path.startswith(ROOT) and b"ticket=" in socket.scope["query_string"]:
+            identity, uid = await self._by_ticket(socket)
         note_identity(identity)
         socket.scope[SUBJECT_KEY] = identity.subject
-        path: str = socket.scope["path"]
         if identity.role is Role.ANONYMOUS:
             self._gate.admit_unknown(socket.scope)
             raise Unauthorized("say who you are: a bearer token or a client certificate")
@@ -73,17 +81,30 @@ class SocketRoutes:
         note_target(target)
         passed = self._gate.admit(identity, target, socket.scope)
         try:
-            await self._serve_target(identity, target, socket)
+            await self._serve_target(identity, target, socket, uid)
         finally:
             passed.leave()
 
-    async def _serve_target(self, identity: Identity, target: Target, socket: WebSocket) -> None:
+    async def _by_ticket(self, socket: WebSocket) -> tuple[Identity, str]:
+        """Return who asked for the ticket, which is used up, and the uid of the instance that it is for."""
+        scope = socket.scope
+        target = parse_target(scope["path"].removeprefix(ROOT))
+        note_target(target)
+        ticket = Query.parse(scope["query_string"]).text("ticket") or ""
+        self._gate.demand_attempt(scope)
+        try:
+            return await self._tickets.redeem(ticket, target, (scope.get("client") or ("",))[0])
+        except Unauthorized:
+            self._gate.note_refused(scope)
+            raise
+
+    async def _serve_target(self, identity: Identity, target: Target, socket: WebSocket, uid: str) -> None:
         query = Query.parse(socket.scope["query_string"])
-        if target.subresource == "console":
-            query.only(NONE)
+        if target.subresource in STREAMS:
+            query.only(TICKET if uid else NONE)
             action = Action(Verb.UPDATE, target)
             await self._authorizer.authorize(identity, action)
-            await self._streams.console(target, socket, self._authorizer.permit(identity, action))
+            await self._streams.connect(target, socket, self._authorizer.permit(identity, action), uid)
         elif target.subresource == "tunnel":
             await self._tunnel(identity, target, query, socket)
         else:

@@ -1,23 +1,26 @@
-"""The serial log and the console of instances: streams to the host that runs them."""
+"""The serial log, console, screen and figures of instances: streams to the host that runs them."""
 
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from pydantic import ValidationError
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from vcstack.apiclient.frames import StreamRequest
+from vcstack.apiclient.instancemessages import InstanceMetrics
 from vcstack.apiserver import queries
 from vcstack.apiserver.authz import Action, Authorizer, Permit, Verb
 from vcstack.apiserver.context import Call
 from vcstack.apiserver.parts import ApiParts
 from vcstack.apiserver.racing import first_of
+from vcstack.apiserver.replies import model_reply
 from vcstack.apiserver.shutdown import Drain
 from vcstack.apiserver.targets import Target
 from vcstack.apiserver.tunnels import HostStream, Tunnels
-from vcstack.specs.errors import ApiError, Conflict, MethodNotAllowed
+from vcstack.specs.errors import ApiError, Conflict, MethodNotAllowed, Unauthorized, Unavailable
 from vcstack.specs.kinds.instance import Instance
 from vcstack.store.store import Store
 
@@ -26,6 +29,10 @@ FIRST_SECONDS = 2.0
 """How long a log's beginning is waited for before the answer begins: errors until then are proper answers."""
 CLOSE_REASON_BYTES = 120
 """RFC 6455 section 5.5: a close frame has at most 125 bytes, 2 of them the code."""
+ANSWER_SECONDS = 15.0
+"""How long a host may take for what is no stream."""
+SCREENSHOT_LIMIT = 32 * 1024 * 1024
+METRICS_LIMIT = 256 * 1024
 CLOSE_NORMAL, CLOSE_GOING_AWAY, CLOSE_ERROR = 1000, 1001, 1011
 
 Receive = Callable[[], Awaitable[Any]]
@@ -33,7 +40,7 @@ Send = Callable[[Any], Awaitable[None]]
 
 
 class StreamRoutes:
-    """Answers requests for /log and /console."""
+    """Answers requests for /log, /screenshot, /metrics, /console and /vnc."""
 
     def __init__(self, parts: ApiParts, authorizer: Authorizer, tunnels: Tunnels, drain: Drain) -> None:
         self._store = parts.store
@@ -54,9 +61,41 @@ class StreamRoutes:
         request.follow = query.flag("follow")
         return LogResponse(self._tunnels, host, request, self._drain, permit)
 
-    async def console(self, target: Target, socket: WebSocket, permit: Permit | None) -> None:
-        """Connect a websocket with the serial console; the caller has been authorized."""
-        host, request = await find_host(self._store, target, "console")
+    async def screenshot(self, call: Call) -> Response:
+        """Return a picture of the screen."""
+        picture = await self._read(call, "screenshot", SCREENSHOT_LIMIT)
+        return Response(picture, media_type="image/png")
+
+    async def metrics(self, call: Call) -> Response:
+        """Return what the running machine has used."""
+        try:
+            return model_reply(InstanceMetrics.from_wire(await self._read(call, "metrics", METRICS_LIMIT)))
+        except ValidationError as error:
+            raise Unavailable("the host's answer cannot be read; does its vc-compute run the same version?") from error
+
+    async def _read(self, call: Call, service: str, limit: int) -> bytes:
+        """Return all that the host says."""
+        if call.method not in ("GET", "HEAD"):
+            raise MethodNotAllowed(f"{call.method} is not possible here; there is GET")
+        call.query.only(queries.NONE)
+        await self._authorizer.authorize(call.identity, Action(Verb.GET, call.target))
+        host, request = await find_host(self._store, call.target, service)
+        found = bytearray()
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS), self._tunnels.open(host, request) as stream:
+                while chunk := await stream.receive():
+                    found += chunk
+                    if len(found) > limit:
+                        raise Unavailable(f"the host's {service} is longer than {limit} bytes")
+        except TimeoutError as error:
+            raise Unavailable(f"host {host} did not answer within {ANSWER_SECONDS:g} s; try again") from error
+        return bytes(found)
+
+    async def connect(self, target: Target, socket: WebSocket, permit: Permit | None, uid: str = "") -> None:
+        """Connect a websocket with the console or screen; the caller has been authorized, for that uid if given."""
+        host, request = await find_host(self._store, target, target.subresource)
+        if uid and request.uid != uid:
+            raise Unauthorized("the ticket is for an instance that was deleted; ask for a new one")
         async with self._tunnels.open(host, request) as stream:
             await socket.accept()
             await bridge(socket, stream, self._drain, permit)

@@ -13,7 +13,7 @@ from vcstack.specs.resource import Ref
 COMMON_SUBRESOURCES = frozenset({"status", "finalize", "history"})
 KIND_SUBRESOURCES = {
     "Image": frozenset({"content"}),
-    "Instance": frozenset({"log", "console"}),
+    "Instance": frozenset({"log", "console", "vnc", "screenshot", "metrics", "tickets"}),
     "Secret": frozenset({"value"}),
     "Project": frozenset({"audit", "usage"}),
     "Quota": frozenset({"usage"}),

@@ -21,6 +21,7 @@ from vcstack.nodeagent.backends.images import ImageCache
 from vcstack.nodeagent.backends.kvm import choose_virt_type
 from vcstack.nodeagent.backends.libvirt import Libvirt
 from vcstack.nodeagent.backends.libvirt_connection import LibvirtConnection
+from vcstack.nodeagent.backends.libvirt_views import LibvirtViews
 from vcstack.nodeagent.backends.ovs import OpenVSwitch
 from vcstack.nodeagent.backends.switch import USERSPACE, ChassisSettings
 from vcstack.nodeagent.backends.tap import NetlinkTaps
@@ -119,7 +120,8 @@ class Agent:
     async def _work(self, api: _Api, stop: asyncio.Event, stack: contextlib.AsyncExitStack) -> None:
         settings = self._settings
         await self._identity.join(api.hosts, settings.join_token_file, zone=settings.zone, labels=settings.labels)
-        backends = await self._open_backends(api, stack)
+        connection = await self._open_hypervisor(stack)
+        backends, views = await self._open_backends(connection, api, stack), LibvirtViews(connection)
         facts = await self._find_facts(backends)
         registry = CollectorRegistry()
         host = build_host(
@@ -147,7 +149,7 @@ class Agent:
             trust=self._identity.trust,
             is_late=self._identity.is_late,
         )
-        streams = Streams(host.instances, backends.hypervisor, self._layout)
+        streams = Streams(host.instances, backends.hypervisor, views, self._layout)
         tunnel = HostTunnel(api.connection, settings.host_name, streams.serve)
         async with asyncio.TaskGroup() as group:
             background = [
@@ -166,11 +168,16 @@ class Agent:
             for task in background:
                 task.cancel()
 
-    async def _open_backends(self, api: _Api, stack: contextlib.AsyncExitStack) -> Backends:
-        settings = self._settings
-        connection = LibvirtConnection(settings.libvirt_uri)
+    async def _open_hypervisor(self, stack: contextlib.AsyncExitStack) -> LibvirtConnection:
+        connection = LibvirtConnection(self._settings.libvirt_uri)
         connection.start()
         stack.push_async_callback(connection.close)
+        return connection
+
+    async def _open_backends(
+        self, connection: LibvirtConnection, api: _Api, stack: contextlib.AsyncExitStack
+    ) -> Backends:
+        settings = self._settings
         taps = NetlinkTaps()
         await taps.start()
         stack.push_async_callback(taps.close)

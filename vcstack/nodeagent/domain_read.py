@@ -60,3 +60,8 @@ def read_serial_device(domain: ET.Element) -> str | None:
     """Return the terminal of the first serial line, None unless the machine runs."""
     source = domain.find("devices/serial[@type='pty']/source")
     return None if source is None else source.get("path")
+
+
+def has_screen(domain: ET.Element) -> bool:
+    """Return whether the machine has a screen that can be looked at."""
+    return domain.find("devices/graphics[@type='vnc']") is not None

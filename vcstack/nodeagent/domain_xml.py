@@ -16,6 +16,10 @@ from vcstack.nodeagent.names import domain_uuid
 KVM, TCG = "kvm", "qemu"
 TB_CACHE_MIB = 32
 """QEMU's translation cache under TCG; its own default of up to 1 GiB is far more than small guests need."""
+VIDEO_KIB = 16 * 1024
+"""The screen's memory: 2560 x 1600 points of 32 bit."""
+BALLOON_SECONDS = 5
+"""How often a guest with the driver tells what memory it uses."""
 
 ET.register_namespace("vcstack", NAMESPACE)
 
@@ -136,8 +140,14 @@ def _devices(devices: ET.Element, wanted: DomainWanted) -> None:
     _add(_add(devices, "console", {"type": "pty"}), "target", {"type": "serial", "port": "0"})
     agent = _add(devices, "channel", {"type": "unix"})
     _add(agent, "target", {"type": "virtio", "name": "org.qemu.guest_agent.0"})
+    # QEMU's VNC server listens nowhere: the agent hands it one end of a socket for each viewer.
+    _add(_add(devices, "graphics", {"type": "vnc", "sharePolicy": "force-shared"}), "listen", {"type": "none"})
+    _add(_add(devices, "video"), "model", {"type": "vga", "vram": str(VIDEO_KIB), "heads": "1", "primary": "yes"})
+    # Where the pointer is, not where to it moved; guests without a driver go on with the PS/2 mouse.
+    _add(devices, "input", {"type": "tablet", "bus": "virtio"})
     _add(_add(devices, "rng", {"model": "virtio"}), "backend", {"model": "random"}, "/dev/urandom")
-    _add(devices, "memballoon", {"model": "none"})
+    balloon = _add(devices, "memballoon", {"model": "virtio", "freePageReporting": "on"})
+    _add(balloon, "stats", {"period": str(BALLOON_SECONDS)})
 
 
 def _disk(devices: ET.Element, path: Path, format_: str, target: str, serial: str, *, readonly: bool = False) -> None:

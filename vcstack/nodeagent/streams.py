@@ -1,14 +1,15 @@
-"""Serves what the API server opens through the tunnel: serial logs and consoles of this host's instances."""
+"""Serves what the API server opens through the tunnel: logs, consoles, screens and figures of this host's instances."""
 
 import asyncio
-from collections.abc import Coroutine
+import contextlib
+from collections.abc import Coroutine, Iterator
 from typing import Any
 
-from vcstack.apiclient.frames import TunnelStream
-from vcstack.nodeagent.backends.hypervisor import Hypervisor
+from vcstack.apiclient.frames import PAYLOAD_LIMIT, TunnelStream
+from vcstack.nodeagent.backends.hypervisor import Hypervisor, Views
 from vcstack.nodeagent.layout import Layout
 from vcstack.nodeagent.serial import Terminal, read_log
-from vcstack.runtime.errors import ReconcileError
+from vcstack.runtime.errors import BackendConflict, BackendNotFound, ReconcileError
 from vcstack.runtime.informer import Informer
 from vcstack.specs.errors import BadRequest, Conflict, NotFound, Unavailable
 from vcstack.specs.kinds.instance import Instance
@@ -17,8 +18,8 @@ from vcstack.specs.kinds.instance import Instance
 class Streams:
     """One stream is one call of ``serve``."""
 
-    def __init__(self, instances: Informer[Instance], hypervisor: Hypervisor, layout: Layout) -> None:
-        self._instances, self._hypervisor, self._layout = instances, hypervisor, layout
+    def __init__(self, instances: Informer[Instance], hypervisor: Hypervisor, views: Views, layout: Layout) -> None:
+        self._instances, self._hypervisor, self._views, self._layout = instances, hypervisor, views, layout
         self._consoles: set[str] = set()
 
     async def serve(self, stream: TunnelStream) -> None:
@@ -27,12 +28,17 @@ class Streams:
         instance = self._instances.find(asked.name, asked.project)
         if instance is None or instance.uid != asked.uid:
             raise NotFound(f"instance {asked.project}/{asked.name} is not on this host")
-        if asked.service == "log":
-            await self._serve_log(stream, instance)
-        elif asked.service == "console":
-            await self._serve_console(stream, instance)
-        else:
-            raise BadRequest(f"service {asked.service!r} is not known; use log or console")
+        services = {
+            "log": self._serve_log,
+            "console": self._serve_console,
+            "vnc": self._serve_screen,
+            "screenshot": self._serve_screenshot,
+            "metrics": self._serve_metrics,
+        }
+        serve = services.get(asked.service)
+        if serve is None:
+            raise BadRequest(f"service {asked.service!r} is not known; use {', '.join(services)}")
+        await serve(stream, instance)
 
     async def _serve_log(self, stream: TunnelStream, instance: Instance) -> None:
         path = self._layout.of_instance(instance.uid).serial_log
@@ -63,6 +69,25 @@ class Streams:
             terminal.close()
             self._consoles.discard(instance.uid)
 
+    async def _serve_screen(self, stream: TunnelStream, instance: Instance) -> None:
+        with _told():
+            connection = await self._views.open_screen(instance.uid)
+        reader, writer = await asyncio.open_connection(sock=connection)
+        try:
+            await _first_of(_read(reader, stream), _write(writer, stream))
+        finally:
+            writer.close()
+
+    async def _serve_screenshot(self, stream: TunnelStream, instance: Instance) -> None:
+        with _told():
+            picture = await self._views.take_screenshot(instance.uid)
+        await stream.send(picture)
+
+    async def _serve_metrics(self, stream: TunnelStream, instance: Instance) -> None:
+        with _told():
+            found = await self._views.measure(instance.uid)
+        await stream.send(found.to_json())
+
     async def _find_device(self, instance: Instance) -> str:
         try:
             domain = await self._hypervisor.find_domain(instance.uid)
@@ -71,6 +96,29 @@ class Streams:
         if domain is None or domain.serial_device is None:
             raise Conflict(f"{instance.metadata.name} does not run; start it first")
         return domain.serial_device
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Raise what the hypervisor says as an error of the API."""
+    try:
+        yield
+    except (BackendConflict, BackendNotFound) as error:
+        raise Conflict(error.message) from error
+    except ReconcileError as error:
+        raise Unavailable(error.message) from error
+
+
+async def _read(reader: asyncio.StreamReader, stream: TunnelStream) -> None:
+    while chunk := await reader.read(PAYLOAD_LIMIT):
+        await stream.send(chunk)
+
+
+async def _write(writer: asyncio.StreamWriter, stream: TunnelStream) -> None:
+    with contextlib.suppress(ConnectionError):
+        while data := await stream.receive():
+            writer.write(data)
+            await writer.drain()
 
 
 async def _shown(terminal: Terminal, stream: TunnelStream) -> None:

@@ -204,8 +204,8 @@ def tenant_kinds() -> list[str]:
 def built_in_roles() -> Mapping[str, BuiltInRole]:
     """Return the built-in roles by name; new kinds of a tenant's categories are in them by themselves."""
     tenant = tenant_kinds()
-    # A reader gets no log, console or content: boot logs and disks may hold secrets.
-    looked_at = ["history", "status", "usage"]
+    # A reader gets no log, console, screen or content: boot logs and disks may hold secrets.
+    looked_at = ["history", "metrics", "status", "usage"]
     catalogue = ["Event", "Flavor", "Policy", "Quota", "Role", "Setting"]
     delegated = ["APIKey", "RoleBinding", "ServiceAccount"]
     # Members write secrets, and read none back; they use keys. Who reads a value is an administrator.

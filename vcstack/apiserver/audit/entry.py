@@ -108,6 +108,10 @@ class Entry:
                 message = f"the request was carried out, but {error.message}"
                 raise Unavailable(message, details=error.details) from error
 
+    def level_of_end(self) -> Level:
+        """Return how much is recorded of a websocket's end: as of its beginning."""
+        return self._level(SWITCHING_PROTOCOLS)
+
     def describe(self, level: Level, status: int) -> dict[str, Any]:
         """Return the record."""
         scope, target, identity = self._scope, self._find_target(), self.identity

@@ -14,7 +14,7 @@ from vcstack.apiserver.audit import metrics
 from vcstack.apiserver.audit.allowance import Allowance
 from vcstack.apiserver.audit.anchors import AnchorFile, post_anchors
 from vcstack.apiserver.audit.chain import Chain
-from vcstack.apiserver.audit.entry import Entry
+from vcstack.apiserver.audit.entry import SWITCHING_PROTOCOLS, Entry
 from vcstack.apiserver.audit.journal import OWN, Journal
 from vcstack.apiserver.audit.policy import Policy
 from vcstack.apiserver.audit.redaction import BODY_LIMIT, clean, clean_body
@@ -137,6 +137,15 @@ class Trail:
             self._remember(record)
         assert self._journal is not None
         await self._journal.append(record)
+
+    async def record_end(self, entry: Entry, seconds: float) -> None:
+        """Record that a websocket is over, if its beginning was recorded. Nobody waits for that to be told."""
+        level = entry.level_of_end()
+        if level is not Level.NONE:
+            record = entry.describe(level, SWITCHING_PROTOCOLS) | {"verb": "disconnect", "seconds": round(seconds, 1)}
+            with contextlib.suppress(Unavailable):
+                assert self._journal is not None
+                await self._journal.append({**record, "time": format_instant(self._clock.now())})
 
     async def note_controller(self, subject: str, record: dict[str, Any], cause: Ref | None) -> None:
         """Record what a controller has written, because of which object. A disk that takes none keeps none from it."""

@@ -21,6 +21,8 @@ _SUBRESOURCES: Final = {
     "content": RouteClass.TRANSFER,
     "log": RouteClass.STREAM,
     "console": RouteClass.STREAM,
+    "vnc": RouteClass.STREAM,
+    "screenshot": RouteClass.QUERY,
     "tunnel": RouteClass.STREAM,
     "heartbeat": RouteClass.HEARTBEAT,
     "certificate": RouteClass.HEARTBEAT,

@@ -1,10 +1,13 @@
 """What the realizers need of a hypervisor. ``libvirt.py`` does it for real, the tests' fake in memory."""
 
+import socket
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
+
+from vcstack.apiclient.instancemessages import InstanceMetrics
 
 NAMESPACE = "https://vcstack.io/xmlns/domain/1.0"
 """The XML namespace of our metadata element."""
@@ -92,6 +95,23 @@ class HypervisorFacts:
     memory_mib: int
     libvirt_version: str
     qemu_version: str
+
+
+class Views(Protocol):
+    """Looks at machines that run.
+
+    Methods raise BackendConflict when the machine does not run or has no screen, BackendNotFound when there is none,
+    BackendUnavailable when the hypervisor does not answer.
+    """
+
+    async def open_screen(self, name: str) -> socket.socket:
+        """Return a connection with the machine's RFB server, which listens nowhere."""
+
+    async def take_screenshot(self, name: str) -> bytes:
+        """Return what is on the first screen as PNG."""
+
+    async def measure(self, name: str) -> InstanceMetrics:
+        """Return what the machine has used."""
 
 
 class Hypervisor(Protocol):
