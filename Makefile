@@ -17,7 +17,7 @@ PYTEST_ARGS ?=
 WORKERS ?= -n 3 --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help install guest up down clean status logs exec rotate test test-fast check format generate bench
+.PHONY: help install guest console up down clean status logs exec rotate test test-fast check format generate bench
 
 help: ## show this list
 	@echo "VC Stack. State is kept in $(VCSTACK_STATE) (VCSTACK_STATE overrides)."
@@ -29,7 +29,10 @@ install: ## install the Debian packages and the locked Python environment that a
 guest: install ## build the small guest image, unless the cache has it
 	@bash deploy/guest/build.sh "$${VCSTACK_CACHE:-$(VCSTACK_STATE)/cache}/guest"
 
-up: install ## bring the cloud up, or repair it (HOSTS=1; a larger number later adds hosts)
+console: install ## build the console, unless its sources are those it was built of
+	@bash deploy/console.sh
+
+up: install console ## bring the cloud up, or repair it (HOSTS=1; a larger number later adds hosts)
 	@$(LAB) up --hosts $(HOSTS)
 
 down: ## stop everything, guests included; what was stored stays
@@ -50,10 +53,12 @@ exec: ## run a command inside a host (HOST=h1 CMD='virsh list'; HOST=central for
 rotate: ## a new master key and a new certificate authority while requests flow; says whether one failed
 	@$(LAB) rotate
 
-test: guest ## run the whole test suite, real daemons included (PYTEST_ARGS='...')
+test: guest console ## run the whole test suite, real daemons included (PYTEST_ARGS='...')
+	@bash deploy/console.sh test
 	@VCSTACK_CACHE="$${VCSTACK_CACHE:-$(VCSTACK_STATE)/cache}" $(PYTHON) -m pytest $(WORKERS) $(PYTEST_ARGS)
 
 test-fast: install ## run the tests that need no daemons
+	@bash deploy/console.sh test
 	@$(PYTHON) -m pytest $(WORKERS) -m 'not daemons' $(PYTEST_ARGS)
 
 check: install ## lint, formatting, types and import rules
@@ -61,10 +66,12 @@ check: install ## lint, formatting, types and import rules
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+	@bash deploy/console.sh check
 
 format: install ## format the code and sort its imports
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
+	@bash deploy/console.sh format
 
 generate: install ## write everything that is derived from the kinds
 	$(PYTHON) -m vcstack.generate

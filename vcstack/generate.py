@@ -1,6 +1,7 @@
 """Writes what derives from the kinds and the command line: ``python -m vcstack.generate``.
 
-``docs/reference/`` has a page for each kind and one for vcctl. A test fails when they are stale.
+``docs/reference/`` has a page for each kind and one for vcctl. A test fails when they are stale. The console's build
+takes the OpenAPI document of the checkout from here.
 """
 
 import sys
@@ -8,8 +9,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import orjson
 import typer.main
 
+from vcstack.apiserver.openapi import build_openapi
 from vcstack.specs.fielddocs import FieldDoc, document_tree
 from vcstack.specs.meta import API_VERSION
 from vcstack.specs.registry import KindDefinition, Scope, load_kinds
@@ -148,6 +151,11 @@ def _option(parameter: Any) -> str:
     if parameter.param_type_name == "argument":
         return f"`{parameter.metavar or parameter.name}`".replace("|", "\\|")
     return ", ".join(f"`{o}{metavar}`" for o in (*parameter.opts, *parameter.secondary_opts)).replace("|", "\\|")
+
+
+def write_openapi(path: str) -> None:
+    """Write the OpenAPI document of this very checkout."""
+    Path(path).write_bytes(orjson.dumps(build_openapi(), option=orjson.OPT_SORT_KEYS))
 
 
 def main() -> None:

@@ -27,6 +27,7 @@ from vcstack.apiserver.auth.reviews import PREFIX as REVIEWS
 from vcstack.apiserver.auth.routes import PREFIX as AUTH
 from vcstack.apiserver.auth.subresources import IdentitySubresources
 from vcstack.apiserver.authz import Authorizer
+from vcstack.apiserver.consolefiles import ConsoleFiles, is_console
 from vcstack.apiserver.context import Call
 from vcstack.apiserver.edges import Origins, dress, pick, program_of, request_id_of
 from vcstack.apiserver.handshakes import Handshake
@@ -97,6 +98,7 @@ class Application:
         self._settings = SettingRoutes(parts.store, self._authorizer)
         common, content = CommonSubresources(parts, self._authorizer), ContentRoutes(parts, self._authorizer)
         keys = KeyOperations(parts, self._authorizer)
+        self.console = ConsoleFiles(parts.settings.console_dir)
         self._subresources: dict[str, Handler] = {
             "status": common.status,
             "finalize": common.finalize,
@@ -215,6 +217,10 @@ class Exchange:
         origins.demand_own_site(self._scope, self._headers)
         if (preflight := origins.preflight(self._scope, self._headers)) is not None:
             await preflight(self._scope, self._receive, self._mark)
+            return
+        if is_console(path):
+            response = await self._application.console.answer(Request(self._scope))
+            await response(self._scope, self._receive, self._mark)
             return
         if path not in EXEMPT:
             await self._let_in(path)

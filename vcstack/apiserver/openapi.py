@@ -12,6 +12,7 @@ from vcstack.apiclient.hosts import CertificateRequest, Heartbeat, IssuedCertifi
 from vcstack.apiclient.instancemessages import InstanceMetrics, Ticket, TicketRequest
 from vcstack.apiclient.keymessages import REPLIES, REQUESTS
 from vcstack.apiserver.audit.openapi import AUDIT_MODELS, audit_paths
+from vcstack.apiserver.consolefiles import PREFIX as CONSOLE
 from vcstack.apiserver.docs import PAGE
 from vcstack.apiserver.openapi_auth import AUTH_MODELS, TAG, auth_paths
 from vcstack.apiserver.openapi_errors import codes_of, error_responses, references
@@ -192,6 +193,7 @@ def _server_paths() -> Iterator[tuple[str, Json]]:
     yield "/ca", read("The certificates of the authorities to trust, PEM: two while they are rotated.", text)
     yield "/openapi.json", read("This document.", anything)
     yield PAGE, read("This document, to be browsed.", page)
+    yield CONSOLE, read("The console, for people in browsers; all addresses below it are its own.", page)
     yield "/metrics", read("Figures for Prometheus.", text, public=False)
     yield "/api/v1", read("The kinds.", anything, public=False)
     checked = {"application/json": {"schema": reference("QuotaCheckRequest")}}

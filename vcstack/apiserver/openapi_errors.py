@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from vcstack.apiserver.consolefiles import PREFIX as CONSOLE
 from vcstack.apiserver.docs import PAGE
 
 Json = dict[str, Any]
@@ -44,7 +45,7 @@ ERRORS: Final = {
 """Reason, description, and a message as an example."""
 ANYWHERE: Final = ("400", "429", "500", "503")
 BY_BODY: Final = ("413", "415", "422")
-PROBES: Final = frozenset({"/healthz", "/readyz", "/version", "/openapi.json", PAGE})
+PROBES: Final = frozenset({"/healthz", "/readyz", "/version", "/openapi.json", CONSOLE, PAGE})
 WRITES: Final = frozenset({"post", "put", "patch", "delete"})
 OF_MACHINES: Final = ("/log", "/metrics", "/screenshot")
 """There is nothing to be read while no machine runs."""

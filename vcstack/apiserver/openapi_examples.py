@@ -136,6 +136,7 @@ REVISION: Final[Json] = {
 ANSWERS: Final[dict[str, Any]] = {
     "/healthz": "ok\n",
     "/api/docs": "<!doctype html>",
+    "/console/": "<!doctype html>",
     "/readyz": "ok\n",
     "/ca": PEM.format("CERTIFICATE"),
     "/metrics": '# TYPE vcstack_requests_total counter\nvcstack_requests_total{verb="GET",code="200"} 17\n',

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from vcstack.apiserver.audit.trail import Trail
 from vcstack.apiserver.auth.assembly import Auth
 from vcstack.apiserver.auth.tokens import Network
+from vcstack.apiserver.consolefiles import DEFAULT_FOLDER
 from vcstack.apiserver.limits.settings import LimitSettings
 from vcstack.clock import Clock
 from vcstack.pki.local import LocalAuthority
@@ -59,6 +60,8 @@ class ApiSettings:
     """Seats, queues and streams of this process."""
     trusted_proxies: tuple[Network, ...] = ()
     """Proxies whose word counts for where a request comes from."""
+    console_dir: Path = DEFAULT_FOLDER
+    """Where the built console lies."""
     peer_url: str | None = None
     """Where other replicas reach this very one, for tunnels of hosts that are connected here."""
 

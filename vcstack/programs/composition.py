@@ -413,6 +413,7 @@ def _api_settings(settings: ManagementSettings, peer_url: str) -> ApiSettings:
         host_certificate_hours=settings.host_certificate_hours,
         cors_origins=settings.api.cors_origins,
         logs_reads=settings.api.access_log == "All",
+        console_dir=settings.api.console_dir,
         peer_url=peer_url,
         limits=build_limits(settings.limits),
         trusted_proxies=settings.api.trusted_proxies,

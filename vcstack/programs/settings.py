@@ -14,6 +14,7 @@ from pydantic.alias_generators import to_camel, to_snake
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from vcstack.apiserver.audit.settings import Level, OnFailure
+from vcstack.apiserver.consolefiles import DEFAULT_FOLDER
 from vcstack.crypto.enc import UnreadableValue, decrypt_values, open_key_file
 from vcstack.pki.installation import SERVICE_HOURS
 from vcstack.specs.errors import BadRequest
@@ -96,6 +97,8 @@ class ApiSection(Section):
     none."""
     access_log: Literal["Changes", "All"] = "Changes"
     """Which requests get a line in the log: those that change something or are refused, or all. Default Changes."""
+    console_dir: Path = DEFAULT_FOLDER
+    """Where the built console lies. Default console/dist of the checkout that this program runs from."""
     peer_host: str = ""
     """The address by which other replicas reach this one, for the tunnels of hosts that are connected here; it has
     to stand in the certificate. Default: the host of the first address listened on."""

@@ -1,0 +1,48 @@
+import { create } from "zustand";
+import { useLanguage } from "~/i18n/language";
+import type { Language } from "~/i18n/languages";
+
+/** One clock for all ages on the page. */
+const useNow = create<{ now: number }>()(() => ({ now: Date.now() }));
+setInterval(() => useNow.setState({ now: Date.now() }), 10_000);
+
+const UNITS: [Intl.RelativeTimeFormatUnit, number][] = [
+  ["day", 86_400],
+  ["hour", 3_600],
+  ["minute", 60],
+  ["second", 1],
+];
+
+/** Returns a time span in its largest unit, such as 5d, 3h, 12m, 40s. */
+export function shortAge(seconds: number): string {
+  for (const [unit, length] of UNITS) {
+    if (seconds >= length || length === 1) return `${Math.max(0, Math.floor(seconds / length))}${unit[0]}`;
+  }
+  return "";
+}
+
+const formats = new Map<Language, Intl.DateTimeFormat>();
+function formatOf(language: Language): Intl.DateTimeFormat {
+  let found = formats.get(language);
+  if (!found) {
+    found = new Intl.DateTimeFormat(language === "zh" ? "zh-CN" : "en-GB", {
+      dateStyle: "medium",
+      timeStyle: "medium",
+    });
+    formats.set(language, found);
+  }
+  return found;
+}
+
+/** How long ago something was; the exact time when the pointer rests on it. */
+export function Age({ of }: { of: string | null | undefined }) {
+  const now = useNow((state) => state.now);
+  const language = useLanguage();
+  if (!of) return null;
+  const time = Date.parse(of);
+  return (
+    <time dateTime={of} title={formatOf(language).format(time)}>
+      {shortAge((now - time) / 1000)}
+    </time>
+  );
+}

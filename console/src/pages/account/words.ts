@@ -1,0 +1,36 @@
+import { defineWords } from "~/i18n/language";
+
+export const words = defineWords({
+  en: {
+    title: "Sessions",
+    who: "You are {subject}.",
+    text: "Where you are logged in. A session that you end cannot do anything from that moment on.",
+    client: "From",
+    method: "How",
+    began: "Began",
+    used: "Last used",
+    expires: "Ends at the latest",
+    present: "This one",
+    end: "End",
+    endOthers: "Log out everywhere else",
+    ended: "The session has ended.",
+    endedOthers: "{count} other sessions have ended.",
+    none: "No session",
+  },
+  zh: {
+    title: "会话",
+    who: "您是 {subject}。",
+    text: "您登录的位置。结束的会话从那一刻起不能再做任何操作。",
+    client: "来源",
+    method: "方式",
+    began: "开始于",
+    used: "最近使用",
+    expires: "最晚结束于",
+    present: "当前会话",
+    end: "结束",
+    endOthers: "退出其他所有会话",
+    ended: "会话已结束。",
+    endedOthers: "已结束其他 {count} 个会话。",
+    none: "没有会话",
+  },
+});

@@ -1,0 +1,142 @@
+import { useQuery } from "@tanstack/react-query";
+import { SearchX, Shapes } from "lucide-react";
+import { useDeferredValue, useEffect, useMemo, useState } from "react";
+import { useParams } from "react-router";
+import { collectionPath, type KindInfo, kindsQuery, useKind } from "~/api/kinds";
+import { useLiveList } from "~/api/lists";
+import { Busy } from "~/components/Busy";
+import { Button } from "~/components/Button";
+import { CopyButton } from "~/components/CopyButton";
+import { EmptyState } from "~/components/EmptyState";
+import { Failure } from "~/components/Failure";
+import { useWords } from "~/i18n/language";
+import { columnsOf } from "./columns";
+import { conditionChoices, filterRows, rowMaker, sortRows } from "./rows";
+import { useListState } from "./state";
+import { Table } from "./Table";
+import { Toolbar } from "./Toolbar";
+import { words } from "./words";
+
+const NOTHING: ReadonlySet<string> = new Set();
+
+/** The list of any kind. */
+export function Component() {
+  const say = useWords(words);
+  const { plural = "", project } = useParams();
+  const kinds = useQuery(kindsQuery);
+  const kind = useKind(plural);
+  if (kinds.isPending) return <Busy />;
+  if (kinds.error) return <Failure error={kinds.error} onRetry={() => void kinds.refetch()} />;
+  if (!kind || (project && kind.scope === "Global")) {
+    return (
+      <EmptyState icon={<Shapes aria-hidden />} title={say("noKindTitle")}>
+        {say("noKindText", { plural })}
+      </EmptyState>
+    );
+  }
+  return <KindList key={`${project ?? ""}/${plural}`} kind={kind} project={project ?? null} />;
+}
+
+function KindList({ kind, project }: { kind: KindInfo; project: string | null }) {
+  const say = useWords(words);
+  const [state, change] = useListState();
+  const [selected, setSelected] = useState(NOTHING);
+  const list = useLiveList(collectionPath(kind.plural, project), { labelSelector: state.label || undefined });
+  const columns = useMemo(() => columnsOf(kind), [kind]);
+  const makeRow = useMemo(() => rowMaker(columns), [columns]);
+  const text = useDeferredValue(state.text);
+  const rows = useMemo(
+    () => sortRows(filterRows(list.items.map(makeRow), text, state.condition), state.sort, columns),
+    [list.items, makeRow, text, state.condition, state.sort, columns],
+  );
+  const conditions = useMemo(() => conditionChoices(list.items), [list.items]);
+  const hasReady = conditions.some((each) => each.startsWith("Ready:"));
+  const withProject = project === null && kind.scope !== "Global";
+
+  // What is gone is selected no more.
+  useEffect(() => {
+    setSelected((before) => {
+      const there = new Set(list.items.map(({ metadata }) => metadata.uid));
+      const kept = [...before].filter((id) => there.has(id));
+      return kept.length === before.size ? before : new Set(kept);
+    });
+  }, [list.items]);
+
+  const filtered = state.text !== "" || state.condition !== "" || state.label !== "";
+  return (
+    <div className="flex h-full flex-col">
+      <Toolbar
+        kind={kind}
+        project={project}
+        list={list}
+        state={state}
+        change={change}
+        rows={rows}
+        columns={columns}
+        conditions={conditions}
+        selected={selected}
+        onSelect={setSelected}
+      />
+      {list.error ? (
+        <div className="p-3">
+          <Failure error={list.error} onRetry={list.retry} />
+        </div>
+      ) : null}
+      {list.loading ? (
+        <Busy />
+      ) : rows.length > 0 ? (
+        <Table
+          kind={kind}
+          rows={rows}
+          columns={columns}
+          withProject={withProject}
+          hasReady={hasReady}
+          wide={state.wide}
+          sort={state.sort}
+          onSort={(sort) => change({ sort })}
+          selected={selected}
+          onSelect={setSelected}
+        />
+      ) : filtered ? (
+        <EmptyState
+          icon={<SearchX aria-hidden />}
+          title={say("noMatchTitle")}
+          actions={<Button onClick={() => change({ text: "", condition: "", label: "" })}>{say("clear")}</Button>}
+        >
+          {say("noMatchText", { total: list.total })}
+        </EmptyState>
+      ) : list.error ? null : (
+        <Empty kind={kind} project={project} />
+      )}
+    </div>
+  );
+}
+
+function Empty({ kind, project }: { kind: KindInfo; project: string | null }) {
+  const say = useWords(words);
+  const command = `vcctl explain ${kind.singular}${project ? ` --project ${project}` : ""}`;
+  const doc = kind.doc;
+  if (!kind.verbs.includes("create")) {
+    return (
+      <EmptyState icon={<Shapes aria-hidden />} title={say("emptyTitle", { kind: kind.kind })}>
+        {say("emptySystem", { doc })}
+      </EmptyState>
+    );
+  }
+  if (kind.scope === "Project" && !project) {
+    return (
+      <EmptyState icon={<Shapes aria-hidden />} title={say("emptyTitle", { kind: kind.kind })}>
+        {say("emptyAll", { doc })}
+      </EmptyState>
+    );
+  }
+  return (
+    <EmptyState icon={<Shapes aria-hidden />} title={say("emptyTitle", { kind: kind.kind })}>
+      <p>{say("emptyText", { doc })}</p>
+      <p className="mt-2 inline-flex items-center gap-1">
+        <code className="rounded bg-raised px-2 py-1 font-mono">{command}</code>
+        <CopyButton text={command} command />
+      </p>
+    </EmptyState>
+  );
+}

@@ -1,0 +1,233 @@
+import { createColumnHelper, flexRender, getCoreRowModel, useReactTable } from "@tanstack/react-table";
+import { useVirtualizer } from "@tanstack/react-virtual";
+import { ArrowDown, ArrowUp } from "lucide-react";
+import { type CSSProperties, useMemo, useRef } from "react";
+import { Link } from "react-router";
+import { type KindInfo, linkOf } from "~/api/kinds";
+import { Age } from "~/components/Age";
+import { classes } from "~/components/classes";
+import { ReadyBadge } from "~/components/ReadyBadge";
+import { type Say, useWords } from "~/i18n/language";
+import type { ListColumn } from "./columns";
+import type { Row } from "./rows";
+import { words } from "./words";
+
+const ROW_HEIGHT = 37;
+
+interface TableProps {
+  kind: KindInfo;
+  rows: Row[];
+  columns: readonly ListColumn[];
+  withProject: boolean;
+  hasReady: boolean;
+  wide: boolean;
+  sort: string;
+  onSort: (sort: string) => void;
+  selected: ReadonlySet<string>;
+  onSelect: (selected: ReadonlySet<string>) => void;
+}
+
+const helper = createColumnHelper<Row>();
+
+interface Shown {
+  /** The width as CSS takes it. */
+  width: string;
+  /** Whether it is left out on a phone. */
+  roomy?: boolean;
+}
+const SHOWN = new Map<string, Shown>([
+  ["select", { width: "2.25rem" }],
+  ["name", { width: "minmax(11rem,2.2fr)" }],
+  ["project", { width: "minmax(7rem,1fr)", roomy: true }],
+  ["ready", { width: "minmax(6.5rem,1fr)" }],
+  ["age", { width: "4rem" }],
+]);
+const shownOf = (id: string): Shown => SHOWN.get(id) ?? { width: "minmax(7.5rem,1.3fr)", roomy: true };
+
+function useColumns(
+  { kind, columns, withProject, hasReady, wide, selected, onSelect, rows }: TableProps,
+  say: Say<string>,
+) {
+  // The cells read the selection where they are drawn; only its size changes the columns' heads.
+  return useMemo(() => {
+    const own = columns.flatMap((column, index) =>
+      column.wide && !wide
+        ? []
+        : [
+            helper.display({
+              id: column.id,
+              header: column.name,
+              cell: ({ row: { original } }) =>
+                column.type === "age" ? <Age of={original.texts[index]} /> : <Cut text={original.texts[index] ?? ""} />,
+            }),
+          ],
+    );
+    return [
+      helper.display({
+        id: "select",
+        header: () => (
+          <input
+            type="checkbox"
+            aria-label={say("selectAll")}
+            checked={rows.length > 0 && selected.size >= rows.length}
+            onChange={(event) => onSelect(event.target.checked ? new Set(rows.map(({ id }) => id)) : new Set())}
+          />
+        ),
+        cell: ({ row: { original } }) => (
+          <input
+            type="checkbox"
+            aria-label={say("select", { name: original.object.metadata.name })}
+            checked={selected.has(original.id)}
+            onChange={() => {
+              const after = new Set(selected);
+              if (!after.delete(original.id)) after.add(original.id);
+              onSelect(after);
+            }}
+          />
+        ),
+      }),
+      helper.display({
+        id: "name",
+        header: say("name"),
+        cell: ({ row: { original } }) => (
+          <Link to={linkOf(kind, original.object)} className="truncate font-medium text-accent hover:underline">
+            {original.object.metadata.name}
+          </Link>
+        ),
+      }),
+      ...(withProject
+        ? [
+            helper.display({
+              id: "project",
+              header: say("project"),
+              cell: ({ row }) => <Cut text={row.original.object.metadata.project ?? ""} />,
+            }),
+          ]
+        : []),
+      ...(hasReady
+        ? [
+            helper.display({
+              id: "ready",
+              header: say("ready"),
+              cell: ({ row }) => <ReadyBadge object={row.original.object} />,
+            }),
+          ]
+        : []),
+      ...own,
+      helper.display({
+        id: "age",
+        header: say("age"),
+        cell: ({ row }) => <Age of={row.original.object.metadata.creationTimestamp} />,
+      }),
+    ];
+  }, [kind, columns, withProject, hasReady, wide, selected, onSelect, rows, say]);
+}
+
+const Cut = ({ text }: { text: string }) => (
+  <span className="truncate" title={text}>
+    {text}
+  </span>
+);
+
+/** A table of any length: only the rows in sight are in the page. */
+export function Table(props: TableProps) {
+  const { kind, rows, sort, onSort, selected } = props;
+  const say = useWords(words);
+  const columns = useColumns(props, say as Say<string>);
+  const table = useReactTable({ data: rows, columns, getCoreRowModel: getCoreRowModel(), getRowId: (row) => row.id });
+  const scroller = useRef<HTMLDivElement>(null);
+  const model = table.getRowModel().rows;
+  const virtual = useVirtualizer({
+    count: model.length,
+    getScrollElement: () => scroller.current,
+    estimateSize: () => ROW_HEIGHT,
+    overscan: 12,
+  });
+  const ids = columns.map(({ id }) => id as string);
+  const style = {
+    "--columns": ids.map((id) => shownOf(id).width).join(" "),
+    "--narrow": ids
+      .filter((id) => !shownOf(id).roomy)
+      .map((id) => shownOf(id).width)
+      .join(" "),
+  } as CSSProperties;
+  const line = "grid grid-cols-[var(--narrow)] items-center gap-x-3 px-3 sm:grid-cols-[var(--columns)]";
+  const sortedBy = sort.replace(/^-/, "");
+  return (
+    // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls has to be reached with the keyboard (WCAG 2.1.1)
+    <div ref={scroller} style={style} tabIndex={0} className="min-h-0 flex-1 overflow-auto" data-testid="scroller">
+      {/* biome-ignore lint/a11y/useSemanticElements: rows are placed by hand, which a table's do not allow */}
+      <div role="table" aria-label={kind.kind} aria-rowcount={model.length + 1} className="sm:min-w-max lg:min-w-0">
+        {/* biome-ignore lint/a11y/useSemanticElements: as above */}
+        <div
+          role="row"
+          aria-rowindex={1}
+          tabIndex={-1}
+          className={classes(line, "sticky top-0 z-10 h-9 border-line border-b bg-raised")}
+        >
+          {table.getFlatHeaders().map(({ id, column, getContext }) => (
+            // biome-ignore lint/a11y/useSemanticElements: as above
+            <div
+              key={id}
+              role="columnheader"
+              tabIndex={-1}
+              aria-sort={sortedBy === id ? (sort.startsWith("-") ? "descending" : "ascending") : undefined}
+              className={classes("min-w-0 font-semibold text-xs", shownOf(id).roomy && "max-sm:hidden")}
+            >
+              {id === "select" ? (
+                flexRender(column.columnDef.header, getContext())
+              ) : (
+                <button
+                  type="button"
+                  className="inline-flex max-w-full cursor-pointer items-center gap-1 truncate"
+                  onClick={() => onSort(sort === id ? `-${id}` : id)}
+                >
+                  {flexRender(column.columnDef.header, getContext())}
+                  {sortedBy === id ? (
+                    sort.startsWith("-") ? (
+                      <ArrowDown aria-hidden className="size-3" />
+                    ) : (
+                      <ArrowUp aria-hidden className="size-3" />
+                    )
+                  ) : null}
+                </button>
+              )}
+            </div>
+          ))}
+        </div>
+        <div role="presentation" className="relative" style={{ height: virtual.getTotalSize() }}>
+          {virtual.getVirtualItems().map((item) => {
+            const row = model[item.index];
+            if (!row) return null;
+            return (
+              // biome-ignore lint/a11y/useSemanticElements: as above
+              <div
+                key={row.id}
+                role="row"
+                tabIndex={-1}
+                aria-rowindex={item.index + 2}
+                style={{ height: ROW_HEIGHT, transform: `translateY(${item.start}px)` }}
+                className={classes(
+                  line,
+                  "absolute inset-x-0 top-0 border-line border-b bg-surface hover:bg-raised",
+                  selected.has(row.id) && "bg-info-ground",
+                )}
+              >
+                {row.getVisibleCells().map((cell) => (
+                  // biome-ignore lint/a11y/useSemanticElements: as above
+                  <div
+                    key={cell.id}
+                    role="cell"
+                    className={classes("flex min-w-0 items-center", shownOf(cell.column.id).roomy && "max-sm:hidden")}
+                  >
+                    {flexRender(cell.column.columnDef.cell, cell.getContext())}
+                  </div>
+                ))}
+              </div>
+            );
+          })}
+        </div>
+      </div>
+    </div>
+  );
+}

@@ -1,0 +1,135 @@
+import { Columns3, Download, X } from "lucide-react";
+import { messageOf } from "~/api/client";
+import { type KindInfo, vcctl } from "~/api/kinds";
+import type { LiveList } from "~/api/lists";
+import { Button } from "~/components/Button";
+import { CopyButton } from "~/components/CopyButton";
+import { INPUT, Input } from "~/components/Field";
+import { Menu, MenuItem } from "~/components/Menu";
+import { useWords } from "~/i18n/language";
+import { toast } from "~/layout/toasts";
+import type { ListColumn } from "./columns";
+import { download, type Format, write } from "./export";
+import type { Row } from "./rows";
+import type { ListState } from "./state";
+import { words } from "./words";
+
+interface ToolbarProps {
+  kind: KindInfo;
+  project: string | null;
+  list: LiveList;
+  state: ListState;
+  change: (changes: Partial<ListState>) => void;
+  rows: Row[];
+  columns: readonly ListColumn[];
+  conditions: string[];
+  selected: ReadonlySet<string>;
+  onSelect: (selected: ReadonlySet<string>) => void;
+}
+
+/** What stands above a list: filters, what to do with what is selected, export. */
+export function Toolbar(props: ToolbarProps) {
+  const { kind, project, list, state, change, rows, columns, conditions, selected, onSelect } = props;
+  const say = useWords(words);
+  const chosen = selected.size > 0 ? rows.filter(({ id }) => selected.has(id)) : rows;
+  const exportAs = (format: Format) => () =>
+    void write(chosen, columns, format).then(
+      (text) => download(`${kind.plural}.${format}`, text),
+      (error) => toast("bad", messageOf(error)),
+    );
+  const where = project ? ["--project", project] : kind.scope === "Global" ? [] : ["--all-projects"];
+  const command = vcctl("get", kind.plural, ...where, ...(state.label ? ["-l", state.label] : []));
+  return (
+    <div className="flex flex-wrap items-center gap-2 border-line border-b bg-surface px-3 py-2">
+      <h1 className="mr-1 font-semibold text-base">{kind.kind}</h1>
+      <span className="text-quiet" role="status">
+        {say(list.complete ? "count" : "loadingMore", { shown: rows.length, total: list.total })}
+      </span>
+      <div className="flex-1" />
+      <Input
+        type="search"
+        aria-label={say("find")}
+        placeholder={say("find")}
+        data-find
+        className="w-44"
+        value={state.text}
+        onChange={(event) => change({ text: event.target.value })}
+      />
+      <LabelFilter key={state.label} value={state.label} onChange={(label) => change({ label })} />
+      {conditions.length > 0 || state.condition ? (
+        <select
+          aria-label={say("condition")}
+          className={`${INPUT} w-40`}
+          value={state.condition}
+          onChange={(event) => change({ condition: event.target.value })}
+        >
+          <option value="">{say("anyCondition")}</option>
+          {[...new Set([...conditions, ...(state.condition ? [state.condition] : [])])].map((each) => (
+            <option key={each} value={each}>
+              {each === "Deleting" ? say("deleting") : each.replace(":", ": ")}
+            </option>
+          ))}
+        </select>
+      ) : null}
+      {columns.some(({ wide }) => wide) ? (
+        <Button
+          look={state.wide ? "plain" : "quiet"}
+          icon
+          aria-label={say("wide")}
+          title={say("wide")}
+          aria-pressed={state.wide}
+          onClick={() => change({ wide: !state.wide })}
+        >
+          <Columns3 aria-hidden />
+        </Button>
+      ) : null}
+      <Menu
+        trigger={
+          <Button look="quiet" icon aria-label={say("export")} title={say("export")}>
+            <Download aria-hidden />
+          </Button>
+        }
+      >
+        <MenuItem onSelect={exportAs("csv")}>{say("exportCsv")}</MenuItem>
+        <MenuItem onSelect={exportAs("json")}>{say("exportJson")}</MenuItem>
+        <MenuItem onSelect={exportAs("yaml")}>{say("exportYaml")}</MenuItem>
+      </Menu>
+      <CopyButton text={command} command />
+      {selected.size > 0 ? (
+        <div className="flex w-full flex-wrap items-center gap-2 rounded-md bg-info-ground px-2 py-1">
+          <span className="font-medium">{say("selected", { count: selected.size })}</span>
+          <div className="flex-1" />
+          <Button look="quiet" icon aria-label={say("unselect")} onClick={() => onSelect(new Set())}>
+            <X aria-hidden />
+          </Button>
+        </div>
+      ) : null}
+    </div>
+  );
+}
+
+/** The labels go to the API when they were typed, not with each letter. */
+function LabelFilter({ value, onChange }: { value: string; onChange: (value: string) => void }) {
+  const say = useWords(words);
+  return (
+    <form
+      onSubmit={(event) => {
+        event.preventDefault();
+        onChange(String(new FormData(event.currentTarget).get("label") ?? "").trim());
+      }}
+    >
+      <Input
+        type="search"
+        name="label"
+        aria-label={say("label")}
+        placeholder={say("label")}
+        className="w-44"
+        defaultValue={value}
+        spellCheck={false}
+        onBlur={(event) => {
+          if (event.target.value.trim() !== value) onChange(event.target.value.trim());
+        }}
+      />
+    </form>
+  );
+}

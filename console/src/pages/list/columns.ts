@@ -1,0 +1,35 @@
+/** The columns of a list: the kind's own, between name and age. */
+import type { KindColumn, KindInfo } from "~/api/kinds";
+import type { Resource } from "~/api/types";
+import { pick, stepsOf, textOf } from "~/components/values";
+
+export interface ListColumn {
+  id: string;
+  name: string;
+  type: string;
+  wide: boolean;
+  value: (object: Resource) => unknown;
+}
+
+export function columnsOf(kind: KindInfo): ListColumn[] {
+  return kind.columns.map((column: KindColumn) => {
+    const steps = stepsOf(column.jsonPath);
+    return {
+      id: column.name.toLowerCase().replaceAll(/\W+/g, "-"),
+      name: column.name,
+      type: column.type,
+      wide: column.priority > 0,
+      value: (object) => pick(object, steps),
+    };
+  });
+}
+
+const collator = new Intl.Collator("en", { numeric: true });
+
+/** Orders values as people expect: numbers by size, texts with numbers in them too, what is absent last. */
+export function compare(a: unknown, b: unknown): number {
+  if (typeof a === "number" && typeof b === "number") return a - b;
+  const [left, right] = [textOf(a), textOf(b)];
+  if (left === "" || right === "") return left === right ? 0 : left === "" ? 1 : -1;
+  return collator.compare(left, right);
+}

@@ -1,0 +1,45 @@
+/** How a list is looked at; it stands in the address, so that it can be kept and sent. */
+import { useCallback } from "react";
+import { useSearchParams } from "react-router";
+
+export interface ListState {
+  text: string;
+  label: string;
+  condition: string;
+  sort: string;
+  wide: boolean;
+}
+
+const NAMES = { text: "q", label: "label", condition: "condition", sort: "sort" } as const;
+export const DEFAULT_SORT = "name";
+
+export function readState(parameters: URLSearchParams): ListState {
+  return {
+    text: parameters.get(NAMES.text) ?? "",
+    label: parameters.get(NAMES.label) ?? "",
+    condition: parameters.get(NAMES.condition) ?? "",
+    sort: parameters.get(NAMES.sort) ?? DEFAULT_SORT,
+    wide: parameters.get("wide") === "1",
+  };
+}
+
+export function writeState(before: URLSearchParams, changes: Partial<ListState>): URLSearchParams {
+  const after = new URLSearchParams(before);
+  const state = { ...readState(before), ...changes };
+  for (const [key, name] of Object.entries(NAMES) as [keyof typeof NAMES, string][]) {
+    if (state[key] && !(key === "sort" && state[key] === DEFAULT_SORT)) after.set(name, state[key]);
+    else after.delete(name);
+  }
+  if (state.wide) after.set("wide", "1");
+  else after.delete("wide");
+  return after;
+}
+
+export function useListState(): [ListState, (changes: Partial<ListState>) => void] {
+  const [parameters, setParameters] = useSearchParams();
+  const change = useCallback(
+    (changes: Partial<ListState>) => setParameters((before) => writeState(before, changes), { replace: true }),
+    [setParameters],
+  );
+  return [readState(parameters), change];
+}

@@ -1,0 +1,16 @@
+/** All addresses: logging in without the shell, the pages within it. */
+import type { RouteObject } from "react-router";
+import { Shell } from "~/layout/Shell";
+import { PAGES } from "~/pages";
+
+export const ROUTES: RouteObject[] = [
+  { path: "/login", lazy: () => import("./pages/login/Login") },
+  { path: "/oidc/:provider", lazy: () => import("./pages/login/ProviderReturn") },
+  {
+    Component: Shell,
+    children: [
+      ...PAGES.map(({ path, load }) => ({ path, lazy: load })),
+      { path: "*", lazy: () => import("./pages/notfound/NotFound") },
+    ],
+  },
+];
