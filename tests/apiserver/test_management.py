@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 import yaml
 
@@ -30,7 +31,7 @@ from vcstack.programs.roles import ALL_ROLES, Role, parse_roles
 from vcstack.programs.settings import SettingsError, load_settings
 from vcstack.specs.errors import Unavailable
 from vcstack.specs.kinds.flavor import Flavor, FlavorSpec
-from vcstack.specs.kinds.ratelimitpolicy import Per, RateLimit, RateLimitPolicy, RateLimitPolicySpec
+from vcstack.specs.kinds.ratelimitpolicy import Per, RateLimit, RateLimitPolicy, RateLimitPolicySpec, RouteClass
 from vcstack.specs.registry import get_kind
 
 PROGRAM = str(Path(sys.executable).with_name("vc-management"))
@@ -283,10 +284,39 @@ async def test_a_rate_limit_policy_says_which_workers_apply_it(manager: Manager)
 
     before = await applied_by()
     [child] = children_of(manager.process.pid)
-    [killed] = [name for name in before if f"-{child}-" in name]
+    [killed] = [name for name in before if f"-{child}." in name]
     os.kill(child, signal.SIGKILL)
     assert len(await applied_by(others_than=killed)) == 2, "another one was started, and has seen the policy"
     await client.aclose()
+
+
+@pytest.mark.daemons
+@pytest.mark.parametrize("manager", [{"apiWorkers": 2}], indirect=True)
+async def test_one_connection_gets_the_whole_of_a_limit_and_all_workers_together_no_more(manager: Manager) -> None:
+    """The processes of one manager share their buckets; a child that was killed changes nothing of that."""
+    client, began = manager.client(), time.monotonic()
+    limit = RateLimit(name="few", per=Per.ADDRESS, routes=[RouteClass.ANONYMOUS], requests_per_minute=1, burst=40)
+    await client.create(RateLimitPolicy.new("few", RateLimitPolicySpec(limits=[limit])))
+    async with asyncio.timeout(2 * START_SECONDS):
+        while (await client.get(RateLimitPolicy, "few")).status.applied != "2/2":
+            await asyncio.sleep(0.1)
+    await client.aclose()
+    trusted = ssl.create_default_context(cafile=str(manager.state / "pki" / "ca.crt"))
+
+    async def count(tries: int) -> int:
+        """Return how many of so many requests over one connection are let through."""
+        async with httpx2.AsyncClient(base_url=manager.url, verify=trusted, trust_env=False) as raw:
+            return [(await raw.get("/version")).status_code for _ in range(tries)].count(200)
+
+    minutes = (time.monotonic() - began) / 60 + 1
+    assert 40 <= await count(60) <= 40 + minutes
+    assert sum([await count(3) for _ in range(10)]) <= (time.monotonic() - began) / 60 + 1, "at whatever worker"
+    [child] = children_of(manager.process.pid)
+    os.kill(child, signal.SIGKILL)
+    async with asyncio.timeout(START_SECONDS):
+        while children_of(manager.process.pid) in ([], [child]):
+            await asyncio.sleep(0.05)
+    assert sum([await count(3) for _ in range(10)]) <= (time.monotonic() - began) / 60 + 1
 
 
 @pytest.mark.daemons

@@ -22,7 +22,7 @@ import structlog
 from vcstack.apiserver import metrics
 from vcstack.apiserver.auth.throttle import source_of
 from vcstack.apiserver.auth.tokens import Network, is_within
-from vcstack.apiserver.limits.buckets import Buckets, Rule, take
+from vcstack.apiserver.limits.buckets import OwnBuckets, Rule
 from vcstack.specs.kinds.ratelimitpolicy import Per
 
 logger = structlog.get_logger(__name__)
@@ -79,7 +79,7 @@ class Door:
         self._handshakes = asyncio.Semaphore(settings.handshakes)
         self._own: dict[str, tuple[asyncio.Semaphore, int]] = {}
         self._rule = Rule(("", "address-connections"), "", Per.ADDRESS, settings.per_minute, settings.burst, 1)
-        self._buckets = Buckets(self._loop.time)
+        self._buckets = OwnBuckets(self._loop.time)
         self._tasks: set[asyncio.Task[None]] = set()
         self._told_at = -TELL_SECONDS
         self._untold = 0
@@ -121,7 +121,7 @@ class Door:
         if self._of[address] >= self._settings.of_address:
             return "TooManyOfAddress"
         bucket = self._buckets.of(self._rule, address)
-        return None if take((bucket,), self._loop.time()) is None else "TooOftenOfAddress"
+        return None if self._buckets.take((bucket,), self._loop.time()) is None else "TooOftenOfAddress"
 
     async def _shake_hands(self, connection: socket.socket, address: str, *, exempt: bool) -> None:
         """Make a connection of it; whatever happens, it is counted until it is over."""

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import gc
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,8 @@ from vcstack.apiserver.door import DoorSettings
 from vcstack.apiserver.images.files import ImageFiles
 from vcstack.apiserver.limits import defaults
 from vcstack.apiserver.limits.defaults import StreamSettings
-from vcstack.apiserver.limits.settings import LimitSettings
+from vcstack.apiserver.limits.settings import LimitSettings, name_worker
+from vcstack.apiserver.limits.shared import SharedTable
 from vcstack.apiserver.parts import ApiParts, ApiSettings, HistoryReader
 from vcstack.apiserver.server import (
     ApiServer,
@@ -68,6 +69,7 @@ from vcstack.programs.settings import (
     OutboundSection,
     SettingsError,
 )
+from vcstack.programs.workers import BUCKETS_VARIABLE
 from vcstack.runtime.leader import ClientFor
 from vcstack.runtime.manager import Manager
 from vcstack.runtime.metrics import RuntimeMetrics
@@ -191,7 +193,7 @@ class Management:
             authority=LocalCertificates(settings).authority,
             admin_token=read_admin_token(settings.state_dir),
             auth=auth,
-            settings=_api_settings(settings, peer_url),
+            settings=_api_settings(settings, peer_url, self._environment),
             history=await self._open_history(stack),
             audit=await self._open_trail(stack, store),
         )
@@ -407,7 +409,7 @@ def _outbound_settings(settings: OutboundSection) -> OutboundSettings:
     return OutboundSettings(addresses=addresses, ca_file=settings.ca_file)
 
 
-def _api_settings(settings: ManagementSettings, peer_url: str) -> ApiSettings:
+def _api_settings(settings: ManagementSettings, peer_url: str, environment: Mapping[str, str]) -> ApiSettings:
     return ApiSettings(
         image_dir=settings.image_dir,
         host_certificate_hours=settings.host_certificate_hours,
@@ -415,19 +417,27 @@ def _api_settings(settings: ManagementSettings, peer_url: str) -> ApiSettings:
         logs_reads=settings.api.access_log == "All",
         console_dir=settings.api.console_dir,
         peer_url=peer_url,
-        limits=build_limits(settings.limits),
+        limits=build_limits(settings.limits, environment.get(BUCKETS_VARIABLE, "")),
         trusted_proxies=settings.api.trusted_proxies,
     )
 
 
-def build_limits(section: LimitsSection) -> LimitSettings:
-    """Return seats, queues and streams as the settings have them."""
+def build_limits(section: LimitsSection, buckets: str = "") -> LimitSettings:
+    """Return seats, queues and streams as the settings have them.
+
+    Args:
+        section: the settings.
+        buckets: the descriptor of buckets that are shared with other processes; empty for none.
+    """
+    shared = SharedTable(int(buckets)) if buckets else None
     tenants = replace(
         defaults.LEVELS[defaults.TENANTS], seats=section.tenant_seats, most_of_one=max(1, section.tenant_seats // 3)
     )
     levels = {**defaults.LEVELS, defaults.TENANTS: tenants}
     open_ = StreamSettings(of_one=section.streams_of_one, in_all=section.tenant_streams)
     return LimitSettings(
+        worker=name_worker(shared),
+        shared=shared,
         levels={name: replace(level, wait_seconds=float(section.queue_seconds)) for name, level in levels.items()},
         streams={**defaults.STREAMS, defaults.TENANTS: open_},
     )

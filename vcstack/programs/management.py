@@ -24,6 +24,7 @@ from vcstack.apiclient.connection import Connection
 from vcstack.apiclient.hosts import HostClient
 from vcstack.apiclient.settings import ConnectionSettings
 from vcstack.apiserver.door import raise_file_limit
+from vcstack.apiserver.limits.shared import SharedTable
 from vcstack.crypto import keyringfile
 from vcstack.crypto.errors import CryptoError
 from vcstack.dumps import forbid_dumps
@@ -36,7 +37,7 @@ from vcstack.programs.managementsafety import demand_safe_management
 from vcstack.programs.roles import ALL_ROLES, Role, parse_roles
 from vcstack.programs.safety import Unsafe
 from vcstack.programs.settings import KEYRING_NAME, ManagementSettings, SettingsError, load_settings
-from vcstack.programs.workers import WORKER_VARIABLE, run_worker, stop_with_parent
+from vcstack.programs.workers import BUCKETS_VARIABLE, WORKER_VARIABLE, run_worker, stop_with_parent
 from vcstack.specs.errors import ApiError
 
 DEFAULT_API_URL = "https://127.0.0.1:8443"
@@ -110,14 +111,17 @@ async def _serve(settings: ManagementSettings, roles: frozenset[Role], config: P
         loop.add_signal_handler(ending, stop.set)
     worker = os.environ.get(WORKER_VARIABLE)
     inherited = _count_inherited()
+    environment = dict(os.environ)
     identity = f"{socket.gethostname()}-{os.getpid()}"
     async with asyncio.TaskGroup() as group:
         watching = group.create_task(stop_with_parent(stop)) if worker else None
-        if worker is None and Role.API in roles:
+        if worker is None and Role.API in roles and settings.api_workers > 1:
+            buckets = SharedTable.create().fd
+            environment[BUCKETS_VARIABLE] = str(buckets)
             for number in range(1, settings.api_workers):
-                group.create_task(run_worker(config, number, inherited, stop))
+                group.create_task(run_worker(config, number, inherited, buckets, stop))
         try:
-            await Management(settings, roles, dict(os.environ), identity, config).run(stop)
+            await Management(settings, roles, environment, identity, config).run(stop)
         finally:
             stop.set()
             if watching is not None:

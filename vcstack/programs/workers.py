@@ -19,12 +19,22 @@ RESTART_SECONDS = 1.0
 STOP_SECONDS = 20.0
 WORKER_VARIABLE = "VCSTACK_API_WORKER"
 """Set in children: they start no children of their own and end with their standard input."""
+BUCKETS_VARIABLE = "VCSTACK_API_BUCKETS"
+"""The descriptor of the limits' buckets, which parent and children share."""
 
 
-async def run_worker(config: Path, number: int, inherited: int, stop: asyncio.Event) -> None:
-    """Keep one child running until stop is set; inherited: how many sockets systemd has passed on."""
+async def run_worker(config: Path, number: int, inherited: int, buckets: int, stop: asyncio.Event) -> None:
+    """Keep one child running until stop is set.
+
+    Args:
+        config: the settings file.
+        number: its number among the children.
+        inherited: how many sockets systemd has passed on.
+        buckets: the descriptor of the limits' buckets.
+        stop: ends it.
+    """
     while not stop.is_set():
-        process = await _start(config, number, inherited)
+        process = await _start(config, number, inherited, buckets)
         logger.info("API worker started", worker=number, pid=process.pid)
         exited, stopping = asyncio.ensure_future(process.wait()), asyncio.ensure_future(stop.wait())
         try:
@@ -38,9 +48,9 @@ async def run_worker(config: Path, number: int, inherited: int, stop: asyncio.Ev
             await asyncio.sleep(RESTART_SECONDS)
 
 
-async def _start(config: Path, number: int, inherited: int) -> asyncio.subprocess.Process:
+async def _start(config: Path, number: int, inherited: int, buckets: int) -> asyncio.subprocess.Process:
     environment = {k: v for k, v in os.environ.items() if k not in ("LISTEN_PID", "LISTEN_FDS")}
-    environment[WORKER_VARIABLE] = str(number)
+    environment |= {WORKER_VARIABLE: str(number), BUCKETS_VARIABLE: str(buckets)}
     if inherited:
         environment["LISTEN_FDS"] = str(inherited)
     command = (sys.executable, "-m", "vcstack.programs.management", "serve", "--config", str(config), "--roles", "api")
@@ -48,7 +58,7 @@ async def _start(config: Path, number: int, inherited: int) -> asyncio.subproces
         *command,
         stdin=asyncio.subprocess.PIPE,
         env=environment,
-        pass_fds=tuple(range(LISTEN_FDS_START, LISTEN_FDS_START + inherited)),
+        pass_fds=(*range(LISTEN_FDS_START, LISTEN_FDS_START + inherited), buckets),
     )
 
 

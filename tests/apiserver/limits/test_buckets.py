@@ -5,12 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes.manual_clock import ManualClock
-from vcstack.apiserver.limits.buckets import Bucket, Buckets, Rule, take
+from vcstack.apiserver.limits.buckets import Bucket, OwnBuckets, Rule
 from vcstack.specs.kinds.ratelimitpolicy import Per
 
 
 def rule(per_minute: int = 60, burst: int | None = 5, workers: int = 1, name: str = "r") -> Rule:
     return Rule(("", name), "", Per.SUBJECT, per_minute, burst, workers)
+
+
+def take(buckets: list[Bucket], now: float) -> Bucket | None:
+    return OwnBuckets(lambda: now).take(buckets, now)
 
 
 def drain(buckets: list[Bucket], now: float, tries: int = 10_000) -> int:
@@ -93,7 +97,7 @@ def test_changed_numbers_leave_a_bucket_as_full_as_it_was() -> None:
 
 def test_buckets_are_bounded_and_full_ones_are_forgotten_first() -> None:
     clock = ManualClock()
-    buckets, made = Buckets(clock.monotonic, most=10), rule(burst=2)
+    buckets, made = OwnBuckets(clock.monotonic, most=10), rule(burst=2)
     used = buckets.of(made, "used")
     take([used], 0.0)
     epoch = buckets.epoch
@@ -106,7 +110,7 @@ def test_buckets_are_bounded_and_full_ones_are_forgotten_first() -> None:
 
 
 def test_when_nearly_all_are_in_use_the_older_half_is_forgotten() -> None:
-    buckets, made = Buckets(ManualClock().monotonic, most=10), rule(burst=2)
+    buckets, made = OwnBuckets(ManualClock().monotonic, most=10), rule(burst=2)
     for n in range(11):
         take([buckets.of(made, str(n))], 0.0)
     assert drain([buckets.of(made, "9")], 0.0) == 1, "a young one is remembered"

@@ -75,7 +75,8 @@ class PolicyBook:
         self._revision = -1
         self._policies: list[_Policy] = []
         self._rules: dict[RuleId, Rule] = {}
-        self.workers = 1
+        self.parts = 1
+        """Each limit is shared out among so many managers; this is one of them."""
         self.version = 0
         """Rises when the limits have changed."""
         self.limits_addresses: frozenset[RouteClass] = frozenset()
@@ -91,13 +92,13 @@ class PolicyBook:
         if table.revision != self._revision or table.objects is not self._objects:
             self._read()
 
-    def share(self, workers: int) -> None:
-        """Take the share of one of so many workers."""
-        workers = max(1, workers)
-        if workers != self.workers:
-            self.workers = workers
+    def share(self, parts: int) -> None:
+        """Take the share of one of so many managers."""
+        parts = max(1, parts)
+        if parts != self.parts:
+            self.parts = parts
             for rule in (*self._rules.values(), *(rule for _, rule in self._built_in)):
-                rule.share(workers)
+                rule.share(parts)
 
     def applied(self) -> dict[str, int]:
         """Return by uid which generation of each policy is applied."""
@@ -151,7 +152,7 @@ class PolicyBook:
         return _lowest(self._hosts if asked.sender.kind == "Host" else self._tenants, per, asked.route)
 
     def _build_in(self, limits: Iterable[RateLimit]) -> list[tuple[RateLimit, Rule]]:
-        return [(x, Rule(("", x.name), "", x.per, x.requests_per_minute, x.burst, self.workers)) for x in limits]
+        return [(x, Rule(("", x.name), "", x.per, x.requests_per_minute, x.burst, self.parts)) for x in limits]
 
     def _read(self) -> None:
         table = self._table
@@ -174,10 +175,10 @@ class PolicyBook:
         key = (policy.uid, limit.name)
         rule = before.get(key)
         if rule is not None and rule.per is limit.per:
-            rule.change(limit.requests_per_minute, limit.burst, self.workers)
+            rule.change(limit.requests_per_minute, limit.burst, self.parts)
         else:
             numbers = (limit.requests_per_minute, limit.burst)
-            rule = Rule(key, policy.metadata.name, limit.per, *numbers, self.workers)
+            rule = Rule(key, policy.metadata.name, limit.per, *numbers, self.parts)
         self._rules[key] = rule
         return rule
 

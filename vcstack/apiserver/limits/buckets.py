@@ -1,12 +1,13 @@
 """Token buckets: so many requests at once, and so many a minute in the long run.
 
 A rule says how many; each subject, project or address has a bucket of it. A bucket is two numbers, brought up to
-date when it is looked at.
+date when it is looked at. Those of a process that serves the API alone lie here, those that several share in
+``shared.py``.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, Generic, Protocol, TypeVar
 
 from vcstack.specs.kinds.ratelimitpolicy import Per
 
@@ -20,12 +21,12 @@ RuleId = tuple[str, str]
 
 
 class Rule:
-    """One limit, of which this worker has its share."""
+    """One limit, of which this manager has its share."""
 
     __slots__ = ("burst", "id", "name", "per", "per_minute", "policy", "rate", "shown", "whole_burst")
 
-    def __init__(self, id_: RuleId, policy: str, per: Per, per_minute: int, burst: int | None, workers: int) -> None:
-        """Take the limit for all workers together.
+    def __init__(self, id_: RuleId, policy: str, per: Per, per_minute: int, burst: int | None, parts: int) -> None:
+        """Take the limit for all managers together.
 
         Args:
             id_: what it is known by over changes of its numbers.
@@ -33,25 +34,49 @@ class Rule:
             per: of what each has a bucket.
             per_minute: how many tokens a minute brings.
             burst: how many it holds; None: what some seconds bring.
-            workers: how many share it.
+            parts: how many share it.
         """
         self.id = id_
         self.name = id_[1]
         self.policy, self.per = policy, per
-        self.change(per_minute, burst, workers)
+        self.change(per_minute, burst, parts)
 
-    def change(self, per_minute: int, burst: int | None, workers: int) -> None:
+    def change(self, per_minute: int, burst: int | None, parts: int) -> None:
         """Take other numbers; buckets keep what they hold, up to the burst."""
         self.per_minute = per_minute
         self.whole_burst = burst or max(1, math.ceil(per_minute * BURST_SECONDS / 60))
         self.shown = f'"{self.name}";q={per_minute};w=60'.encode()
-        self.share(workers)
+        self.share(parts)
 
-    def share(self, workers: int) -> None:
-        """Hold the share of one of so many workers. A bucket holds one token at least: the shares of more workers
-        than the burst has tokens add up to more than the burst, never to more than the rate."""
-        self.rate = self.per_minute / 60 / workers
-        self.burst = max(1.0, self.whole_burst / workers)
+    def share(self, parts: int) -> None:
+        """Hold the share of one of so many. A bucket holds one token at least: the shares of more than the burst has
+        tokens add up to more than the burst, never to more than the rate."""
+        self.rate = self.per_minute / 60 / parts
+        self.burst = max(1.0, self.whole_burst / parts)
+
+    def seconds_until(self, tokens: float) -> int:
+        """Return in how many whole seconds so many tokens come, at least 1."""
+        return max(1, math.ceil(tokens / self.rate))
+
+
+class AnyBucket(Protocol):
+    """What is left of a rule for one subject, project or address."""
+
+    rule: Rule
+    owner: str
+    left: float
+
+    def fill(self, now: float) -> float:
+        """Return what is left now."""
+
+    def spend(self) -> None:
+        """Take a token; after ``fill``."""
+
+    def wait(self) -> int:
+        """Return in how many whole seconds there will be a token, at least 1; after ``fill``."""
+
+
+B = TypeVar("B", bound=AnyBucket)
 
 
 class Bucket:
@@ -60,10 +85,8 @@ class Bucket:
     __slots__ = ("at", "left", "owner", "rule")
 
     def __init__(self, rule: Rule, owner: str, now: float) -> None:
-        self.rule = rule
-        self.owner = owner
-        self.left = rule.burst
-        self.at = now
+        self.rule, self.owner = rule, owner
+        self.left, self.at = rule.burst, now
 
     def fill(self, now: float) -> float:
         """Return what is left now."""
@@ -73,44 +96,44 @@ class Bucket:
         self.at = now
         return left
 
+    def spend(self) -> None:
+        """Take a token; after ``fill``."""
+        self.left -= 1
+
     def wait(self) -> int:
         """Return in how many whole seconds there will be a token, at least 1; after ``fill``."""
-        return max(1, math.ceil((1 - self.left) / self.rule.rate))
-
-    def give_back(self) -> None:
-        """Take the last token back."""
-        self.left = min(self.rule.burst, self.left + 1)
+        return self.rule.seconds_until(1 - self.left)
 
 
-def take(buckets: Sequence[Bucket], now: float) -> Bucket | None:
-    """Take a token of each bucket; return the one that has none, then nothing is taken."""
-    for bucket in buckets:
-        if bucket.fill(now) < 1:
-            return bucket
-    for bucket in buckets:
-        bucket.left -= 1
-    return None
+class Buckets(Generic[B]):
+    """Buckets by rule and owner, as many as are worth remembering."""
 
-
-class Buckets:
-    """All buckets of this worker."""
-
-    def __init__(self, now: Callable[[], float], most: int = REMEMBERED) -> None:
+    def __init__(self, now: Callable[[], float], most: int, build: Callable[[Rule, str, float], B]) -> None:
         self._now = now
         self._most = most
-        self._found: dict[tuple[RuleId, str], Bucket] = {}
+        self._build = build
+        self._found: dict[tuple[RuleId, str], B] = {}
         self.epoch = 0
         """Rises when buckets were forgotten: who remembers some has to look them up again."""
 
-    def of(self, rule: Rule, owner: str) -> Bucket:
+    def of(self, rule: Rule, owner: str) -> B:
         """Return the owner's bucket of the rule."""
         key = (rule.id, owner)
         bucket = self._found.get(key)
         if bucket is None or bucket.rule is not rule:
             if len(self._found) >= self._most:
                 self._forget()
-            bucket = self._found[key] = Bucket(rule, owner, self._now())
+            bucket = self._found[key] = self._build(rule, owner, self._now())
         return bucket
+
+    def take(self, buckets: Sequence[B], now: float) -> B | None:
+        """Take a token of each bucket; return the one that has none, then nothing is taken."""
+        for bucket in buckets:
+            if bucket.fill(now) < 1:
+                return bucket
+        for bucket in buckets:
+            bucket.spend()
+        return None
 
     def _forget(self) -> None:
         """Forget the full ones, and if that is not enough the older half."""
@@ -120,3 +143,10 @@ class Buckets:
             kept = dict(list(kept.items())[len(kept) - self._most // 2 :])
         self._found = kept
         self.epoch += 1
+
+
+class OwnBuckets(Buckets[Bucket]):
+    """Those of a process that shares with nobody."""
+
+    def __init__(self, now: Callable[[], float], most: int = REMEMBERED) -> None:
+        super().__init__(now, most, Bucket)

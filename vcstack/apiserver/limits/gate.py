@@ -3,8 +3,8 @@
 Requests without a good credential are counted by their address, before anything is done for them that costs: no
 signature is checked and no password hashed for an address that has used up its share.
 
-Each worker holds its share of each limit: one part of as many as there are live workers, which their leases in etcd
-tell. Nothing is asked of others per request.
+The processes of one manager share their buckets. Each manager holds its share of each limit: one part of as many as
+there are, which the leases of their processes in etcd tell. No other is asked anything per request.
 """
 
 import asyncio
@@ -21,10 +21,11 @@ from vcstack.apiserver.auth.throttle import source_of
 from vcstack.apiserver.identity import Identity, Role
 from vcstack.apiserver.limits import defaults, metrics
 from vcstack.apiserver.limits.book import Asked, PolicyBook
-from vcstack.apiserver.limits.buckets import Bucket, Buckets, Rule, take
+from vcstack.apiserver.limits.buckets import AnyBucket, Buckets, OwnBuckets, Rule
 from vcstack.apiserver.limits.levels import QUEUE_FULL, Level, Refusal, Seat
 from vcstack.apiserver.limits.routes import LARGE, LONG, class_of
-from vcstack.apiserver.limits.settings import LimitSettings
+from vcstack.apiserver.limits.settings import LimitSettings, group_of
+from vcstack.apiserver.limits.shared import SharedBuckets
 from vcstack.apiserver.limits.streams import StreamCount
 from vcstack.apiserver.limits.unread import UnreadAnswers
 from vcstack.apiserver.targets import Target
@@ -59,7 +60,7 @@ class _Entry:
 
     __slots__ = ("buckets", "grants", "level", "version")
 
-    def __init__(self, buckets: tuple[Bucket, ...], level: Level, grants: Grants | None, version: object) -> None:
+    def __init__(self, buckets: tuple[AnyBucket, ...], level: Level, grants: Grants | None, version: object) -> None:
         self.buckets, self.level, self.grants, self.version = buckets, level, grants, version
 
 
@@ -68,7 +69,7 @@ class Pass:
 
     __slots__ = ("_count", "_flow", "_level", "_seat", "_seated", "bucket")
 
-    def __init__(self, bucket: Bucket | None, level: Level | None, flow: str, count: StreamCount | None) -> None:
+    def __init__(self, bucket: AnyBucket | None, level: Level | None, flow: str, count: StreamCount | None) -> None:
         self.bucket = bucket
         """The one that is nearest to its end."""
         self._level, self._flow, self._count = level, flow, count
@@ -131,7 +132,10 @@ class Gate:
         self._etcd = etcd
         self._index = index
         self._now = clock.monotonic
-        self._buckets = Buckets(clock.monotonic)
+        self._buckets: Buckets[Any] = (
+            OwnBuckets(clock.monotonic) if settings.shared is None else SharedBuckets(settings.shared, clock.monotonic)
+        )
+        self._workers = 1
         self._entries: dict[tuple[str, RouteClass, str | None], _Entry] = {}
         self._address_rules: dict[RouteClass, Rule | None] = {}
         self._known_version: tuple[int, int] = (-1, -1)
@@ -153,7 +157,7 @@ class Gate:
         """Count a credential that was not good."""
         bucket = self._address_bucket(RouteClass.ANONYMOUS, address_of(scope))
         if bucket is not None and bucket.fill(self._now()) >= 1:
-            bucket.left -= 1
+            bucket.spend()
 
     def admit_unknown(self, scope: Any) -> None:
         """Let a request in that nobody known sends, and that costs next to nothing. Raises RateLimited."""
@@ -173,7 +177,7 @@ class Gate:
         project = target.project if target is not None else None
         if self._known_version != (self.book.version, self._buckets.epoch):
             self._forget()
-        buckets: tuple[Bucket, ...] = ()
+        buckets: tuple[AnyBucket, ...] = ()
         if identity.role is Role.ADMIN:
             level = self.levels[defaults.ADMIN]
         else:
@@ -183,7 +187,7 @@ class Gate:
         if route in self.book.limits_addresses:
             own = self._address_bucket(route, address_of(scope))
             buckets = buckets if own is None else (*buckets, own)
-        empty = take(buckets, self._now())
+        empty = self._buckets.take(buckets, self._now())
         if empty is not None:
             raise self._refuse(empty, level.name)
         nearest = min(buckets, key=_fullness) if len(buckets) > 1 else buckets[0] if buckets else None
@@ -241,9 +245,10 @@ class Gate:
 
     async def _count_workers(self) -> None:
         async for live in ApiWorkers(self._etcd).live_workers():
-            others = live.keys() - {self.settings.worker}
-            self.book.share(len(others) + 1)
-            metrics.WORKERS.set(len(others) + 1)
+            names = {*live, self.settings.worker}
+            self._workers = len(names)
+            self.book.share(len({group_of(name) for name in names}))
+            metrics.WORKERS.set(len(names))
 
     # Looking up.
 
@@ -273,7 +278,7 @@ class Gate:
         if account is not None:
             domains = self._index.organization.domains_of(place) if inside else self._index.domains_of(account)
         asked = Asked(sender, project if inside else None, domains, route)
-        buckets: list[Bucket] = []
+        buckets: list[AnyBucket] = []
         for rule in self.book.rules_for(asked, known=True):
             if rule.per is Per.SUBJECT:
                 buckets.append(self._buckets.of(rule, subject))
@@ -287,7 +292,7 @@ class Gate:
             return defaults.LEASES if asked.route is RouteClass.HEARTBEAT else defaults.HOSTS
         return defaults.OPERATORS if self.book.seats_for(asked) is Seats.OPERATORS else defaults.TENANTS
 
-    def _address_bucket(self, route: RouteClass, address: str) -> Bucket | None:
+    def _address_bucket(self, route: RouteClass, address: str) -> AnyBucket | None:
         self.book.refresh()
         if self._known_version != (self.book.version, self._buckets.epoch):
             self._forget()
@@ -297,9 +302,9 @@ class Gate:
         rule = self._address_rules[route]
         return None if rule is None else self._buckets.of(rule, address)
 
-    def _take_of_address(self, route: RouteClass, scope: Any, level: str) -> Bucket | None:
+    def _take_of_address(self, route: RouteClass, scope: Any, level: str) -> AnyBucket | None:
         bucket = self._address_bucket(route, address_of(scope))
-        if bucket is not None and take((bucket,), self._now()) is not None:
+        if bucket is not None and self._buckets.take((bucket,), self._now()) is not None:
             raise self._refuse(bucket, level)
         return bucket
 
@@ -312,7 +317,7 @@ class Gate:
 
     def _count_stream(self, level: Level, subject: str) -> StreamCount:
         count = self.streams[level.name if level.name in self.streams else defaults.HOSTS]
-        limit = count.find_limit(subject, self.book.workers)
+        limit = count.find_limit(subject, self._workers)
         if limit is not None:
             metrics.rejected_of(level.name, "TooManyStreams").inc()
             message = (
@@ -331,7 +336,7 @@ class Gate:
         )
         return _error(message, 1, LimitDetails(reason="UnreadAnswers", name=level.name))
 
-    def _refuse(self, bucket: Bucket, level: str) -> RateLimited:
+    def _refuse(self, bucket: AnyBucket, level: str) -> RateLimited:
         rule, wait = bucket.rule, bucket.wait()
         metrics.rejected_of(level, f"Per{rule.per.value}").inc()
         origin = f"of RateLimitPolicy {rule.policy}" if rule.policy else "that is built in"
@@ -358,7 +363,7 @@ def address_of(scope: Any) -> str:
     return _source_of(client[0]) if client else "unknown"
 
 
-def _fullness(bucket: Bucket) -> float:
+def _fullness(bucket: AnyBucket) -> float:
     return bucket.left / bucket.rule.burst
 
 

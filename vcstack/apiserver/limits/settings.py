@@ -7,12 +7,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from vcstack.apiserver.limits.defaults import LEVELS, STREAMS, LevelSettings, StreamSettings
+from vcstack.apiserver.limits.shared import SharedTable
 from vcstack.apiserver.limits.unread import UnreadSettings
 
 
-def name_worker() -> str:
-    """Return a name for this process that no other has."""
-    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
+def name_worker(shared: SharedTable | None = None) -> str:
+    """Return a name for this process that no other has; it ends with that of those who share its buckets."""
+    group = secrets.token_hex(8) if shared is None else shared.group
+    return f"{socket.gethostname()}-{os.getpid()}.{group}"
+
+
+def group_of(worker: str) -> str:
+    """Return what the names of all have in common who share buckets."""
+    return worker.rpartition(".")[2]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,5 +32,7 @@ class LimitSettings:
     """Seats and queues by level."""
     streams: Mapping[str, StreamSettings] = field(default_factory=lambda: STREAMS)
     """Open streams by level; heartbeats' level has none of its own."""
+    shared: SharedTable | None = None
+    """Where the buckets lie that it shares with the other processes of its manager; None: it is the only one."""
     unread: UnreadSettings = field(default_factory=UnreadSettings)
     """How much of large answers may wait for its readers."""
