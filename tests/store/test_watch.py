@@ -74,6 +74,8 @@ async def test_a_watch_without_a_version_begins_with_what_is_there(memory_store:
     await make_network(memory_store, "a")
     stream = await memory_store.watch(NETWORK, "demo", since=None)
     assert await take(stream, 2) == [("ADDED", "a"), ("ADDED", "b")]
+    bookmark = await anext(stream)
+    assert (bookmark.type, bookmark.revision) == (EventType.BOOKMARK, await revision_of(memory_store))
     await make_network(memory_store, "c")
     assert await take(stream, 1) == [("ADDED", "c")]
 

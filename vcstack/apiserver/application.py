@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.websockets import WebSocket
 
 from vcstack.apiclient.settings import ConnectionSettings
-from vcstack.apiserver import docs, metrics
+from vcstack.apiserver import docs, kindroutes, metrics
 from vcstack.apiserver.audit.entry import begin
 from vcstack.apiserver.audit.routes import AuditRoutes, is_audit
 from vcstack.apiserver.audit.sockets import Recording
@@ -38,8 +38,10 @@ from vcstack.apiserver.keyoperations import KeyOperations
 from vcstack.apiserver.limits import unread
 from vcstack.apiserver.limits.gate import FREE, Gate, address_of
 from vcstack.apiserver.limits.routes import EXEMPT, is_login
+from vcstack.apiserver.livestream import LiveStreams
 from vcstack.apiserver.operations import OperationRoutes
 from vcstack.apiserver.parts import ApiParts
+from vcstack.apiserver.plans import PlanRoutes
 from vcstack.apiserver.policies import Policies
 from vcstack.apiserver.proxies import Proxies
 from vcstack.apiserver.queries import Query
@@ -53,7 +55,7 @@ from vcstack.apiserver.shutdown import Drain
 from vcstack.apiserver.sockets import SocketRoutes
 from vcstack.apiserver.streams import StreamRoutes
 from vcstack.apiserver.subresources import CommonSubresources
-from vcstack.apiserver.targets import Target, parse_target
+from vcstack.apiserver.targets import PLAN, STREAM, Target, parse_target
 from vcstack.apiserver.tickets import Tickets
 from vcstack.apiserver.tunnels import Tunnels
 from vcstack.policy.sandbox import Sandbox
@@ -90,9 +92,11 @@ class Application:
         self._hosts = HostRoutes(parts, self._authorizer)
         streams = StreamRoutes(parts, self._authorizer, self.tunnels, self.drain)
         tickets = Tickets(parts, self._authorizer, bearers)
+        live = LiveStreams(parts, self._authenticator, self._authorizer, self.gate, self.drain)
         self._sockets = SocketRoutes(
-            self._authenticator, self._authorizer, self.tunnels, streams, self.drain, self.gate, tickets
+            self._authenticator, self._authorizer, self.tunnels, streams, self.drain, self.gate, tickets, live
         )
+        self._plans = PlanRoutes(parts.store, self._authorizer, self._policies)
         identities = IdentitySubresources(parts.auth, self._authorizer)
         self._quotas = QuotaRoutes(parts, self._authorizer)
         self._settings = SettingRoutes(parts.store, self._authorizer)
@@ -167,6 +171,12 @@ class Application:
                 return await self._quotas.check(request, identity)
             if request.scope["path"] == EFFECTIVE:
                 return await self._settings.effective(request, identity)
+            if request.scope["path"] == PLAN:
+                return await self._plans.answer(request, identity)
+            if request.scope["path"] == STREAM:
+                raise MethodNotAllowed("stream is a websocket: ask for an upgrade")
+            if kindroutes.is_of_kinds(request.scope["path"]):
+                return kindroutes.answer(request)
             return await self._operations.answer(request, identity, self._hosts.join)
         query = Query.parse(request.scope["query_string"])
         writes = request.method in WRITES and not target.subresource
@@ -248,7 +258,7 @@ class Exchange:
                 raise Unauthorized("say who you are: a bearer token or a client certificate")
         else:
             try:
-                if path.startswith(ROOT + "/") and not public and path not in NO_RESOURCES and not is_audit(path):
+                if path.startswith(ROOT + "/") and not public and not _names_no_resource(path):
                     self._target = self._audit.target = parse_target(path.removeprefix(ROOT + "/"))
             finally:
                 self._pass = gate.admit(self._identity, self._target, scope)
@@ -312,9 +322,13 @@ WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 PUBLIC = frozenset({"/healthz", "/readyz", "/version", "/ca", "/openapi.json", f"{ROOT}/join", *docs.PATHS})
 """What needs no credential: the API's shape is no secret, and joining brings its own token."""
 NO_RESOURCES = frozenset(
-    {f"{ROOT}/me", f"{ROOT}/encryption", CHECK, EFFECTIVE, *(REVIEWS + name for name in OPERATIONS)}
+    {f"{ROOT}/me", f"{ROOT}/encryption", CHECK, EFFECTIVE, PLAN, STREAM, *(REVIEWS + name for name in OPERATIONS)}
 )
 """Paths below the root that name no kind."""
+
+
+def _names_no_resource(path: str) -> bool:
+    return path in NO_RESOURCES or is_audit(path) or kindroutes.is_of_kinds(path)
 
 
 def _is_stream(scope: Any) -> bool:

@@ -11,6 +11,8 @@ from vcstack.apiclient.encryption import EncryptionStatus
 from vcstack.apiclient.hosts import CertificateRequest, Heartbeat, IssuedCertificate, JoinRequest, JoinToken
 from vcstack.apiclient.instancemessages import InstanceMetrics, Ticket, TicketRequest
 from vcstack.apiclient.keymessages import REPLIES, REQUESTS
+from vcstack.apiclient.planmessages import ApplyPlanReply, ApplyPlanRequest
+from vcstack.apiserver import kindroutes
 from vcstack.apiserver.audit.openapi import AUDIT_MODELS, audit_paths
 from vcstack.apiserver.consolefiles import PREFIX as CONSOLE
 from vcstack.apiserver.docs import PAGE
@@ -30,7 +32,7 @@ from vcstack.apiserver.openapi_security import EVERYBODY, GIVING_TOKENS, SCHEMES
 from vcstack.apiserver.quotas import CHECK, QuotaCheckReply, QuotaCheckRequest
 from vcstack.apiserver.settings import EFFECTIVE, EffectiveSettings
 from vcstack.apiserver.subresources import FinalizeRequest
-from vcstack.apiserver.targets import subresources_of
+from vcstack.apiserver.targets import PLAN, subresources_of
 from vcstack.specs.errors import ErrorStatus
 from vcstack.specs.kinds.secret import SecretValues
 from vcstack.specs.registry import KindDefinition, Scope, load_kinds
@@ -57,6 +59,8 @@ EXTRA_MODELS: tuple[type[BaseModel], ...] = (
     InstanceMetrics,
     Ticket,
     TicketRequest,
+    ApplyPlanReply,
+    ApplyPlanRequest,
     EffectiveSettings,
     QuotaCheckReply,
     QuotaCheckRequest,
@@ -79,7 +83,9 @@ def build_openapi() -> Json:
 def _complete(path: str, method: str, found: Json) -> None:
     """Add what follows from what an operation is: its id, its errors, who may call it."""
     words = [word for word in re.split(r"[^A-Za-z0-9]+", path.removeprefix("/api/v1")) if word]
-    found["operationId"] = method + "".join(word[0].upper() + word[1:] for word in words) if words else f"{method}Kinds"
+    found["operationId"] = (
+        method + "".join(word[0].upper() + word[1:] for word in words) if words else f"{method}Discovery"
+    )
     found["responses"] |= references(codes_of(path, method, found))
     if path in GIVING_TOKENS:
         found["parameters"] = [*found.get("parameters", ()), SESSION_PARAMETER]
@@ -119,7 +125,7 @@ def _schemas(kinds: list[KindDefinition]) -> Json:
     for definition in kinds:
         found[definition.kind] = _resource_schema(definition, found[definition.kind])
         found[f"{definition.kind}List"] = _list_schema(definition)
-    return found
+    return found | kindroutes.SCHEMAS
 
 
 def _resource_schema(definition: KindDefinition, schema: Json) -> Json:
@@ -196,6 +202,16 @@ def _server_paths() -> Iterator[tuple[str, Json]]:
     yield CONSOLE, read("The console, for people in browsers; all addresses below it are its own.", page)
     yield "/metrics", read("Figures for Prometheus.", text, public=False)
     yield "/api/v1", read("The kinds.", anything, public=False)
+    kinds = {"application/json": {"schema": kindroutes.KIND_LIST}}
+    yield kindroutes.KINDS, read("The kinds, with columns and what can be done with them.", kinds, public=False)
+    kind = {"application/json": {"schema": reference("KindDescription")}}
+    plural = {**parameter("plural", "path", "The kind's plural."), "example": "flavors"}
+    summary = "One kind with the JSON Schema of its objects."
+    yield kindroutes.KINDS + "/{plural}", {"parameters": [plural], **read(summary, kind, public=False)}
+    planned = {"application/json": {"schema": reference("ApplyPlanRequest")}}
+    plan = {"application/json": {"schema": reference("ApplyPlanReply")}}
+    summary = "What would a server-side apply of these objects do? Nothing is written."
+    yield PLAN, {"post": operation("server", summary, content=plan, body=planned)}
     checked = {"application/json": {"schema": reference("QuotaCheckRequest")}}
     room = {"application/json": {"schema": reference("QuotaCheckReply")}}
     yield CHECK, {"post": operation("quotas", "Is there room for all these objects?", content=room, body=checked)}

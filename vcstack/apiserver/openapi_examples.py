@@ -7,6 +7,7 @@ looks like.
 from collections.abc import Iterator
 from typing import Any, Final
 
+from vcstack.apiserver import kindroutes
 from vcstack.specs.meta import API_VERSION
 from vcstack.specs.registry import KindDefinition, Scope, load_kinds
 
@@ -133,6 +134,15 @@ REVISION: Final[Json] = {
     "time": TIME,
     "diff": [{"path": "metadata.labels.env", "old": None, "new": "prod"}],
 }
+PLANNED: Final[Json] = {
+    "action": "Update",
+    "kind": "Instance",
+    "project": "demo",
+    "name": "web-1",
+    "resourceVersion": "1042",
+    "changes": [{"path": "spec.flavor", "from": "small", "to": "large", "takes": "Reboot"}],
+    "warnings": [],
+}
 ANSWERS: Final[dict[str, Any]] = {
     "/healthz": "ok\n",
     "/api/docs": "<!doctype html>",
@@ -251,6 +261,9 @@ class Examples:
 
     def _answer(self, path: str, schema: Json, definition: KindDefinition | None) -> Json:
         name = path.rsplit("/", 1)[1] if definition is not None else path
+        if path == kindroutes.KINDS:
+            flavor = kindroutes.describe(self._kinds["Flavor"])
+            return {"answer": {"kind": "KindList", "apiVersion": API_VERSION, "items": [flavor]}}
         return (
             {"answer": ANSWERS[name]}
             if name in ANSWERS and "$ref" not in schema
@@ -276,6 +289,13 @@ class Examples:
             return {"apiVersion": API_VERSION, "kind": name, "metadata": {"resourceVersion": "1042"}, "items": [item]}
         if name == "PlanRequest":
             return {"objects": [written(self._kinds["RoleBinding"])]}
+        if name == "ApplyPlanRequest":
+            return {"items": [written(self._kinds["Instance"])], "fieldManager": "console"}
+        if name == "ApplyPlanReply":
+            return {"kind": "Plan", "items": [PLANNED]}
+        if name == "KindDescription":
+            # Without the schema's references, which would lead nowhere here.
+            return {**kindroutes.describe_fully(self._kinds["Flavor"]), "schema": {"type": "object"}}
         if name == "QuotaCheckRequest":
             return {"items": [written(self._kinds["Instance"])]}
         return REQUESTS[name] if asked and name in REQUESTS else self._value("", schema, asked=asked)

@@ -100,6 +100,11 @@ class Admission:
         selecting = [p for p in concerning if p.action is not Action.AUDIT and p.selects(new.metadata.labels, site)]
         return self._hold(selecting, verb, new, live) if selecting else None
 
+    @property
+    def warnings(self) -> Sequence[str]:
+        """Return what the caller is warned of."""
+        return self._warnings[:WARNINGS_LIMIT]
+
     def with_warnings(self, response: Response) -> Response:
         """Return the answer with what the caller is warned of."""
         for warning in self._warnings[:WARNINGS_LIMIT]:

@@ -13,11 +13,12 @@ from vcstack.apiserver.audit.entry import note_error, note_identity, note_on_beh
 from vcstack.apiserver.authz import Action, Authorizer, Verb
 from vcstack.apiserver.identity import SUBJECT_KEY, Authenticator, Identity, Role
 from vcstack.apiserver.limits.gate import Gate
+from vcstack.apiserver.livestream import LiveStreams
 from vcstack.apiserver.queries import NONE, Query
 from vcstack.apiserver.replies import error_reply
 from vcstack.apiserver.shutdown import Drain
 from vcstack.apiserver.streams import StreamRoutes, bridge
-from vcstack.apiserver.targets import Target, parse_target
+from vcstack.apiserver.targets import STREAM, Target, parse_target
 from vcstack.apiserver.tickets import Tickets
 from vcstack.apiserver.tunnels import Tunnels
 from vcstack.specs.errors import ApiError, BadRequest, InternalError, NotFound, Unauthorized, Unavailable
@@ -42,6 +43,7 @@ class SocketRoutes:
         drain: Drain,
         gate: Gate,
         tickets: Tickets,
+        live: LiveStreams,
     ) -> None:
         self._authenticator = authenticator
         self._authorizer = authorizer
@@ -50,6 +52,7 @@ class SocketRoutes:
         self._drain = drain
         self._gate = gate
         self._tickets = tickets
+        self._live = live
 
     async def serve(self, socket: WebSocket, admit: Callable[[], None]) -> None:
         """Serve one websocket to its end, if ``admit`` does not raise."""
@@ -67,6 +70,9 @@ class SocketRoutes:
 
     async def _serve(self, socket: WebSocket) -> None:
         path: str = socket.scope["path"]
+        if path == STREAM:
+            await self._live.serve(socket)
+            return
         identity, uid = await self._authenticator.authenticate(socket.scope), ""
         if identity.role is Role.ANONYMOUS and path.startswith(ROOT) and b"ticket=" in socket.scope["query_string"]:
             identity, uid = await self._by_ticket(socket)

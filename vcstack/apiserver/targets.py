@@ -10,6 +10,10 @@ from vcstack.specs.model import LABEL_PATTERN
 from vcstack.specs.registry import KindDefinition, Scope, load_kinds
 from vcstack.specs.resource import Ref
 
+STREAM = "/api/v1/stream"
+"""The websocket of all watches of a page."""
+PLAN = "/api/v1/plan"
+"""What an apply of some objects would do."""
 COMMON_SUBRESOURCES = frozenset({"status", "finalize", "history"})
 KIND_SUBRESOURCES = {
     "Image": frozenset({"content"}),
@@ -75,7 +79,7 @@ def parse_target(path: str) -> Target:
         _check_label("metadata.project", project)
     definition = _by_plural().get(steps[0])
     if definition is None:
-        raise NotFound(_unknown_kind(steps[0]))
+        raise NotFound(unknown_kind(steps[0]))
     if len(steps) > 3 or "" in steps:
         raise NotFound(f"there is no route {path!r}; see /api/docs")
     name = steps[1] if len(steps) > 1 else ""
@@ -103,7 +107,8 @@ def _check_label(field: str, value: str) -> None:
         raise Invalid(f"{field}: {message}", causes=[cause])
 
 
-def _unknown_kind(plural: str) -> str:
+def unknown_kind(plural: str) -> str:
+    """Return what to say of a plural that is none."""
     near = difflib.get_close_matches(plural, _by_plural(), n=1)
     hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(sorted(_by_plural()))}"
     return f"there is no kind {plural[:80]!r}{hint}"

@@ -144,8 +144,8 @@ class Takes:
     change: Change
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """Show the change class in JSON schema as ``x-vcstack-change``."""
-        return {**handler(schema), "x-vcstack-change": self.change.value}
+        """Show the change class in JSON schema as ``x-vcstack-takes``."""
+        return {**handler(schema), "x-vcstack-takes": self.change.value}
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from vcstack.store.etcd_api import Etcd
 from vcstack.store.keys import kind_prefix, object_key, row_of
 from vcstack.store.records import ListPage, Stored, WatchItem
 from vcstack.store.selection import Selection
-from vcstack.store.stream import WatchStream
+from vcstack.store.stream import WatchStream, build_bookmark
 from vcstack.store.table import Table
 from vcstack.store.watchers import Watcher
 
@@ -61,7 +61,7 @@ class Reader:
         return self._cut(found, selection, limit, pinned or self._cache.revision, len(rows))
 
     async def watch(self, definition: KindDefinition, selection: Selection, since: int | None) -> WatchStream:
-        """Return the changes after that revision; with None everything there is as ADDED, then the changes.
+        """Return the changes after that revision; with None everything there is as ADDED, a bookmark, then the changes.
 
         Raises:
             Expired: the revision is too old, or none that this store has had.
@@ -85,11 +85,12 @@ class Reader:
 
     def _present(self, table: Table, selection: Selection) -> Sequence[WatchItem]:
         entries = (table.objects[row] for row in _rows(table, selection, ""))
-        return [
+        present = [
             WatchItem(EventType.ADDED, entry.json, entry.revision)
             for entry in entries
             if not selection.by_content or selection.matches(orjson.loads(entry.json))
         ]
+        return [*present, build_bookmark(table, self._cache.revision)]
 
     async def _list_old(
         self, definition: KindDefinition, selection: Selection, limit: int | None, revision: int, after: str

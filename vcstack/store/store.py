@@ -16,13 +16,13 @@ from vcstack.clock import Clock, SystemClock
 from vcstack.specs.access import Propagation
 from vcstack.specs.errors import AlreadyExists, ErrorDetails
 from vcstack.specs.registry import KindDefinition, get_kind
-from vcstack.specs.sensitive import has_sensitive
+from vcstack.specs.sensitive import has_sensitive, redact
 from vcstack.store import verbs
 from vcstack.store.actor import Actor
 from vcstack.store.bound import BoundStore
 from vcstack.store.cache import CacheSettings, WatchCache
 from vcstack.store.claims import Limits
-from vcstack.store.compose import Terms
+from vcstack.store.compose import Terms, encode_draft
 from vcstack.store.credentials import Credentials
 from vcstack.store.draft import Draft, Wire, build_new, not_found
 from vcstack.store.etcd_api import Etcd
@@ -34,6 +34,7 @@ from vcstack.store.records import ListPage, Stored
 from vcstack.store.selection import Visible, parse_selection
 from vcstack.store.stream import WatchStream
 from vcstack.store.table import Entry
+from vcstack.store.validation import validate
 from vcstack.store.values import MAX_STEPS, Values, ValuesChanged, lost
 from vcstack.store.writer import Writer
 
@@ -127,7 +128,7 @@ class Store:
         field_selector: str = "",
         visible: Visible | None = None,
     ) -> WatchStream:
-        """Return the changes after that revision; None: everything there is as ADDED first.
+        """Return the changes after that revision; None: everything there is as ADDED first, then a bookmark.
 
         The stream ends when its reader is too slow or the cache was built anew: watch again from the last
         version seen. Raises Expired (list again), BadRequest.
@@ -341,6 +342,22 @@ class Store:
         """
         await self.cache.fresh()
         await SetCheck(self.cache, actor, self.clock.now()).run(wires)
+
+    def imagine(self, definition: KindDefinition, wire: Mapping[str, Any], *, actor: Actor) -> dict[str, Any]:
+        """Return what an apply would make in a project that is not there yet, checked by itself alone.
+
+        Raises:
+            Invalid: it could not be made anywhere.
+        """
+        metadata = wire["metadata"]
+        application = verbs.Application(
+            definition, metadata.get("project"), metadata["name"], wire, actor, actor.manager, force=True
+        )
+        draft = application.build(None, 0, self.clock.now())
+        resource = validate(definition, draft.project, draft.name, encode_draft(draft))
+        if actor.guard is not None:
+            actor.guard(resource, None)
+        return redact(definition.model, resource.to_wire())
 
     async def quota_usage(self, project: str | None, name: str) -> QuotaUsage:
         """Return how much of a quota's limits is in use. Raises NotFound."""

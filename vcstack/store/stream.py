@@ -90,7 +90,11 @@ class WatchStream:
 
     def _bookmark(self) -> WatchItem:
         """Return the version that the reader has seen everything up to, for nothing waits."""
-        revision = self._cache.revision
-        kind = self._table.definition.kind
-        wire = {"apiVersion": API_VERSION, "kind": kind, "metadata": {"resourceVersion": str(revision)}}
-        return WatchItem(EventType.BOOKMARK, orjson.dumps(wire), revision)
+        return build_bookmark(self._table, self._cache.revision)
+
+
+def build_bookmark(table: Table, revision: int) -> WatchItem:
+    """Return what tells a reader that it has seen everything up to that version."""
+    kind = table.definition.kind
+    wire = {"apiVersion": API_VERSION, "kind": kind, "metadata": {"resourceVersion": str(revision)}}
+    return WatchItem(EventType.BOOKMARK, orjson.dumps(wire), revision)

@@ -9,6 +9,7 @@ import pytest
 
 from tests.apiserver.audit.conftest import Audited, Open, audit_settings
 from tests.apiserver.test_accounts import ADMIN, as_, key_token, log_in, put
+from tests.apiserver.test_live_stream import page
 from tests.apiserver.test_tenancy import bind, network, put_roles
 from tests.apiserver.test_tunnels import connected
 from tests.fakes.memory_etcd import MemoryEtcd
@@ -279,6 +280,23 @@ async def test_watches_are_recorded_where_the_level_says_so(open_audited: Open) 
                 async with http.stream("GET", f"/api/v1/{kind}?watch=true&timeoutSeconds=1"):
                     pass
         assert told(audited, "verb", "kind") == [("watch", "Network")]
+
+
+async def test_watches_of_a_page_are_recorded_just_so(open_audited: Open) -> None:
+    async with open_audited(kinds={"Network": KindLevels(reads=Level.METADATA)}) as audited:
+        api = audited.api
+        await put_roles(api)
+        await put(api, "User", "mallory", {})
+        async with page(api, await log_in(api, "mallory")) as live:
+            await live.watch(1, "/api/v1/networks")
+            assert await live.told() == (1, "ERROR", "403")
+            await live.watch(2, "/api/v1/sessions")
+            assert (await live.told())[1] == "ADDED"
+        async with page(api) as live:
+            await live.watch(1, "/api/v1/networks")
+            assert (await live.told())[1] == "BOOKMARK"
+        found = told(audited, "subject", "verb", "kind", "outcome")
+    assert found[-2:] == [("user:mallory", "watch", "Network", "Denied"), ("admin", "watch", "Network", "Allowed")]
 
 
 async def test_an_answer_that_hides_is_as_much_work_for_what_is_there_as_for_what_is_not(

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from vcstack.apiserver.targets import Target
+from vcstack.apiserver.targets import PLAN, STREAM, Target
 from vcstack.specs.kinds.ratelimitpolicy import RouteClass
 
 EXEMPT: Final = frozenset({"/healthz", "/readyz"})
@@ -49,6 +49,10 @@ def class_of(scope: Any, target: Target | None) -> RouteClass:
             return RouteClass.LOGIN
         if scope["path"].startswith("/api/v1/audit"):
             return RouteClass.QUERY
+        if scope["path"] == STREAM:
+            return RouteClass.STREAM
+        if scope["path"] == PLAN:
+            return RouteClass.WRITE  # each object is written but for the writing
         # Reviews and checks of quotas are posted, but change nothing.
         return RouteClass.READ
     if target.subresource:
