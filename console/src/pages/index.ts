@@ -4,14 +4,14 @@
  * /console/projects/demo/instances. A fixed address goes before `:plural` by itself.
  */
 import type { LucideIcon } from "lucide-react";
-import { House } from "lucide-react";
+import { House, Rocket } from "lucide-react";
 import type { ComponentType } from "react";
 import { defineWords } from "~/i18n/language";
 
 /** The pages' names in the navigation. */
 export const words = defineWords({
-  en: { home: "Overview" },
-  zh: { home: "概览" },
+  en: { home: "Overview", launch: "Launch an instance" },
+  zh: { home: "概览", launch: "启动实例" },
 });
 
 interface Page {
@@ -29,6 +29,12 @@ interface Entry {
 export const PAGES: readonly Page[] = [
   { path: "/", load: () => import("./home/Home"), entry: { words: "home", icon: House } },
   { path: "/account", load: () => import("./account/Account") },
+  {
+    path: "/projects/:project/launch",
+    load: () => import("./launch/Launch"),
+    entry: { words: "launch", icon: Rocket },
+  },
+  { path: "/projects/:project/instances/:name", load: () => import("./instance/Instance") },
   { path: "/:plural", load: () => import("./list/List") },
   { path: "/projects/:project/:plural", load: () => import("./list/List") },
 ];

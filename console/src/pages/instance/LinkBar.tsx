@@ -1,0 +1,46 @@
+import { Plug, RotateCcw } from "lucide-react";
+import type { ReactNode } from "react";
+import { Badge } from "~/components/Badge";
+import { Button } from "~/components/Button";
+import { useWords } from "~/i18n/language";
+import type { Link } from "./connecting";
+import { words } from "./words";
+
+interface LinkBarProps {
+  link: Link;
+  onAgain: () => void;
+  hint?: string;
+  children?: ReactNode;
+}
+
+/** Says how a connection is, and what can be done about it. */
+export function LinkBar({ link, onAgain, hint, children }: LinkBarProps) {
+  const say = useWords(words);
+  return (
+    <div className="flex flex-wrap items-center gap-2">
+      <span role="status" className="flex min-w-0 flex-wrap items-center gap-2">
+        {link.state === "Open" ? (
+          <Badge tone="good">
+            <Plug aria-hidden className="size-3" />
+            {say("connected")}
+          </Badge>
+        ) : link.state === "Connecting" ? (
+          <Badge tone="info">{say("connecting")}</Badge>
+        ) : (
+          <>
+            <Badge tone="bad">{say("disconnected")}</Badge>
+            <span className="min-w-0 break-words">{link.why}</span>
+          </>
+        )}
+      </span>
+      {link.state === "Closed" ? (
+        <Button onClick={onAgain}>
+          <RotateCcw aria-hidden />
+          {say("connectAgain")}
+        </Button>
+      ) : null}
+      {link.state === "Open" && hint ? <span className="text-quiet text-xs">{hint}</span> : null}
+      <span className="ml-auto flex flex-wrap gap-2">{children}</span>
+    </div>
+  );
+}

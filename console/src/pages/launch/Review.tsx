@@ -1,0 +1,107 @@
+import { CircleCheck } from "lucide-react";
+import { useEffect, useState } from "react";
+import { useNavigate } from "react-router";
+import { stringify } from "yaml";
+import { authorizedFetch, messageOf, request } from "~/api/client";
+import { refusalOf } from "~/api/errors";
+import { collectionPath, objectLink } from "~/api/kinds";
+import { Busy } from "~/components/Busy";
+import { Button } from "~/components/Button";
+import { CopyButton } from "~/components/CopyButton";
+import { Dialog } from "~/components/Dialog";
+import { Failure } from "~/components/Failure";
+import { useWords } from "~/i18n/language";
+import { toast } from "~/layout/toasts";
+import type { Manifest } from "./manifest";
+import { words } from "./words";
+
+/** Has quota and all rules looked at without making anything; returns what the API warns of. Raises Refused. */
+async function check(manifest: Manifest, project: string): Promise<string[]> {
+  await request("POST", "/api/v1/quotacheck", { body: { items: [manifest] } });
+  const url = new URL(`${collectionPath("instances", project)}?dryRun=All`, globalThis.location.origin);
+  const headers = { "content-type": "application/json" };
+  const answer = await authorizedFetch(new Request(url, { method: "POST", headers, body: JSON.stringify(manifest) }));
+  if (!answer.ok) throw await refusalOf(answer);
+  return [...(answer.headers.get("warning")?.matchAll(/"((?:[^"\\]|\\.)*)"/g) ?? [])].map(([, text = ""]) => text);
+}
+
+/** Shows what would be made and whether it may, then makes it. */
+export function Review({ manifest, project, onClose }: { manifest: Manifest; project: string; onClose: () => void }) {
+  const say = useWords(words);
+  const navigate = useNavigate();
+  const [state, setState] = useState<"checking" | "good" | "making">("checking");
+  const [warnings, setWarnings] = useState<string[]>([]);
+  const [error, setError] = useState<unknown>(null);
+  const text = stringify(manifest);
+  const name = manifest.metadata.name;
+
+  useEffect(() => {
+    let over = false;
+    check(manifest, project).then(
+      (found) => {
+        if (over) return;
+        setWarnings(found);
+        setState("good");
+      },
+      (failure) => {
+        if (!over) setError(failure);
+      },
+    );
+    return () => {
+      over = true;
+    };
+  }, [manifest, project]);
+
+  const launch = async () => {
+    setState("making");
+    try {
+      await request("POST", collectionPath("instances", project), { body: manifest });
+      toast("good", say("launched", { name }));
+      void navigate(objectLink("instances", project, name));
+    } catch (failure) {
+      toast("bad", messageOf(failure));
+      setState("good");
+    }
+  };
+  return (
+    <Dialog
+      open
+      onOpenChange={onClose}
+      side
+      title={say("reviewTitle")}
+      actions={
+        <>
+          <CopyButton command text={`vcctl apply -f - <<'EOF'\n${text}EOF`} />
+          <Button onClick={onClose}>{say("back")}</Button>
+          <Button look="primary" disabled={state !== "good"} onClick={() => void launch()}>
+            {say("launch")}
+          </Button>
+        </>
+      }
+    >
+      {error ? (
+        <Failure error={error} />
+      ) : state === "checking" ? (
+        <Busy label={say("checking")} />
+      ) : (
+        <p className="flex items-center gap-2 rounded-md bg-good-ground p-3 text-good">
+          <CircleCheck aria-hidden className="size-4 shrink-0" />
+          {say("fits")}
+        </p>
+      )}
+      {warnings.map((warning) => (
+        <p key={warning} className="rounded-md bg-warn-ground p-3 text-warn">
+          {warning}
+        </p>
+      ))}
+      <section
+        // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls has to be reached by the keyboard
+        tabIndex={0}
+        aria-label={say("manifest")}
+        className="overflow-auto rounded-md border border-line bg-ground p-3 whitespace-pre-wrap font-mono text-xs"
+      >
+        {text}
+      </section>
+    </Dialog>
+  );
+}
