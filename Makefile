@@ -17,7 +17,7 @@ PYTEST_ARGS ?=
 WORKERS ?= -n 3 --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help install guest console up down clean status logs exec rotate test test-fast check format generate bench
+.PHONY: help install guest console up down clean status logs exec rotate test test-fast check format generate sbom bench
 
 help: ## show this list
 	@echo "VC Stack. State is kept in $(VCSTACK_STATE) (VCSTACK_STATE overrides)."
@@ -75,6 +75,9 @@ format: install ## format the code and sort its imports
 
 generate: install ## write everything that is derived from the kinds
 	$(PYTHON) -m vcstack.generate
+
+sbom: install ## write bills of materials of all images, CycloneDX, into the state folder
+	@$(PYTHON) -m deploy.containers.sbom --to "$(VCSTACK_STATE)/sbom"
 
 bench: install ## run the benchmarks and print their table
 	$(PYTHON) -m bench

@@ -11,6 +11,7 @@ pytest_plugins = [
     "tests.fixtures.sandbox",
     "tests.fixtures.chromium",
     "tests.fixtures.etcd",
+    "tests.fixtures.helm",
     "tests.fixtures.lab",
     "tests.fixtures.libvirt",
     "tests.fixtures.oidc_provider",

@@ -143,6 +143,12 @@ def test_the_servers_to_ask_are_those_with_tls(tmp_path: Path, installation: Ins
     assert found == [("etcd", "::1", 2379), ("northbound", "127.0.0.1", 6641), ("southbound", "::1", 6642)]
 
 
+def test_servers_of_another_authority_are_not_waited_for(tmp_path: Path, installation: Installation) -> None:
+    settings = write_settings(tmp_path / "state", installation, "[::1]:2379")
+    settings.etcd.ca_file = tmp_path / "of-another.crt"
+    assert [e.name.split()[0] for e in find_endpoints(settings)] == ["northbound", "southbound"]
+
+
 def test_a_certificate_with_its_ends_is_a_figure_for_prometheus(tmp_path: Path, installation: Installation) -> None:
     settings = write_settings(tmp_path / "state", installation, "127.0.0.1:1")
     held = LocalCertificates(settings).renew()

@@ -7,6 +7,7 @@ each new connection (API, OVN, other replicas) need no more; the connection to e
 import asyncio
 import contextlib
 from collections.abc import Sequence
+from pathlib import Path
 
 import structlog
 
@@ -165,15 +166,22 @@ class ServerWitnesses(Witnesses):
 
 
 def find_endpoints(settings: ManagementSettings) -> list[Endpoint]:
-    """Return the servers with TLS among those that the settings name."""
+    """Return the servers that trust our authority, by the settings: those that we trust by its certificate.
+
+    A server whose certificate is of another authority is not concerned by a rotation of ours, and would never agree.
+    """
     found = []
-    if settings.etcd.ca_file is not None:
+    if _is_ours(settings.etcd.ca_file, settings):
         found += [_endpoint("etcd", each, HTTP) for each in settings.etcd.endpoints]
-    if settings.ovn is not None:
+    if settings.ovn is not None and _is_ours(settings.ovn.ca_file, settings):
         for name, remotes in (("northbound", settings.ovn.northbound), ("southbound", settings.ovn.southbound)):
             secured = [r.removeprefix("ssl:") for r in remotes.split(",") if r.startswith("ssl:")]
             found += [_endpoint(name, each, OVSDB) for each in secured]
     return found
+
+
+def _is_ours(ca_file: Path | None, settings: ManagementSettings) -> bool:
+    return ca_file is not None and ca_file.absolute() == settings.pki.ca_cert_file.absolute()
 
 
 def _endpoint(name: str, address: str, question: bytes) -> Endpoint:
