@@ -1,5 +1,6 @@
 """A network that one project shares with another, as the members of both and of a third one reach it."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 from tests.apiserver.test_accounts import ADMIN, as_, log_in, put
 from tests.apiserver.test_tenancy import MERGE, bind, names, network, put_roles
+from tests.apiserver.test_watch import watching
 from tests.fixtures.api import SYSTEM, Api, error_of
 from vcstack.specs.registry import get_kind
 
@@ -134,6 +136,43 @@ async def test_whose_network_it_is_shares_it_with_those_that_he_sees(cloud: Api)
         ]
     assert (await ask(cloud, "eve", BLUE)).status_code == 200
     assert (await ask(cloud, "sam", BLUE)).status_code == 404
+
+
+async def test_a_borrower_watches_what_comes_changes_and_is_taken_back(cloud: Api, sam: Http) -> None:
+    path = "/api/v1/projects/shop/networks?shared=true&watch=true"
+    async with asyncio.timeout(60), watching(sam, path) as events:
+
+        async def next_one() -> tuple[str, str]:
+            event = await anext(events)
+            assert "sharedWith" not in json.dumps(event)
+            return event["type"], event["object"]["metadata"]["name"]
+
+        assert await next_one() == ("ADDED", "blue")
+        kind = get_kind("Network")
+        hidden = {"metadata": {"labels": {"seen": "by-nobody"}}}
+        await cloud.store.merge_patch(kind, "lab", "blue", hidden, actor=ADMIN)
+        await cloud.store.patch_status(kind, "lab", "blue", {"mtuBytes": 1400}, actor=SYSTEM)
+        assert await next_one() == ("MODIFIED", "blue"), "once: what he does not see is no change"
+        green = {"metadata": {"name": "green"}, "spec": {"sharedWith": [{"project": "shop"}]}}
+        await cloud.store.create(kind, {**green, "metadata": {"name": "green", "project": "lab"}}, actor=ADMIN)
+        assert await next_one() == ("ADDED", "green")
+        await share(cloud)
+        assert await next_one() == ("DELETED", "blue")
+        await share(cloud, {"project": "third"})
+        await share(cloud, {"project": "shop"})
+        assert await next_one() == ("ADDED", "blue")
+        assert error_of(await sam.get(f"{path}&labelSelector=a%3Db"))["code"] == 400
+
+
+async def test_a_borrowers_watch_goes_on_from_his_list_or_says_to_list_again(cloud: Api, sam: Http) -> None:
+    path = "/api/v1/projects/shop/networks?shared=true"
+    version = (await sam.get(path)).json()["metadata"]["resourceVersion"]
+    async with asyncio.timeout(60), watching(sam, f"{path}&watch=true&resourceVersion={version}") as events:
+        await share(cloud)
+        assert (await anext(events))["type"] == "DELETED"
+    gone = await sam.get(f"{path}&watch=true&resourceVersion={version}")
+    assert error_of(gone)["code"] == 410
+    assert (await ask(cloud, "eve", f"{path}&watch=true")).status_code == 404
 
 
 def shares(project: str) -> bytes:

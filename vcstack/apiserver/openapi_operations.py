@@ -28,7 +28,7 @@ LABELS = ("labelSelector", "As in Kubernetes: app=web,tier!=db.", {"type": "stri
 FIELDS = ("fieldSelector", "As in Kubernetes: status.host=h1.", {"type": "string"})
 SHARED = (
     "shared",
-    "Instead of a project's own, what others share with it, as borrowers see it; not together with selectors.",
+    "Instead of a project's own, what others share with it, as borrowers see it; also to watch; without selectors.",
     {"type": "boolean"},
 )
 COUNT = {"type": "integer", "minimum": 0, "maximum": 2**53}

@@ -19,6 +19,7 @@ LENT = frozenset({"shared", "watch"})
 WATCH = frozenset(
     {"watch", "labelSelector", "fieldSelector", "resourceVersion", "allowWatchBookmarks", "timeoutSeconds"}
 )
+WATCH_LENT = frozenset({"shared", "watch", "resourceVersion", "allowWatchBookmarks", "timeoutSeconds"})
 GET = frozenset({"atRevision"})
 HISTORY = frozenset({"limit", "before"})
 LOG = frozenset({"tail", "follow"})

@@ -1,31 +1,34 @@
 """The verbs on objects and collections of any kind."""
 
 import dataclasses
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 import orjson
 from starlette.responses import Response
 
 from vcstack.apiserver import bodies, queries
 from vcstack.apiserver.audit.entry import note_object
-from vcstack.apiserver.authz import Action, Authorizer, Verb
+from vcstack.apiserver.authz import Action, Authorizer, Permit, Verb
 from vcstack.apiserver.context import Call
+from vcstack.apiserver.lentwatch import LentWatch
 from vcstack.apiserver.parts import ApiParts
 from vcstack.apiserver.pastevents import PastEventRoutes
 from vcstack.apiserver.replies import json_reply, value_reply
 from vcstack.apiserver.shutdown import Drain
-from vcstack.apiserver.watching import WatchResponse, watch_seconds
+from vcstack.apiserver.watching import Changes, WatchResponse, watch_seconds
 from vcstack.specs.access import Propagation
 from vcstack.specs.errors import BadRequest, Cause, Invalid, MethodNotAllowed, NotFound
 from vcstack.specs.kinds.event import Event
 from vcstack.specs.meta import API_VERSION
 from vcstack.specs.patch import merge_patch
-from vcstack.specs.registry import Scope, load_kinds
+from vcstack.specs.registry import KindDefinition, Scope, load_kinds
 from vcstack.store.lending import iter_lent
 from vcstack.store.records import ListPage, Stored
 
 PROPAGATIONS = tuple(p.value for p in Propagation)
 Handler = Callable[[Call], Awaitable[Response]]
+LentView = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
 class ResourceRoutes:
@@ -72,12 +75,12 @@ class ResourceRoutes:
         """Return a page of the collection, or stream its changes."""
         if call.query.text("since") and call.target.definition.kind == Event.KIND:
             return await self._past_events.list(call)
+        if call.query.flag("shared"):
+            return await (self.watch_lent(call) if call.query.flag("watch") else self.list_lent(call))
         return await (self.watch(call) if call.query.flag("watch") else self.list(call))
 
     async def list(self, call: Call) -> Response:
         """Return a page of the collection, or what others share with the project."""
-        if call.query.flag("shared"):
-            return await self.list_lent(call)
         query, most = call.query.only(queries.LIST | {"watch", "shared"}), self._settings.page_limit
         fields = query.text("fieldSelector") or ""
         action = Action(Verb.LIST, call.target, fields)
@@ -96,17 +99,25 @@ class ResourceRoutes:
     async def list_lent(self, call: Call) -> Response:
         """Return what of the kind other projects share with this one, as borrowers see it."""
         call.query.only(queries.LENT)
-        definition, project = call.target.definition, call.target.project
+        definition, view, project = _lendable(call)
         await self._authorizer.authorize(call.identity, Action(Verb.LIST, call.target))
-        if definition.lent_view is None or project is None:
-            lendable = ", ".join(d.plural for d in load_kinds().values() if d.lent_view is not None)
-            raise queries.refuse("shared", f"is for lists of one project's {lendable}, which others may share with it")
         await self._store.cache.fresh()
-        items = [definition.lent_view(wire) for wire in iter_lent(self._store.cache, definition, project)]
+        items = [view(wire) for wire in iter_lent(self._store.cache, definition, project)]
         metadata = {"resourceVersion": str(self._store.cache.revision)}
         return value_reply(
             {"apiVersion": API_VERSION, "kind": f"{definition.kind}List", "metadata": metadata, "items": items}
         )
+
+    async def watch_lent(self, call: Call) -> Response:
+        """Stream how what other projects share with this one changes, comes and goes."""
+        query = call.query.only(queries.WATCH_LENT)
+        definition, _, project = _lendable(call)
+        action = Action(Verb.WATCH, call.target)
+        await self._authorizer.authorize(call.identity, action)
+        permit = self._authorizer.permit(call.identity, action)
+        await self._store.cache.fresh()
+        items = LentWatch(self._store.cache, definition, project, query.count("resourceVersion"))
+        return self._stream(call, items, permit)
 
     async def watch(self, call: Call) -> Response:
         """Stream the changes after a resourceVersion (default: from now on)."""
@@ -124,10 +135,13 @@ class ResourceRoutes:
             field_selector=fields,
             visible=self._authorizer.visibility(call.identity, action),
         )
+        return self._stream(call, items, permit)
+
+    def _stream(self, call: Call, items: Changes, permit: Permit | None) -> Response:
         return WatchResponse(
             items,
-            bookmarks=query.flag("allowWatchBookmarks"),
-            seconds=watch_seconds(query.count("timeoutSeconds", most=86_400), self._settings),
+            bookmarks=call.query.flag("allowWatchBookmarks"),
+            seconds=watch_seconds(call.query.count("timeoutSeconds", most=86_400), self._settings),
             settings=self._settings,
             drain=self._drain,
             permit=permit,
@@ -265,3 +279,12 @@ def _read_preconditions(body: bodies.Wire) -> dict[str, str]:
     if body.get("propagationPolicy", PROPAGATIONS[0]) not in PROPAGATIONS:
         raise BadRequest(f"propagationPolicy must be {' or '.join(PROPAGATIONS)}")
     return body
+
+
+def _lendable(call: Call) -> tuple[KindDefinition, LentView, str]:
+    """Return the kind, what borrowers see of it, and the borrower. Raises BadRequest where nothing is lent."""
+    definition, project = call.target.definition, call.target.project
+    if definition.lent_view is None or project is None:
+        lendable = ", ".join(d.plural for d in load_kinds().values() if d.lent_view is not None)
+        raise queries.refuse("shared", f"is for lists of one project's {lendable}, which others may share with it")
+    return definition, definition.lent_view, project

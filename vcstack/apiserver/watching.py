@@ -3,8 +3,8 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any, Protocol
 
 import orjson
 import structlog
@@ -16,7 +16,7 @@ from vcstack.apiserver.parts import ApiSettings
 from vcstack.apiserver.shutdown import Drain
 from vcstack.specs.access import EventType
 from vcstack.specs.errors import ApiError, Unavailable
-from vcstack.store.stream import WatchStream
+from vcstack.store.records import WatchItem
 
 logger = structlog.get_logger(__name__)
 
@@ -30,6 +30,16 @@ Send = Callable[[Any], Awaitable[None]]
 Receive = Callable[[], Awaitable[Any]]
 
 
+class Changes(Protocol):
+    """Where a watch's events come from."""
+
+    async def read(self, seconds: float, *, most: int) -> Sequence[WatchItem]:
+        """Return what waits, at most so many. Raises StopAsyncIteration at the end."""
+
+    async def aclose(self) -> None:
+        """Stop."""
+
+
 class WatchResponse(Response):
     """Streams one watch until the client goes, the store ends it, its time is over or the server stops."""
 
@@ -37,7 +47,7 @@ class WatchResponse(Response):
 
     def __init__(
         self,
-        items: WatchStream,
+        items: Changes,
         *,
         bookmarks: bool,
         seconds: float,
