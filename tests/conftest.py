@@ -17,6 +17,7 @@ pytest_plugins = [
     "tests.fixtures.oidc_provider",
     "tests.fixtures.ovn",
     "tests.fixtures.postgres",
+    "tests.fixtures.receiver",
     "tests.fixtures.slapd",
     "tests.fixtures.store",
     "tests.fixtures.world",

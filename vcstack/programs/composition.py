@@ -46,6 +46,7 @@ from vcstack.controllers.certificateauthority import AUTHORITIES, WITNESSES
 from vcstack.controllers.host import HEARTBEATS
 from vcstack.controllers.image import CONTENTS
 from vcstack.controllers.key import KEY_MATERIAL
+from vcstack.controllers.notificationtarget import SECRETS, SENDING
 from vcstack.controllers.policy import EVALUATING
 from vcstack.controllers.quota import QUOTA_USE
 from vcstack.controllers.ratelimitpolicy import API_WORKERS
@@ -91,6 +92,7 @@ from vcstack.store.mirror.history import HistoryReader as MirrorHistory
 from vcstack.store.mirror.mirror import Mirror
 from vcstack.store.quotausage import QuotaUse
 from vcstack.store.rewrap import Rewrapper
+from vcstack.store.secretvalues import SecretValues
 from vcstack.store.store import Store
 
 logger = structlog.get_logger(__name__)
@@ -283,6 +285,8 @@ class Management:
         stack.push_async_callback(sandbox.close)
         files = ImageFiles(self._settings.image_dir)
         await asyncio.to_thread(files.prepare)
+        outbound = OutboundClient(_outbound_settings(self._settings.outbound))
+        stack.callback(outbound.close)
         manager = Manager(
             find_builds(),
             store.bound(Actor("system:management", "vc-management")),
@@ -305,6 +309,8 @@ class Management:
                 PROJECT_AUTHORITIES.name: AuthorityRecords(credentials),
                 CERTIFICATE_RECORDS.name: CertificateRecords(credentials),
                 RESERVED_NAMES.name: LocalCertificates(self._settings).find_names,
+                SENDING.name: outbound,
+                SECRETS.name: SecretValues(store),
             },
             metrics=RuntimeMetrics(REGISTRY),
         )

@@ -206,7 +206,7 @@ def built_in_roles() -> Mapping[str, BuiltInRole]:
     tenant = tenant_kinds()
     # A reader gets no log, console, screen or content: boot logs and disks may hold secrets.
     looked_at = ["history", "metrics", "status", "usage"]
-    catalogue = ["Event", "Flavor", "Policy", "Quota", "Role", "Setting"]
+    catalogue = ["Event", "Flavor", "NotificationTarget", "Policy", "Quota", "Role", "Setting"]
     delegated = ["APIKey", "RoleBinding", "ServiceAccount"]
     # Members write secrets, and read none back; they use keys. Who reads a value is an administrator.
     secret = ["Certificate", "Key", "Secret"]
@@ -231,7 +231,7 @@ def built_in_roles() -> Mapping[str, BuiltInRole]:
             (
                 *work,
                 *revealing,
-                Rule(verbs=[ANY], kinds=[*organization, *delegated, "Policy", "Quota"]),
+                Rule(verbs=[ANY], kinds=[*organization, *delegated, "NotificationTarget", "Policy", "Quota"]),
                 Rule(verbs=[ANY], kinds=delegated, subresources=[ANY]),
                 Rule(verbs=[Verb.GET], kinds=[*organization, *catalogue, "Session"], subresources=looked_at),
                 Rule(verbs=[Verb.GET], kinds=["Project"], subresources=["audit"]),
@@ -245,7 +245,7 @@ def built_in_roles() -> Mapping[str, BuiltInRole]:
             (
                 *work,
                 *revealing,
-                Rule(verbs=[ANY], kinds=[*delegated, "Policy"]),
+                Rule(verbs=[ANY], kinds=[*delegated, "NotificationTarget", "Policy"]),
                 Rule(verbs=[ANY], kinds=delegated, subresources=[ANY]),
                 Rule(verbs=[*READ, Verb.UPDATE], kinds=["Project"]),
                 Rule(verbs=[*READ], kinds=catalogue),

@@ -118,6 +118,30 @@ async def test_a_provider_is_told_no_secret_that_its_writer_may_not_read(org: Or
     assert refused(index, Ref("User", None, "clerk"), "IdentityProvider", spec)
 
 
+async def test_events_go_to_where_their_readers_send_them_and_no_secret_that_the_writer_may_not_read(
+    org: Org, index: AccessIndex
+) -> None:
+    await org.put("Role", "hooker", {"rules": [rule("*", "NotificationTarget")]})
+    await org.put("Role", "listener", {"rules": [rule("*", "NotificationTarget"), rule("list watch", "Event")]})
+    for name in ("few", "more"):
+        await org.put("User", name, {"domain": "acme"})
+    few, more = (Ref("User", None, name) for name in ("few", "more"))
+    await org.bind("few", ("User", "few"), "hooker", "web")
+    await org.bind("more", ("User", "more"), "listener", "web")
+    plain: dict[str, Any] = {"url": "https://hooks.example.com/"}
+    signed = {**plain, "signingSecret": {"name": "s", "key": "k"}}
+    hidden = {"urlSecret": {"name": "s", "key": "k"}}
+    assert refused(index, few, "NotificationTarget", plain, "web")
+    assert not refused(index, more, "NotificationTarget", plain, "web")
+    for spec in (signed, hidden):
+        assert refused(index, more, "NotificationTarget", spec, "web")
+        assert not refused(index, MEMBER, "NotificationTarget", spec, "web")
+    elsewhere = {**plain, "signingSecret": {"project": "elsewhere", "name": "s", "key": "k"}}
+    assert refused(index, OWNER, "NotificationTarget", plain)
+    assert refused(index, OWNER, "NotificationTarget", elsewhere)
+    assert not refused(index, ROOT, "NotificationTarget", elsewhere)
+
+
 async def test_a_users_key_is_made_by_the_user(org: Org, index: AccessIndex) -> None:
     assert not refused(index, MEMBER, "APIKey", {"user": "member"})
     assert refused(index, OWNER, "APIKey", {"user": "member"}), "the member may be given more tomorrow"

@@ -1,7 +1,8 @@
 """Nobody grants what he does not have: what a write would give to somebody, against what the writer may do.
 
 Not only bindings give. A role gives to all who have it, a group to its new members, a key to whoever gets its
-secret, a provider's mapping to those whom the provider says are in a group.
+secret, a provider's mapping to those whom the provider says are in a group, a notification target events to whoever
+listens at its address.
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from vcstack.apiserver.auth.places import TOP, Place
 from vcstack.specs.kinds.apikey import APIKey
 from vcstack.specs.kinds.group import Group
 from vcstack.specs.kinds.identityprovider import IdentityProvider
+from vcstack.specs.kinds.notificationtarget import NotificationTarget, secrets_of
 from vcstack.specs.kinds.role import Role
 from vcstack.specs.kinds.rolebinding import RoleBinding
 from vcstack.specs.kinds.user import User
@@ -23,6 +25,9 @@ Excess = Sequence[tuple[Place, Permission]]
 """What the writer would give without having it, and where."""
 
 EVERYTHING = (Rule(verbs=[ANY], kinds=[ANY]), Rule(verbs=[ANY], kinds=[ANY], subresources=[ANY]))
+
+EVENTS = (Rule(verbs=["list", "watch"], kinds=["Event"]),)
+"""What a notification target tells whoever receives it."""
 
 SECRET_VALUE = (Rule(verbs=["get"], kinds=["Secret"], subresources=["value"]),)
 
@@ -56,6 +61,13 @@ def find_excess(
         if secret is not None:  # it is sent to where the writer says
             place = Place(project=secret.project)
             given += [(place, p) for p in writer.missing(SECRET_VALUE, place)]
+        return given
+    if isinstance(new, NotificationTarget):
+        place = Place(project=new.metadata.project) if new.metadata.project else TOP
+        given = [(place, p) for p in writer.missing(EVENTS, place)]
+        for _, secret_ref in secrets_of(new):
+            where = Place(project=secret_ref.project)
+            given += [(where, p) for p in writer.missing(SECRET_VALUE, where)]
         return given
     if isinstance(new, APIKey):
         owner = owner_of_key(new)
