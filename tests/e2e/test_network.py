@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.e2e.cloud import HOSTS, Cloud, Refused
+from tests.e2e.cloud import HOSTS, Cloud, Refused, Wire
 from tests.e2e.tenant import ALL_V4, NETWORK, OPEN, Guest, Tenant
 
 PING = {"name": "ping", "direction": "Ingress", "protocol": "ICMP", "remoteCidr": "0.0.0.0/0"}
@@ -198,3 +198,48 @@ def test_a_running_guests_card_moves_to_another_network(cloud: Cloud, tenant: Te
     cloud.wait("the guest has its new address", lambda: guest.succeeds("ip addr | grep -F ' 10.21.0.2/'"))
     assert not guest.succeeds(f"ip addr | grep -F ' {before['address']}/'")
     assert guest.pid == first
+
+
+def test_guests_of_two_projects_meet_on_a_shared_network_as_the_groups_of_both_allow(
+    cloud: Cloud, tenant: Tenant, pair: Tenant
+) -> None:
+    """And nobody new gets on it once it is taken back, while the guest that is there stays until it leaves."""
+    tenant.apply("networks", "private", {})
+    tenant.apply("subnets", "private", {"network": "private", "cidr": "10.22.0.0/24"})
+    tenant.patch("networks", NETWORK, {"spec": {"sharedWith": [{"project": pair.name}]}})
+    lent = f"{tenant.name}/{NETWORK}"
+    tenant.instance("mine", "h2")
+    with pytest.raises(Refused, match=r"spec\.network"):
+        pair.apply("ports", "sneak", {"network": f"{tenant.name}/private"})
+    borrower = {"name": "eth0", "network": lent, "securityGroups": [OPEN]}
+    pair.patch("instances", "a", {"spec": {"networkInterfaces": [borrower]}})
+    assert pair.wait_ready("instances", "a")["status"]["addresses"][0]["address"].startswith("10.20.0.")
+    tenant.wait_ready("instances", "mine", 180)
+    mine, guest, outside = tenant.guest("mine"), pair.guest("a"), pair.guest("b")
+    cloud.wait("each answers the other", lambda: guest.reaches(mine.address) and mine.reaches(guest.address))
+    assert not outside.reaches(mine.address), "who has no card there is as far away as before"
+
+    tenant.apply("securitygroups", OPEN, {"rules": [rule for rule in ALL_V4 if rule["direction"] == "Egress"]})
+    cloud.wait("the owner's group lets nothing in", lambda: not guest.reaches(mine.address))
+    assert mine.reaches(guest.address)
+    regroup(pair, "a", [])
+    cloud.wait("nor do the borrower's", lambda: not mine.reaches(guest.address))
+    regroup(pair, "a", [OPEN])
+    cloud.wait("that is over", lambda: mine.reaches(guest.address))
+
+    tenant.patch("networks", NETWORK, {"spec": {"sharedWith": []}})
+    with pytest.raises(Refused, match=r"spec\.network"):
+        pair.apply("ports", "late", {"network": lent})
+    cloud.wait("the owner is told who is left", lambda: pair.name in shared_condition(tenant)["message"])
+    assert mine.reaches(guest.address)
+    pair.patch("instances", "a", {"spec": {"networkInterfaces": [{**borrower, "network": NETWORK}]}})
+    pair.wait_ready("instances", "a")
+    cloud.wait("nobody is left", lambda: pair.name not in shared_condition(tenant)["message"])
+    cloud.wait("they are apart again", lambda: not mine.reaches(guest.address))
+    cloud.wait("it is at home", lambda: pair.guest("a").reaches(outside.address))
+
+
+def shared_condition(tenant: Tenant) -> Wire:
+    """What the network says about those that it is shared with."""
+    conditions = tenant.get("networks", NETWORK)["status"]["conditions"]
+    return next((c for c in conditions if c["type"] == "Shared"), {"message": ""})

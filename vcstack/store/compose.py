@@ -15,12 +15,13 @@ from vcstack.specs.registry import no_causes
 from vcstack.specs.resource import AnyResource
 from vcstack.specs.sensitive import has_sensitive
 from vcstack.store.actor import Actor
+from vcstack.store.allowances import NO_MARK
 from vcstack.store.cache import WatchCache
 from vcstack.store.claims import Limits, plan_claims, plan_emptiness, plan_release
 from vcstack.store.draft import Draft, Wire
 from vcstack.store.encoding import build_value
 from vcstack.store.etcd.ops import Compare, Delete, Op, Put
-from vcstack.store.keys import TOMBSTONE, object_key, row_of
+from vcstack.store.keys import POLICIES, TOMBSTONE, object_key, row_of
 from vcstack.store.managed import encode_managed_fields
 from vcstack.store.quotas import plan_change_of_limits, plan_quota, plan_removal_of_level
 from vcstack.store.readiness import derive_ready
@@ -72,6 +73,10 @@ def compose(cache: WatchCache, draft: Draft, terms: Terms, now: datetime) -> Tra
     """
     key = object_key(draft.definition, row_of(draft.project, draft.name))
     transaction = Transaction(draft, key, b"", [Compare.mod_revision(key, "=", draft.revision)], [])
+    if terms.actor.review is not None and not terms.subresource:
+        # What it is held to now is what it is held to when it is done.
+        seen = cache.marks.get(POLICIES, NO_MARK).revision
+        transaction.compares.append(Compare.mod_revision(POLICIES, "=", seen))
     if draft.removes:
         _compose_removal(cache, transaction, terms.actor, now)
         return transaction
@@ -96,6 +101,8 @@ def compose(cache: WatchCache, draft: Draft, terms: Terms, now: datetime) -> Tra
     transaction.value = build_value(draft.definition, body, fields, encode_actor(terms.actor, now), quota.takes)
     check_size(transaction.value)
     transaction.ops += [Put(key, transaction.value), *plan.ops, *quota.ops, *plan_change_of_limits(draft)]
+    if draft.definition.kind == "Policy" and draft.spec_changed:
+        transaction.ops.append(Put(POLICIES, b""))
     if terms.values is not None:
         transaction.ops += terms.values.settle(draft)
     return transaction
