@@ -8,6 +8,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 pytest_plugins = [
     "tests.fixtures.api",
+    "tests.fixtures.browsing",
     "tests.fixtures.sandbox",
     "tests.fixtures.chromium",
     "tests.fixtures.etcd",

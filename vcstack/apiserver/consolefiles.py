@@ -1,7 +1,7 @@
 """The console at /console/: the files that ``make console`` built, and one page for all addresses below it.
 
-Nothing here is secret, so nobody has to say who they are; the pages themselves log in by the API. Files are read once and
-kept, until another build lies there.
+Nothing here is secret, so nobody has to say who they are; the pages themselves log in by the API. Files are read once
+and kept, until another build lies there.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ POLICY: Final = (
     "font-src 'self' data:; connect-src 'self'; worker-src 'self'; manifest-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""Scripts from this server alone, never in the page. Styles may stand in it: terminals and menus place themselves so."""
+"""Scripts from this server alone, never in the page. Styles may: terminals and menus place themselves so."""
 PAGE_HEADERS: Final = {
     "content-security-policy": POLICY,
     "cross-origin-opener-policy": "same-origin",
@@ -35,8 +35,8 @@ PAGE_HEADERS: Final = {
 NOT_BUILT: Final = b"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>VC Stack</title>
 <h1>The console is not built</h1>
-<p>Run <code>make console</code> in the checkout, or name the folder of a build in the settings: <code>api.consoleDir</code>.
-Nothing has to be started anew.</p>
+<p>Run <code>make console</code> in the checkout, or name the folder of a build in the settings:
+<code>api.consoleDir</code>. Nothing has to be started anew.</p>
 </html>
 """
 TYPES: Final = {

@@ -8,6 +8,8 @@ export interface LiveEvent {
 
 export interface Collector {
   add: (event: LiveEvent) => void;
+  /** Hand on what waits, now. */
+  flush: () => void;
   stop: () => void;
 }
 
@@ -30,6 +32,10 @@ export function collect(onEvents: (events: LiveEvent[]) => void, pauseMs = PAUSE
     add(event) {
       waiting.push(event);
       timer ??= setTimeout(flush, Math.max(notBefore - performance.now(), 0));
+    },
+    flush() {
+      clearTimeout(timer);
+      if (waiting.length > 0) flush();
     },
     stop() {
       clearTimeout(timer);

@@ -9,6 +9,8 @@ export interface KindColumn {
   type: string;
   /** 0: always shown; larger: when there is room. */
   priority: number;
+  /** Shown when the value is absent. */
+  default?: string;
 }
 
 export interface KindInfo {
@@ -19,6 +21,8 @@ export interface KindInfo {
   scope: "Global" | "Project" | "GlobalOrProject";
   category: string;
   columns: KindColumn[];
+  /** What Ready sums up; none: the kind has no Ready. */
+  conditions: string[];
   verbs: string[];
   subresources: string[];
   doc: string;

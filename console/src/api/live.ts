@@ -21,6 +21,7 @@ export interface Wanted {
 }
 
 type Frame =
+  | { id?: never; type: "ALIVE" }
   | { id: number; type: LiveEvent["type"] | "BOOKMARK"; object: LiveEvent["object"] }
   | { id: number; type: "ERROR"; status: ErrorStatus };
 
@@ -29,11 +30,14 @@ const LONGEST_WAIT_MS = 5_000;
 /** The server says something at least every 10 s; without a word for that long the connection is dead. */
 const SILENCE_MS = 30_000;
 const TOKEN_ENDED = 4401;
+/** After a connection was made anew the server first says what was missed. */
+const CATCH_UP_MS = 1_500;
+/** Refusals that pass: too many requests, or too slow a reader. */
+const PASSING = [429, 503];
+const AGAIN_MS = 1_000;
 
 class Watch {
   readonly pending = collect((events) => this.wanted.onEvents(events, this.wanted.resourceVersion));
-  /** Whether all that had happened before it was (re)opened has come. */
-  caughtUp = false;
 
   constructor(readonly wanted: Wanted) {}
 
@@ -58,6 +62,7 @@ export class LiveStream {
   private wait = FIRST_WAIT_MS;
   private retry: ReturnType<typeof setTimeout> | undefined;
   private silence: ReturnType<typeof setTimeout> | undefined;
+  private catchUp: ReturnType<typeof setTimeout> | undefined;
 
   constructor() {
     useSession.subscribe((now, before) => {
@@ -113,10 +118,9 @@ export class LiveStream {
       this.wait = FIRST_WAIT_MS;
       useReach.setState({ answers: true, since: null });
       this.listen();
-      for (const [id, watch] of this.watches) {
-        watch.caughtUp = false;
-        socket.send(watch.describe(id));
-      }
+      for (const [id, watch] of this.watches) socket.send(watch.describe(id));
+      clearTimeout(this.catchUp);
+      this.catchUp = setTimeout(() => useReach.setState({ behind: false }), CATCH_UP_MS);
     };
     socket.onmessage = ({ data }) => {
       this.listen();
@@ -126,6 +130,7 @@ export class LiveStream {
       if (this.socket !== socket) return;
       this.socket = null;
       clearTimeout(this.silence);
+      clearTimeout(this.catchUp);
       if (this.watches.size === 0 || useSession.getState().state !== "In") return;
       useReach.setState({ behind: true });
       if (code === TOKEN_ENDED)
@@ -171,20 +176,26 @@ export class LiveStream {
   }
 
   private take(frame: Frame): void {
+    if (frame.type === "ALIVE") return;
     const watch = this.watches.get(frame.id);
     if (!watch) return;
-    if (frame.type === "ERROR") {
-      this.watches.delete(frame.id);
-      watch.pending.stop();
-      watch.wanted.onEnd(frame.status);
-    } else {
+    if (frame.type === "ERROR") this.end(frame.id, watch, frame.status);
+    else {
       watch.wanted.resourceVersion = frame.object.metadata.resourceVersion;
       if (frame.type !== "BOOKMARK") watch.pending.add({ type: frame.type, object: frame.object });
-      watch.caughtUp = true;
     }
-    if (useReach.getState().behind && [...this.watches.values()].every((each) => each.caughtUp)) {
-      useReach.setState({ behind: false });
+  }
+
+  private end(id: number, watch: Watch, status: ErrorStatus): void {
+    if (PASSING.includes(status.code)) {
+      setTimeout(() => {
+        if (this.watches.get(id) === watch && this.isOpen()) this.socket?.send(watch.describe(id));
+      }, AGAIN_MS);
+      return;
     }
+    this.watches.delete(id);
+    watch.pending.flush();
+    watch.wanted.onEnd(status);
   }
 
   private close(): void {

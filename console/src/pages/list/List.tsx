@@ -50,7 +50,7 @@ function KindList({ kind, project }: { kind: KindInfo; project: string | null })
     [list.items, makeRow, text, state.condition, state.sort, columns],
   );
   const conditions = useMemo(() => conditionChoices(list.items), [list.items]);
-  const hasReady = conditions.some((each) => each.startsWith("Ready:"));
+  const hasReady = kind.conditions.length > 0;
   const withProject = project === null && kind.scope !== "Global";
 
   // What is gone is selected no more.

@@ -58,7 +58,7 @@ function useColumns(
               id: column.id,
               header: column.name,
               cell: ({ row: { original } }) =>
-                column.type === "age" ? <Age of={original.texts[index]} /> : <Cut text={original.texts[index] ?? ""} />,
+                column.type === "date" ? <Age of={original.texts[index]} /> : <Cut text={original.texts[index] ?? ""} />,
             }),
           ],
     );

@@ -11,25 +11,36 @@ export interface ListColumn {
   value: (object: Resource) => unknown;
 }
 
+/** The table has these by itself, drawn in its own way. */
+const OWN = new Set([
+  "metadata.name",
+  "metadata.project",
+  "metadata.creationTimestamp",
+  "status.conditions[Ready].status",
+]);
+
 export function columnsOf(kind: KindInfo): ListColumn[] {
-  return kind.columns.map((column: KindColumn) => {
-    const steps = stepsOf(column.jsonPath);
-    return {
-      id: column.name.toLowerCase().replaceAll(/\W+/g, "-"),
-      name: column.name,
-      type: column.type,
-      wide: column.priority > 0,
-      value: (object) => pick(object, steps),
-    };
-  });
+  return kind.columns
+    .filter(({ jsonPath }) => !OWN.has(jsonPath))
+    .map((column: KindColumn) => {
+      const steps = stepsOf(column.jsonPath);
+      return {
+        id: column.name.toLowerCase().replaceAll(/\W+/g, "-"),
+        name: column.name,
+        type: column.type,
+        wide: column.priority > 0,
+        value: (object) => pick(object, steps) ?? column.default,
+      };
+    });
 }
 
 const collator = new Intl.Collator("en", { numeric: true });
 
-/** Orders values as people expect: numbers by size, texts with numbers in them too, what is absent last. */
-export function compare(a: unknown, b: unknown): number {
-  if (typeof a === "number" && typeof b === "number") return a - b;
+/** Orders values as people expect: numbers by size, texts with numbers in them too, what is absent last both ways. */
+export function compare(a: unknown, b: unknown, down = false): number {
+  const sign = down ? -1 : 1;
+  if (typeof a === "number" && typeof b === "number") return sign * (a - b);
   const [left, right] = [textOf(a), textOf(b)];
   if (left === "" || right === "") return left === right ? 0 : left === "" ? 1 : -1;
-  return collator.compare(left, right);
+  return sign * collator.compare(left, right);
 }

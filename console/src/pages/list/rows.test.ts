@@ -18,6 +18,7 @@ const KIND: KindInfo = {
     { name: "MEMORY", jsonPath: "spec.memoryMiB", type: "text", priority: 0 },
     { name: "ADDRESSES", jsonPath: "status.addresses[*].address", type: "text", priority: 0 },
   ],
+  conditions: ["Running"],
   verbs: ["get", "create"],
   subresources: [],
   doc: "A machine.",
@@ -83,6 +84,7 @@ describe("the rows of a list", () => {
     expect(names(sortRows(rows, "name", columns))).toEqual(["db", "web-2", "web-10"]);
     expect(names(sortRows(rows, "-memory", columns))).toEqual(["db", "web-10", "web-2"]);
     expect(names(sortRows(rows, "host", columns))).toEqual(["db", "web-10", "web-2"]);
+    expect(names(sortRows(rows, "-host", columns))).toEqual(["web-10", "db", "web-2"]);
   });
 });
 

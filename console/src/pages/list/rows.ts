@@ -86,7 +86,7 @@ export function sortRows(rows: readonly Row[], sort: string, columns: readonly L
   const key = sortKey(down ? sort.slice(1) : sort, columns);
   return rows
     .map((row) => ({ row, value: key(row) }))
-    .sort((a, b) => (down ? compare(b.value, a.value) : compare(a.value, b.value)) || byName(a.row, b.row))
+    .sort((a, b) => compare(a.value, b.value, down) || byName(a.row, b.row))
     .map(({ row }) => row);
 }
 

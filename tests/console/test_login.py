@@ -1,0 +1,71 @@
+"""Logging in by the console: every way, every step, in a real browser."""
+
+from pathlib import Path
+
+import pyotp
+from playwright.sync_api import Page, expect
+
+from tests.fixtures.browsing import PASSWORD, ConsoleApi, find_barriers, log_in
+
+
+def test_a_one_time_secret_becomes_a_password_and_a_second_factor_and_both_are_asked_for(
+    console: ConsoleApi, page: Page, built_console: Path
+) -> None:
+    secret = console.make_user("alice", mfaRequired=True)
+    page.goto("/console/flavors?q=tiny")
+    expect(page.get_by_role("heading", name="Log in to VC Stack")).to_be_visible()
+    assert find_barriers(page, built_console) == []
+    page.get_by_label("User").fill("alice")
+    page.get_by_label("Password or one-time secret").fill("wrong")
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("alert")).to_contain_text("wrong")
+    page.get_by_label("Password or one-time secret").fill(secret)
+    page.get_by_role("button", name="Log in").click()
+
+    page.get_by_label("New password").fill(PASSWORD)
+    page.get_by_label("The same once more").fill(PASSWORD + "x")
+    page.get_by_role("button", name="Go on").click()
+    expect(page.get_by_role("alert")).to_contain_text("The two differ")
+    page.get_by_label("The same once more").fill(PASSWORD)
+    page.get_by_role("button", name="Go on").click()
+
+    expect(page.get_by_role("img", name="QR code of the second factor's secret")).to_be_visible()
+    assert find_barriers(page, built_console) == []
+    totp = pyotp.TOTP(page.get_by_test_id("secret").inner_text())
+    page.get_by_label("Code that the app shows").fill(totp.now())
+    page.get_by_role("button", name="Go on").click()
+    recovery = page.get_by_role("listitem").first.inner_text()
+    page.get_by_role("button", name="I have kept them").click()
+
+    expect(page.get_by_role("navigation", name="Navigation")).to_be_visible()
+    assert page.url == f"{console.url}/console/flavors?q=tiny", "one comes to where one wanted to go"
+
+    page.get_by_role("button", name="Account").click()
+    page.get_by_role("menuitem", name="Log out").click()
+    page.get_by_label("User").fill("alice")
+    page.get_by_label("Password or one-time secret").fill(PASSWORD)
+    page.get_by_role("button", name="Log in").click()
+    page.get_by_label("Code of your authenticator").fill(recovery)
+    page.get_by_role("button", name="Go on").click()
+    expect(page.get_by_role("navigation", name="Navigation")).to_be_visible()
+    page.reload()
+    expect(page.get_by_role("navigation", name="Navigation")).to_be_visible()
+
+
+def test_a_session_that_is_ended_elsewhere_is_over_and_a_logout_reaches_other_tabs(
+    console: ConsoleApi, page: Page
+) -> None:
+    console.make_known_user("alice")
+    log_in(page, "alice")
+    other = page.context.new_page()
+    other.goto("/console/account")
+    expect(other.get_by_text("This one")).to_be_visible()
+    page.get_by_role("button", name="Account").click()
+    page.get_by_role("menuitem", name="Log out").click()
+    expect(other.get_by_role("heading", name="Log in to VC Stack")).to_be_visible()
+
+    log_in(page, "alice")
+    expect(other.get_by_text("This one")).to_be_visible()
+    for session in console.request("GET", "sessions")["items"]:
+        console.request("DELETE", f"sessions/{session['metadata']['name']}")
+    expect(page.get_by_text("The session has ended")).to_be_visible()
