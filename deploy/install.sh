@@ -24,6 +24,8 @@ SECRETS="softhsm2"
 # Node of another source brings npm and excludes Debian's.
 IDENTITY="nodejs slapd ldap-utils chromium"
 [ -n "$(command -v npm || true)" ] || IDENTITY="$IDENTITY npm"
+# Git sources: git fetches, gpg and ssh-keygen verify signatures; the tests have a server for ssh.
+GITOPS="git gpg openssh-client openssh-server"
 TOOLS="util-linux procps kmod iputils-ping openssh-client ca-certificates make git"
 
 say() { printf '  %-11s %s\n' "install" "$*"; }
@@ -31,9 +33,9 @@ fail() { printf 'install failed: %s\n' "$*" >&2; exit 1; }
 
 missing_packages() {
   local installed
-  installed=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' $STORE $NETWORK $COMPUTE $PYTHON $GUEST $SECRETS $IDENTITY $TOOLS \
+  installed=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' $STORE $NETWORK $COMPUTE $PYTHON $GUEST $SECRETS $IDENTITY $GITOPS $TOOLS \
     2>/dev/null | awk '$1 == "installed" { print $2 }') || true
-  comm -23 <(printf '%s\n' $STORE $NETWORK $COMPUTE $PYTHON $GUEST $SECRETS $IDENTITY $TOOLS | sort -u) <(sort -u <<<"$installed")
+  comm -23 <(printf '%s\n' $STORE $NETWORK $COMPUTE $PYTHON $GUEST $SECRETS $IDENTITY $GITOPS $TOOLS | sort -u) <(sort -u <<<"$installed")
 }
 
 # invoke-rc.d asks this script before it starts anything; 101 means "forbidden by policy".
@@ -56,7 +58,7 @@ enabled_units() {
 disable_new_units() {
   local new
   new=$(comm -13 <(printf '%s\n' "$1") <(enabled_units) |
-    grep -E '^(etcd|postgresql|openvswitch|ovs|ovn|libvirt|virt|qemu|slapd)' || true)
+    grep -E '^(etcd|postgresql|openvswitch|ovs|ovn|libvirt|virt|qemu|slapd|ssh)' || true)
   [ -z "$new" ] || systemctl disable --quiet $new
 }
 

@@ -13,6 +13,7 @@ pytest_plugins = [
     "tests.fixtures.chromium",
     "tests.fixtures.etcd",
     "tests.fixtures.helm",
+    "tests.fixtures.git_server",
     "tests.fixtures.lab",
     "tests.fixtures.libvirt",
     "tests.fixtures.oidc_provider",

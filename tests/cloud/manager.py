@@ -14,6 +14,7 @@ from vcstack.controllers.backends.network import Fence
 from vcstack.controllers.backends.network_sources import NETWORK
 from vcstack.controllers.certificate import CERTIFICATE_RECORDS, PROJECT_AUTHORITIES, RESERVED_NAMES
 from vcstack.controllers.certificateauthority import AUTHORITIES, WITNESSES
+from vcstack.controllers.gitsource import GIT, SOURCE_ACCESS
 from vcstack.controllers.host import HEARTBEATS
 from vcstack.controllers.image import CONTENTS
 from vcstack.controllers.key import KEY_MATERIAL
@@ -168,6 +169,9 @@ class ManagerProcess:
                 CERTIFICATE_RECORDS.name: CertificateRecords(credentials),
                 RESERVED_NAMES.name: lambda: ("127.0.0.1",),
                 EVALUATING.name: Sandbox(),
+                # Nobody follows a repository here; tests/kinds/test_gitsource.py has its own kills.
+                GIT.name: object(),
+                SOURCE_ACCESS.name: object(),
             },
         )
         self.leading = manager.leading

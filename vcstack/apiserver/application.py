@@ -58,6 +58,7 @@ from vcstack.apiserver.subresources import CommonSubresources
 from vcstack.apiserver.targets import PLAN, STREAM, Target, parse_target
 from vcstack.apiserver.tickets import Tickets
 from vcstack.apiserver.tunnels import Tunnels
+from vcstack.apiserver.webhooks import WebhookRoutes, is_webhook
 from vcstack.policy.sandbox import Sandbox
 from vcstack.specs.errors import ApiError, InternalError, MethodNotAllowed, RateLimited, Unauthorized
 
@@ -100,6 +101,7 @@ class Application:
         identities = IdentitySubresources(parts.auth, self._authorizer)
         self._quotas = QuotaRoutes(parts, self._authorizer)
         self._settings = SettingRoutes(parts.store, self._authorizer)
+        self._webhooks = WebhookRoutes(parts)
         common, content = CommonSubresources(parts, self._authorizer), ContentRoutes(parts, self._authorizer)
         keys = KeyOperations(parts, self._authorizer)
         self.console = ConsoleFiles(parts.settings.console_dir)
@@ -165,6 +167,8 @@ class Application:
         if target is None:
             if request.scope["path"].startswith(AUTH):
                 return await self.auth.routes.answer(request)
+            if is_webhook(request.scope["path"]):
+                return await self._webhooks.answer(request)
             if is_audit(request.scope["path"]):
                 return await self._audit_routes.answer(request, identity)
             if request.scope["path"] == CHECK:
@@ -247,7 +251,7 @@ class Exchange:
             self._identity = self._audit.identity = await self._application.authenticate(scope)
         except Unauthorized as error:
             refusal = error
-        public = path in PUBLIC or path.startswith(AUTH)  # those look at their own credentials
+        public = path in PUBLIC or path.startswith(AUTH) or is_webhook(path)  # those look at their own credentials
         if refusal is not None and not public:
             raise refusal
         if is_login(path):

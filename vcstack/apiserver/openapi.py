@@ -228,6 +228,12 @@ def _server_paths() -> Iterator[tuple[str, Json]]:
     )
     encryption = {"application/json": {"schema": reference("EncryptionStatus")}}
     yield "/api/v1/encryption", read("Which master key versions the store needs.", encryption, public=False)
+    told = operation(
+        "gitsources", "Have a GitSource look at once. Signed with its secret: x-hub-signature-256, x-gitea-signature.",
+        success="202", body=anything, public=True,
+    )  # fmt: skip
+    named = [parameter("project", "path", "The project."), parameter("name", "path", "The GitSource's name.")]
+    yield "/api/v1/webhooks/git/{project}/{name}", {"parameters": named, "post": told}
     body = {"application/json": {"schema": reference("JoinRequest")}}
     answer = {"application/json": {"schema": reference("IssuedCertificate")}}
     yield (

@@ -235,6 +235,8 @@ class Examples:
             definition = self._kind_of(path)
             if definition is not None:
                 _fill_path(item, definition)
+            elif "{name}" in path:
+                _fill_path(item, self._kinds["GitSource"])  # a webhook's
             for method, operation in _operations(item):
                 if "requestBody" in operation:
                     contents = operation["requestBody"]["content"].items()

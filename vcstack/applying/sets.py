@@ -17,7 +17,7 @@ from vcstack.specs.errors import ApiError, Conflict, Forbidden, NotFound, TooLar
 from vcstack.specs.introspect import iter_wire_references
 from vcstack.specs.meta import APPLY_SET_LABEL, PRUNE_LABEL
 from vcstack.specs.plan import FieldChange, compare
-from vcstack.specs.registry import KindDefinition, Scope, get_kind, load_kinds
+from vcstack.specs.registry import KindDefinition, get_kind, load_kinds
 from vcstack.specs.sensitive import iter_sensitive, redact
 
 Wire = dict[str, Any]
@@ -222,7 +222,7 @@ class Applier:
         return same and set(result) == set(live) and (live.get("spec") or {}) == (result.get("spec") or {})
 
     async def find_stale(
-        self, manifests: Iterable[Manifest], set_name: str, *, places: Sequence[str | None] = (None,)
+        self, manifests: Iterable[Manifest], set_name: str, *, members: Sequence[Wire] | None = None
     ) -> list[Wire]:
         """Return the objects of the set that no manifest names any more, what depends on others first.
 
@@ -231,11 +231,11 @@ class Applier:
         Args:
             manifests: what is wanted.
             set_name: the set.
-            places: projects to look into; None: everywhere that the caller sees.
+            members: the objects of the set; default they are looked for.
         """
         wanted = {m.key for m in manifests}
         stale: list[Wire] = []
-        for wire in await self.find_members(set_name, places=places):
+        for wire in members if members is not None else await self.find_members(set_name):
             meta = wire["metadata"]
             owned = any(o.get("controller") for o in meta.get("ownerReferences") or [])
             key = (wire["kind"], project_in(wire), meta["name"])
@@ -243,10 +243,10 @@ class Applier:
                 stale.append(wire)
         return sorted(stale, key=lambda w: (-get_kind(w["kind"]).apply_order, w["kind"], w["metadata"]["name"]))
 
-    async def find_members(self, set_name: str, *, places: Sequence[str | None] = (None,)) -> list[Wire]:
+    async def find_members(self, set_name: str) -> list[Wire]:
         """Return all objects of the set, of the kinds that people write and the caller may list."""
         definitions = [d for d in load_kinds().values() if not d.system_only]
-        calls = [partial(self._list, d, place, set_name) for d in definitions for place in places]
+        calls = [partial(self._list, d, set_name) for d in definitions]
         found: dict[str, Wire] = {}
         for answer in await gather(calls):
             if isinstance(answer, Forbidden):
@@ -256,10 +256,8 @@ class Applier:
             found |= {wire["metadata"]["uid"]: wire for wire in answer}
         return list(found.values())
 
-    async def _list(self, definition: KindDefinition, project: str | None, set_name: str) -> list[Wire]:
-        labels = f"{APPLY_SET_LABEL}={set_name}"
-        project = None if definition.scope is Scope.GLOBAL else project
-        return (await self.client.list_wire(definition, project=project, labels=labels)).items
+    async def _list(self, definition: KindDefinition, set_name: str) -> list[Wire]:
+        return (await self.client.list_wire(definition, labels=f"{APPLY_SET_LABEL}={set_name}")).items
 
     async def prune(self, stale: Sequence[Wire], *, dry_run: bool = False) -> list[tuple[Wire, Exception | None]]:
         """Delete the objects, each only if it is still the one that was listed."""

@@ -16,6 +16,7 @@ from vcstack.runtime.errors import WaitingFor
 from vcstack.runtime.reconciler import Result
 from vcstack.runtime.users import ensure_unused, name_some
 from vcstack.specs.kinds.apikey import APIKey
+from vcstack.specs.kinds.gitsource import GitSource
 from vcstack.specs.kinds.group import Group
 from vcstack.specs.kinds.identityprovider import IdentityProvider
 from vcstack.specs.kinds.rolebinding import RoleBinding, Subject, subject_ref
@@ -82,7 +83,7 @@ class SubjectReconciler:
         if isinstance(subject, User):
             await self._leave_groups(ref.name)
             await self._forget(f"users/{subject.uid}")
-        elif isinstance(subject, Group):
+        elif isinstance(subject, Group | ServiceAccount):
             await ensure_unused(self._context, subject)
         await self._client.remove_finalizer(subject, self._finalizer)
         return None
@@ -125,6 +126,12 @@ def build_subjects(context: ControllerContext, kind: type[AnyResource], finalize
             yield from deleting(Ref(Group.KIND, None, mapping.group))
 
     watches: dict[type[Any], Any] = dict.fromkeys(DEPENDENTS, named)
+
+    def applied_as(source: GitSource) -> Iterator[Ref]:
+        yield from deleting(Ref(ServiceAccount.KIND, source.metadata.project, source.spec.service_account))
+
     if kind is Group:
         watches[IdentityProvider] = mapped
+    if kind is ServiceAccount:
+        watches[GitSource] = applied_as
     return context.controller(SubjectReconciler(context, finalizer), kind, watches=watches)

@@ -149,6 +149,21 @@ class OutboundClient:
                 raise
         raise NotReachable(host, last)
 
+    async def find_addresses(self, host: str, port: int, *, ports: frozenset[int], encrypted: bool) -> list[Address]:
+        """Return the host's addresses, judged, for a program that connects by itself to one of them by its number.
+
+        Raises:
+            NotReachable: one of them is refused, or there is none.
+        """
+        policy = replace(self.settings.addresses, ports=ports)
+        try:
+            async with asyncio.timeout(self.settings.total_seconds):
+                return (await _GuardedBackend(self._resolver, policy, not encrypted).judged(host, port))[
+                    :TRIED_ADDRESSES
+                ]
+        except TimeoutError as error:
+            raise NotReachable(host, "it took too long") from error
+
     def tls_context(self, ca_certificates: str | None = None) -> ssl.SSLContext:
         """Return how TLS is spoken to the outside, with these CAs instead of those that are trusted always.
 

@@ -17,6 +17,11 @@ _LABEL: Final = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
 """A last label of which some resolvers make an IPv4 address: 2130706433, 0x7f.1, 127.1 (WHATWG URL, 'ends in a
 number')."""
+_SSH: Final = re.compile(
+    r"ssh://(?P<user>[A-Za-z0-9_][A-Za-z0-9._-]{0,63})@(?P<authority>[^/]+)(?P<path>/[A-Za-z0-9_~.][A-Za-z0-9._~/+-]*)"
+)
+"""No word of it can be taken for an option by a program, nor for more than a word by a shell."""
+SSH_PORT: Final = 22
 _DEFAULT_PORTS: Final = {"https": 443, "http": 80}
 
 
@@ -75,6 +80,34 @@ def parse_url(text: str) -> Target:
     path = rest[len(authority) :].partition("#")[0]
     path = path if path.startswith("/") else f"/{path}"
     return Target(scheme=scheme, host=_host(found["host"]), port=port, path=path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SshTarget:
+    """Where a repository is that is reached by SSH."""
+
+    user: str
+    host: str
+    """A DNS name in lower case, or an IP address without brackets."""
+    port: int
+    path: str
+    """On the server, beginning with a slash."""
+
+
+def parse_ssh_url(text: str) -> SshTarget:
+    """Return the parts of ssh://USER@HOST[:PORT]/PATH. Raises BadUrl for everything else."""
+    if len(text) > LONGEST:
+        raise BadUrl(f"the address has {len(text)} characters, {LONGEST} at most are taken")
+    found = _SSH.fullmatch(text)
+    if not found:
+        raise BadUrl("the address must be like ssh://git@HOST/PATH")
+    authority = _AUTHORITY.fullmatch(found["authority"])
+    if not authority:
+        raise BadUrl("the address has no host name that can be used")
+    port = int(authority["port"]) if authority["port"] else SSH_PORT
+    if not 0 < port < 65536:
+        raise BadUrl(f"there is no port {port}")
+    return SshTarget(user=found["user"], host=_host(authority["host"]), port=port, path=found["path"])
 
 
 def follow(target: Target, location: str) -> Target:

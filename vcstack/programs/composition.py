@@ -38,11 +38,13 @@ from vcstack.apiserver.server import (
     split_address,
 )
 from vcstack.clock import Clock, SystemClock
+from vcstack.controllers.backends.git import GitRepositories
 from vcstack.controllers.backends.network_sources import NETWORK
 from vcstack.controllers.backends.ovn_connection import OvnSettings
 from vcstack.controllers.backends.ovn_nb import OvnNorthbound
 from vcstack.controllers.certificate import CERTIFICATE_RECORDS, PROJECT_AUTHORITIES, RESERVED_NAMES
 from vcstack.controllers.certificateauthority import AUTHORITIES, WITNESSES
+from vcstack.controllers.gitsource import GIT, SOURCE_ACCESS
 from vcstack.controllers.host import HEARTBEATS
 from vcstack.controllers.image import CONTENTS
 from vcstack.controllers.key import KEY_MATERIAL
@@ -61,6 +63,7 @@ from vcstack.outbound.client import OutboundClient, OutboundSettings
 from vcstack.policy.sandbox import Sandbox
 from vcstack.programs.certificates import CertificateKeeper, LocalCertificates, ServerWitnesses
 from vcstack.programs.expiries import ExpiryCollector
+from vcstack.programs.gitsources import ManagedSourceAccess
 from vcstack.programs.rereading import SettingsFile
 from vcstack.programs.roles import Role
 from vcstack.programs.settings import (
@@ -118,6 +121,7 @@ class Management:
         self._settings = settings
         self._config = config
         self._trail: Trail | None = None
+        self._peer_url = ""
         self._roles = roles
         self._environment = environment
         self._identity = identity
@@ -188,6 +192,7 @@ class Management:
         settings = self._settings
         auth = await self._open_auth(stack, store, credentials, stop)
         sockets, peer_url = self._open_sockets()
+        self._peer_url = peer_url
         parts = ApiParts(
             store=store,
             etcd=etcd,
@@ -287,6 +292,7 @@ class Management:
         await asyncio.to_thread(files.prepare)
         outbound = OutboundClient(_outbound_settings(self._settings.outbound))
         stack.callback(outbound.close)
+        repositories, source_access = self._open_sources(stack, store, credentials, outbound)
         manager = Manager(
             find_builds(),
             store.bound(Actor("system:management", "vc-management")),
@@ -304,6 +310,8 @@ class Management:
                 CREDENTIALS.name: credentials,
                 KEY_MATERIAL.name: KeyMaterial(credentials),
                 QUOTA_USE.name: QuotaUse(store.cache),
+                GIT.name: repositories,
+                SOURCE_ACCESS.name: source_access,
                 AUTHORITIES.name: AuthorityRecords(credentials),
                 WITNESSES.name: ServerWitnesses(self._settings, etcd),
                 PROJECT_AUTHORITIES.name: AuthorityRecords(credentials),
@@ -315,6 +323,20 @@ class Management:
             metrics=RuntimeMetrics(REGISTRY),
         )
         return manager.run(stop)
+
+    def _open_sources(
+        self, stack: contextlib.AsyncExitStack, store: Store, credentials: Credentials, outbound: OutboundClient
+    ) -> tuple[GitRepositories, ManagedSourceAccess]:
+        """Return what fetches repositories, and what applies them: by our own API where we serve it."""
+        settings = self._settings
+        repositories = GitRepositories(settings.state_dir / "git", outbound)
+        stack.callback(repositories.close)
+        url = self._peer_url or settings.api.url
+        ca_file = settings.pki.ca_cert_file
+        access = ManagedSourceAccess(
+            store, credentials, self._clock, issuer=settings.api.url, api_url=url, ca_file=ca_file
+        )
+        return repositories, access
 
     async def _rewrap(self, etcd: EtcdClient, lease: SharedLease, credentials: Credentials) -> None:
         """Keep the store under the newest master key while we lead, for ever."""

@@ -206,8 +206,8 @@ def built_in_roles() -> Mapping[str, BuiltInRole]:
     tenant = tenant_kinds()
     # A reader gets no log, console, screen or content: boot logs and disks may hold secrets.
     looked_at = ["history", "metrics", "status", "usage"]
-    catalogue = ["Event", "Flavor", "NotificationTarget", "Policy", "Quota", "Role", "Setting"]
-    delegated = ["APIKey", "RoleBinding", "ServiceAccount"]
+    catalogue = ["Event", "Flavor", "GitSource", "NotificationTarget", "Policy", "Quota", "Role", "Setting"]
+    delegated = ["APIKey", "GitSource", "RoleBinding", "ServiceAccount"]
     # Members write secrets, and read none back; they use keys. Who reads a value is an administrator.
     secret = ["Certificate", "Key", "Secret"]
     keeping = [

@@ -22,7 +22,7 @@ ALSO_LIMIT: Final = 8
 """Other objects written on the way that a record names."""
 ROOT: Final = "/api/v1/"
 AUTH: Final = "/api/v1/auth/"
-SPECIAL: Final = ("/api/v1/auth/", "/api/v1/join", "/api/v1/audit")
+SPECIAL: Final = ("/api/v1/auth/", "/api/v1/join", "/api/v1/audit", "/api/v1/webhooks/")
 """Recorded though they name no kind."""
 NAMED_BY_PATH: Final = (*SPECIAL, "/api/v1/access/")
 """What is done there is told by the path."""

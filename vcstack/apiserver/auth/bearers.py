@@ -93,6 +93,7 @@ class Bearers:
         """Where API keys are, by uid."""
         self._rows_at = -1
         self._providers = get_kind("IdentityProvider")
+        self._sources = get_kind("GitSource")
         self._known: dict[str, _Known] = {}
         self._terms: OrderedDict[tuple[str, int], KeyTerms] = OrderedDict()
 
@@ -103,6 +104,8 @@ class Bearers:
         account = self._find_account(access)
         if account is None:
             return None
+        if access.source:
+            return Found(account) if self._serves_source(account, access.source) else None
         key = self._find_key(access.key) if access.key else None
         return None if key is None else Found(account, key)
 
@@ -155,6 +158,14 @@ class Bearers:
         if wire is None or wire["metadata"]["uid"] != access.uid or wire["spec"].get("enabled", True) is not True:
             return None
         return ref
+
+    def _serves_source(self, account: Ref, source: str) -> bool:
+        """Return whether that Git source is there, and still says that the account is to act for it."""
+        name, _, uid = source.partition("/")
+        wire = self._load(self._cache.find(self._sources, row_of(account.project, name)))
+        if wire is None or account.kind != "ServiceAccount" or wire["metadata"]["uid"] != uid:
+            return False
+        return bool(wire["spec"]["serviceAccount"] == account.name and not wire["spec"].get("suspend"))
 
     def _find_key(self, uid: str) -> KeyTerms | None:
         wire = self._load_key(uid)

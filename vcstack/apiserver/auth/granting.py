@@ -11,6 +11,7 @@ from vcstack.apiserver.auth.accounts import AccessIndex
 from vcstack.apiserver.auth.grants import Grants
 from vcstack.apiserver.auth.places import TOP, Place
 from vcstack.specs.kinds.apikey import APIKey
+from vcstack.specs.kinds.gitsource import GitSource
 from vcstack.specs.kinds.group import Group
 from vcstack.specs.kinds.identityprovider import IdentityProvider
 from vcstack.specs.kinds.notificationtarget import NotificationTarget, secrets_of
@@ -69,6 +70,8 @@ def find_excess(
             where = Place(project=secret_ref.project)
             given += [(where, p) for p in writer.missing(SECRET_VALUE, where)]
         return given
+    if isinstance(new, GitSource):
+        return _find_excess_of_source(index, writer, new, old)
     if isinstance(new, APIKey):
         owner = owner_of_key(new)
         if owner == who:
@@ -78,6 +81,24 @@ def find_excess(
             return [(TOP, p) for p in writer.missing(EVERYTHING, TOP)]
         return find_excess_of(index, writer, owner)
     return ()
+
+
+def _find_excess_of_source(index: AccessIndex, writer: Grants, new: GitSource, old: AnyResource | None) -> Excess:
+    """Return what whoever says what a Git source applies gets by it, and by the secrets that are used there.
+
+    Anybody who may write it may suspend it and change how often it looks.
+    """
+    harmless = {"suspend": new.spec.suspend, "interval_seconds": new.spec.interval_seconds}
+    resumes = isinstance(old, GitSource) and old.spec.suspend and not new.spec.suspend
+    if isinstance(old, GitSource) and not resumes and old.spec.model_copy(update=harmless) == new.spec:
+        return ()
+    project = new.metadata.project
+    given = list(find_excess_of(index, writer, Ref("ServiceAccount", project, new.spec.service_account)))
+    if new.spec.credentials or new.spec.decryption or new.spec.webhook:
+        # They are sent to where the writer says, and used on what the writer gives.
+        place = Place(project=project)
+        given += [(place, p) for p in writer.missing(SECRET_VALUE, place)]
+    return given
 
 
 def find_excess_of(index: AccessIndex, writer: Grants, subject: Ref) -> Excess:

@@ -64,6 +64,8 @@ class Claims(Model):
     """The session; empty for API keys."""
     key: str = ""
     """The API key's uid; empty for sessions."""
+    src: str = ""
+    """NAME/UID of the Git source, in the account's project, for which the cloud itself acts as the account."""
     amr: list[str] = Field(default_factory=list)
     """How the subject logged in (RFC 8176)."""
     rules: list[dict[str, Any]] | None = None
@@ -88,6 +90,8 @@ class Access:
     """The session's id; empty for API keys."""
     key: str
     """The API key's uid; empty for sessions."""
+    source: str
+    """NAME/UID of the Git source for which the cloud acts as the account; empty for everybody else."""
     methods: Sequence[str]
     rules: Sequence[Mapping[str, Any]] | None
     """What it is restricted to; None: all that the subject may."""
@@ -115,6 +119,7 @@ class Bearer:
     uid: str
     session: str = ""
     key: str = ""
+    source: str = ""
     methods: Sequence[str] = ()
     rules: Sequence[Mapping[str, Any]] | None = None
     networks: Sequence[str] = ()
@@ -149,6 +154,7 @@ class AccessTokens:
             uid=bearer.uid,
             sid=bearer.session,
             key=bearer.key,
+            src=bearer.source,
             amr=list(bearer.methods),
             rules=None if bearer.rules is None else [dict(rule) for rule in bearer.rules],
             networks=list(bearer.networks),
@@ -227,6 +233,7 @@ def _read(claims: Claims, kid: str) -> Access:
         uid=claims.uid,
         session=claims.sid,
         key=claims.key,
+        source=claims.src,
         methods=tuple(claims.amr),
         rules=None if claims.rules is None else tuple(claims.rules),
         networks=read_networks(claims.networks),

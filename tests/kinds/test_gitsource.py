@@ -1,0 +1,539 @@
+"""Git sources, on a real Git server, a real API and the real git: what is applied, as whom, and what holds it up."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.memory_etcd import MemoryEtcd
+from tests.fakes.world import PROJECT, World
+from tests.fixtures.api import ISSUER, Api
+from tests.fixtures.git_server import GitRepository, GitServer, git
+from tests.kinds.identities import ACCOUNT, bind, make_account, make_project
+from vcstack.clock import SystemClock
+from vcstack.controllers import gitsource
+from vcstack.controllers.backends.git import GitLimits, GitRepositories
+from vcstack.controllers.gitsource import GIT, SOURCE_ACCESS
+from vcstack.outbound.addresses import AddressPolicy, AllowedTarget
+from vcstack.outbound.client import OutboundClient, OutboundSettings
+from vcstack.programs.gitsources import ManagedSourceAccess
+from vcstack.specs.errors import Invalid
+from vcstack.specs.kinds.gitsource import APPROVED, REQUESTED, GitSource, GitSourceSpec
+from vcstack.specs.kinds.network import Network
+from vcstack.specs.kinds.role import Role, RoleSpec
+from vcstack.specs.kinds.secret import Secret, SecretSpec, SecretType
+from vcstack.specs.kinds.securitygroup import SecurityGroup
+from vcstack.specs.kinds.serviceaccount import ServiceAccount
+from vcstack.specs.meta import APPLY_SET_LABEL, PRUNE_LABEL
+from vcstack.specs.permissions import built_in_roles
+from vcstack.specs.registry import get_kind
+from vcstack.store.actor import Actor
+
+NETWORK = "apiVersion: vcstack.io/v1\nkind: Network\nmetadata: {{name: {0}}}\nspec: {{mtuBytes: {1}}}\n"
+BOB = Actor("user:bob", "bob")
+
+
+def network(name: str, mtu: int = 1400) -> str:
+    return NETWORK.format(name, mtu)
+
+
+def loopback(*ports: int) -> OutboundClient:
+    """Return the guard as an operator sets it who allows these ports of this machine."""
+    allowed = AllowedTarget(network=ip_network("127.0.0.0/8"), ports=frozenset(ports), plain_http=True)
+    return OutboundClient(OutboundSettings(addresses=AddressPolicy(allowed=[allowed])))
+
+
+@dataclass
+class Cloud:
+    """A cloud with a project, and a repository that it is to follow."""
+
+    world: World
+    api: Api
+    server: GitServer
+    repository: GitRepository
+
+    async def follow(self, name: str = "shop", **spec: Any) -> GitSource:
+        wanted = {"url": self.server.url(), "serviceAccount": "deployer", **spec}
+        await self.world.admin.create(GitSource.new(name, GitSourceSpec.from_wire(wanted), project=PROJECT))
+        return await self.settle(name)
+
+    async def settle(self, name: str = "shop", *, after: float = 1000.0) -> GitSource:
+        """Let the time pass until the server is asked again, and return what became of the source."""
+        self.world.clock.skip(after)
+        await self.world.settle(gitsource.build)
+        for left in (await self.world.admin.list(Network)).items:
+            if left.deleting:
+                await self.world.remove_finalizers(left)
+        return await self.source(name)
+
+    async def source(self, name: str = "shop") -> GitSource:
+        return await self.world.admin.get(GitSource, name, PROJECT)
+
+    async def networks(self) -> list[str]:
+        return sorted(n.metadata.name for n in (await self.world.admin.list(Network, project=PROJECT)).items)
+
+    async def annotate(self, key: str, value: str, name: str = "shop") -> None:
+        await self.patch("GitSource", name, {"metadata": {"annotations": {key: value}}})
+
+    async def patch(self, kind: str, name: str, patch: dict[str, Any], actor: Actor = BOB) -> None:
+        await self.world.store.merge_patch(get_kind(kind), PROJECT, name, patch, actor=actor)
+
+
+def state(source: GitSource, type_: str) -> tuple[str, str]:
+    found = source.find_condition(type_)
+    assert found is not None, f"{type_} is not there: {source.status}"
+    return found.status.value, found.reason
+
+
+def message(source: GitSource, type_: str) -> str:
+    found = source.find_condition(type_)
+    assert found is not None
+    return found.message
+
+
+@pytest.fixture
+async def cloud(world: World, api: Api, git_server: GitServer, tmp_path: Path) -> AsyncIterator[Cloud]:
+    outbound = loopback(git_server.port)
+    repositories = GitRepositories(tmp_path / "repositories", outbound)
+    world.backends[GIT.name] = repositories
+    world.backends[SOURCE_ACCESS.name] = ManagedSourceAccess(
+        world.store,
+        api.auth.credentials,
+        SystemClock(),
+        issuer=ISSUER,
+        api_url=api.url,
+        ca_file=api.installation.ca_cert,
+    )
+    world.restart()
+    await make_project(world)
+    await make_account(world, "deployer")
+    await world.admin.create(Role.new("member", RoleSpec(rules=list(built_in_roles()["member"].rules))))
+    await bind(world, "deployer", ACCOUNT, "deployer", role="member", project=PROJECT)
+    yield Cloud(world, api, git_server, git_server.repository())
+    repositories.close()
+    outbound.close()
+
+
+async def test_a_commit_is_applied_and_a_second_look_writes_nothing(cloud: Cloud) -> None:
+    cloud.repository.write("cloud/a.yaml", network("web"))
+    cloud.repository.write("cloud/deep/b.yaml", network("db"))
+    cloud.repository.write("README.md", "nothing for us")
+    commit = cloud.repository.commit("Two networks")
+    source = await cloud.follow(path="cloud")
+    assert await cloud.networks() == ["db", "web"]
+    assert source.is_true("Ready")
+    status = source.status
+    assert (status.commit, status.applied_commit, status.objects, status.failed) == (commit, commit, 2, 0)
+    assert status.revision == f"main@{commit[:10]}"
+    assert status.commit_subject == "Two networks"
+    assert state(source, "Stalled")[0] == state(source, "Reconciling")[0] == "False"
+    found = await cloud.world.admin.get(Network, "web", PROJECT)
+    assert found.metadata.labels[APPLY_SET_LABEL] == source.set_name == status.apply_set
+    assert any(entry.manager == source.manager for entry in found.metadata.managed_fields)
+    assert await cloud.world.writes_of(gitsource.build) == 0
+
+
+async def test_a_new_commit_changes_and_prunes_and_says_what(cloud: Cloud) -> None:
+    for name in ("a", "b", "c"):
+        cloud.repository.write(f"{name}.yaml", network(name))
+    cloud.repository.commit()
+    await cloud.follow()
+    cloud.repository.remove("c.yaml")
+    cloud.repository.write("a.yaml", network("a", 1300))
+    cloud.repository.commit()
+    source = await cloud.settle()
+    assert await cloud.networks() == ["a", "b"]
+    assert (await cloud.world.admin.get(Network, "a", PROJECT)).spec.mtu_bytes == 1300
+    told = {(d.object, d.result, d.message) for d in source.status.differing}
+    assert told == {("a", "Configured", "spec.mtuBytes"), ("c", "Pruned", "")}
+    assert (source.status.changed, source.status.pruned) == (1, 1)
+
+
+async def test_it_acts_with_the_rights_of_the_account_and_no_more(cloud: Cloud) -> None:
+    cloud.repository.write("a.yaml", network("a"))
+    cloud.repository.write("z.yaml", "kind: Flavor\nmetadata: {name: huge}\nspec: {vcpus: 1, memoryMiB: 128}\n")
+    cloud.repository.write("p.yaml", "kind: Network\nmetadata: {name: x, project: other}\nspec: {}\n")
+    await make_project(cloud.world, "other")
+    cloud.repository.commit()
+    source = await cloud.follow()
+    assert state(source, "Applied")[0] == "False"
+    assert await cloud.networks() == ["a"]
+    assert {d.object: d.result for d in source.status.differing} == {"a": "Created", "huge": "Failed", "x": "Failed"}
+    assert (await cloud.world.admin.list(Network, project="other")).items == []
+    assert not source.status.applied_commit
+
+
+async def test_what_somebody_changed_is_set_back_and_told(cloud: Cloud) -> None:
+    cloud.repository.write("a.yaml", network("a"))
+    cloud.repository.commit()
+    await cloud.follow()
+    await cloud.patch("Network", "a", {"spec": {"mtuBytes": 1280}, "metadata": {"labels": {"mine": "yes"}}})
+    # The server need not be there for that.
+    cloud.server.password = "changed"  # noqa: S105
+    source = await cloud.settle(after=6)
+    found = await cloud.world.admin.get(Network, "a", PROJECT)
+    assert found.spec.mtu_bytes == 1400
+    assert found.metadata.labels["mine"] == "yes", "what the manifest does not say is others'"
+    assert [(d.object, d.result, d.message) for d in source.status.differing] == [("a", "Configured", "spec.mtuBytes")]
+    assert "Drifted" in await cloud.world.event_reasons()
+
+
+async def test_where_conflicts_are_reported_others_fields_stay(cloud: Cloud) -> None:
+    cloud.repository.write("a.yaml", network("a"))
+    cloud.repository.commit()
+    await cloud.follow(onConflict="Report")
+    await cloud.patch("Network", "a", {"spec": {"mtuBytes": 1280}})
+    source = await cloud.settle()
+    assert (await cloud.world.admin.get(Network, "a", PROJECT)).spec.mtu_bytes == 1280
+    assert state(source, "Applied") == ("False", "Conflict")
+    assert "bob" in message(source, "Applied")
+    assert state(source, "Stalled")[0] == "True"
+
+
+async def test_two_sources_that_claim_one_object_are_told_and_nothing_flaps(cloud: Cloud) -> None:
+    cloud.repository.write("a.yaml", network("a"))
+    cloud.repository.write("b.yaml", network("b"))
+    cloud.repository.commit()
+    first = await cloud.follow("first")
+    other = cloud.server.repository("other")
+    other.write("a.yaml", network("a", 1300))
+    other.write("c.yaml", network("c"))
+    other.commit()
+    second = await cloud.follow("second", url=cloud.server.url("other"))
+    assert state(second, "Applied") == ("False", "ClaimedByOther")
+    assert "GitSource demo/first" in message(second, "Applied")
+    assert await cloud.networks() == ["a", "b", "c"]
+    version = (await cloud.world.admin.get(Network, "a", PROJECT)).metadata.resource_version
+    assert (await cloud.settle("first")).is_true("Ready")
+    await cloud.settle("second")
+    found = await cloud.world.admin.get(Network, "a", PROJECT)
+    assert (found.spec.mtu_bytes, found.metadata.resource_version) == (1400, version)
+    assert found.metadata.labels[APPLY_SET_LABEL] == first.set_name
+    # Once the first lets go of it, the second may have it.
+    cloud.repository.remove("a.yaml")
+    cloud.repository.commit()
+    await cloud.settle("first")
+    assert (await cloud.settle("second")).is_true("Ready")
+    assert (await cloud.world.admin.get(Network, "a", PROJECT)).spec.mtu_bytes == 1300
+
+
+async def test_a_source_that_is_gone_leaves_its_objects_for_another_one(cloud: Cloud) -> None:
+    cloud.repository.write("a.yaml", network("a"))
+    cloud.repository.commit()
+    first = await cloud.follow("first")
+    await cloud.world.delete(first)
+    assert await cloud.networks() == ["a"]
+    assert (await cloud.follow("second")).is_true("Ready")
+
+
+async def test_pruning_more_than_the_threshold_waits_for_approval_of_that_commit(cloud: Cloud) -> None:
+    for name in ("a", "b", "c"):
+        cloud.repository.write(f"{name}.yaml", network(name))
+    cloud.repository.commit()
+    await cloud.follow()
+    cloud.repository.remove("a.yaml")
+    cloud.repository.remove("b.yaml")
+    commit = cloud.repository.commit()
+    source = await cloud.settle()
+    assert state(source, "Applied") == ("False", "PruneProtected")
+    assert commit in message(source, "Applied")
+    assert {d.object for d in source.status.differing if d.result == "Held"} == {"a", "b"}
+    assert await cloud.networks() == ["a", "b", "c"]
+    await cloud.annotate(APPROVED, "0" * 40)
+    await cloud.settle()
+    assert await cloud.networks() == ["a", "b", "c"]
+    await cloud.annotate(APPROVED, commit)
+    assert (await cloud.settle(after=6)).is_true("Ready")
+    assert await cloud.networks() == ["c"]
+
+
+async def test_a_deleted_folder_and_an_empty_one_prune_nothing(cloud: Cloud) -> None:
+    cloud.repository.write("cloud/a.yaml", network("a"))
+    cloud.repository.write("README.md", "")
+    cloud.repository.commit()
+    await cloud.follow(path="cloud")
+    cloud.repository.remove("cloud")
+    cloud.repository.commit()
+    source = await cloud.settle()
+    assert state(source, "Applied") == ("False", "PathNotFound")
+    cloud.repository.write("cloud/note.txt", "empty now")
+    cloud.repository.commit()
+    assert state(await cloud.settle(), "Applied") == ("False", "NoManifests")
+    assert await cloud.networks() == ["a"]
+
+
+async def test_what_is_labelled_or_where_pruning_is_disabled_stays(cloud: Cloud) -> None:
+    for name in ("a", "b", "c", "d"):
+        cloud.repository.write(f"{name}.yaml", network(name))
+    cloud.repository.commit()
+    await cloud.follow()
+    await cloud.patch("Network", "d", {"metadata": {"labels": {PRUNE_LABEL: "Disabled"}}})
+    cloud.repository.remove("c.yaml")
+    cloud.repository.remove("d.yaml")
+    cloud.repository.commit()
+    source = await cloud.settle()
+    assert await cloud.networks() == ["a", "b", "d"]
+    assert {d.object: d.result for d in source.status.differing} == {"c": "Pruned", "d": "Kept"}
+    await cloud.patch("GitSource", "shop", {"spec": {"prune": "Disabled"}})
+    cloud.repository.remove("b.yaml")
+    cloud.repository.commit()
+    source = await cloud.settle()
+    assert source.is_true("Ready")
+    assert await cloud.networks() == ["a", "b", "d"]
+
+
+async def test_rewritten_history_prunes_only_when_that_is_approved(cloud: Cloud) -> None:
+    cloud.repository.write("a.yaml", network("a"))
+    base = cloud.repository.commit()
+    for name in ("b", "c", "d"):
+        cloud.repository.write(f"{name}.yaml", network(name))
+    before = cloud.repository.commit()
+    await cloud.follow(pruneThresholdPercent=99)
+    git(cloud.repository.work, "reset", "-q", "--hard", base)
+    cloud.repository.write("b.yaml", network("b", 1300))
+    cloud.repository.write("c.yaml", network("c"))
+    commit = cloud.repository.commit("Another history")
+    source = await cloud.settle()
+    assert state(source, "Applied") == ("False", "HistoryRewritten")
+    assert before[:10] in message(source, "Applied")
+    assert (await cloud.world.admin.get(Network, "b", PROJECT)).spec.mtu_bytes == 1300, "the rest is applied"
+    assert await cloud.networks() == ["a", "b", "c", "d"]
+    await cloud.annotate(APPROVED, commit)
+    assert (await cloud.settle()).is_true("Ready")
+    assert await cloud.networks() == ["a", "b", "c"]
+
+
+BOMB = "a: &a [x,x]\nb: &b [*a,*a]\n" + "\n".join(
+    f"{chr(c + 1)}: &{chr(c + 1)} [{', '.join([f'*{chr(c)}'] * 9)}]" for c in range(98, 110)
+)
+
+
+async def test_a_manifest_that_is_broken_is_named_and_nothing_is_lost(cloud: Cloud) -> None:
+    cloud.repository.write("a.yaml", network("a"))
+    good = cloud.repository.commit()
+    await cloud.follow()
+    for text, reason, word in (
+        ("kind: [", "BadManifest", "b.yaml:"),
+        ("just text", "BadManifest", "must be an object"),
+        ("kind: Netwerk\nmetadata: {name: x}\n", "BadManifest", "there is no kind 'Netwerk'"),
+        (network("a"), "BadManifest", "occurs twice"),
+        (BOMB, "BadManifest", "values"),
+        ("kind: Network\nmetadata: {name: Bad_Name}\nspec: {}\n", "ApplyFailed", "Bad_Name"),
+        ("kind: Network\nmetadata: {name: x}\nspec: {mtu: 1}\n", "ApplyFailed", "mtu"),
+    ):
+        cloud.repository.write("b.yaml", text)
+        bad = cloud.repository.commit()
+        source = await cloud.settle()
+        assert state(source, "Applied") == ("False", reason)
+        assert word in message(source, "Applied")
+        assert (source.status.commit, source.status.applied_commit) == (bad, good)
+        assert await cloud.networks() == ["a"]
+    cloud.repository.remove("b.yaml")
+    cloud.repository.commit()
+    assert (await cloud.settle()).is_true("Ready")
+
+
+async def test_links_are_not_followed_and_submodules_not_fetched(cloud: Cloud) -> None:
+    cloud.repository.write("a.yaml", network("a"))
+    git(cloud.repository.work, "update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},sub.yaml")
+    git(cloud.repository.work, "add", "a.yaml")
+    git(cloud.repository.work, "commit", "-q", "-m", "With a submodule")
+    cloud.repository.push()
+    assert (await cloud.follow()).is_true("Ready")
+    (cloud.repository.work / "link.yaml").symlink_to("/etc/passwd")
+    git(cloud.repository.work, "add", "link.yaml")
+    git(cloud.repository.work, "commit", "-q", "-m", "With a link")
+    cloud.repository.push()
+    source = await cloud.settle()
+    assert state(source, "Applied") == ("False", "BadManifest")
+    assert "link.yaml is a symbolic link" in message(source, "Applied")
+
+
+async def test_a_server_that_is_away_or_refuses_changes_nothing(cloud: Cloud) -> None:
+    cloud.repository.write("a.yaml", network("a"))
+    cloud.repository.commit()
+    await cloud.follow()
+    cloud.server.password = "s3cret-and-long"  # noqa: S105
+    source = await cloud.settle()
+    assert state(source, "Fetched") == ("False", "AuthenticationFailed")
+    assert state(source, "Stalled")[0] == "True"
+    secret = SecretSpec(type=SecretType.BASIC_AUTH, data={"username": "git", "password": "s3cret-and-long"})
+    await cloud.world.admin.create(Secret.new("git", secret, project=PROJECT))
+    await cloud.patch("GitSource", "shop", {"spec": {"credentials": "git"}})
+    assert (await cloud.settle()).is_true("Ready")
+    cloud.server.redirect = "http://127.0.0.1:1"
+    source = await cloud.settle()
+    assert state(source, "Fetched") == ("False", "Redirected")
+    assert not source.is_true("Ready")
+    assert await cloud.networks() == ["a"]
+
+
+async def test_where_the_guard_does_not_let_is_not_asked(cloud: Cloud) -> None:
+    cloud.repository.write("a.yaml", network("a"))
+    cloud.repository.commit()
+    for url in ("http://127.0.0.1:1/shop.git", "http://169.254.169.254/latest", "http://localhost.localdomain:80/x"):
+        source = await cloud.follow(f"s{abs(hash(url)) % 1000}", url=url)
+        assert state(source, "Fetched")[1] == "Unreachable"
+    assert cloud.server.requests == 0
+
+
+async def test_a_branch_a_tag_and_a_commit_can_be_asked_for(cloud: Cloud) -> None:
+    cloud.repository.write("a.yaml", network("a"))
+    old = cloud.repository.commit()
+    git(cloud.repository.work, "tag", "-a", "v1", "-m", "The first")
+    git(cloud.repository.work, "push", "-q", "origin", "v1")
+    cloud.repository.write("b.yaml", network("b"))
+    cloud.repository.commit()
+    source = await cloud.follow(ref={"tag": "v1"})
+    assert (source.status.commit, source.status.revision) == (old, f"v1@{old[:10]}")
+    assert await cloud.networks() == ["a"]
+    source = await cloud.follow("pinned", ref={"commit": "0" * 40})
+    assert state(source, "Fetched") == ("False", "RefNotFound")
+    source = await cloud.follow("gone", ref={"branch": "nowhere"})
+    assert state(source, "Fetched") == ("False", "RefNotFound")
+    assert "refs/heads/nowhere" in message(source, "Fetched")
+    await cloud.patch("GitSource", "shop", {"spec": {"ref": {"tag": None, "commit": old}}})
+    assert (await cloud.settle()).status.revision == old[:10]
+
+
+async def test_it_looks_when_it_is_asked_and_not_while_it_is_suspended(cloud: Cloud) -> None:
+    cloud.repository.write("a.yaml", network("a"))
+    cloud.repository.commit()
+    await cloud.follow()
+    cloud.repository.write("b.yaml", network("b"))
+    cloud.repository.commit()
+    await cloud.settle(after=1)
+    assert await cloud.networks() == ["a"]
+    await cloud.annotate(REQUESTED, "now")
+    source = await cloud.settle(after=1)
+    assert await cloud.networks() == ["a", "b"]
+    assert source.status.handled_request == "now"
+    await cloud.patch("GitSource", "shop", {"spec": {"suspend": True}})
+    cloud.repository.write("c.yaml", network("c"))
+    cloud.repository.commit()
+    source = await cloud.settle()
+    assert state(source, "Reconciling") == ("False", "Suspended")
+    assert source.is_true("Ready")
+    assert await cloud.networks() == ["a", "b"]
+
+
+async def test_overlays_change_the_base_field_by_field(cloud: Cloud) -> None:
+    rules = "kind: SecurityGroup\nmetadata: {name: web}\nspec:\n  rules:\n"
+    rule = "  - {{name: {0}, direction: Ingress, protocol: TCP, portMin: {1}, portMax: {1}}}\n"
+    cloud.repository.write("base/a.yaml", network("a"))
+    cloud.repository.write("base/g.yaml", rules + rule.format("http", 80) + rule.format("ssh", 22))
+    cloud.repository.write("prod/a.yaml", "kind: Network\nmetadata: {name: a, labels: {env: prod}}\nspec: {}\n")
+    cloud.repository.write("prod/g.yaml", rules + rule.format("http", 8080))
+    cloud.repository.write("prod/b.yaml", network("b"))
+    cloud.repository.commit()
+    assert (await cloud.follow(path="base", overlays=["prod"])).is_true("Ready")
+    found = await cloud.world.admin.get(Network, "a", PROJECT)
+    assert (found.spec.mtu_bytes, found.metadata.labels["env"]) == (1400, "prod")
+    group = await cloud.world.admin.get(SecurityGroup, "web", PROJECT)
+    assert {r.name: r.port_min for r in group.spec.rules} == {"http": 8080, "ssh": 22}
+    assert await cloud.networks() == ["a", "b"]
+
+
+async def test_a_repository_that_is_too_large_is_told(cloud: Cloud, tmp_path: Path) -> None:
+    import os
+
+    cloud.repository.write("a.yaml", network("a"))
+    (cloud.repository.work / "blob.bin").write_bytes(os.urandom(3 * 1024 * 1024))
+    cloud.repository.commit()
+    outbound = loopback(cloud.server.port)
+    small = GitRepositories(tmp_path / "small", outbound, GitLimits(pack_bytes=1024 * 1024))
+    cloud.world.backends[GIT.name] = small
+    cloud.world.restart()
+    source = await cloud.follow()
+    assert state(source, "Fetched") == ("False", "TooLarge")
+    small.close()
+    outbound.close()
+
+
+async def test_a_server_that_stalls_holds_for_so_long_and_no_longer(cloud: Cloud, tmp_path: Path) -> None:
+    cloud.repository.write("a.yaml", network("a"))
+    cloud.repository.commit()
+    outbound = loopback(cloud.server.port)
+    hasty = GitRepositories(tmp_path / "hasty", outbound, GitLimits(seconds=1.0))
+    cloud.world.backends[GIT.name] = hasty
+    cloud.world.restart()
+    cloud.server.released.clear()
+    source = await cloud.follow()
+    assert state(source, "Fetched") == ("Unknown", "TimedOut")
+    assert state(source, "Reconciling")[0] == "True"
+    cloud.server.released.set()
+    hasty.close()
+    outbound.close()
+
+
+async def test_a_disabled_account_applies_nothing(cloud: Cloud) -> None:
+    cloud.repository.write("a.yaml", network("a"))
+    cloud.repository.commit()
+    await cloud.patch("ServiceAccount", "deployer", {"spec": {"enabled": False}})
+    source = await cloud.follow()
+    assert state(source, "Applied") == ("False", "AccountDisabled")
+    assert await cloud.networks() == []
+    assert (await cloud.world.admin.list(ServiceAccount)).items
+
+
+async def test_manifests_that_need_each_other_come_in_their_order(cloud: Cloud) -> None:
+    cloud.repository.write("a.yaml", "kind: Subnet\nmetadata: {name: s}\nspec: {network: a, cidr: 10.9.0.0/24}\n")
+    cloud.repository.write("b.yaml", network("a"))
+    cloud.repository.commit()
+    assert (await cloud.follow()).is_true("Ready")
+
+
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        ({"url": "ssh://git@git.example.com/x"}, "spec.knownHosts"),
+        ({"url": "https://user:pw@git.example.com/x"}, "spec.url"),
+        ({"ref": {"branch": "a", "tag": "b"}}, "spec.ref"),
+        ({"ref": {"branch": "a..b"}}, "spec.ref.branch"),
+        ({"verify": {}}, "spec.verify"),
+        ({"serviceAccount": "nobody"}, "spec.serviceAccount"),
+    ],
+)
+async def test_what_makes_no_sense_is_refused(world: World, spec: dict[str, Any], field: str) -> None:
+    await make_project(world)
+    await make_account(world, "deployer")
+    wanted = {"url": "https://git.example.com/x.git", "serviceAccount": "deployer", **spec}
+    with pytest.raises(Invalid) as refused:
+        await world.create_freely(GitSource.new("s", GitSourceSpec.from_wire(wanted), project=PROJECT))
+    assert field in [c.field for c in refused.value.causes]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"url": "file:///etc"},
+        {"url": "ext::sh -c x"},
+        {"path": "../up"},
+        {"path": "/etc"},
+        {"path": ".git"},
+        {"ref": {"branch": "-x"}},
+        {"ref": {"commit": "HEAD"}},
+    ],
+)
+def test_what_is_no_address_path_or_name_is_refused(spec: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="String should match"):
+        GitSourceSpec.from_wire({"url": "https://git.example.com/x.git", "serviceAccount": "d", **spec})
+
+
+async def test_an_account_is_kept_while_a_source_acts_as_it(cloud: Cloud, memory_etcd: MemoryEtcd) -> None:
+    from vcstack.controllers import serviceaccount
+
+    cloud.repository.write("a.yaml", network("a"))
+    cloud.repository.commit()
+    source = await cloud.follow()
+    account = await cloud.world.admin.get(ServiceAccount, "deployer", PROJECT)
+    await cloud.world.delete(account)
+    await cloud.world.settle(serviceaccount.build)
+    assert await cloud.world.find(ServiceAccount, "deployer") is not None
+    assert state(await cloud.settle(), "Applied") == ("False", "AccountMissing")
+    await cloud.world.delete(source)
+    await cloud.world.settle(serviceaccount.build)
+    assert await cloud.world.find(ServiceAccount, "deployer") is None

@@ -1,0 +1,596 @@
+"""Git sources: fetches a commit, reads its manifests, and applies them as a service account of the project.
+
+Two kinds of power are kept apart. What is fetched and read needs only the network and is done with the controller's
+own; every object is written through the API with a short-lived token of the service account, so that its rights,
+quotas, policies and the audit trail are those of everybody else. Nothing is deleted unless everything could be read and
+applied first.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import orjson
+
+import vcstack
+from vcstack.apiclient.wire import WireClient
+from vcstack.applying.manifests import BadManifest, Manifest, collect
+from vcstack.applying.overlays import lay_over
+from vcstack.applying.sets import Applier, Options, Outcome, Result, is_kept, project_in, set_of
+from vcstack.applying.sops import read_identities
+from vcstack.controllers.backends import gitreader
+from vcstack.controllers.backends.git import Commit, GitError, GitRepositories, Remote, Signers
+from vcstack.runtime.context import BackendKey, ControllerContext
+from vcstack.runtime.controller import Controller, asked_of
+from vcstack.runtime.reconciler import Result as Next
+from vcstack.runtime.status import condition_of, write_status
+from vcstack.specs.errors import ApiError, Conflict, Forbidden, NotFound, QuotaExceeded, Unauthorized, Unavailable
+from vcstack.specs.kinds.gitsource import (
+    APPLIED,
+    APPROVED,
+    FETCHED,
+    RECONCILING,
+    REQUESTED,
+    SHOWN,
+    STALLED,
+    VERIFIED,
+    GitObject,
+    GitSource,
+    OnConflict,
+    Pruning,
+)
+from vcstack.specs.kinds.secret import Secret
+from vcstack.specs.kinds.serviceaccount import ServiceAccount
+from vcstack.specs.meta import APPLY_SET_LABEL, Condition, ConditionStatus, format_time
+from vcstack.specs.plan import FieldChange
+from vcstack.specs.registry import load_kinds
+from vcstack.specs.resource import AnyResource, Ref
+
+WORKERS: Final = 8
+OF_ONE_PROJECT: Final = 2
+"""Sources of one project that are worked on at once, so that its slow servers do not hold all workers."""
+BUSY_SECONDS: Final = 2.0
+APPLY_SECONDS: Final = 300.0
+"""For applying and pruning; the account's token lasts longer."""
+READ_SECONDS: Final = 60.0
+SETTLE_SECONDS: Final = 5.0
+"""Between two looks at what members of the set were changed to."""
+RETRY_SECONDS: Final = 20.0
+RETRY_MOST_SECONDS: Final = 600.0
+MESSAGE_LIMIT: Final = 1000
+ROOT: Final = str(Path(vcstack.__file__).resolve().parents[1])
+"""Where the reader's process finds our code."""
+ANSWER_LIMIT: Final = 64 * 1024 * 1024
+
+
+class SourceAccess(Protocol):
+    """What the manager's program gives: secrets, and the API as somebody else."""
+
+    async def read_secret(self, project: str, name: str) -> Mapping[str, str]:
+        """Return a Secret's values. Raises NotFound."""
+
+    def connect(self, source: GitSource, account: ServiceAccount) -> AbstractAsyncContextManager[WireClient]:
+        """Give a client that speaks as the account, on behalf of the source."""
+
+
+GIT: BackendKey[GitRepositories] = BackendKey("git")
+SOURCE_ACCESS: BackendKey[SourceAccess] = BackendKey("git-source-access")
+
+
+class Held(Exception):
+    """The source cannot go on: which condition says so, its reason and a sentence."""
+
+    def __init__(self, type_: str, reason: str, message: str, *, final: bool = False) -> None:
+        super().__init__(message)
+        self.type = type_
+        self.reason = reason
+        self.message = message
+        self.final = final
+        """Whether somebody has to do something."""
+
+
+class Claimed(Exception):
+    """An object is another source's."""
+
+    def __init__(self, other: GitSource) -> None:
+        super().__init__(f"is applied by GitSource {other.metadata.project}/{other.metadata.name} already")
+
+
+@dataclass(slots=True)
+class _Known:
+    """What is remembered of a source while this term lasts."""
+
+    fetch_at: float = 0.0
+    """When the server is to be asked again, monotonic."""
+    commit: Commit | None = None
+    """What it gave last."""
+    failures: int = 0
+    settled_at: float = 0.0
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """What one look has come to."""
+
+    fields: dict[str, Any] = field(default_factory=dict)
+    conditions: list[Condition] = field(default_factory=list)
+    differing: list[GitObject] = field(default_factory=list)
+
+
+class GitSourceReconciler:
+    """Makes projects as repositories say."""
+
+    def __init__(self, context: ControllerContext) -> None:
+        self._context = context
+        self._clock = context.clock
+        self._git = context.backend(GIT)
+        self._access = context.backend(SOURCE_ACCESS)
+        self._sources = context.informer(GitSource)
+        self._accounts = context.informer(ServiceAccount)
+        self._known: dict[str, _Known] = {}
+        self._uids: dict[Ref, str] = {}
+        self._busy: dict[str, int] = {}
+
+    async def reconcile(self, source: GitSource | None, ref: Ref) -> Next | None:
+        """Make it so, once."""
+        if source is None or source.deleting:
+            self._forget(self._uids.pop(ref, source.uid if source is not None else ""))
+            return None
+        if self._uids.get(ref, source.uid) != source.uid:
+            self._forget(self._uids[ref])
+        self._uids[ref] = source.uid
+        project = source.metadata.project or ""
+        if self._busy.get(project, 0) >= OF_ONE_PROJECT:
+            return Next(requeue_after=BUSY_SECONDS)
+        self._busy[project] = self._busy.get(project, 0) + 1
+        try:
+            return await self._reconcile(source)
+        finally:
+            self._busy[project] -= 1
+            if not self._busy[project]:
+                del self._busy[project]
+
+    def members_of(self, resource: AnyResource) -> Iterator[Ref]:
+        """Yield the source in whose set an object is."""
+        name = resource.metadata.labels.get(APPLY_SET_LABEL)
+        if name is not None:
+            for source in self._sources.list():
+                if source.set_name == name:
+                    yield source.ref
+
+    def users_of(self, secret: Secret) -> Iterator[Ref]:
+        """Yield the sources that name a Secret."""
+        for source in self._sources.list():
+            spec = source.spec
+            named = {spec.credentials, spec.decryption.name if spec.decryption else None}
+            if source.metadata.project == secret.metadata.project and secret.metadata.name in named:
+                yield source.ref
+
+    def _forget(self, uid: str) -> None:
+        self._known.pop(uid, None)
+        if uid:
+            self._git.remove(uid)
+
+    async def _reconcile(self, source: GitSource) -> Next | None:
+        if source.spec.suspend:
+            await self._write_suspended(source)
+            return None
+        known = self._known.setdefault(source.uid, _Known())
+        now = self._clock.monotonic()
+        asks = known.fetch_at <= now or known.commit is None or self._is_new(source)
+        rest = known.settled_at + SETTLE_SECONDS - now
+        if not asks and rest > 0:
+            return Next(requeue_after=rest)
+        attempt = _Attempt()
+        try:
+            # What somebody changed by hand is set back whether or not the server can be reached just now.
+            await self._look(source, attempt, None if asks else known.commit, known)
+        except Held as held:
+            known.failures += 1
+            after = min(RETRY_SECONDS * 2 ** min(known.failures - 1, 6), RETRY_MOST_SECONDS)
+            after = max(after, source.spec.interval_seconds) if held.final else after
+            await self._write_held(source, attempt, held)
+        else:
+            known.failures = 0
+            after = float(source.spec.interval_seconds)
+        known.settled_at = self._clock.monotonic()
+        if asks:
+            known.fetch_at = known.settled_at + after
+        return Next(requeue_after=max(min(after, known.fetch_at - known.settled_at), 1.0))
+
+    def _is_new(self, source: GitSource) -> bool:
+        """Return whether somebody asked for a look: by a change, or by the annotation."""
+        fetched = source.find_condition(FETCHED)
+        if fetched is None or fetched.observed_generation != source.metadata.generation:
+            return True
+        annotations, status = source.metadata.annotations, source.status
+        return (annotations.get(REQUESTED) or None) != status.handled_request or self._is_approved_now(source)
+
+    def _is_approved_now(self, source: GitSource) -> bool:
+        applied = source.find_condition(APPLIED)
+        held = applied is not None and applied.reason in ("PruneProtected", "HistoryRewritten")
+        return held and source.metadata.annotations.get(APPROVED) == source.status.commit
+
+    async def _look(self, source: GitSource, attempt: _Attempt, commit: Commit | None, known: _Known) -> None:
+        """Fetch, verify, read, apply, prune, and write what came of it. Raises Held."""
+        attempt.fields["handledRequest"] = source.metadata.annotations.get(REQUESTED) or None
+        account = self._find_account(source)
+        if commit is None:
+            known.commit = None
+            commit = known.commit = await self._fetch(source, attempt)
+        if source.spec.verify is not None:
+            await self._verify(source, commit, attempt)
+        manifests = await self._read(source, commit)
+        attempt.fields["objects"] = len(manifests)
+        attempt.fields["applySet"] = source.set_name
+        if commit.name != source.status.applied_commit or not source.is_true(APPLIED):
+            attempt.fields["lastAttemptAt"] = format_time(self._clock.now())
+        try:
+            async with asyncio.timeout(APPLY_SECONDS), self._access.connect(source, account) as client:
+                await self._apply(source, commit, manifests, Applier(client, source.manager, self._clock), attempt)
+        except TimeoutError as error:
+            raise Held(APPLIED, "TimedOut", f"applying took longer than {APPLY_SECONDS:.0f} s") from error
+        except (Unavailable, Unauthorized) as error:
+            raise Held(APPLIED, "ApiUnavailable", f"the API does not answer: {error.message}") from error
+        except ApiError as error:
+            raise Held(APPLIED, error.REASON, error.message) from error
+        await self._write_done(source, commit, attempt)
+
+    # Fetching and reading.
+
+    def _find_account(self, source: GitSource) -> ServiceAccount:
+        name = source.spec.service_account
+        account = self._accounts.get(Ref(ServiceAccount.KIND, source.metadata.project, name))
+        if account is None or account.deleting:
+            raise Held(APPLIED, "AccountMissing", f"there is no ServiceAccount {name}", final=True)
+        if not account.spec.enabled:
+            raise Held(APPLIED, "AccountDisabled", f"the ServiceAccount {name} is disabled", final=True)
+        return account
+
+    async def _fetch(self, source: GitSource, attempt: _Attempt) -> Commit:
+        remote = await self._build_remote(source)
+        try:
+            commit = await self._git.fetch(source.uid, remote)
+        except GitError as error:
+            raise Held(FETCHED, error.reason, error.message, final=error.final) from error
+        attempt.fields |= {
+            "commit": commit.name,
+            "commitSubject": commit.subject,
+            "commitTime": format_time(datetime.fromtimestamp(commit.time, UTC)),
+        }
+        self._note(source, attempt, FETCHED, True, "Fetched", f"{_shorten(source, commit)}: {commit.subject}")
+        return commit
+
+    async def _build_remote(self, source: GitSource) -> Remote:
+        spec = source.spec
+        remote = Remote(
+            url=spec.url, ref=spec.ref.full_name, known_hosts=spec.known_hosts, ca_certificates=spec.ca_certificates
+        )
+        if spec.credentials is None:
+            return remote
+        values = await self._secret(source, spec.credentials, FETCHED)
+        if spec.url.startswith("ssh://"):
+            if "privateKey" not in values:
+                message = f"the Secret {spec.credentials} has no privateKey; make it of type SSHPrivateKey"
+                raise Held(FETCHED, "SecretIncomplete", message, final=True)
+            return replace(remote, private_key=values["privateKey"])
+        if "password" not in values:
+            message = f"the Secret {spec.credentials} has no password; make it of type BasicAuth"
+            raise Held(FETCHED, "SecretIncomplete", message, final=True)
+        if any(not c.isprintable() for c in values.get("username", "") + values["password"]):
+            raise Held(FETCHED, "SecretIncomplete", "username and password must be of one line", final=True)
+        return replace(remote, username=values.get("username", "git"), password=values["password"])
+
+    async def _secret(self, source: GitSource, name: str, type_: str) -> Mapping[str, str]:
+        try:
+            return await self._access.read_secret(source.metadata.project or "", name)
+        except NotFound as error:
+            raise Held(type_, "SecretMissing", f"there is no Secret {name}", final=True) from error
+        except ApiError as error:
+            raise Held(type_, "SecretUnreadable", f"the Secret {name} cannot be read: {error.message}") from error
+
+    async def _verify(self, source: GitSource, commit: Commit, attempt: _Attempt) -> None:
+        verify = source.spec.verify
+        assert verify is not None
+        signers = Signers(open_pgp_keys=verify.open_pgp_keys, ssh_keys=verify.ssh_keys)
+        try:
+            signer = await self._git.verify(source.uid, commit.name, signers)
+        except GitError as error:
+            self._note(source, attempt, VERIFIED, False, error.reason, error.message)
+            message = f"{error.message}; nothing of it is applied"
+            raise Held(APPLIED, "NotVerified", message, final=True) from error
+        self._note(source, attempt, VERIFIED, True, "Signed", f"{commit.name[:10]} is signed by {signer}")
+
+    async def _read(self, source: GitSource, commit: Commit) -> list[Manifest]:
+        spec, identities = source.spec, list[str]()
+        if spec.decryption is not None:
+            values = await self._secret(source, spec.decryption.name, APPLIED)
+            identities = read_identities(values.get(spec.decryption.key, ""))
+        asked = {
+            "gitDir": str(self._git.path(source.uid)),
+            "commit": commit.name,
+            "folders": [spec.path, *spec.overlays],
+            "identities": identities,
+        }
+        answer = await _ask_reader(asked)
+        if "reason" in answer:
+            raise Held(APPLIED, answer["reason"], f"{_shorten(source, commit)}: {answer['message']}", final=True)
+        try:
+            manifests: list[Manifest] = []
+            for documents in answer["folders"]:
+                pairs = [(document, where) for document, where in documents]
+                manifests = lay_over(manifests, collect(pairs, lambda _: source.metadata.project))
+        except BadManifest as error:
+            message = f"{_shorten(source, commit)}: {error.message}"
+            raise Held(APPLIED, "BadManifest", f"{message} {error.hint}".strip(), final=True) from error
+        return manifests
+
+    # Applying.
+
+    async def _apply(
+        self, source: GitSource, commit: Commit, manifests: Sequence[Manifest], applier: Applier, attempt: _Attempt
+    ) -> None:
+        try:
+            await self._check_room(source, commit, manifests, applier)
+        except QuotaExceeded as error:
+            raise Held(APPLIED, "QuotaExceeded", error.message, final=True) from error
+        options = Options(
+            force=source.spec.on_conflict is OnConflict.TAKE_OVER,
+            set_name=source.set_name,
+            careful=True,
+            claim=lambda manifest, live: self._demand_unclaimed(source, live),
+        )
+        outcomes = await applier.apply_all(manifests, options)
+        failed = [o for o in outcomes if o.error is not None]
+        changed = [o for o in outcomes if o.result in (Result.CREATED, Result.CONFIGURED)]
+        attempt.differing += [_describe(o) for o in (*failed, *changed)]
+        attempt.fields |= {"failed": len(failed), "changed": len(changed), "pruned": 0}
+        self._tell(source, commit, changed)
+        for outcome in failed:
+            if isinstance(outcome.error, Unavailable | Unauthorized):
+                raise outcome.error
+        if failed:
+            raise _held_by(failed)
+        await self._prune(source, commit, manifests, applier, attempt)
+
+    async def _check_room(
+        self, source: GitSource, commit: Commit, manifests: Sequence[Manifest], applier: Applier
+    ) -> None:
+        """Ask for room for the whole commit, once, before anything of it is written."""
+        if commit.name != source.status.applied_commit:
+            await applier.check_room(manifests)
+
+    def _demand_unclaimed(self, source: GitSource, live: Mapping[str, Any] | None) -> None:
+        name = set_of(dict(live)) if live is not None else None
+        if name is None or name == source.set_name:
+            return
+        for other in self._sources.list():
+            if other.set_name == name and not other.deleting:
+                raise Claimed(other)
+
+    async def _prune(
+        self, source: GitSource, commit: Commit, manifests: Sequence[Manifest], applier: Applier, attempt: _Attempt
+    ) -> None:
+        """Delete what no manifest names any more. Raises Held where that is too much to be meant."""
+        members = await applier.find_members(source.set_name)
+        stale = [w for w in await applier.find_stale(manifests, source.set_name, members=members) if not _is(source, w)]
+        wanted = {m.key for m in manifests}
+        kept = [w for w in members if is_kept(w) and _key(w) not in wanted]
+        attempt.differing += [_note_of(w, "Kept", "no manifest names it; its label keeps it") for w in kept]
+        if not stale:
+            return
+        if source.spec.prune is Pruning.DISABLED:
+            attempt.differing += [_note_of(w, "Kept", "no manifest names it; spec.prune is Disabled") for w in stale]
+            return
+        await self._demand_approval(source, commit, stale, len(members), attempt)
+        for wire, error in await applier.prune(stale):
+            result, message = ("Pruned", "") if error is None else ("Failed", str(error))
+            attempt.differing.append(_note_of(wire, result, message))
+            attempt.fields["pruned" if error is None else "failed"] += 1
+        if attempt.fields["failed"]:
+            raise Held(APPLIED, "PruneFailed", f"{attempt.fields['failed']} objects could not be deleted")
+        names = ", ".join(f"{w['kind']} {w['metadata']['name']}" for w in stale[:5])
+        self._context.events.normal(source, "Pruned", f"{len(stale)} objects that {commit.name[:10]} has not: {names}")
+
+    async def _demand_approval(
+        self, source: GitSource, commit: Commit, stale: Sequence[Mapping[str, Any]], members: int, attempt: _Attempt
+    ) -> None:
+        if source.metadata.annotations.get(APPROVED) == commit.name:
+            return
+        reason, why = "", ""
+        before = source.status.applied_commit
+        share = 100 * len(stale) // members
+        if share > source.spec.prune_threshold_percent or len(stale) == members:
+            reason = "PruneProtected"
+            why = f"{len(stale)} of {members} objects would be deleted, more than spec.pruneThresholdPercent allows"
+        elif before and before != commit.name and not await self._git.is_ancestor(source.uid, before, commit.name):
+            reason = "HistoryRewritten"
+            why = (
+                f"{len(stale)} objects would be deleted, and history was rewritten: {before[:10]} was applied last and "
+                f"is not among what led to {commit.name[:10]}"
+            )
+        if not reason:
+            return
+        attempt.differing += [_note_of(w, "Held", "would be deleted") for w in stale]
+        name = source.metadata.name
+        how = f"vcctl annotate gitsource {name} {APPROVED}={commit.name} --overwrite"
+        raise Held(APPLIED, reason, f"{why}. Everything else is applied. If that is meant: {how}", final=True)
+
+    # Telling.
+
+    def _note(
+        self,
+        source: GitSource,
+        attempt: _Attempt,
+        type_: str,
+        status: ConditionStatus | bool,
+        reason: str,
+        message: str = "",
+    ) -> None:
+        message = message if len(message) <= MESSAGE_LIMIT else message[: MESSAGE_LIMIT - 1] + "…"
+        attempt.conditions.append(condition_of(source, type_, status, reason, message, clock=self._clock))
+
+    def _tell(self, source: GitSource, commit: Commit, changed: Sequence[Outcome]) -> None:
+        """Write an event of what was changed by hand and is set back."""
+        drifted = [o for o in changed if o.changes] if commit.name == source.status.applied_commit else []
+        if drifted:
+            names = ", ".join(f"{o.manifest} ({_fields(o.changes)})" for o in drifted[:5])
+            self._context.events.warning(source, "Drifted", f"Set back as {commit.name[:10]} says: {names}")
+
+    async def _write_done(self, source: GitSource, commit: Commit, attempt: _Attempt) -> None:
+        count, changed = attempt.fields["objects"], attempt.fields["changed"]
+        self._note(source, attempt, APPLIED, True, "Applied", f"{_shorten(source, commit)}: {count} objects")
+        self._note(source, attempt, RECONCILING, False, "Done")
+        self._note(source, attempt, STALLED, False, "Done")
+        attempt.fields["revision"] = _shorten(source, commit)
+        if commit.name != source.status.applied_commit:
+            attempt.fields |= {"appliedCommit": commit.name, "appliedAt": format_time(self._clock.now())}
+            message = f"{_shorten(source, commit)}: {count} objects, {changed} of them new or changed"
+            self._context.events.normal(source, "Applied", message)
+        elif not (changed or attempt.fields["pruned"]) and source.is_true(APPLIED) and source.status.differing:
+            # What the attempt before changed stays to be read until there is something new to tell.
+            for name in ("changed", "pruned"):
+                attempt.fields.pop(name)
+            attempt.differing = attempt.differing or list(source.status.differing)
+        await self._write(source, attempt)
+
+    async def _write_held(self, source: GitSource, attempt: _Attempt, held: Held) -> None:
+        unknown = held.reason in ("Unreachable", "TimedOut", "ApiUnavailable")
+        status = ConditionStatus.UNKNOWN if unknown else ConditionStatus.FALSE
+        self._note(source, attempt, held.type, status, held.reason, held.message)
+        self._note(source, attempt, RECONCILING, not held.final, held.reason if not held.final else "Stalled")
+        self._note(source, attempt, STALLED, held.final, held.reason if held.final else "Retrying")
+        before = source.find_condition(held.type)
+        if before is None or (before.reason, before.message) != (held.reason, held.message):
+            attempt.fields["lastAttemptAt"] = format_time(self._clock.now())
+            self._context.events.warning(source, held.reason, held.message)
+        if not attempt.differing and held.type == FETCHED:
+            attempt.differing = list(source.status.differing)
+        await self._write(source, attempt)
+
+    async def _write_suspended(self, source: GitSource) -> None:
+        """Say again for this generation what was so, and that nothing goes on."""
+        attempt = _Attempt(differing=list(source.status.differing))
+        for type_ in (FETCHED, APPLIED):
+            found = source.find_condition(type_)
+            if found is not None:
+                self._note(source, attempt, type_, found.status, found.reason, found.message)
+        self._note(source, attempt, RECONCILING, False, "Suspended")
+        self._note(source, attempt, STALLED, False, "Suspended")
+        await self._write(source, attempt)
+
+    async def _write(self, source: GitSource, attempt: _Attempt) -> None:
+        attempt.fields["differing"] = attempt.differing[:SHOWN]
+        await write_status(self._context.client, source, fields=attempt.fields, conditions=attempt.conditions)
+
+
+def _shorten(source: GitSource, commit: Commit) -> str:
+    ref = source.spec.ref
+    name = "" if ref.commit else f"{ref.tag or ref.branch or 'main'}@"
+    return f"{name}{commit.name[:10]}"
+
+
+def _fields(changes: Sequence[FieldChange]) -> str:
+    listed = [c.path for c in changes]
+    more = f" and {len(listed) - 5} more" if len(listed) > 5 else ""
+    return ", ".join(listed[:5]) + more
+
+
+def _describe(outcome: Outcome) -> GitObject:
+    """Return what is told of an object that was changed or could not be; never values, which may be secret."""
+    manifest, error = outcome.manifest, outcome.error
+    if error is None:
+        result = "Created" if outcome.result is Result.CREATED else "Configured"
+        message = _fields(outcome.changes)
+    else:
+        result = "Claimed" if isinstance(error, Claimed) else "Failed"
+        message = error.message if isinstance(error, ApiError) else str(error) or type(error).__name__
+        message = f"{message} ({manifest.source})"
+    return GitObject(
+        kind=manifest.definition.kind,
+        project=manifest.project,
+        object=manifest.name[:63],
+        result=result,
+        message=message[:500],
+    )
+
+
+def _held_by(failed: Sequence[Outcome]) -> Held:
+    """Return what holds a source up whose objects could not all be applied."""
+    first = failed[0]
+    error = first.error
+    text = error.message if isinstance(error, ApiError) else str(error)
+    more = f" (and {len(failed) - 1} more, see status.differing)" if len(failed) > 1 else ""
+    message = f"{first.manifest} {'' if isinstance(error, Claimed) else 'could not be applied: '}{text}{more}; "
+    message += "everything else is applied, nothing was pruned"
+    if isinstance(error, Claimed):
+        return Held(APPLIED, "ClaimedByOther", message, final=True)
+    if isinstance(error, Conflict):
+        return Held(APPLIED, "Conflict", message, final=True)
+    if isinstance(error, Forbidden):
+        return Held(APPLIED, error.REASON, message, final=True)
+    return Held(APPLIED, "ApplyFailed", message)
+
+
+def _key(wire: Mapping[str, Any]) -> tuple[str, str | None, str]:
+    return wire["kind"], project_in(dict(wire)), wire["metadata"]["name"]
+
+
+def _is(source: GitSource, wire: Mapping[str, Any]) -> bool:
+    """Return whether the object is the source itself, which never deletes itself."""
+    return bool(wire["metadata"].get("uid") == source.uid)
+
+
+def _note_of(wire: Mapping[str, Any], result: str, message: str) -> GitObject:
+    kind, project, name = _key(wire)
+    return GitObject(kind=kind, project=project, object=name, result=result, message=message[:500])
+
+
+async def _ask_reader(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the reader's answer; one that was ended by its limits has none."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-s", "-P", "-m", gitreader.__name__,
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+        env={"PYTHONPATH": ROOT, "PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C.UTF-8",
+             "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_ALLOW_PROTOCOL": "none"},
+        cwd="/", limit=ANSWER_LIMIT,
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(READ_SECONDS):
+            out, _ = await process.communicate(orjson.dumps(asked) + b"\n")
+    except TimeoutError:
+        return {"reason": "TooLarge", "message": f"reading the manifests took longer than {READ_SECONDS:.0f} s"}
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await asyncio.shield(process.wait())
+        transport = getattr(process, "_transport", None)
+        if transport is not None:
+            transport.close()
+    if process.returncode != 0 or not out:
+        return {"reason": "TooLarge", "message": "reading the manifests took too much time or memory"}
+    found: dict[str, Any] = orjson.loads(out)
+    return found
+
+
+def build(context: ControllerContext) -> Controller:
+    """Return the controller of Git sources."""
+    reconciler = GitSourceReconciler(context)
+    kinds = [d.model for d in load_kinds().values() if not d.system_only and d.ttl_setting is None]
+    watches: dict[type[AnyResource], Any] = {k: reconciler.members_of for k in kinds if k not in (GitSource,)}
+    both = (reconciler.members_of, reconciler.users_of)
+
+    def of_secret(secret: Secret) -> Iterator[Ref]:
+        for mapper in both:
+            yield from mapper(secret)
+
+    watches[Secret] = of_secret
+    concerning: list[type[AnyResource]] = [*kinds, GitSource]
+    matters: dict[type[AnyResource], Any] = dict.fromkeys(concerning, asked_of)
+    return context.controller(reconciler, GitSource, watches=watches, matters=matters, workers=WORKERS)
