@@ -172,7 +172,7 @@ async def test_what_somebody_changed_is_set_back_and_told(cloud: Cloud) -> None:
     await cloud.follow()
     await cloud.patch("Network", "a", {"spec": {"mtuBytes": 1280}, "metadata": {"labels": {"mine": "yes"}}})
     # The server need not be there for that.
-    cloud.server.password = "changed"  # noqa: S105
+    cloud.server.password = "changed"
     source = await cloud.settle(after=6)
     found = await cloud.world.admin.get(Network, "a", PROJECT)
     assert found.spec.mtu_bytes == 1400
@@ -356,7 +356,7 @@ async def test_a_server_that_is_away_or_refuses_changes_nothing(cloud: Cloud) ->
     cloud.repository.write("a.yaml", network("a"))
     cloud.repository.commit()
     await cloud.follow()
-    cloud.server.password = "s3cret-and-long"  # noqa: S105
+    cloud.server.password = "s3cret-and-long"
     source = await cloud.settle()
     assert state(source, "Fetched") == ("False", "AuthenticationFailed")
     assert state(source, "Stalled")[0] == "True"

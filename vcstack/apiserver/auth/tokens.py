@@ -90,7 +90,7 @@ class Access:
     """The session's id; empty for API keys."""
     key: str
     """The API key's uid; empty for sessions."""
-    source: str
+    source: str = ""
     """NAME/UID of the Git source for which the cloud acts as the account; empty for everybody else."""
     methods: Sequence[str]
     rules: Sequence[Mapping[str, Any]] | None
