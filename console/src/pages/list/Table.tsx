@@ -58,7 +58,11 @@ function useColumns(
               id: column.id,
               header: column.name,
               cell: ({ row: { original } }) =>
-                column.type === "date" ? <Age of={original.texts[index]} /> : <Cut text={original.texts[index] ?? ""} />,
+                column.type === "date" ? (
+                  <Age of={original.texts[index]} />
+                ) : (
+                  <Cut text={original.texts[index] ?? ""} />
+                ),
             }),
           ],
     );

@@ -30,6 +30,7 @@ export function Component() {
     if (next.kind === "Done") enter(next.tokens);
     else setStep(next);
   };
+  // Recovery codes are shown once, so nothing may take them away.
   if (state === "In" && step.kind !== "Recovery") return <Navigate to={to} replace />;
   switch (step.kind) {
     case "SetPassword":
@@ -61,7 +62,13 @@ export function Component() {
       return (
         <Frame title={say("recoveryTitle")}>
           <RecoveryCodes codes={step.codes} />
-          <Button look="primary" onClick={() => enter(step.tokens)}>
+          <Button
+            look="primary"
+            onClick={() => {
+              enter(step.tokens);
+              setStep({ kind: "Credentials" });
+            }}
+          >
             {say("recoveryDone")}
           </Button>
         </Frame>
