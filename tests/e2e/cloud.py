@@ -18,6 +18,7 @@ import yaml
 
 from deploy.lab import Lab, procfs
 from deploy.lab.layout import BIN, CENTRAL, CHECKOUT
+from vcstack.specs.registry import load_kinds
 
 Wire = dict[str, Any]
 T = TypeVar("T")
@@ -318,11 +319,7 @@ def _thaw(pid: int) -> None:
         subprocess.run(["kill", "-CONT", str(pid)], check=False)
 
 
-KINDS = {
-    "projects": "Project", "flavors": "Flavor", "hosts": "Host", "images": "Image", "sshkeys": "SSHKey",
-    "networks": "Network", "subnets": "Subnet", "ports": "Port", "securitygroups": "SecurityGroup",
-    "instances": "Instance", "tasks": "Task",
-}  # fmt: skip
+KINDS = {definition.plural: kind for kind, definition in load_kinds().items()}
 
 
 def condition(wire: Wire, type_: str) -> Wire:

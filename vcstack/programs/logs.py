@@ -9,7 +9,19 @@ from typing import Any
 import orjson
 import structlog
 
-QUIET = ("sqlalchemy", "alembic", "ovsdbapp", "uvicorn", "httpcore2", "httpx2", "grpc", "asyncio", "oslo_utils")
+QUIET = (
+    "sqlalchemy",
+    "alembic",
+    "ovsdbapp",
+    "uvicorn",
+    "httpcore2",
+    "httpx2",
+    "grpc",
+    "asyncio",
+    "oslo_utils",
+    "kopf",
+    "aiohttp",
+)
 """Libraries whose news are none of ours: warnings only."""
 
 

@@ -1,0 +1,1 @@
+"""vcstack.operator: see docs/kubernetes.md."""

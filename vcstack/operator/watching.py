@@ -1,0 +1,85 @@
+"""The watch of custom resources and namespaces, by kopf: all kinds alike, also those that are defined later.
+
+kopf lists, watches and reconnects, logs in, and posts events; nothing else of it is used, so that it writes nothing
+into custom resources itself.
+"""
+
+import asyncio
+import contextvars
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import kopf
+
+from vcstack.operator.crds import GROUP, VERSION, is_custom, is_namespaced
+from vcstack.operator.kubernetes import Key, log_in
+from vcstack.specs.registry import load_kinds
+
+COMPONENT = "vc-operator"
+
+
+class _Forever:
+    """Backoffs without an end: the operator outlives every pause of the API server."""
+
+    def __iter__(self) -> Iterator[float]:
+        yield from (0.2, 0.5, 1, 2)
+        while True:
+            yield 3.0
+
+
+class Watcher:
+    """Runs kopf, and tells of what it sees."""
+
+    def __init__(
+        self, changed: Callable[[Key], None], placed: Callable[[str, Mapping[str, str] | None], None], namespace: str
+    ) -> None:
+        self._changed = changed
+        self._placed = placed
+        self._namespace = namespace
+        self._context: contextvars.Context | None = None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Watch until told to stop, by the event or a signal."""
+        registry = kopf.OperatorRegistry()
+        settings = kopf.OperatorSettings()
+        settings.networking.error_backoffs = _Forever()
+        settings.networking.request_timeout = 30.0
+        settings.watching.server_timeout = 300
+        settings.posting.reporting_component = COMPONENT
+        settings.posting.event_name_prefix = f"{COMPONENT}-"
+        kopf.on.login(registry=registry)(_log_in)
+        kopf.on.event(GROUP, VERSION, kopf.EVERYTHING, registry=registry)(self._on_resource)
+        kopf.on.event("", "v1", "namespaces", registry=registry)(self._on_namespace)
+        others = asyncio.all_tasks()
+        tasks = await kopf.spawn_tasks(
+            registry=registry, settings=settings, clusterwide=True, standalone=True, stop_flag=stop
+        )
+        # kopf takes signals for itself, but we have more to end than it knows of.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        await kopf.run_tasks(tasks, ignored=others)
+
+    def post(self, resource: Mapping[str, Any], type_: str, reason: str, message: str) -> None:
+        """Record an event of Kubernetes about a custom resource. It is sent when Kubernetes takes it."""
+        if self._context is not None:
+            about: Any = dict(resource)
+            self._context.copy().run(kopf.event, about, type=type_, reason=reason, message=message[:1000])
+
+    async def _on_resource(self, body: kopf.Body, **_: Any) -> None:
+        if self._context is None:
+            # kopf keeps where events go to in the context of its handlers.
+            self._context = contextvars.copy_context()
+        definition = load_kinds().get(str(body["kind"]))
+        if definition is None or not is_custom(definition):
+            return
+        namespace = body.metadata.namespace if is_namespaced(definition) else None
+        self._changed(Key(definition.kind, namespace, str(body.metadata.name)))
+
+    async def _on_namespace(self, body: kopf.Body, type: str | None, **_: Any) -> None:
+        gone = type == "DELETED"
+        self._placed(str(body.metadata.name), None if gone else dict(body.metadata.annotations))
+
+
+def _log_in(**_: Any) -> kopf.ConnectionInfo:
+    return log_in()
