@@ -17,11 +17,11 @@ PYTEST_ARGS ?=
 WORKERS ?= -n 3 --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help install guest console up down clean status logs exec rotate test test-fast check format generate sbom bench
+.PHONY: help install guest console kubernetes up down clean status logs exec rotate test test-fast test-k8s check format generate sbom bench
 
 help: ## show this list
 	@echo "VC Stack. State is kept in $(VCSTACK_STATE) (VCSTACK_STATE overrides)."
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{ printf "  make %-12s %s\n", $$1, $$2 }'
 
 install: ## install the Debian packages and the locked Python environment that are missing
 	@bash deploy/install.sh
@@ -31,6 +31,9 @@ guest: install ## build the small guest image, unless the cache has it
 
 console: install ## build the console, unless its sources are those it was built of
 	@bash deploy/console.sh
+
+kubernetes: install ## build a real kube-apiserver and kubectl, unless the cache has them (five minutes)
+	@bash deploy/k8s/build.sh "$${VCSTACK_CACHE:-$(VCSTACK_STATE)/cache}/kubernetes"
 
 up: install console ## bring the cloud up, or repair it (HOSTS=1; a larger number later adds hosts)
 	@$(LAB) up --hosts $(HOSTS)
@@ -53,9 +56,12 @@ exec: ## run a command inside a host (HOST=h1 CMD='virsh list'; HOST=central for
 rotate: ## a new master key and a new certificate authority while requests flow; says whether one failed
 	@$(LAB) rotate
 
-test: guest console ## run the whole test suite, real daemons included (PYTEST_ARGS='...')
+test: guest console ## run the test suite, real daemons included, all but test-k8s (PYTEST_ARGS='...')
 	@bash deploy/console.sh test
-	@VCSTACK_CACHE="$${VCSTACK_CACHE:-$(VCSTACK_STATE)/cache}" $(PYTHON) -m pytest $(WORKERS) $(PYTEST_ARGS)
+	@VCSTACK_CACHE="$${VCSTACK_CACHE:-$(VCSTACK_STATE)/cache}" $(PYTHON) -m pytest $(WORKERS) --ignore=tests/k8s $(PYTEST_ARGS)
+
+test-k8s: guest kubernetes ## test the operator on a real Kubernetes API and a whole cloud (PYTEST_ARGS='...')
+	@VCSTACK_CACHE="$${VCSTACK_CACHE:-$(VCSTACK_STATE)/cache}" $(PYTHON) -m pytest tests/k8s $(PYTEST_ARGS)
 
 test-fast: install ## run the tests that need no daemons
 	@bash deploy/console.sh test

@@ -25,7 +25,7 @@ pytest_plugins = [
     "tests.fixtures.world",
 ]
 
-ONE_WORKER = ("tests/e2e", "tests/nodeagent/test_real_host.py", "tests/cloud", "tests/deploy")
+ONE_WORKER = ("tests/k8s", "tests/e2e", "tests/nodeagent/test_real_host.py", "tests/cloud", "tests/deploy")
 """Each of these shares one lab, or is long: it stays in one worker, and begins first."""
 
 

@@ -1,7 +1,7 @@
 """Writes what derives from the kinds and the command line: ``python -m vcstack.generate``.
 
-``docs/reference/`` has a page for each kind and one for vcctl. A test fails when they are stale. The console's build
-takes the OpenAPI document of the checkout from here.
+``docs/reference/`` has a page for each kind and one for vcctl, ``crds/`` what Kubernetes knows of each kind. A test
+fails when they are stale. The console's build takes the OpenAPI document of the checkout from here.
 """
 
 import sys
@@ -13,6 +13,7 @@ import orjson
 import typer.main
 
 from vcstack.apiserver.openapi import build_openapi
+from vcstack.operator import crds
 from vcstack.specs.fielddocs import FieldDoc, document_tree
 from vcstack.specs.meta import API_VERSION
 from vcstack.specs.registry import KindDefinition, Scope, load_kinds
@@ -35,7 +36,8 @@ def build_files() -> Mapping[str, str]:
     """Return all generated files: path in the checkout → content."""
     definitions = sorted(load_kinds().values(), key=lambda d: (d.category, d.apply_order, d.kind))
     pages = {f"{FOLDER}/{d.plural}.md": _page(d) for d in definitions}
-    return {f"{FOLDER}/README.md": _index(definitions), **pages, f"{FOLDER}/vcctl.md": _commands()}
+    reference = {f"{FOLDER}/README.md": _index(definitions), **pages, f"{FOLDER}/vcctl.md": _commands()}
+    return {**reference, **crds.build_files()}
 
 
 def _index(definitions: list[KindDefinition]) -> str:
@@ -167,10 +169,15 @@ def main() -> None:
         if not target.exists() or target.read_text() != text:
             target.write_text(text)
             sys.stdout.write(f"wrote {path}\n")
-    for page in (CHECKOUT / FOLDER).glob("*.md"):
-        if f"{FOLDER}/{page.name}" not in files:
-            page.unlink()
-            sys.stdout.write(f"removed {FOLDER}/{page.name}\n")
+    for path in sorted(find_present() - files.keys()):
+        (CHECKOUT / path).unlink()
+        sys.stdout.write(f"removed {path}\n")
+
+
+def find_present() -> set[str]:
+    """Return the paths of what lies in folders that are generated whole."""
+    found = [*(CHECKOUT / FOLDER).glob("*.md"), *(CHECKOUT / crds.FOLDER).glob("*.yaml")]
+    return {str(path.relative_to(CHECKOUT)) for path in found}
 
 
 if __name__ == "__main__":

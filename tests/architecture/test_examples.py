@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.memory_etcd import MemoryEtcd
-from vcstack.applying.manifests import Manifest
+from vcstack.applying.manifests import Manifest, recognize
 from vcstack.applying.sets import in_waves
 from vcstack.specs.kinds.image import ImageFormat, ImageSpec
 from vcstack.specs.manifest import load_documents
@@ -31,9 +31,10 @@ def manifests() -> Iterator[tuple[str, str]]:
 
 async def apply(store: Store, document: dict[str, Any]) -> None:
     definition = get_kind(document["kind"])
-    meta = document["metadata"]
+    wire = dict(recognize(document, "", lambda _: "demo").wire)
+    meta = wire["metadata"]
     project = None if definition.scope is Scope.GLOBAL else meta.get("project")
-    await store.apply(definition, project, meta["name"], document, actor=ADMIN)
+    await store.apply(definition, project, meta["name"], wire, actor=ADMIN)
 
 
 async def test_all_examples_apply_and_applying_them_again_writes_nothing(

@@ -133,7 +133,8 @@ class Cluster:
 
     def kubectl(self, *args: str, stdin: str | None = None, user: str = "admin") -> str:
         """Run kubectl and return what it prints. Raises Refused."""
-        home = {"HOME": str(self.folder), "PATH": "/usr/bin:/bin", "KUBECONFIG": str(self.folder / f"{user}.kubeconfig")}
+        config = str(self.folder / f"{user}.kubeconfig")
+        home = {"HOME": str(self.folder), "PATH": "/usr/bin:/bin", "KUBECONFIG": config}
         done = subprocess.run(
             [str(self._programs / "kubectl"), *args], input=stdin, capture_output=True, text=True, env=home, timeout=90
         )  # fmt: skip
@@ -169,6 +170,11 @@ class Cluster:
         resource = "namespace" if plural == "namespaces" else f"{plural}.vcstack.io"
         self.kubectl("annotate", resource, name, *place, "--overwrite", *annotations)
 
+    def make_namespace(self, name: str, project: str) -> None:
+        """A namespace that stands for a project of another name."""
+        annotations = {"kubernetes.vcstack.io/project": project}
+        self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "annotations": annotations}})
+
     def events(self, namespace: str, name: str) -> list[tuple[str, str]]:
         """Type and reason of the events about a custom resource."""
         found = json.loads(self.kubectl("get", "events", "-n", namespace, "-o", "json"))["items"]
@@ -192,7 +198,9 @@ class Cluster:
     def put_secret(self, namespace: str, name: str, **values: str) -> None:
         """A Secret of Kubernetes."""
         data = {k: base64.b64encode(v.encode()).decode() for k, v in values.items()}
-        self.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": data}, namespace=namespace)
+        self.apply(
+            {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": data}, namespace=namespace
+        )
 
 
 class OperatorProcess:

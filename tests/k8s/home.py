@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.e2e.cloud import KINDS, Cloud
+from tests.e2e.cloud import KINDS, Cloud, path_of
 from tests.k8s.cluster import GROUP, Cluster, condition, wait
 
 Wire = dict[str, Any]
@@ -51,8 +51,9 @@ class Home:
         """Wait until the newest generation has that condition, and return the custom resource."""
 
         def look() -> Wire | None:
-            found = self.find(plural, name)
-            if found is None or (found.get("status") or {}).get("observedGeneration") != found["metadata"]["generation"]:
+            found = self.find(plural, name) or {}
+            seen = (found.get("status") or {}).get("observedGeneration")
+            if seen is None or seen != found["metadata"]["generation"]:
                 return None
             has = condition(found, type_)
             return found if has.get("status") == status and reason in ("", has.get("reason")) else None
@@ -60,13 +61,22 @@ class Home:
         return wait(lambda: f"{plural}/{name} {type_}={status} {reason}: {self.find(plural, name)}", look, seconds)
 
     def wait_gone(self, plural: str, name: str, seconds: float = 60) -> None:
-        wait(lambda: f"{plural}/{name} gone: {self.find(plural, name)}", lambda: self.find(plural, name) is None, seconds)
+        wait(lambda: f"gone: {self.find(plural, name)}", lambda: self.find(plural, name) is None, seconds)
 
     # --- in the cloud
 
     def real(self, plural: str, name: str) -> Wire | None:
         """The object of VC Stack, or None."""
         return self.cloud.find(plural, self.name, name)
+
+    def must(self, plural: str, name: str) -> Wire:
+        """The object of VC Stack."""
+        return self.cloud.get(plural, self.name, name)
+
+    def secret(self, name: str) -> dict[str, str]:
+        """The values of a Secret of VC Stack."""
+        values: dict[str, str] = self.cloud.call("GET", path_of("secrets", self.name, name, "value"))["values"]
+        return values
 
 
 def manifest(plural: str, name: str, spec: Wire, **metadata: Any) -> Wire:

@@ -109,12 +109,27 @@ def recognize(document: Any, source: str, project_of: ProjectOf) -> Manifest:
     metadata = document.get("metadata")
     if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str) or not metadata["name"]:
         raise BadManifest(f"{source}: metadata.name is missing", "Name the object, e.g. metadata: {name: web-1}.")
+    metadata = _with_project(metadata, definition, source)
     if not isinstance(metadata.get("project"), str | None):
         raise BadManifest(f"{source}: metadata.project is no name")
     if definition.scope is Scope.PROJECT and metadata.get("project") is None:
         metadata = {"project": project_of(definition), **{k: v for k, v in metadata.items() if k != "project"}}
     wire = {**document, "apiVersion": API_VERSION, "metadata": metadata}
     return Manifest(definition, _without_dump(wire), source)
+
+
+def _with_project(metadata: Wire, definition: KindDefinition, source: str) -> Wire:
+    """Return the metadata with the project that a namespace of Kubernetes stands for by default: the one of its name.
+
+    So that one manifest is for ``kubectl apply`` and for us.
+    """
+    if "namespace" not in metadata:
+        return metadata
+    namespace, project = metadata["namespace"], metadata.get("project", metadata["namespace"])
+    if project != namespace:
+        raise BadManifest(f"{source}: metadata.project and metadata.namespace are different", "Leave one of them out.")
+    given = {k: v for k, v in metadata.items() if k != "namespace"}
+    return given if definition.scope is Scope.GLOBAL else {"project": project, **given}
 
 
 def propose_kind(word: str) -> str:
