@@ -151,7 +151,6 @@ def test_the_finalizer_waits_until_it_is_really_gone_and_says_what_holds_it(home
     home.apply("networks", "net", {})
     home.wait_condition("networks", "net", "Ready")
     home.cloud.apply("ports", home.name, "user", {"network": "net"})
-    home.cloud.wait_ready("ports", home.name, "user")
     home.delete_custom("networks", "net")
     found = home.wait_condition("networks", "net", "Reconciling", reason="Deleting")
     assert found["metadata"]["finalizers"] == ["vcstack.io/operator"]

@@ -10,7 +10,6 @@ import structlog
 
 from vcstack.clock import SystemClock
 from vcstack.operator.cloud import Cloud, connect
-from vcstack.operator.crds import LEASE_NAME
 from vcstack.operator.health import Health, OperatorMetrics
 from vcstack.operator.kubernetes import Key, Kubernetes, KubernetesError
 from vcstack.operator.lease import Deposed, Lease
@@ -47,7 +46,7 @@ class Operator:
             name=settings.name, clock=clock, post=self._watcher.post,
         )  # fmt: skip
         self._lease = Lease(
-            self._kubernetes, clock, namespace=settings.namespace, name=LEASE_NAME,
+            self._kubernetes, clock, namespace=settings.namespace, name=settings.name,
             identity=settings.identity or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
             seconds=settings.lease_seconds,
         )  # fmt: skip

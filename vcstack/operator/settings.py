@@ -32,7 +32,8 @@ class OperatorSettings:
     ca_file: Path | None = None
     """VCSTACK_CA_FILE: whom to trust; default the system's authorities."""
     name: str = "vc-operator"
-    """VC_OPERATOR_NAME: its field manager and label in VC Stack. Clusters that share a cloud need different ones."""
+    """VC_OPERATOR_NAME: its field manager and label in VC Stack, and its lease. Clusters that share a cloud need
+    different ones."""
     namespace: str = "default"
     """VC_OPERATOR_NAMESPACE: where it runs, its lease lies and Secrets of global kinds are; default the pod's."""
     namespaces: NamespaceMode = NamespaceMode.SAME_NAME
