@@ -7,6 +7,7 @@ from typing import Any, Literal
 import orjson
 
 from vcstack.apiclient.connection import APPLY_JSON, APPLY_YAML, MERGE_PATCH, Connection, Params, decode
+from vcstack.apiclient.explainmessages import Finding, RelatedReply, WhyReply
 from vcstack.apiclient.paths import API_ROOT, collection_path, object_path
 from vcstack.apiclient.watch import WireEvent, read_events
 from vcstack.specs.access import Propagation
@@ -205,6 +206,16 @@ class WireClient:
             "fieldSelector": fields or None,
         }
         return read_events(self.connection, collection_path(definition, project), params)
+
+    async def why(self, definition: KindDefinition, name: str, *, project: str | None = None) -> Finding:
+        """Return what really holds the object up."""
+        path = object_path(definition, project, name, "why")
+        return WhyReply.from_wire((await self.connection.request("GET", path)).content).finding
+
+    async def related(self, definition: KindDefinition, name: str, *, project: str | None = None) -> RelatedReply:
+        """Return what the object is connected with."""
+        path = object_path(definition, project, name, "related")
+        return RelatedReply.from_wire((await self.connection.request("GET", path)).content)
 
     async def history(
         self,

@@ -30,6 +30,7 @@ from vcstack.apiserver.authz import Authorizer
 from vcstack.apiserver.consolefiles import ConsoleFiles, is_console
 from vcstack.apiserver.context import Call
 from vcstack.apiserver.edges import Origins, dress, pick, program_of, request_id_of
+from vcstack.apiserver.explaining import ExplainRoutes
 from vcstack.apiserver.handshakes import Handshake
 from vcstack.apiserver.hosts import HostRoutes
 from vcstack.apiserver.identity import ANONYMOUS, Authenticator, Identity
@@ -57,6 +58,7 @@ from vcstack.apiserver.streams import StreamRoutes
 from vcstack.apiserver.subresources import CommonSubresources
 from vcstack.apiserver.targets import PLAN, STREAM, Target, parse_target
 from vcstack.apiserver.tickets import Tickets
+from vcstack.apiserver.timelines import TimelineRoutes
 from vcstack.apiserver.tunnels import Tunnels
 from vcstack.apiserver.webhooks import WebhookRoutes, is_webhook
 from vcstack.policy.sandbox import Sandbox
@@ -104,11 +106,15 @@ class Application:
         self._webhooks = WebhookRoutes(parts)
         common, content = CommonSubresources(parts, self._authorizer), ContentRoutes(parts, self._authorizer)
         keys = KeyOperations(parts, self._authorizer)
+        explaining = ExplainRoutes(parts.store, self._authorizer)
         self.console = ConsoleFiles(parts.settings.console_dir)
         self._subresources: dict[str, Handler] = {
             "status": common.status,
             "finalize": common.finalize,
             "history": common.history,
+            "timeline": TimelineRoutes(parts, self._authorizer).answer,
+            "why": explaining.why,
+            "related": explaining.related,
             "content": content.answer,
             "log": streams.log,
             "heartbeat": self._hosts.answer,

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from vcstack.apiclient.encryption import EncryptionStatus
+from vcstack.apiclient.explainmessages import RelatedReply, WhyReply
 from vcstack.apiclient.hosts import CertificateRequest, Heartbeat, IssuedCertificate, JoinRequest, JoinToken
 from vcstack.apiclient.instancemessages import InstanceMetrics, Ticket, TicketRequest
 from vcstack.apiclient.keymessages import REPLIES, REQUESTS
@@ -61,6 +62,8 @@ EXTRA_MODELS: tuple[type[BaseModel], ...] = (
     TicketRequest,
     ApplyPlanReply,
     ApplyPlanRequest,
+    RelatedReply,
+    WhyReply,
     EffectiveSettings,
     QuotaCheckReply,
     QuotaCheckRequest,

@@ -134,6 +134,33 @@ REVISION: Final[Json] = {
     "time": TIME,
     "diff": [{"path": "metadata.labels.env", "old": None, "new": "prod"}],
 }
+FINDING: Final[Json] = {
+    "kind": "Instance",
+    "project": "demo",
+    "name": "web-1",
+    "sentence": "ImageReady=False (ImageNotReady): waits for image debian-12",
+    "healthy": False,
+    "advice": "waits for image debian-12",
+    "path": "",
+    "warnings": [],
+    "because": [],
+}
+LINK: Final[Json] = {
+    "kind": "Port",
+    "project": "demo",
+    "name": "i-7f3c2a9e-eth0",
+    "path": "metadata.ownerReferences",
+    "uid": "pt-7f3c2a9e",
+    "ready": "True",
+    "deleting": False,
+}
+RELATED: Final[Json] = {
+    "owners": [],
+    "owned": [{"kind": "Port", "links": [LINK], "more": False}],
+    "references": [],
+    "users": [],
+    "events": [],
+}
 PLANNED: Final[Json] = {
     "action": "Update",
     "kind": "Instance",
@@ -174,6 +201,11 @@ ANSWERS: Final[dict[str, Any]] = {
     "/api/v1/audit/export": '{"seq":17,"subject":"user:alice","verb":"create","status":201}\n',
     "/api/v1/audit/anchors": '{"chain":"m1-api","seq":17,"hash":"9f86d081884c7d65"}\n',
     "history": {"kind": "History", "items": [REVISION]},
+    "timeline": {
+        "kind": "Timeline",
+        "metadata": {"before": "1042"},
+        "items": [{"kind": "Instance", "project": "demo", "name": "web-1", **REVISION}],
+    },
     "screenshot": "the bytes of a PNG",
     "log": "[    0.000000] Linux version 6.1.0\n",
     "content": "the bytes of a disk image",
@@ -293,6 +325,10 @@ class Examples:
             return {"objects": [written(self._kinds["RoleBinding"])]}
         if name == "ApplyPlanRequest":
             return {"items": [written(self._kinds["Instance"])], "fieldManager": "console"}
+        if name == "WhyReply":
+            return {"finding": FINDING}
+        if name == "RelatedReply":
+            return RELATED
         if name == "ApplyPlanReply":
             return {"kind": "Plan", "items": [PLANNED]}
         if name == "KindDescription":

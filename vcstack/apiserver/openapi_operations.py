@@ -209,6 +209,22 @@ def subresource_operations(definition: KindDefinition, subresource: str, *, in_p
                     ("before", "Only older revisions.", COUNT),
                 ),
             )
+        case "timeline":
+            return one(
+                "get",
+                "What has changed in the project, the newest first; reports of status are left out.",
+                content=anything,
+                parameters=(
+                    ("limit", "How many.", {"type": "integer", "minimum": 1, "maximum": 500}),
+                    ("before", "Only older revisions: that of the page before.", COUNT),
+                ),
+            )
+        case "why":
+            content = {"application/json": {"schema": reference("WhyReply")}}
+            return one("get", "What really holds the object up, and what to do.", content=content)
+        case "related":
+            content = {"application/json": {"schema": reference("RelatedReply")}}
+            return one("get", "What the object is connected with: owners, owned, named, users.", content=content)
         case "content":
             taken = {"202": {"description": "The chunk was taken; upload-offset says how much has come."}}
             return (

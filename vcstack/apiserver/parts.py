@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,6 +26,18 @@ class Revision(Protocol):
         """Return it as the API shows it."""
 
 
+class LocatedRevision(Revision, Protocol):
+    """One revision of some object."""
+
+    @property
+    def revision(self) -> int:
+        """Return the store's revision."""
+
+    @property
+    def ref(self) -> Ref:
+        """Return whose it is."""
+
+
 class HistoryReader(Protocol):
     """What the API needs of the mirror. All raise Unavailable while PostgreSQL does not answer."""
 
@@ -33,6 +46,11 @@ class HistoryReader(Protocol):
 
     async def get_at_revision(self, ref: Ref, revision: int) -> Mapping[str, Any]:
         """Return the object as it stood at that revision. Raises NotFound."""
+
+    async def list_of_project(
+        self, project: str, *, since: datetime, limit: int = 100, before: int | None = None
+    ) -> Sequence[LocatedRevision]:
+        """Return the newest revisions of what lies in the project first, but for reports of status."""
 
     async def list_events(self, wanted: PastEvents) -> Sequence[tuple[dict[str, Any], PastPlace]]:
         """Return events that the mirror keeps, each with its place."""

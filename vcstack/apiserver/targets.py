@@ -14,12 +14,12 @@ STREAM = "/api/v1/stream"
 """The websocket of all watches of a page."""
 PLAN = "/api/v1/plan"
 """What an apply of some objects would do."""
-COMMON_SUBRESOURCES = frozenset({"status", "finalize", "history"})
+COMMON_SUBRESOURCES = frozenset({"status", "finalize", "history", "related", "why"})
 KIND_SUBRESOURCES = {
     "Image": frozenset({"content"}),
     "Instance": frozenset({"log", "console", "vnc", "screenshot", "metrics", "tickets"}),
     "Secret": frozenset({"value"}),
-    "Project": frozenset({"audit", "usage"}),
+    "Project": frozenset({"audit", "timeline", "usage"}),
     "Quota": frozenset({"usage"}),
     "Key": frozenset({"encrypt", "decrypt", "reencrypt", "datakey", "sign", "verify"}),
     "User": frozenset({"initialsecret", "mfa"}),

@@ -1,12 +1,20 @@
 """Conditions as pure functions: build, merge and sum up."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from vcstack.specs.meta import Condition, ConditionStatus
 
 READY = "Ready"
 """The condition that sums up the others; every kind with a status has it."""
+
+
+def format_condition(condition: Mapping[str, Any]) -> str:
+    """Return a condition on the wire as a line: Ready=False (Unschedulable): no host has ..."""
+    reason = f" ({condition['reason']})" if condition.get("reason") else ""
+    message = f": {condition['message']}" if condition.get("message") else ""
+    return f"{condition['type']}={condition['status']}{reason}{message}"
 
 
 def build_condition(

@@ -11,7 +11,7 @@ from rich.markup import escape
 from vcstack.applying.sets import project_in
 from vcstack.specs.access import EventType
 from vcstack.specs.columns import find_value
-from vcstack.specs.conditions import READY
+from vcstack.specs.conditions import READY, format_condition
 from vcstack.specs.registry import KindDefinition, get_kind
 from vcstack.vcctl.errors import CommandError, ExitCode
 from vcstack.vcctl.reading import Place, Wire, follow
@@ -92,13 +92,6 @@ def condition_goal(type_: str, status: str) -> Goal:
         return format_condition(found)
 
     return check
-
-
-def format_condition(condition: Wire) -> str:
-    """Return a condition as a line: Ready=False (Unschedulable): no host has ..."""
-    reason = f" ({condition['reason']})" if condition.get("reason") else ""
-    message = f": {condition['message']}" if condition.get("message") else ""
-    return f"{condition['type']}={condition['status']}{reason}{message}"
 
 
 def deleted(definition: KindDefinition, wire: Wire | None) -> str | None:

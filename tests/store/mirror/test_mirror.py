@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -155,6 +156,33 @@ async def test_a_dropped_database_is_made_and_filled_again(
         last = await etcd_client.put(key("two"), stored("two"))
         await reached(mirror, last.revision)
         assert await rows(engine, "SELECT name FROM networks ORDER BY name") == [("two",), ("web",)]
+
+
+async def test_the_history_of_a_project_has_all_kinds_and_pages_but_no_reports_of_status(
+    etcd_client: EtcdClient, engine: AsyncEngine, postgres_dsn: str
+) -> None:
+    async with running(Mirror(etcd_client, engine, postgres_dsn)) as mirror:
+        await reached(mirror, await etcd_client.current_revision())
+        await etcd_client.put(key("a"), stored("a"))
+        await etcd_client.put(key("a"), stored("a", status={"x": 1}))
+        project = orjson.dumps(
+            {"kind": "Project", "metadata": {"name": "demo", "uid": "p-1", "generation": 1}, "spec": {}, "actor": ALICE}
+        )
+        await etcd_client.put(b"/vcstack/projects/-/demo", project)
+        other = stored("b").replace(b'"project":"demo"', b'"project":"other"')
+        await etcd_client.put(b"/vcstack/networks/other/b", other)
+        await reached(mirror, (await etcd_client.put(key("c"), stored("c"))).revision)
+        reader, ever = HistoryReader(engine), datetime(2000, 1, 1, tzinfo=UTC)
+        found = await reader.list_of_project("demo", since=ever)
+        page = await reader.list_of_project("demo", since=ever, limit=1, before=found[0].revision)
+        none = await reader.list_of_project("demo", since=datetime(2030, 1, 1, tzinfo=UTC))
+    refs = [Ref("Network", "demo", "c"), Ref("Project", None, "demo"), Ref("Network", "demo", "a")]
+    assert [f.ref for f in found] == refs
+    assert [f.ref for f in page] == refs[1:2]
+    assert none == []
+    assert {"kind": "Network", "project": "demo", "name": "c", "operation": "Created"}.items() <= found[
+        0
+    ].to_wire().items()
 
 
 async def test_it_waits_for_postgresql_and_history_says_so(

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 import psycopg
-from sqlalchemy import select
+from sqlalchemy import and_, or_, select
 from sqlalchemy.exc import DBAPIError, InterfaceError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -49,6 +49,18 @@ class Revision:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class LocatedRevision(Revision):
+    """One revision of some object."""
+
+    ref: Ref
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return it as the API shows it."""
+        place = {"kind": self.ref.kind, "project": self.ref.project, "name": self.ref.name}
+        return {**{k: v for k, v in place.items() if v is not None}, **Revision.to_wire(self)}
+
+
 class HistoryReader:
     """Queries of the mirror's history. All raise Unavailable while PostgreSQL does not answer."""
 
@@ -67,6 +79,30 @@ class HistoryReader:
         if before is not None:
             query = query.where(h.revision < before)
         return [Revision(*row) for row in await self._fetch(query)]
+
+    async def list_of_project(
+        self, project: str, *, since: datetime, limit: int = 100, before: int | None = None
+    ) -> list[LocatedRevision]:
+        """Return the newest revisions of what lies in the project, and of itself, first, but for reports of status.
+
+        Events are told as such, not as changes.
+        """
+        h = HISTORY.c
+        columns = (h.revision, h.uid, h.operation, h.actor, h.manager, h.recorded_at, h.diff, h.kind, h.project, h.name)
+        inside, itself = h.project == project, and_(h.project == "", h.kind == "Project", h.name == project)
+        query = select(*columns).where(
+            or_(inside, itself), h.operation != "StatusUpdated", h.kind != "Event", h.recorded_at >= since
+        )
+        if before is not None:
+            query = query.where(h.revision < before)
+        rows = await self._fetch(query.order_by(h.revision.desc(), h.kind, h.name).limit(max(1, limit)))
+        return [
+            LocatedRevision(
+                row.revision, row.uid, row.operation, row.actor, row.manager, row.recorded_at, row.diff,
+                Ref(row.kind, row.project or None, row.name),
+            )
+            for row in rows
+        ]  # fmt: skip
 
     async def get_at_revision(self, ref: Ref, revision: int) -> dict[str, Any]:
         """Return the object as it stood at that revision of the store, as wire.

@@ -52,6 +52,7 @@ HISTORY = Table(
     Column("diff", JSONB, nullable=False, comment="[{path, old, new}]"),
     Index("history_uid", "uid"),
     Index("history_recorded_at", "recorded_at"),
+    Index("history_project", "project", "revision", postgresql_where="operation <> 'StatusUpdated'"),
 )
 """Every revision of every object that the mirror saw."""
 

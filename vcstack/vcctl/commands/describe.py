@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from rich.markup import escape
 
+from vcstack.apiclient.explainmessages import LINKS_SHOWN, Link, Links, RelatedReply
 from vcstack.applying.sets import project_in
 from vcstack.specs.columns import find_value, format_age
 from vcstack.specs.conditions import READY
@@ -12,7 +13,6 @@ from vcstack.vcctl.application import command
 from vcstack.vcctl.arguments import READ, Targets
 from vcstack.vcctl.printing import Table, to_yaml, write
 from vcstack.vcctl.reading import Wire, get_object, list_objects, places_of
-from vcstack.vcctl.related import LIMIT, Link, Links, Related, find_related
 from vcstack.vcctl.selection import parse_selections
 from vcstack.vcctl.session import Session
 
@@ -42,10 +42,14 @@ async def describe(session: Session, targets: Targets) -> None:
     for index, (definition, wire) in enumerate(objects):
         if index:
             write(session.out, "\n" + "─" * 40)
-        _print_object(session, definition, wire, await find_related(session, definition, wire))
+        _print_object(session, definition, wire, await _find_related(session, definition, wire))
 
 
-def _print_object(session: Session, definition: KindDefinition, wire: Wire, related: Related) -> None:
+async def _find_related(session: Session, definition: KindDefinition, wire: Wire) -> RelatedReply:
+    return await session.client.related(definition, wire["metadata"]["name"], project=project_in(wire))
+
+
+def _print_object(session: Session, definition: KindDefinition, wire: Wire, related: RelatedReply) -> None:
     _print_head(session, wire)
     _section(session, "Spec")
     _block(session, wire.get("spec") or {})
@@ -114,7 +118,7 @@ def _print_groups(session: Session, title: str, groups: Sequence[Links], project
     _print_links(session, title, [link for group in groups for link in group.links], project)
     more = sorted({get_kind(group.kind).plural for group in groups if group.more})
     if more:
-        write(session.out, f"  (and more {', '.join(more)}; the first {LIMIT} are shown)")
+        write(session.out, f"  (and more {', '.join(more)}; the first {LINKS_SHOWN} are shown)")
 
 
 def _print_links(session: Session, title: str, links: Sequence[Link], project: str | None) -> None:
@@ -122,21 +126,16 @@ def _print_links(session: Session, title: str, links: Sequence[Link], project: s
         return
     _section(session, title)
     table = Table(["  OBJECT", "READY", "PROJECT", "FIELD"], show_headings=False)
-    for link in sorted(links, key=lambda k: (k.kind, project_of(k), k.name)):
-        if link.wire is None:
+    for link in sorted(links, key=lambda k: (k.kind, k.project or "", k.name)):
+        if not link.exists:
             state = "does not exist"
         elif not get_kind(link.kind).ready_when:
             state = ""
         else:
-            state = f"Ready={find_value(link.wire, f'status.conditions[{READY}].status') or 'Unknown'}"
-        elsewhere = project_of(link)
-        table.add([f"  {link}", state, f"in {elsewhere}" if elsewhere not in ("", project) else "", link.path])
+            state = f"Ready={link.ready or 'Unknown'}"
+        elsewhere = f"in {link.project}" if link.project not in (None, project) else ""
+        table.add([f"  {link}", state, elsewhere, link.path])
     table.print(session.out)
-
-
-def project_of(link: Link) -> str:
-    """Return the project of the object that a link leads to, empty for a global one."""
-    return (project_in(link.wire) if link.wire else None) or ""
 
 
 def _print_events(session: Session, events: Sequence[Wire]) -> None:

@@ -3,11 +3,11 @@
 from rich.markup import escape
 from rich.tree import Tree
 
+from vcstack.apiclient.explainmessages import Finding
 from vcstack.vcctl.application import command
 from vcstack.vcctl.arguments import READ, OneTarget
 from vcstack.vcctl.printing import write
 from vcstack.vcctl.reading import get_object
-from vcstack.vcctl.reasons import Finding, Investigation
 from vcstack.vcctl.selection import parse_one
 from vcstack.vcctl.session import Session
 
@@ -28,7 +28,8 @@ async def why(session: Session, targets: OneTarget) -> None:
     """
     selection = parse_one(targets)
     wire = await get_object(session, selection.definition, selection.name or "")
-    finding = await Investigation(session).examine(selection.definition, wire)
+    name, project = wire["metadata"]["name"], wire["metadata"].get("project")
+    finding = await session.client.why(selection.definition, name, project=project)
     if finding.healthy:
         session.out.print(f"[green]{escape(finding.label)}[/] {escape(finding.sentence)}.", soft_wrap=True)
         return

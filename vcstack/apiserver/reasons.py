@@ -1,16 +1,15 @@
 """Why an object is not ready: follows conditions and connections down to what really holds it up."""
 
-import asyncio
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from typing import Any
 
+from vcstack.apiclient.explainmessages import Finding
+from vcstack.apiserver.related import Named, Readable, find_all_named, find_events, find_owned, iter_named, project_in
 from vcstack.specs.columns import find_value
-from vcstack.specs.conditions import READY
+from vcstack.specs.conditions import format_condition
 from vcstack.specs.registry import KindDefinition, get_kind
-from vcstack.vcctl.reading import Wire
-from vcstack.vcctl.related import Link, find_all_linked, find_events, find_owned, iter_links
-from vcstack.vcctl.session import Session
-from vcstack.vcctl.waiting import format_condition
 
+Wire = Mapping[str, Any]
 DEPTH = 6
 """A chain is never longer: instance, port, subnet, network, project."""
 
@@ -22,35 +21,11 @@ ADVICE = {
 """What to do about reasons whose messages tell only what is so."""
 
 
-@dataclass(slots=True)
-class Finding:
-    """One object on the way down."""
-
-    label: str
-    sentence: str
-    """What is wrong with it, or that nothing is."""
-    healthy: bool
-    advice: str = ""
-    """What to do when this is the end of the chain."""
-    path: str = ""
-    """The field that led here."""
-    warnings: list[str] = field(default_factory=list)
-    """The last warning events."""
-    because: list["Finding"] = field(default_factory=list)
-
-    def causes(self) -> list["Finding"]:
-        """Return the ends of the chain: what is wrong and has nothing wrong below it."""
-        if self.healthy:
-            return []
-        below = [cause for finding in self.because for cause in finding.causes()]
-        return below or [self]
-
-
 class Investigation:
     """Looks at each object once."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, readable: Readable) -> None:
+        self._readable = readable
         self._seen: set[str] = set()
 
     async def examine(self, definition: KindDefinition, wire: Wire, *, path: str = "", depth: int = 0) -> Finding:
@@ -60,65 +35,77 @@ class Investigation:
         finding.path = path
         if finding.healthy or depth >= DEPTH:
             return finding
-        events, named, owned = await asyncio.gather(
-            find_events(self._session, wire),
-            find_all_linked(self._session, wire, iter_links(definition, wire)),
-            find_owned(self._session, wire),
-        )
+        events = await find_events(self._readable, wire)
+        named = await find_all_named(self._readable, wire, iter_named(definition, wire))
+        owned = await find_owned(self._readable, wire)
         warnings = [e["spec"] for e in events if e["spec"]["type"] == "Warning"][-WARNINGS_SHOWN:]
         finding.warnings = [f"{w['reason']}: {w['message']}" for w in warnings if w["message"] not in finding.sentence]
-        for link in (*named, *owned):
-            below = await self._follow(link, depth)
+        for below_it in (*named, *owned):
+            below = await self._follow(below_it, project_in(wire), depth)
             if below is not None and not below.healthy:
                 finding.because.append(below)
         return finding
 
-    async def _follow(self, link: Link, depth: int) -> Finding | None:
-        if link.wire is None:
-            definition = get_kind(link.kind)
+    async def _follow(self, named: Named, home: str | None, depth: int) -> Finding | None:
+        if named.wire is None:
+            missing = named.link(home)
             return Finding(
-                str(link),
-                "does not exist",
+                kind=missing.kind,
+                project=missing.project,
+                name=missing.name,
+                sentence="does not exist",
                 healthy=False,
-                path=link.path,
-                advice=f"Create the {definition.kind} {link.name}, or name another one in {link.path}.",
+                path=named.path,
+                advice=f"Create the {named.kind} {named.name}, or name another one in {named.path}.",
             )
-        if link.wire["metadata"].get("uid") in self._seen:
+        if named.wire["metadata"].get("uid") in self._seen:
             return None
-        return await self.examine(get_kind(link.kind), link.wire, path=link.path, depth=depth + 1)
+        return await self.examine(get_kind(named.kind), named.wire, path=named.path, depth=depth + 1)
 
 
 def judge(definition: KindDefinition, wire: Wire) -> Finding:
     """Return what the object itself says: the first of its conditions that is not True."""
-    label = f"{definition.singular}/{wire['metadata']['name']}"
     meta = wire["metadata"]
+
+    def found(sentence: str, *, healthy: bool = False, advice: str = "") -> Finding:
+        return Finding(
+            kind=definition.kind,
+            project=meta.get("project"),
+            name=meta["name"],
+            sentence=sentence,
+            healthy=healthy,
+            advice=advice,
+        )
+
     if meta.get("deletionTimestamp"):
-        return _judge_deletion(label, wire)
+        sentence, advice = _judge_deletion(wire)
+        return found(sentence, advice=advice)
     generation = meta.get("generation", 0)
     for type_ in definition.ready_when:
         condition = find_value(wire, f"status.conditions[{type_}]")
         if condition is None:
-            return Finding(label, f"{type_} has not been observed yet", False, advice=_advise_unobserved(wire))
+            return found(f"{type_} has not been observed yet", advice=_advise_unobserved(wire))
         if condition["status"] != "True":
-            return Finding(label, format_condition(condition), False, advice=_advise(definition, wire, condition))
+            return found(format_condition(condition), advice=_advise(definition, wire, condition))
     for type_ in definition.ready_when:
         condition = find_value(wire, f"status.conditions[{type_}]")
         if condition.get("observedGeneration", 0) < generation:
             sentence = f"{type_} has not been observed yet for the newest change (generation {generation})"
-            return Finding(label, sentence, False, advice=_advise_unobserved(wire))
+            return found(sentence, advice=_advise_unobserved(wire))
     pending = find_value(wire, "status.conditions[UpToDate]")
     if pending is not None and pending["status"] == "False":
-        return Finding(label, f"is Ready, but {format_condition(pending)}", True)
-    return Finding(label, "is Ready" if definition.ready_when else "exists; its kind has no conditions", True)
+        return found(f"is Ready, but {format_condition(pending)}", healthy=True)
+    return found("is Ready" if definition.ready_when else "exists; its kind has no conditions", healthy=True)
 
 
-def _judge_deletion(label: str, wire: Wire) -> Finding:
+def _judge_deletion(wire: Wire) -> tuple[str, str]:
+    """Return what is so and what to do."""
     held = find_value(wire, "status.conditions[Deletable]")
     finalizers = ", ".join(wire["metadata"].get("finalizers") or [])
     if held is not None and held["status"] == "False":
-        return Finding(label, f"is being deleted; {format_condition(held)}", False, advice=held.get("message", ""))
+        return f"is being deleted; {format_condition(held)}", str(held.get("message", ""))
     advice = f"Whoever is responsible for {finalizers} has not finished cleaning up: " + _advise_unobserved(wire)
-    return Finding(label, f"is being deleted and waits for {finalizers or 'the store'}", False, advice=advice)
+    return f"is being deleted and waits for {finalizers or 'the store'}", advice
 
 
 def _advise(definition: KindDefinition, wire: Wire, condition: Wire) -> str:
@@ -141,8 +128,3 @@ def _advise_unobserved(wire: Wire) -> str:
     if host:
         return f"The agent of host {host} or vc-management has not come to it yet; see vcctl why host {host}."
     return "vc-management has not come to it yet; if that lasts, look at its log (local cloud: make logs)."
-
-
-def is_ready(wire: Wire) -> bool:
-    """Return whether Ready is True."""
-    return bool(find_value(wire, f"status.conditions[{READY}].status") == "True")

@@ -1,0 +1,110 @@
+"""The timeline of a project: who sees which lines, and paging."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.apiserver.test_accounts import as_, log_in, put
+from tests.apiserver.test_history import FakeHistory
+from tests.apiserver.test_tenancy import bind, put_roles
+from tests.fakes.memory_etcd import MemoryEtcd
+from tests.fixtures.api import Api, error_of, serving
+from vcstack.pki.installation import Installation
+from vcstack.specs.resource import Ref
+from vcstack.store.store import Store
+
+TIMELINE = "/api/v1/projects/mine/timeline"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A revision of the fake."""
+
+    revision: int
+    ref: Ref
+
+    def to_wire(self) -> dict[str, Any]:
+        return {"revision": str(self.revision), "kind": self.ref.kind, "name": self.ref.name}
+
+
+class FakeTimeline(FakeHistory):
+    """Lines about some objects of the project mine."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.since: list[datetime] = []
+        refs = [
+            Ref("Project", None, "mine"), Ref("Network", "mine", "blue"), Ref("RoleBinding", "mine", "alice"),
+            Ref("Instance", "mine", "vm"), Ref("Gone", "mine", "x"),
+        ]  # fmt: skip
+        self.lines = [Line(n, ref) for n, ref in enumerate(refs, 1)][::-1]
+
+    async def list_of_project(
+        self, project: str, *, since: datetime, limit: int = 100, before: int | None = None
+    ) -> list[Line]:
+        assert project == "mine"
+        self.since.append(since)
+        return [line for line in self.lines if before is None or line.revision < before][:limit]
+
+
+@pytest.fixture
+def history() -> FakeTimeline:
+    return FakeTimeline()
+
+
+@pytest.fixture
+async def cloud(
+    memory_store: Store, memory_etcd: MemoryEtcd, pki_installation: Installation, tmp_path: Path, history: FakeTimeline
+) -> AsyncIterator[Api]:
+    async with serving(memory_store, memory_etcd, pki_installation, tmp_path, history=history) as api:
+        await put_roles(api)
+        await put(api, "Project", "mine", {})
+        await put(api, "Network", "blue", {}, "mine")
+        yield api
+
+
+async def test_the_administrator_sees_all_kinds_that_there_are(cloud: Api, history: FakeTimeline) -> None:
+    async with cloud.raw() as client:
+        found = (await client.get(TIMELINE)).json()
+        born = (await client.get("/api/v1/projects/mine")).json()["metadata"]["creationTimestamp"]
+    assert [i["kind"] for i in found["items"]] == ["Instance", "RoleBinding", "Network", "Project"]
+    assert found["metadata"] == {}
+    assert history.since == [datetime.fromisoformat(born)]  # not what another one of that name was
+
+
+async def test_pages_lead_on_to_each_other(cloud: Api) -> None:
+    async with cloud.raw() as client:
+        seen, before = [], None
+        for _ in range(5):
+            page = (await client.get(TIMELINE + "?limit=2" + (f"&before={before}" if before else ""))).json()
+            seen += [i["kind"] for i in page["items"]]
+            before = page["metadata"].get("before")
+            if before is None:
+                break
+    assert seen == ["Instance", "RoleBinding", "Network", "Project"]
+
+
+async def test_lines_are_for_who_may_read_the_objects_history(cloud: Api) -> None:
+    for name, role in (("alice", "reader"), ("bob", "project-admin"), ("mallory", "")):
+        await put(cloud, "User", name, {})
+        if role:
+            await bind(cloud, name, name, role, "mine")
+    async with as_(cloud, await log_in(cloud, "alice")) as alice, as_(cloud, await log_in(cloud, "bob")) as bob:
+        assert [i["kind"] for i in (await alice.get(TIMELINE)).json()["items"]] == ["Instance", "Network", "Project"]
+        assert "RoleBinding" in [i["kind"] for i in (await bob.get(TIMELINE)).json()["items"]]
+    async with as_(cloud, await log_in(cloud, "mallory")) as mallory:
+        assert error_of(await mallory.get(TIMELINE))["code"] == 404
+
+
+async def test_what_makes_no_sense_is_refused(cloud: Api, api: Api) -> None:
+    async with cloud.raw() as client:
+        assert error_of(await client.get("/api/v1/projects/nothing/timeline"))["code"] == 404
+        assert error_of(await client.get(TIMELINE + "?limit=0"))["code"] == 400
+        assert error_of(await client.get(TIMELINE + "?limit=501"))["code"] == 400
+        assert error_of(await client.post(TIMELINE))["code"] == 405
+    async with api.raw() as client:
+        assert "no PostgreSQL" in error_of(await client.get(TIMELINE))["message"]

@@ -1,0 +1,61 @@
+"""``/api/v1/projects/PROJECT/timeline``: what has changed in a whole project, the newest first.
+
+Each line is shown to who may read the history of the object that it is about. What was before the project is another
+one's of the same name.
+"""
+
+from typing import Final
+
+from starlette.responses import Response
+
+from vcstack.apiserver.audit.scope import find_project_birth
+from vcstack.apiserver.authz import Action, Authorizer, Verb
+from vcstack.apiserver.context import Call
+from vcstack.apiserver.parts import ApiParts
+from vcstack.apiserver.replies import value_reply
+from vcstack.apiserver.targets import Target
+from vcstack.specs.errors import MethodNotAllowed, NotFound
+from vcstack.specs.kinds.project import Project
+from vcstack.specs.registry import load_kinds
+from vcstack.specs.resource import Ref
+from vcstack.store.draft import not_found
+
+MOST: Final = 500
+PAGE: Final = 100
+PARAMETERS: Final = frozenset({"limit", "before"})
+
+
+class TimelineRoutes:
+    """Answers what has changed in projects."""
+
+    def __init__(self, parts: ApiParts, authorizer: Authorizer) -> None:
+        self._history = parts.history
+        self._cache = parts.store.cache
+        self._authorizer = authorizer
+
+    async def answer(self, call: Call) -> Response:
+        """Return a page. What is not for the caller is left out, so a page may be short; ``before`` leads on."""
+        if call.method not in ("GET", "HEAD"):
+            raise MethodNotAllowed(f"{call.method} is not possible here; there is GET")
+        query = call.query.only(PARAMETERS)
+        await self._authorizer.authorize(call.identity, Action(Verb.GET, call.target))
+        project = call.target.name
+        born = find_project_birth(self._cache, project)
+        if born is None:
+            raise not_found(call.target.definition, None, project)
+        if self._history is None:
+            raise NotFound("no history is kept here: no PostgreSQL is configured")
+        limit = query.count("limit", least=1, most=MOST) or PAGE
+        found = await self._history.list_of_project(project, since=born, limit=limit + 1, before=query.count("before"))
+        items = [revision.to_wire() for revision in found[:limit] if self._shows(call, revision.ref)]
+        metadata = {"before": str(found[limit - 1].revision)} if len(found) > limit else {}
+        return value_reply({"kind": "Timeline", "metadata": metadata, "items": items})
+
+    def _shows(self, call: Call, ref: Ref) -> bool:
+        definition = load_kinds().get(ref.kind)
+        if definition is None:
+            return False
+        if call.identity.account is None or (ref.kind == Project.KIND and ref.project is None):
+            return True
+        target = Target(definition, ref.project, ref.name, "history")
+        return self._authorizer.decide(call.identity, Action(Verb.GET, target))
