@@ -9,6 +9,12 @@ import { Toasts } from "./layout/Toasts";
 import { ROUTES } from "./routes";
 import "./index.css";
 
+// A page that was opened before the console was built anew asks for files that are gone.
+addEventListener("vite:preloadError", () => {
+  const last = Number(sessionStorage.getItem("vcstack-reloaded") ?? 0);
+  sessionStorage.setItem("vcstack-reloaded", String(Date.now()));
+  if (Date.now() - last > 30_000) location.reload();
+});
 followPreferences();
 void begin();
 const router = createBrowserRouter(ROUTES, { basename: "/console" });

@@ -5,7 +5,7 @@ import os
 import shlex
 import sys
 
-from deploy.lab import rotation, status
+from deploy.lab import operator, rotation, status
 from deploy.lab.cloud import Lab
 from deploy.lab.errors import LabError
 from deploy.lab.layout import CHECKOUT, default_state
@@ -40,6 +40,7 @@ def _up(args: argparse.Namespace) -> int:
     lab.up(args.only, with_quickstart=quick)
     print(f"\nUp in {report.elapsed():.1f} s; hosts: {', '.join(lab.hosts) or 'none'}. State: {lab.state}")
     if args.only is None:
+        print(_console(lab, operator.ensure(lab.layout)))
         print(
             f"  API        {lab.api_url}  (CA certificate: {lab.path('pki/ca.crt')})\n"
             f"  vcctl      context written to {lab.path('vcctl.yaml')}\n\n"
@@ -50,6 +51,21 @@ def _up(args: argparse.Namespace) -> int:
             "  make status; make logs PART=h1/vc-compute; make down"
         )
     return 0
+
+
+def _console(lab: Lab, login: operator.FirstLogin) -> str:
+    """Says where the console is and how a person gets in."""
+    lines = [f"  console    {lab.api_url}/console/"]
+    if login.secret_file is None:
+        lines.append(f"             log in as {login.user} (forgot the password? vcctl auth reset-user {login.user})")
+    elif login.secret is not None and sys.stdout.isatty():
+        # Not into a pipe or a log: what is kept there may be read by others.
+        lines.append(f"             log in as {login.user} with the one-time secret {login.secret}")
+        lines.append(f"             (shown once; until the login it is in {login.secret_file} too)")
+    else:
+        lines.append(f"             log in as {login.user} with the one-time secret in {login.secret_file}")
+    lines.append("             the browser asks about the certificate: it is of the CA below, which you may import")
+    return "\n".join(lines)
 
 
 def _logs(args: argparse.Namespace) -> int:

@@ -18,7 +18,7 @@ export function AccountMenu() {
   return (
     <Menu
       trigger={
-        <Button look="quiet" aria-label={say("account")}>
+        <Button look="quiet" aria-label={me ? `${say("account")}: ${me.name}` : say("account")}>
           <CircleUser aria-hidden />
           <span className="hidden max-w-40 truncate sm:inline">{me?.name}</span>
         </Button>

@@ -1,4 +1,4 @@
-import { Menu as MenuIcon, X } from "lucide-react";
+import { Menu as MenuIcon, Search, X } from "lucide-react";
 import { Suspense, useEffect, useState } from "react";
 import { Navigate, Outlet, useLocation, useNavigation, useParams } from "react-router";
 import { useSession } from "~/api/session";
@@ -10,6 +10,8 @@ import { AccountMenu } from "./AccountMenu";
 import { Banners } from "./Banners";
 import { Logo } from "./Logo";
 import { Navigation } from "./Navigation";
+import { Overlays } from "./Overlays";
+import { openOverlay } from "./overlays";
 import { ProjectSwitcher } from "./ProjectSwitcher";
 import { usePreferences } from "./preferences";
 import { words } from "./words";
@@ -66,9 +68,16 @@ export function Shell() {
         <Logo />
         <ProjectSwitcher />
         <div className="flex-1" />
+        <Button look="quiet" aria-label={say("search")} title={say("search")} onClick={() => openOverlay("Palette")}>
+          <Search aria-hidden />
+          <kbd aria-hidden className="hidden rounded border border-line px-1 font-mono text-quiet text-xs md:inline">
+            {"Ctrl+K"}
+          </kbd>
+        </Button>
         <AccountMenu />
       </header>
       <Banners />
+      <Overlays />
       <div className="relative flex min-h-0 flex-1">
         <Navigation open={open} />
         <main id="content" tabIndex={-1} aria-busy={loading} className="min-w-0 flex-1 overflow-auto outline-none">

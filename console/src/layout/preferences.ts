@@ -10,7 +10,8 @@ interface Preferences {
   language: Language;
   /** The project that was looked at last. */
   project: string | null;
-  navigationOpen: boolean;
+  /** Whether single letters do something. */
+  letterKeys: boolean;
   set: (changes: Partial<Omit<Preferences, "set">>) => void;
 }
 
@@ -20,7 +21,7 @@ export const usePreferences = create<Preferences>()(
       theme: "system",
       language: guessLanguage(navigator.languages ?? ["en"]),
       project: null,
-      navigationOpen: true,
+      letterKeys: true,
       set,
     }),
     { name: "vcstack-preferences" },

@@ -37,10 +37,10 @@ interface Shown {
 }
 const SHOWN = new Map<string, Shown>([
   ["select", { width: "2.25rem" }],
-  ["name", { width: "minmax(11rem,2.2fr)" }],
+  ["name", { width: "minmax(8rem,2.2fr)" }],
   ["project", { width: "minmax(7rem,1fr)", roomy: true }],
-  ["ready", { width: "minmax(6.5rem,1fr)" }],
-  ["age", { width: "4rem" }],
+  ["ready", { width: "minmax(6rem,1fr)" }],
+  ["age", { width: "4rem", roomy: true }],
 ]);
 const shownOf = (id: string): Shown => SHOWN.get(id) ?? { width: "minmax(7.5rem,1.3fr)", roomy: true };
 

@@ -8,6 +8,7 @@ import { INPUT, Input } from "~/components/Field";
 import { Menu, MenuItem } from "~/components/Menu";
 import { useWords } from "~/i18n/language";
 import { toast } from "~/layout/toasts";
+import { BulkActions } from "./BulkActions";
 import type { ListColumn } from "./columns";
 import { download, type Format, write } from "./export";
 import type { Row } from "./rows";
@@ -99,6 +100,7 @@ export function Toolbar(props: ToolbarProps) {
         <div className="flex w-full flex-wrap items-center gap-2 rounded-md bg-info-ground px-2 py-1">
           <span className="font-medium">{say("selected", { count: selected.size })}</span>
           <div className="flex-1" />
+          <BulkActions kind={kind} objects={chosen.map(({ object }) => object)} onDone={() => onSelect(new Set())} />
           <Button look="quiet" icon aria-label={say("unselect")} onClick={() => onSelect(new Set())}>
             <X aria-hidden />
           </Button>
