@@ -32,6 +32,8 @@ WAIT_SECONDS = 40.0
 GROUP = "vcstack.io/v1"
 SYSTEM = "vcstack-system"
 """The namespace that the operator runs in."""
+ACCOUNT, PROJECT = "vc-operator", "kubernetes"
+"""Its service account in VC Stack, and that one's project."""
 
 
 def build(cache: Path) -> Path:

@@ -15,11 +15,10 @@ import pytest
 
 from deploy.lab.layout import CHECKOUT
 from tests.e2e.cloud import Cloud
-from tests.k8s.cluster import Cluster, OperatorProcess, build
+from tests.k8s.cluster import ACCOUNT, PROJECT, Cluster, OperatorProcess, build
 from tests.k8s.home import Home
 
 FOLDER = Path(__file__).parent
-ACCOUNT, PROJECT = "vc-operator", "kubernetes"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -49,6 +48,8 @@ def environment(cluster: Cluster, cloud: Cloud) -> dict[str, str]:
     subject = {"kind": "ServiceAccount", "project": PROJECT, "name": ACCOUNT}
     cloud.apply("rolebindings", None, ACCOUNT, {"role": "admin", "subject": subject})
     cloud.wait_ready("rolebindings", None, ACCOUNT)
+    for old in cloud.items("apikeys", PROJECT):  # of a lab that was kept
+        cloud.delete("apikeys", PROJECT, old["metadata"]["name"])
     name = f"key-{secrets.token_hex(3)}"
     key = cluster.folder / "api-key"
     cloud.vcctl("auth", "key", "create", name, "--service-account", ACCOUNT, "-p", PROJECT, "--to", key)

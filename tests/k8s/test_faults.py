@@ -3,11 +3,12 @@
 import random
 import time
 from collections import Counter
+from pathlib import Path
 
 from deploy.lab.layout import CENTRAL
 from tests.e2e.cloud import Cloud
 from tests.fixtures import freezer
-from tests.k8s.cluster import Cluster, OperatorProcess, condition, wait
+from tests.k8s.cluster import ACCOUNT, PROJECT, Cluster, OperatorProcess, condition, wait
 from tests.k8s.home import KEY, Home, manifest
 
 KILLS = 8
@@ -143,3 +144,20 @@ def test_the_cloud_away_for_long_loses_nothing(home: Home, operator: OperatorPro
 def _away(home: Home, name: str) -> dict[str, object] | None:
     found = home.find("sshkeys", name)
     return found if condition(found, "Reconciling").get("status") == "True" else None
+
+
+def test_another_api_key_is_taken_without_a_restart(
+    home: Home, operator: OperatorProcess, cloud: Cloud, environment: dict[str, str]
+) -> None:
+    home.apply("sshkeys", "before", {"publicKey": KEY})
+    home.wait_condition("sshkeys", "before", "Ready")
+    (old,) = [w["metadata"]["name"] for w in cloud.items("apikeys", PROJECT)]
+    file = Path(environment["VCSTACK_API_KEY_FILE"])
+    pid, fresh = operator.pid, file.with_name("fresh-key")
+    cloud.vcctl("auth", "key", "create", f"{old}-b", "--service-account", ACCOUNT, "-p", PROJECT, "--to", fresh)
+    cloud.delete("apikeys", PROJECT, old)
+    home.apply("sshkeys", "during", {"publicKey": KEY})
+    wait("it said", lambda: condition(_away(home, "during"), "Reconciling").get("reason") == "NotLoggedIn")
+    fresh.replace(file)
+    home.wait_condition("sshkeys", "during", "Ready")
+    assert operator.pid == pid

@@ -106,9 +106,16 @@ def test_an_object_that_is_there_is_taken_over_only_when_told_to(home: Home) -> 
     wait("the second one stalled", refused)
     message = condition(home.cluster.find("sshkeys", "me", other), "Stalled")["message"]
     assert f"{home.name}/me" in message
+    # Told to, it does, and the first one, which was told so too, does not take it back.
+    home.cluster.annotate("sshkeys", "me", other, "kubernetes.vcstack.io/adopt=true")
+    home.wait_condition("sshkeys", "me", "Stalled", reason="TakenOver")
+    assert home.must("sshkeys", "me")["metadata"]["annotations"]["kubernetes.vcstack.io/object"] == f"{other}/me"
+    home.delete_custom("sshkeys", "me")
+    home.wait_gone("sshkeys", "me")
+    assert home.must("sshkeys", "me")["metadata"]["uid"] == before["metadata"]["uid"]
     home.cluster.kubectl("delete", "sshkeys.vcstack.io", "me", "-n", other, "--timeout=60s")
     home.cluster.kubectl("delete", "namespace", other, "--wait=false")
-    assert home.must("sshkeys", "me")["metadata"]["uid"] == before["metadata"]["uid"]
+    assert home.real("sshkeys", "me") is None
 
 
 def test_drift_is_settled_by_who_owns_the_field(home: Home) -> None:

@@ -18,7 +18,7 @@ Wire = dict[str, Any]
 FINALIZER = "vcstack.io/operator"
 """On custom resources: their object in VC Stack goes before they do."""
 ADOPT = f"{PREFIX}adopt"
-"""true: an object that is there already, and that nobody else's custom resource stands for, is taken over."""
+"""true: an object that is there already is taken over, also from another custom resource."""
 CONFLICTS = f"{PREFIX}conflicts"
 """Take: fields that another manager owns are taken from it; default Refuse."""
 DELETION = f"{PREFIX}deletion"

@@ -31,9 +31,10 @@ from vcstack.operator.manifests import (
 )
 from vcstack.operator.places import NoPlace, Place, Places
 from vcstack.operator.secretvalues import MissingSecret, SecretValues
-from vcstack.operator.statuses import STALLED, Outcome, State, build_status, find_condition, merge_difference
+from vcstack.operator.statuses import STALLED, Outcome, State, build_status, find_condition
 from vcstack.specs.conditions import READY
 from vcstack.specs.errors import ApiError, Conflict, InternalError, NotFound, TooManyRequests, Unauthorized, Unavailable
+from vcstack.specs.patch import create_merge_patch
 from vcstack.specs.resource import Ref
 
 log = structlog.get_logger()
@@ -107,16 +108,18 @@ class Reconciler:
         self._cloud.register(key, Ref(key.kind, place.project, key.name))
         live: Wire | None = None
         try:
-            values = await self._secrets.resolve(key, resource)
-            wanted = build_manifest(key, resource, place, values, self._name)
             resource = await self._ensure_finalizer(key, resource)
             live = await self._cloud.find(Ref(key.kind, place.project, key.name), key.definition)
+            values = await self._secrets.resolve(key, resource)
+            wanted = build_manifest(key, resource, place, values, self._name)
             outcome, live = await self._settle(key, resource, wanted, live)
         except MissingSecret as error:
             outcome = Outcome(State.WAITING, "SecretMissing", str(error))
         except ApiError as error:
             outcome = _outcome_of(error)
-        return await self._report(key, resource, live, outcome)
+        # Of an object that is not its own it tells nothing, and remembers nothing.
+        own = live if live is not None and is_owned(live, resource) else None
+        return await self._report(key, resource, own, outcome)
 
     async def _find_place(self, key: Key, resource: Wire) -> Place:
         """Return where the object goes. What was put somewhere stays there. Raises NoPlace."""
@@ -167,7 +170,7 @@ class Reconciler:
         ref = Ref(key.kind, wanted["metadata"].get("project"), key.name)
         adopting = live is not None and not is_owned(live, resource)
         if adopting and (refusal := _refuse_adoption(resource, live or {})) is not None:
-            return refusal, None
+            return refusal, live
         force = instruction(resource, CONFLICTS) == "Take" or (adopting and bool(owner_of(live or {})))
         applied = await self._cloud.apply(ref, key.definition, wanted, live, force=force)
         if live is None:
@@ -230,7 +233,7 @@ class Reconciler:
         self.states[key] = outcome.state
         before = resource.get("status") or {}
         status = build_status(key, resource, live, outcome, name=self._name, now=self._clock.now())
-        patch = merge_difference(before, status)
+        patch = create_merge_patch(before, status)
         if patch:
             await self._kubernetes.patch(f"{key.path}/status", {"status": patch})
         self._post_news(resource, {"status": status}, outcome)
@@ -260,9 +263,13 @@ def instructions(resource: Mapping[str, Any]) -> list[str]:
 
 def _refuse_adoption(resource: Wire, live: Wire) -> Outcome | None:
     meta, owner = live["metadata"], owner_of(live)
+    other = (meta.get("annotations") or {}).get(OBJECT) or owner
+    if owner and recorded_place(resource).get("uid") == meta["uid"]:
+        # Or the two would take it from each other forever.
+        message = f"Its object in VC Stack was taken over by the custom resource {other}. Delete one of the two."
+        return Outcome(State.STALLED, "TakenOver", message)
     if instruction(resource, ADOPT) == "true":
         return None
-    other = (meta.get("annotations") or {}).get(OBJECT) or owner
     whose = f" and belongs to the custom resource {other}" if owner else ""
     message = f'An object of that name is in VC Stack already{whose}. Annotate with {ADOPT}: "true" to take it over.'
     return Outcome(State.STALLED, "AlreadyExists", message)

@@ -1,9 +1,12 @@
 """How the operator is told what to do: by its environment, as pods are."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+
+from vcstack.specs.model import LABEL_PATTERN
 
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
@@ -67,12 +70,15 @@ def read_settings(environment: Mapping[str, str]) -> OperatorSettings:
     mode = environment.get("VC_OPERATOR_NAMESPACES") or NamespaceMode.SAME_NAME.value
     if mode not in list(NamespaceMode):
         raise SettingsError(f"VC_OPERATOR_NAMESPACES must be {' or '.join(NamespaceMode)}, not {mode!r}")
+    name = environment.get("VC_OPERATOR_NAME") or OperatorSettings.name
+    if not re.fullmatch(LABEL_PATTERN, name):
+        raise SettingsError(f"VC_OPERATOR_NAME must be a DNS label, not {name!r}")
     ca_file = environment.get("VCSTACK_CA_FILE")
     return OperatorSettings(
         api_url=needed("VCSTACK_API_URL"),
         key_file=Path(needed("VCSTACK_API_KEY_FILE")),
         ca_file=Path(ca_file) if ca_file else None,
-        name=environment.get("VC_OPERATOR_NAME") or OperatorSettings.name,
+        name=name,
         namespace=environment.get("VC_OPERATOR_NAMESPACE") or _namespace_of_pod(),
         namespaces=NamespaceMode(mode),
         identity=environment.get("POD_NAME") or "",

@@ -67,19 +67,6 @@ def build_status(
     return status
 
 
-def merge_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> Wire:
-    """Return the RFC 7386 merge patch from one to the other; empty: they are alike."""
-    patch: Wire = {k: None for k in old if k not in new}
-    for name, value in new.items():
-        was = old.get(name)
-        if isinstance(value, Mapping) and isinstance(was, Mapping):
-            if inner := merge_difference(was, value):
-                patch[name] = inner
-        elif was != value:
-            patch[name] = value
-    return patch
-
-
 def find_condition(resource: Mapping[str, Any], type_: str) -> Mapping[str, Any]:
     """Return a condition of a wire object; empty when there is none."""
     conditions = (resource.get("status") or {}).get("conditions") or ()
