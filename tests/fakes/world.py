@@ -12,6 +12,7 @@ from tests.fakes.crash import Crasher, Killed, every_kill
 from tests.fakes.manual_clock import ManualClock
 from tests.fakes.master_keys import credentials_on
 from tests.fakes.memory_etcd import MemoryEtcd
+from vcstack.controllers.certificate import CERTIFICATE_RECORDS
 from vcstack.runtime.client import ResourceClient
 from vcstack.runtime.context import Build, ControllerContext
 from vcstack.runtime.controller import Controller
@@ -33,6 +34,7 @@ from vcstack.specs.kinds.subnet import Subnet, SubnetSpec
 from vcstack.specs.registry import definition_of, load_kinds
 from vcstack.specs.resource import AnyResource, Ref
 from vcstack.store.actor import Actor
+from vcstack.store.authorities import CertificateRecords
 from vcstack.store.quotausage import QuotaUse
 from vcstack.store.store import Store
 
@@ -83,6 +85,7 @@ class World:
         self.heartbeats = FakeHeartbeats()
         self.backends: dict[str, Any] = {"heartbeats": self.heartbeats, "settings": store.cache.setting_book}
         self.backends["quotause"] = QuotaUse(store.cache)
+        self.backends[CERTIFICATE_RECORDS.name] = CertificateRecords(credentials_on(etcd, clock=self.clock))
         self.client: ResourceClient = store.bound(Actor("system:controller:test", "controllers"))
         self.held: dict[Ref, Exception] = {}
         self.restart()

@@ -18,6 +18,7 @@ from tests.fakes.world import PROJECT, World, sweep
 from tests.fixtures.api import Api
 from tests.kinds.identities import make_project
 from vcstack.controllers import certificate as controller
+from vcstack.controllers import project as projects
 from vcstack.controllers.certificate import CERTIFICATE_RECORDS, PROJECT_AUTHORITIES, RESERVED_NAMES
 from vcstack.pki.authority import CertificateAuthority, load_certificate, load_certificates
 from vcstack.specs.errors import Invalid
@@ -29,8 +30,10 @@ from vcstack.specs.kinds.certificate import (
     CertificateSpec,
     Usage,
 )
+from vcstack.specs.kinds.project import Project
 from vcstack.specs.kinds.quota import Quota, QuotaSpec
 from vcstack.specs.kinds.secret import Secret, SecretSpec
+from vcstack.specs.kinds.securitygroup import SecurityGroup
 from vcstack.specs.meta import ConditionStatus
 from vcstack.specs.registry import get_kind
 from vcstack.store.actor import Actor
@@ -307,6 +310,32 @@ async def test_the_authority_gets_a_successor_long_before_it_ends(world: World) 
     world.clock.skip(2 * 365 * 24 * HOUR)
     await settled(world)
     assert len(load_certificates((await read_secret(world))["ca"].encode())) == 1
+
+
+@pytest.mark.parametrize("is_last_to_go", [True, False])
+async def test_nothing_stays_of_the_authority_of_a_project_that_is_deleted(world: World, is_last_to_go: bool) -> None:
+    """Whether its certificates went long before it or with it."""
+    credentials = prepare(world)
+    await make_project(world)
+    await make(world)
+    await world.settle(controller.build, projects.build)
+    project = await world.get(Project, PROJECT)
+    assert await AuthorityRecords(credentials).find(project.uid) is not None
+    if not is_last_to_go:
+        await world.delete(await world.get(Certificate, "web"))
+        await world.settle(controller.build, projects.build)
+        assert await AuthorityRecords(credentials).find(project.uid) is not None, "others may still trust it"
+    await world.delete(project)
+    for _ in range(10):
+        await world.settle(controller.build, projects.build)
+        for kind in (SecurityGroup, Secret):
+            for found in (await world.admin.list(kind)).items:
+                if found.deleting:
+                    await world.remove_finalizers(found)
+        world.clock.skip(5.0)
+    assert await world.find(Project, PROJECT) is None
+    kept = [kv.key.decode() for kv in (await world.etcd.range(b"/vcstack/")).kvs]
+    assert not [key for key in kept if "authorities" in key or "revocations" in key or "/certificates/" in key]
 
 
 @pytest.mark.parametrize(

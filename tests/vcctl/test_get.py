@@ -125,8 +125,11 @@ async def test_an_unknown_kind_is_a_usage_error_with_similar_ones(vcctl: Vcctl) 
 
 async def test_watch_prints_the_list_and_every_change_until_interrupted(vcctl: Vcctl, hands: Hands) -> None:
     await set_scene(vcctl)
+    # Shells start what runs in their background with SIGINT ignored, and children inherit that.
+    program = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    program += "from vcstack.vcctl.main import main; main()"
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", "from vcstack.vcctl.main import main; main()", "get", "networks", "-w",
+        sys.executable, "-c", program, "get", "networks", "-w",
         env={**os.environ, **vcctl.environ}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None

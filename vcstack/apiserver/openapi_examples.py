@@ -113,7 +113,10 @@ REQUESTS: Final[dict[str, Json]] = {
 }
 """Where what is asked at least would not show the use."""
 RECORD: Final[Json] = {
+    "chain": "m1-api",
     "seq": 17,
+    "previous": "60303ae22b998861",
+    "hash": "9f86d081884c7d65",
     "time": TIME,
     "subject": "user:alice",
     "verb": "create",
@@ -128,7 +131,7 @@ RECORD: Final[Json] = {
 REVISION: Final[Json] = {
     "revision": "1042",
     "uid": "vm-7f3c2a9e",
-    "operation": "Update",
+    "operation": "Updated",
     "actor": "user:alice",
     "manager": "vcctl",
     "time": TIME,
@@ -200,6 +203,7 @@ ANSWERS: Final[dict[str, Any]] = {
     "/api/v1/audit": {"kind": "AuditRecordList", "items": [RECORD]},
     "/api/v1/audit/export": '{"seq":17,"subject":"user:alice","verb":"create","status":201}\n',
     "/api/v1/audit/anchors": '{"chain":"m1-api","seq":17,"hash":"9f86d081884c7d65"}\n',
+    "audit": {"kind": "AuditRecordList", "items": [RECORD]},
     "history": {"kind": "History", "items": [REVISION]},
     "timeline": {
         "kind": "Timeline",

@@ -4,6 +4,7 @@ from typing import Any
 
 from vcstack.apiclient.keymessages import REPLIES, REQUESTS
 from vcstack.apiserver import bodies
+from vcstack.apiserver.openapi_records import HISTORY, RECORDS
 from vcstack.specs.kinds.event import Event
 from vcstack.specs.registry import KindDefinition
 
@@ -203,7 +204,7 @@ def subresource_operations(definition: KindDefinition, subresource: str, *, in_p
             return one(
                 "get",
                 "The object's revisions, newest first.",
-                content=anything,
+                content={"application/json": {"schema": HISTORY}},
                 parameters=(
                     ("limit", "How many.", {"type": "integer", "minimum": 1, "maximum": 500}),
                     ("before", "Only older revisions.", COUNT),
@@ -269,7 +270,7 @@ def subresource_operations(definition: KindDefinition, subresource: str, *, in_p
             return one(
                 "get",
                 "Who did what in the project, the newest first.",
-                content=anything,
+                content={"application/json": {"schema": RECORDS}},
                 parameters=(*AUDIT_FILTERS, *AUDIT_PAGE),
             )
         case "heartbeat":

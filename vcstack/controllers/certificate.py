@@ -194,8 +194,6 @@ class CertificateReconciler:
         if secret is not None and _is_owned(secret, certificate):
             await self._client.delete(secret.ref, uid=secret.uid)
         await self._records.destroy(certificate.uid)
-        if project.deleting:
-            await self._records.forget(project.uid)
         await self._client.remove_finalizer(certificate, FINALIZER)
 
     async def _report(self, certificate: Certificate, issued: Issuance, authority: Authority, now: datetime) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from vcstack.controllers.certificate import CERTIFICATE_RECORDS
 from vcstack.runtime.context import ControllerContext
 from vcstack.runtime.controller import Controller
 from vcstack.runtime.errors import WaitingFor
@@ -46,6 +47,7 @@ class ProjectReconciler:
     def __init__(self, context: ControllerContext) -> None:
         self._context = context
         self._client = context.client
+        self._records = context.backend(CERTIFICATE_RECORDS)
 
     async def reconcile(self, project: Project | None, ref: Ref) -> Result | None:
         """Make it so, once."""
@@ -98,6 +100,7 @@ class ProjectReconciler:
             order = definition.apply_order
             left += (await self._client.list(definition.model, project=project.metadata.name)).items
         if not left:
+            await self._records.forget(project.uid)  # its certificate authority: nobody can be issued any more
             await self._client.remove_finalizer(project, TERMINATING_FINALIZER)
             return
         for resource in left:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from vcstack.apiserver.openapi_operations import AUDIT_FILTERS, AUDIT_PAGE, Json, operation, reference
+from vcstack.apiserver.openapi_records import RECORDS
 from vcstack.specs.audit import VerificationReport
 
 AUDIT_MODELS: Final = (VerificationReport,)
@@ -13,7 +14,7 @@ _FILTERS: Final = (*AUDIT_FILTERS, ("project", "The object's project.", _TEXT))
 
 def audit_paths() -> Iterator[tuple[str, Json]]:
     """Yield path and operations of each route."""
-    listed = {"application/json": {"schema": {"type": "object"}}}
+    listed = {"application/json": {"schema": RECORDS}}
     lines = {"application/jsonl": {"schema": _TEXT}}
     report = {"application/json": {"schema": reference("VerificationReport")}}
 
