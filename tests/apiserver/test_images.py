@@ -160,6 +160,14 @@ async def test_content_never_changes(admin: ApiClient, content: ImageContent, di
         await content.upload("tiny", images.make_qcow2(tmp_path, "other.qcow2", data=b"other"))
 
 
+async def test_nothing_is_uploaded_to_an_image_with_a_source(
+    admin: ApiClient, content: ImageContent, disk: Path
+) -> None:
+    await create(admin, source={"url": "https://images.example.com/x"})
+    with pytest.raises(Conflict, match="from https://images.example.com/x"):
+        await content.upload("tiny", disk)
+
+
 async def test_the_same_content_is_kept_once_and_until_its_last_image_goes(
     api: Api, admin: ApiClient, content: ImageContent, disk: Path
 ) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tests.cloud.program import Counted, Program
@@ -10,19 +11,24 @@ from tests.cloud.virtual_time import VirtualClock
 from tests.fakes.master_keys import MasterKeys, credentials_on
 from tests.fakes.memory_etcd import MemoryEtcd
 from tests.fakes.ovn_nb import FakeOvn
+from vcstack.apiserver.images.files import ImageFiles
+from vcstack.apiserver.images.importing import ImageImports
 from vcstack.controllers.backends.network import Fence
 from vcstack.controllers.backends.network_sources import NETWORK
+from vcstack.controllers.backends.secrets import SECRETS
 from vcstack.controllers.certificate import CERTIFICATE_RECORDS, PROJECT_AUTHORITIES, RESERVED_NAMES
 from vcstack.controllers.certificateauthority import AUTHORITIES, WITNESSES
 from vcstack.controllers.gitsource import GIT, SOURCE_ACCESS
 from vcstack.controllers.host import HEARTBEATS
-from vcstack.controllers.image import CONTENTS
+from vcstack.controllers.image import CONTENTS, IMPORTS
 from vcstack.controllers.key import KEY_MATERIAL
+from vcstack.controllers.notificationtarget import SENDING
 from vcstack.controllers.policy import EVALUATING
 from vcstack.controllers.quota import QUOTA_USE
 from vcstack.controllers.ratelimitpolicy import API_WORKERS
 from vcstack.controllers.scheduler import SETTINGS
 from vcstack.controllers.wiring import find_builds
+from vcstack.outbound.client import OutboundClient
 from vcstack.policy.sandbox import Sandbox
 from vcstack.runtime.context import Build
 from vcstack.runtime.manager import Manager
@@ -36,6 +42,7 @@ from vcstack.store.etcd.settings import EtcdSettings
 from vcstack.store.heartbeats import Heartbeats
 from vcstack.store.keymaterial import KeyMaterial
 from vcstack.store.quotausage import QuotaUse
+from vcstack.store.secretvalues import SecretValues
 from vcstack.store.store import Store
 
 ETCD_WRITES = frozenset({"txn", "txn_each", "put", "delete", "lease_grant", "lease_revoke"})
@@ -148,6 +155,7 @@ class ManagerProcess:
         await store.start()
         self._store = store
         lease = SharedLease(self._etcd)
+        outbound = OutboundClient()  # asked for nothing: there are no targets here, and no images with sources
         manager = Manager(
             self._builds,
             store.bound(Actor("system:manager", "vc-management")),
@@ -160,6 +168,9 @@ class ManagerProcess:
                 HEARTBEATS.name: self.heartbeats,
                 API_WORKERS.name: ApiWorkers(self._etcd),
                 CONTENTS.name: Contents(),
+                IMPORTS.name: ImageImports(ImageFiles(Path()), outbound, store.cache.setting_book, clock),
+                SENDING.name: outbound,
+                SECRETS.name: SecretValues(store),
                 KEY_MATERIAL.name: KeyMaterial(credentials),
                 QUOTA_USE.name: QuotaUse(store.cache),
                 SETTINGS.name: store.cache.setting_book,

@@ -6,11 +6,15 @@ import pytest
 
 from tests.fakes.world import World
 from vcstack.apiserver.images.files import ImageFiles, ImageRecord, hash_file
+from vcstack.apiserver.images.importing import ImageImports
 from vcstack.controllers import image
-from vcstack.controllers.image import CONTENTS
+from vcstack.controllers.backends.secrets import SECRETS
+from vcstack.controllers.image import CONTENTS, IMPORTS
+from vcstack.outbound.client import OutboundClient
 from vcstack.runtime.users import DELETABLE
 from vcstack.specs.errors import Invalid
 from vcstack.specs.kinds.image import ACCEPTED, UPLOADED, Image, ImageFormat, ImageSpec
+from vcstack.store.secretvalues import SecretValues
 
 CONTENT = b"a disk " * 1000
 
@@ -20,6 +24,9 @@ def files(world: World, tmp_path: Path) -> ImageFiles:
     found = ImageFiles(tmp_path / "images")
     found.prepare()
     world.backends[CONTENTS.name] = found
+    outbound = OutboundClient()  # asked for nothing: no image here has a source
+    world.backends[IMPORTS.name] = ImageImports(found, outbound, world.store.cache.setting_book, world.clock)
+    world.backends[SECRETS.name] = SecretValues(world.store)
     return found
 
 

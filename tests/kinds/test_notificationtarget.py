@@ -12,7 +12,8 @@ from tests.fakes.world import PROJECT, World, sweep
 from tests.fixtures.receiver import Received, Receiver
 from tests.kinds.identities import make_project
 from vcstack.controllers import notificationtarget
-from vcstack.controllers.notificationtarget import BATCH, SECRETS, SENDING, SUSPENDED_SECONDS, read_key, sign
+from vcstack.controllers.backends.secrets import SECRETS
+from vcstack.controllers.notificationtarget import BATCH, SENDING, SUSPENDED_SECONDS, read_key, sign
 from vcstack.specs.errors import Invalid
 from vcstack.specs.kinds.event import Event, EventSpec
 from vcstack.specs.kinds.network import Network, NetworkSpec

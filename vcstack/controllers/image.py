@@ -1,22 +1,27 @@
 """Images: what is observed of their stored content, and its removal.
 
 The API server receives, checks and stores content; this controller looks at what is really there and says
-so. It never opens content.
+so, and has content fetched for images with a source. It never opens content.
 """
 
 import asyncio
+import base64
 from typing import Protocol
 
+from vcstack.controllers.backends.secrets import SECRETS
 from vcstack.runtime.context import BackendKey, ControllerContext
 from vcstack.runtime.controller import Controller
 from vcstack.runtime.reconciler import Result
 from vcstack.runtime.status import condition_of, write_status
 from vcstack.runtime.users import ensure_unused, watch_users
+from vcstack.specs.errors import NotFound
 from vcstack.specs.kinds.flavor import FINALIZER as IN_USE
-from vcstack.specs.kinds.image import ACCEPTED, FINALIZER, UPLOADED, Image
+from vcstack.specs.kinds.image import ACCEPTED, FINALIZER, UPLOADED, Image, secret_of
 from vcstack.specs.meta import Condition, ConditionStatus
 from vcstack.specs.resource import Ref
 
+FETCHING_SECONDS = 5.0
+"""How often it is looked how far a download is."""
 LOOK_AGAIN_SECONDS = 30.0
 """While content is missing: an upload may end on another replica, which wakes us by receivedBytes; this is
 for the wake-up that was lost."""
@@ -58,7 +63,25 @@ class Contents(Protocol):
         """Remove record, upload and content unless another image has the same. Absent is success."""
 
 
+class Imports(Protocol):
+    """Fetches content beside everything else."""
+
+    def failure_of(self, uid: str) -> str:
+        """Return why the last try did not work; empty when it is not known to have failed."""
+
+    def ensure(self, image: Image, authorization: str) -> bool:
+        """Begin to fetch unless it is under way or has to wait; return whether it runs."""
+
+    def forget(self, uid: str) -> None:
+        """Stop fetching for an image that is gone."""
+
+
+IMPORTS: BackendKey[Imports] = BackendKey("image-imports")
 CONTENTS: BackendKey[Contents] = BackendKey("images")
+
+
+class _NoCredentials(Exception):
+    """The source's Secret is no use; the text is for the image's owner."""
 
 
 class ImageReconciler:
@@ -67,6 +90,8 @@ class ImageReconciler:
     def __init__(self, context: ControllerContext) -> None:
         self._context = context
         self._contents = context.backend(CONTENTS)
+        self._imports = context.backend(IMPORTS)
+        self._secrets = context.backend(SECRETS)
 
     async def reconcile(self, image: Image | None, ref: Ref) -> Result | None:
         """Make it so, once."""
@@ -79,12 +104,14 @@ class ImageReconciler:
 
     async def _finalize(self, image: Image) -> None:
         await ensure_unused(self._context, image)
+        self._imports.forget(image.uid)
         await asyncio.to_thread(self._contents.delete, image.uid)
         await self._context.client.remove_finalizer(image, FINALIZER, IN_USE)
 
     async def _observe(self, image: Image) -> Result | None:
         record = await asyncio.to_thread(self._contents.find_record, image.uid)
         there = await asyncio.to_thread(self._contents.has_content, image.uid)
+        coming = await self._import(image) if image.spec.source and record is None else None
         received = await asyncio.to_thread(self._contents.get_received_bytes, image.uid)
         fields = {
             "digest": record.digest if record and there else None,
@@ -92,20 +119,64 @@ class ImageReconciler:
             "virtualSizeBytes": record.virtual_size_bytes if record and there else None,
             "receivedBytes": record.size_bytes if record and there else received,
         }
-        conditions = self._conditions(image, record, there, received)
+        conditions = self._conditions(image, record, there, received, coming)
         await write_status(self._context.client, image, fields=fields, conditions=conditions)
+        if coming is not None:
+            return Result(requeue_after=FETCHING_SECONDS)
         return None if there else Result(requeue_after=LOOK_AGAIN_SECONDS)
 
-    def _conditions(self, image: Image, record: Record | None, there: bool, received: int) -> list[Condition]:
+    async def _import(self, image: Image) -> tuple[str, str]:
+        """Have the content fetched; return how that goes: a reason and a sentence."""
+        try:
+            authorization = await self._authorization_of(image)
+        except _NoCredentials as error:
+            return "SecretNotUsable", str(error)
+        running = self._imports.ensure(image, authorization)
+        failure = self._imports.failure_of(image.uid)
+        if running:
+            again = f" The last try did not work: {failure}." if failure else ""
+            return "Downloading", f"The content is being fetched.{again}"
+        return ("DownloadFailed", f"It is tried again: {failure}.") if failure else ("Waiting", "Others are fetched.")
+
+    async def _authorization_of(self, image: Image) -> str:
+        """Return the header for the source's origin. It is remembered nowhere."""
+        secret = secret_of(image)
+        if secret is None:
+            return ""
+        try:
+            values = await self._secrets.read(secret.project or "", secret.name)
+        except NotFound as error:
+            raise _NoCredentials(f"There is no Secret {secret.name}.") from error
+        if "token" in values:
+            header = f"Bearer {values['token'].strip()}"
+        elif "username" in values and "password" in values:
+            pair = f"{values['username']}:{values['password']}".encode()
+            header = f"Basic {base64.b64encode(pair).decode()}"
+        else:
+            raise _NoCredentials(f"The Secret {secret.name} has no token, and no username with a password.")
+        if not header.isascii() or not header.isprintable():
+            raise _NoCredentials(f"The token in the Secret {secret.name} has characters that cannot be sent.")
+        return header
+
+    def _conditions(
+        self, image: Image, record: Record | None, there: bool, received: int, fetching: tuple[str, str] | None
+    ) -> list[Condition]:
         def condition(type_: str, status: ConditionStatus | bool, reason: str, message: str = "") -> Condition:
             return condition_of(image, type_, status, reason, message, clock=self._context.clock)
 
         if record is not None and there:
             return [condition(UPLOADED, True, "ContentFound"), condition(ACCEPTED, True, "Inspected")]
+        if fetching is not None:
+            waits = "Content is inspected when all of it has come."
+            return [
+                condition(UPLOADED, False, *fetching),
+                condition(ACCEPTED, ConditionStatus.UNKNOWN, "NotUploaded", waits),
+            ]
         upload = f"Upload it with 'vcctl image upload {image.metadata.name} --file FILE'."
         if record is not None and record.refusal and not received:
+            again = "Make another image." if image.spec.source else upload
             return [
-                condition(UPLOADED, False, "Refused", f"The upload was refused and removed. {upload}"),
+                condition(UPLOADED, False, "Refused", f"The content was refused and removed. {again}"),
                 condition(ACCEPTED, False, "Refused", record.refusal),
             ]
         if record is not None and record.digest:

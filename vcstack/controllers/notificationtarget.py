@@ -20,6 +20,7 @@ import orjson
 import structlog
 
 from vcstack.controllers.backends.network_sources import Throttle
+from vcstack.controllers.backends.secrets import SECRETS
 from vcstack.outbound.client import Answer
 from vcstack.outbound.errors import BadAnswer, BadUrl, NotReachable
 from vcstack.runtime.context import BackendKey, ControllerContext
@@ -70,15 +71,7 @@ class Sending(Protocol):
         """Return the answer. Raises OutboundError."""
 
 
-class Secrets(Protocol):
-    """Reads the values of Secrets."""
-
-    async def read(self, project: str, name: str) -> Mapping[str, str]:
-        """Return them by name. Raises NotFound, Unavailable."""
-
-
 SENDING: BackendKey[Sending] = BackendKey("notifications")
-SECRETS: BackendKey[Secrets] = BackendKey("secret-values")
 
 
 class _NoAddress(Exception):

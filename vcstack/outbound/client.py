@@ -9,7 +9,7 @@ redirect is a new request with all of its checks.
 import asyncio
 import socket
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -19,7 +19,7 @@ import httpcore2
 from vcstack.outbound.addresses import Address, AddressPolicy, parse_address
 from vcstack.outbound.errors import BadAnswer, BadUrl, NotReachable
 from vcstack.outbound.resolver import Resolver, SystemResolver
-from vcstack.outbound.urls import Target, follow, parse_url
+from vcstack.outbound.urls import Target, follow, parse_url, url_host
 
 MIB: Final = 1024 * 1024
 MOST_ADDRESSES: Final = 16
@@ -97,26 +97,92 @@ class OutboundClient:
             NotReachable: refused, or no answer in time.
             BadAnswer: too large, encoded, or one redirect too many.
         """
+
+        async def read(response: httpcore2.Response, target: Target) -> Answer:
+            return await _read(response, target, limit)
+
+        try:
+            async with asyncio.timeout(self.settings.total_seconds), self._free:
+                return await self._follow(method, url, headers, content, redirects, read)
+        except TimeoutError as error:
+            raise NotReachable(url_host(url), "it took too long") from error
+
+    async def download(
+        self,
+        url: str,
+        sink: Callable[[bytes], Awaitable[None]],
+        *,
+        headers: Mapping[str, str] | None = None,
+        limit: int,
+        redirects: int,
+        total_seconds: float,
+        idle_seconds: float,
+    ) -> Answer:
+        """Give what a GET brings to ``sink``, piece by piece, when the status is 200; return the answer without that.
+
+        It does not count among the requests under way: who downloads says how many there are at once.
+
+        Args:
+            url: as the tenant wrote it.
+            sink: takes the pieces.
+            headers: as of ``fetch``; credentials stay with their origin.
+            limit: how much it may bring, in bytes.
+            redirects: how many are followed.
+            total_seconds: for everything.
+            idle_seconds: how long nothing may come.
+
+        Raises:
+            BadUrl, NotReachable, BadAnswer: as ``fetch``.
+        """
+
+        async def read(response: httpcore2.Response, target: Target) -> Answer:
+            if response.status != 200:
+                return await _read(response, target, MIB)
+            found = _headers_of(response, target)
+            announced = found.get("content-length", "")
+            if announced.isdigit() and int(announced) > limit:
+                raise _too_large(target, limit)
+            come = 0
+            async for part in response.aiter_stream():
+                come += len(part)
+                if come > limit:
+                    raise _too_large(target, limit)
+                await sink(part)
+            return Answer(status=response.status, headers=found, body=b"", url=target.url)
+
+        try:
+            async with asyncio.timeout(total_seconds):
+                return await self._follow("GET", url, headers, b"", redirects, read, idle_seconds)
+        except TimeoutError as error:
+            raise NotReachable(url_host(url), "it took too long") from error
+
+    async def _follow(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None,
+        content: bytes,
+        redirects: int,
+        read: Callable[[httpcore2.Response, Target], Awaitable[Answer]],
+        idle_seconds: float | None = None,
+    ) -> Answer:
+        """Make the request, and those that redirects lead to."""
         target = parse_url(url)
         sent = {name.lower(): value for name, value in (headers or {}).items()}
         if _OURS & sent.keys():
             raise ValueError(f"these headers are set by the guard: {sorted(_OURS & sent.keys())}")
         left = redirects if method in ("GET", "HEAD") else 0
-        try:
-            async with asyncio.timeout(self.settings.total_seconds), self._free:
-                while True:
-                    answer = await self._once(method, target, sent, content, limit)
-                    if answer.status not in REDIRECTS or "location" not in answer.headers:
-                        return answer
-                    if left == 0:
-                        raise BadAnswer(f"{target.host} answers with a redirect, which is not followed")
-                    left -= 1
-                    following = follow(target, answer.headers["location"])
-                    if following.origin != target.origin:
-                        sent = {name: value for name, value in sent.items() if name not in _ABOUT_THE_ORIGIN}
-                    target = following
-        except TimeoutError as error:
-            raise NotReachable(target.host, "it took too long") from error
+        while True:
+            answer = await self._once(method, target, sent, content, read, idle_seconds)
+            if answer.status not in REDIRECTS or "location" not in answer.headers:
+                return answer
+            if left == 0:
+                raise BadAnswer(f"{target.host} answers with a redirect, which is not followed")
+            left -= 1
+            following = follow(target, answer.headers["location"])
+            if following.origin != target.origin:
+                sent = {name: value for name, value in sent.items() if name not in _ABOUT_THE_ORIGIN}
+            target = following
 
     async def connect(self, host: str, port: int, *, ports: frozenset[int], encrypted: bool) -> socket.socket:
         """Return a connection for another protocol than HTTP, to an address that was judged like all others.
@@ -180,7 +246,13 @@ class OutboundClient:
         return context
 
     async def _once(
-        self, method: str, target: Target, headers: Mapping[str, str], content: bytes, limit: int
+        self,
+        method: str,
+        target: Target,
+        headers: Mapping[str, str],
+        content: bytes,
+        read: Callable[[httpcore2.Response, Target], Awaitable[Answer]],
+        idle_seconds: float | None,
     ) -> Answer:
         plain = target.scheme == "http"
         if plain and not any(allowed.plain_http for allowed in self.settings.addresses.allowed):
@@ -199,12 +271,12 @@ class OutboundClient:
                 ),
                 headers=_headers(target, headers, content, method),
                 content=content,
-                extensions={"timeout": {"connect": self.settings.connect_seconds}},
+                extensions={"timeout": {"connect": self.settings.connect_seconds, "read": idle_seconds}},
             )
             try:
                 response = await pool.handle_async_request(request)
                 try:
-                    return await _read(response, target, limit)
+                    return await read(response, target)
                 finally:
                     await response.aclose()
             except (httpcore2.NetworkError, httpcore2.TimeoutException, httpcore2.ProtocolError, OSError) as error:
@@ -274,17 +346,27 @@ class _GuardedBackend(httpcore2.AsyncNetworkBackend):
 
 
 async def _read(response: httpcore2.Response, target: Target, limit: int) -> Answer:
+    headers = _headers_of(response, target)
+    body = bytearray()
+    async for part in response.aiter_stream():
+        body += part
+        if len(body) > limit:
+            raise _too_large(target, limit)
+    return Answer(status=response.status, headers=headers, body=bytes(body), url=target.url)
+
+
+def _too_large(target: Target, limit: int) -> BadAnswer:
+    return BadAnswer(f"the answer of {target.host} is larger than {limit} bytes")
+
+
+def _headers_of(response: httpcore2.Response, target: Target) -> dict[str, str]:
+    """Return the headers, names in lower case. Raises BadAnswer for what is encoded."""
     headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
     encoding = headers.get("content-encoding", "identity").strip().lower()
     if encoding != "identity":
         # A few bytes that unpack to gigabytes are no concern of whoever unpacks nothing.
         raise BadAnswer(f"{target.host} answers in the encoding {encoding[:32]!r}, which was not asked for")
-    body = bytearray()
-    async for part in response.aiter_stream():
-        body += part
-        if len(body) > limit:
-            raise BadAnswer(f"the answer of {target.host} is larger than {limit} bytes")
-    return Answer(status=response.status, headers=headers, body=bytes(body), url=target.url)
+    return headers
 
 
 def _headers(target: Target, given: Mapping[str, str], content: bytes, method: str) -> list[tuple[str, str]]:

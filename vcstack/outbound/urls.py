@@ -110,6 +110,11 @@ def parse_ssh_url(text: str) -> SshTarget:
     return SshTarget(user=found["user"], host=_host(authority["host"]), port=port, path=found["path"])
 
 
+def url_host(text: str) -> str:
+    """Return the host of a URL, for messages. Raises BadUrl."""
+    return parse_url(text).host
+
+
 def follow(target: Target, location: str) -> Target:
     """Return where a redirect leads. Raises BadUrl, also from https to http."""
     if len(location) > LONGEST or not _ALLOWED.fullmatch(location):

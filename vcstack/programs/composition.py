@@ -25,6 +25,7 @@ from vcstack.apiserver.auth.assembly import Auth, AuthSettings
 from vcstack.apiserver.auth.tokens import TokenSettings
 from vcstack.apiserver.door import DoorSettings
 from vcstack.apiserver.images.files import ImageFiles
+from vcstack.apiserver.images.importing import ImageImports
 from vcstack.apiserver.limits import defaults
 from vcstack.apiserver.limits.defaults import StreamSettings
 from vcstack.apiserver.limits.settings import LimitSettings, name_worker
@@ -42,13 +43,14 @@ from vcstack.controllers.backends.git import GitRepositories
 from vcstack.controllers.backends.network_sources import NETWORK
 from vcstack.controllers.backends.ovn_connection import OvnSettings
 from vcstack.controllers.backends.ovn_nb import OvnNorthbound
+from vcstack.controllers.backends.secrets import SECRETS
 from vcstack.controllers.certificate import CERTIFICATE_RECORDS, PROJECT_AUTHORITIES, RESERVED_NAMES
 from vcstack.controllers.certificateauthority import AUTHORITIES, WITNESSES
 from vcstack.controllers.gitsource import GIT, SOURCE_ACCESS
 from vcstack.controllers.host import HEARTBEATS
-from vcstack.controllers.image import CONTENTS
+from vcstack.controllers.image import CONTENTS, IMPORTS
 from vcstack.controllers.key import KEY_MATERIAL
-from vcstack.controllers.notificationtarget import SECRETS, SENDING
+from vcstack.controllers.notificationtarget import SENDING
 from vcstack.controllers.policy import EVALUATING
 from vcstack.controllers.quota import QUOTA_USE
 from vcstack.controllers.ratelimitpolicy import API_WORKERS
@@ -293,6 +295,8 @@ class Management:
         outbound = OutboundClient(_outbound_settings(self._settings.outbound))
         stack.callback(outbound.close)
         repositories, source_access = self._open_sources(stack, store, credentials, outbound)
+        imports = ImageImports(files, outbound, store.cache.setting_book, self._clock)
+        stack.push_async_callback(imports.close)
         manager = Manager(
             find_builds(),
             store.bound(Actor("system:management", "vc-management")),
@@ -317,6 +321,7 @@ class Management:
                 PROJECT_AUTHORITIES.name: AuthorityRecords(credentials),
                 CERTIFICATE_RECORDS.name: CertificateRecords(credentials),
                 RESERVED_NAMES.name: LocalCertificates(self._settings).find_names,
+                IMPORTS.name: imports,
                 SENDING.name: outbound,
                 SECRETS.name: SecretValues(store),
             },

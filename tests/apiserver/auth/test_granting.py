@@ -142,6 +142,20 @@ async def test_events_go_to_where_their_readers_send_them_and_no_secret_that_the
     assert not refused(index, ROOT, "NotificationTarget", elsewhere)
 
 
+async def test_a_public_image_sends_no_secret_that_its_writer_may_not_read(org: Org, index: AccessIndex) -> None:
+    await org.put("Role", "publisher", {"rules": [rule("*", "Image")]})
+    await org.put("User", "clerk", {"domain": "acme"})
+    await org.bind("clerk", ("User", "clerk"), "publisher")
+    clerk = Ref("User", None, "clerk")
+    source: dict[str, Any] = {"url": "https://images.example.com/x"}
+    named = {**source, "secret": {"project": "web", "name": "s"}}
+    assert not refused(index, clerk, "Image", {"format": "Raw", "source": source})
+    assert refused(index, clerk, "Image", {"format": "Raw", "source": named})
+    assert not refused(index, ROOT, "Image", {"format": "Raw", "source": named})
+    own = {**source, "secret": {"name": "s"}}  # as an instance there may have it
+    assert not refused(index, clerk, "Image", {"format": "Raw", "source": own}, "web")
+
+
 async def test_a_users_key_is_made_by_the_user(org: Org, index: AccessIndex) -> None:
     assert not refused(index, MEMBER, "APIKey", {"user": "member"})
     assert refused(index, OWNER, "APIKey", {"user": "member"}), "the member may be given more tomorrow"

@@ -14,6 +14,7 @@ from vcstack.specs.kinds.apikey import APIKey
 from vcstack.specs.kinds.gitsource import GitSource
 from vcstack.specs.kinds.group import Group
 from vcstack.specs.kinds.identityprovider import IdentityProvider
+from vcstack.specs.kinds.image import Image, secret_of
 from vcstack.specs.kinds.notificationtarget import NotificationTarget, secrets_of
 from vcstack.specs.kinds.role import Role
 from vcstack.specs.kinds.rolebinding import RoleBinding
@@ -72,6 +73,11 @@ def find_excess(
         return given
     if isinstance(new, GitSource):
         return _find_excess_of_source(index, writer, new, old)
+    if isinstance(new, Image):
+        # In a project its instances tell the values to whoever may make them; elsewhere nobody has that right.
+        named = secret_of(new) if new.metadata.project is None else None
+        where = Place(project=named.project) if named else TOP
+        return [(where, p) for p in writer.missing(SECRET_VALUE, where)] if named else ()
     if isinstance(new, APIKey):
         owner = owner_of_key(new)
         if owner == who:

@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-from pathlib import Path
 
 from starlette.requests import ClientDisconnect
 from starlette.responses import FileResponse, Response
@@ -10,21 +9,21 @@ from starlette.responses import FileResponse, Response
 from vcstack.apiserver import queries
 from vcstack.apiserver.authz import Action, Authorizer, Verb
 from vcstack.apiserver.context import Call
-from vcstack.apiserver.images.files import ImageFiles, ImageRecord, Upload, hash_file
-from vcstack.apiserver.images.inspection import Refused, inspect
+from vcstack.apiserver.images.acceptance import GIB, accept_or_refuse
+from vcstack.apiserver.images.files import ImageFiles, Upload
+from vcstack.apiserver.images.inspection import Refused
 from vcstack.apiserver.parts import ApiParts
 from vcstack.apiserver.replies import json_reply
 from vcstack.specs.errors import BadRequest, Cause, Conflict, Invalid, MethodNotAllowed, NotFound, TooLarge
 from vcstack.specs.kinds.image import Image
 from vcstack.specs.registry import definition_of
-from vcstack.specs.settings import IMAGES_MAX_SIZE, IMAGES_MAX_VIRTUAL_SIZE, SettingReader
+from vcstack.specs.settings import IMAGES_MAX_SIZE, SettingReader
 from vcstack.store.actor import Actor
 
 CHUNK_LIMIT = 64 * 1024 * 1024
 """Longest body of one PUT."""
 WRITE_BYTES = 1024 * 1024
 """Bytes handed to the disk at once."""
-GIB = 1024**3
 OFFSET_HEADER = "upload-offset"
 OCTETS = "application/octet-stream"
 _RANGE = re.compile(r"bytes (?:(\d{1,19})-(\d{1,19})|\*)/(\d{1,19})")
@@ -86,6 +85,10 @@ class ContentRoutes:
             raise Conflict(f"{image.ref} has its content already; content never changes: make another image")
         if image.deleting:
             raise Conflict(f"{image.ref} is being deleted")
+        if image.spec.source is not None:
+            raise Conflict(
+                f"{image.ref} gets its content from {image.spec.source.url}; make another image to upload one"
+            )
         start, length, total = _parse_range(call)
         self._check_total(image, total)
         with self._files.locked_upload(image.uid) as upload:
@@ -142,22 +145,11 @@ class ContentRoutes:
 
     async def _finish(self, image: Image, upload: Upload, total: int) -> None:
         try:
-            digest = await self._check_digest(image, upload.part)
-            most = self._settings.number(IMAGES_MAX_VIRTUAL_SIZE, project=image.metadata.project) * GIB
-            inspected = await inspect(upload.part, image.spec.format, max_virtual_size_bytes=most)
+            await accept_or_refuse(self._files, self._settings, image, upload, total)
         except Refused as error:
-            await asyncio.to_thread(self._files.refuse, image.uid, str(error))
             await self._wake(image, 0)
             raise _invalid("content", str(error)) from error
-        record = ImageRecord(digest=digest, size_bytes=total, virtual_size_bytes=inspected.virtual_size_bytes)
-        await asyncio.to_thread(self._files.accept, image.uid, upload, record)
         await self._wake(image, total)
-
-    async def _check_digest(self, image: Image, part: Path) -> str:
-        digest = await asyncio.to_thread(hash_file, part)
-        if image.spec.digest is not None and image.spec.digest != digest:
-            raise Refused(f"The content's digest is {digest}, not {image.spec.digest} as declared; upload it again.")
-        return digest
 
     async def _wake(self, image: Image, received: int) -> None:
         """Say in status how much has come: the image's controller sees it and observes the stored file."""
