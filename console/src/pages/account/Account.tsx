@@ -11,6 +11,7 @@ import { Button } from "~/components/Button";
 import { Failure } from "~/components/Failure";
 import { useWords } from "~/i18n/language";
 import { toast } from "~/layout/toasts";
+import { Credentials } from "./Credentials";
 import { words } from "./words";
 
 interface SessionResource extends Resource {
@@ -58,6 +59,7 @@ export function Component() {
         </Button>
       </div>
       <p>{say("who", { subject: me.subject })}</p>
+      {me.role === "User" ? <Credentials user={me.name} /> : null}
       <p className="text-quiet">{say("text")}</p>
       {list.error ? <Failure error={list.error} onRetry={list.retry} /> : null}
       <ul className="flex flex-col gap-2">

@@ -97,7 +97,8 @@ export function DeleteDialog({ kind, objects, onDone, onClose }: BulkActionsProp
       }
     >
       <p>{say("deleteText")}</p>
-      <ul className="max-h-48 overflow-y-auto rounded-md bg-raised p-2 font-mono">
+      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls has to be reached with the keyboard (WCAG 2.1.1) */}
+      <ul tabIndex={0} className="max-h-48 overflow-y-auto rounded-md bg-raised p-2 font-mono">
         {asked.slice(0, NAMED).map((object) => (
           <li key={object.metadata.uid} className="break-all">
             {titleOf(object)}

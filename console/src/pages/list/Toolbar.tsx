@@ -4,6 +4,7 @@ import { type KindInfo, vcctl } from "~/api/kinds";
 import type { LiveList } from "~/api/lists";
 import { Button } from "~/components/Button";
 import { CopyButton } from "~/components/CopyButton";
+import { classes } from "~/components/classes";
 import { INPUT, Input } from "~/components/Field";
 import { Menu, MenuItem } from "~/components/Menu";
 import { useWords } from "~/i18n/language";
@@ -60,7 +61,7 @@ export function Toolbar(props: ToolbarProps) {
       {conditions.length > 0 || state.condition ? (
         <select
           aria-label={say("condition")}
-          className={`${INPUT} w-40`}
+          className={classes(INPUT, "w-40")}
           value={state.condition}
           onChange={(event) => change({ condition: event.target.value })}
         >

@@ -1,0 +1,154 @@
+import { type FormEvent, type ReactNode, useState } from "react";
+import { collectionPath } from "~/api/kinds";
+import { useLiveObject } from "~/api/lists";
+import { freshToken } from "~/api/session";
+import type { Resource, Schemas } from "~/api/types";
+import { Badge } from "~/components/Badge";
+import { Button } from "~/components/Button";
+import { Dialog } from "~/components/Dialog";
+import { Failure } from "~/components/Failure";
+import { Field, Input } from "~/components/Field";
+import { useWords } from "~/i18n/language";
+import { toast } from "~/layout/toasts";
+import { Enrolment, RecoveryCodes } from "~/pages/login/secondfactor";
+import { ask } from "~/pages/login/steps";
+import { words } from "./words";
+
+interface Person extends Resource {
+  spec: { identityProvider?: string | null };
+  status?: { mfaEnrolled?: boolean | null };
+}
+
+type What = "Password" | "Enrol" | "Codes" | "Disable";
+
+const own = async <T,>(path: string, body: unknown): Promise<T> =>
+  ask<T>(path, body, (await freshToken()) ?? undefined);
+
+/** The user's own password and second factor. */
+export function Credentials({ user }: { user: string }) {
+  const say = useWords(words);
+  const { object } = useLiveObject<Person>(collectionPath("users"), user);
+  const [open, setOpen] = useState<What | null>(null);
+  const [enrolment, setEnrolment] = useState<Schemas["EnrolmentReply"] | null>(null);
+  const [codes, setCodes] = useState<string[] | null>(null);
+  const enrolled = object?.status?.mfaEnrolled === true;
+  const close = () => {
+    setOpen(null);
+    setEnrolment(null);
+    setCodes(null);
+  };
+  const submit = async (form: FormData) => {
+    const [password, code] = [text(form, "password"), text(form, "code").trim()];
+    if (open === "Password") {
+      await own("password", { password, newPassword: text(form, "new") });
+      toast("good", say("passwordSet"));
+      close();
+    } else if (open === "Disable") {
+      await own("mfa/disable", { password, code });
+      toast("good", say("disabled"));
+      close();
+    } else if (open === "Codes")
+      setCodes((await own<{ recoveryCodes: string[] }>("mfa/recoverycodes", { password, code })).recoveryCodes);
+    else if (enrolment) setCodes((await own<{ recoveryCodes: string[] }>("mfa/confirm", { code })).recoveryCodes);
+    else setEnrolment(await own("mfa/enrol", { password, code }));
+  };
+  if (object?.spec.identityProvider)
+    return <p className="text-quiet">{say("elsewhere", { provider: object.spec.identityProvider })}</p>;
+  return (
+    <section className="flex flex-wrap items-center gap-2">
+      <h2 className="mr-2 font-semibold text-base">{say("credentials")}</h2>
+      <Badge tone={enrolled ? "good" : "warn"}>{say(enrolled ? "factorOn" : "factorOff")}</Badge>
+      <div className="flex-1" />
+      <Button onClick={() => setOpen("Password")}>{say("changePassword")}</Button>
+      <Button onClick={() => setOpen("Enrol")}>{say(enrolled ? "enrolAnew" : "enrol")}</Button>
+      {enrolled ? (
+        <>
+          <Button onClick={() => setOpen("Codes")}>{say("newCodes")}</Button>
+          <Button look="danger" onClick={() => setOpen("Disable")}>
+            {say("disable")}
+          </Button>
+        </>
+      ) : null}
+      <Dialog
+        open={open !== null}
+        onOpenChange={(now) => !now && close()}
+        title={open ? say(`title.${open}`) : ""}
+        {...(codes ? { actions: <Button onClick={close}>{say("done")}</Button> } : {})}
+      >
+        {codes ? (
+          <RecoveryCodes codes={codes} />
+        ) : (
+          <Form key={`${open}${enrolment !== null}`} action={say("goOn")} submit={submit}>
+            {enrolment ? (
+              <Enrolment enrolment={enrolment} />
+            ) : (
+              <>
+                <Field label={say("password")}>
+                  {(control) => (
+                    <Input
+                      {...control}
+                      name="password"
+                      type="password"
+                      autoComplete="current-password"
+                      required
+                      autoFocus
+                    />
+                  )}
+                </Field>
+                {open === "Password" ? (
+                  <Field label={say("newPassword")}>
+                    {(control) => (
+                      <Input
+                        {...control}
+                        name="new"
+                        type="password"
+                        autoComplete="new-password"
+                        minLength={12}
+                        required
+                      />
+                    )}
+                  </Field>
+                ) : enrolled ? (
+                  <Field label={say("code")}>
+                    {(control) => <Input {...control} name="code" autoComplete="one-time-code" required />}
+                  </Field>
+                ) : null}
+              </>
+            )}
+          </Form>
+        )}
+      </Dialog>
+    </section>
+  );
+}
+
+function Form({
+  action,
+  submit,
+  children,
+}: {
+  action: string;
+  submit: (form: FormData) => Promise<void>;
+  children: ReactNode;
+}) {
+  const [error, setError] = useState<unknown>(null);
+  const [busy, setBusy] = useState(false);
+  const onSubmit = async (event: FormEvent<HTMLFormElement>) => {
+    event.preventDefault();
+    setBusy(true);
+    setError(null);
+    await submit(new FormData(event.currentTarget)).catch(setError);
+    setBusy(false);
+  };
+  return (
+    <form onSubmit={(event) => void onSubmit(event)} className="flex flex-col gap-3">
+      {children}
+      {error ? <Failure error={error} /> : null}
+      <Button look="primary" type="submit" disabled={busy}>
+        {action}
+      </Button>
+    </form>
+  );
+}
+
+const text = (form: FormData, name: string): string => String(form.get(name) ?? "");

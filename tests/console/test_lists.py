@@ -1,0 +1,112 @@
+"""Lists of any kind: they follow what happens, find, sort, export, and do things to many at once."""
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.fixtures.browsing import ConsoleApi, find_barriers, log_in
+
+
+@pytest.fixture
+def people(console: ConsoleApi) -> ConsoleApi:
+    """Twelve projects, some labelled, and somebody who looks at them."""
+    for number in range(12):
+        labels = {"env": "prod" if number % 3 == 0 else "dev"}
+        console.create("Project", {"metadata": {"name": f"team-{number}", "labels": labels}, "spec": {}})
+    console.make_known_user("alice")
+    return console
+
+
+def names(page: Page) -> list[str]:
+    return [row.get_by_role("link").inner_text() for row in page.get_by_role("row").all()[1:]]
+
+
+def test_a_list_follows_what_happens_and_survives_the_end_of_the_api(
+    people: ConsoleApi, page: Page, built_console: Path
+) -> None:
+    log_in(page, "alice")
+    page.goto("/console/projects")
+    expect(page.get_by_text("12 of 12")).to_be_visible()
+    assert names(page)[:3] == ["team-0", "team-1", "team-2"], "ten comes after nine"
+    assert find_barriers(page, built_console) == []
+
+    people.create("Project", {"metadata": {"name": "made-meanwhile"}, "spec": {}})
+    expect(page.get_by_role("link", name="made-meanwhile")).to_be_visible()
+    people.request("DELETE", "projects/made-meanwhile")
+    expect(page.get_by_role("link", name="made-meanwhile")).to_be_hidden()
+
+    people.kill()
+    expect(page.get_by_text("The API does not answer")).to_be_visible(timeout=20_000)
+    people.create("Project", {"metadata": {"name": "made-in-the-dark"}, "spec": {}})
+    people.start()
+    expect(page.get_by_role("link", name="made-in-the-dark")).to_be_visible(timeout=20_000)
+    expect(page.get_by_text("The API does not answer")).to_be_hidden()
+    expect(page.get_by_text("Catching up")).to_be_hidden(timeout=20_000)
+
+
+def test_what_is_looked_for_stands_in_the_address(people: ConsoleApi, page: Page) -> None:
+    log_in(page, "alice")
+    page.goto("/console/projects")
+    page.get_by_label("Find in the list").fill("team-1")
+    expect(page.get_by_text("3 of 12")).to_be_visible()
+    page.get_by_role("button", name="Name").click()
+    expect(page.get_by_role("row").nth(1)).to_contain_text("team-11")
+    page.get_by_label("Labels, e.g. env=prod").fill("env=prod")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("0 of 4")).to_be_visible()
+    expect(page.get_by_text("Nothing matches")).to_be_visible()
+    for part in ("q=team-1", "label=env%3Dprod", "sort=-name"):
+        assert part in page.url
+    page.get_by_role("button", name="Clear the filters").click()
+    expect(page.get_by_text("12 of 12")).to_be_visible()
+    page.goto("/console/projects?q=team-1&sort=-name")
+    expect(page.get_by_role("row").nth(1)).to_contain_text("team-11")
+
+    with page.expect_download() as downloading:
+        page.get_by_role("button", name="Export").click()
+        page.get_by_role("menuitem", name="Manifests (YAML)").click()
+    text = Path(downloading.value.path()).read_text()
+    assert text.startswith("apiVersion: vcstack.io/v1\nkind: Project\nmetadata:\n  name: team-11\n")
+    assert "uid" not in text
+
+
+def test_many_are_labelled_with_a_way_back_and_deleted_after_a_question(
+    people: ConsoleApi, page: Page, built_console: Path
+) -> None:
+    log_in(page, "alice")
+    page.goto("/console/projects?q=team")
+    page.get_by_label("Select team-3").check()
+    page.get_by_label("Select team-4").check()
+    page.get_by_role("button", name="Label").click()
+    page.get_by_label("Labels", exact=True).fill("tier=gold env-")
+    page.get_by_role("dialog").get_by_role("button", name="Label").click()
+    expect(page.get_by_text("2 × Project labelled")).to_be_visible()
+    assert people.request("GET", "projects/team-3")["metadata"]["labels"] == {"tier": "gold"}
+    page.get_by_role("button", name="Undo").click()
+    page.get_by_label("Find in the list").fill("env=prod")
+    expect(page.get_by_text("4 of 12")).to_be_visible()
+    assert people.request("GET", "projects/team-3")["metadata"]["labels"] == {"env": "prod"}
+
+    page.get_by_label("Find in the list").fill("team")
+    page.get_by_label("Select all that are shown").check()
+    page.get_by_role("button", name="Delete").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("team-11")
+    assert find_barriers(page, built_console) == []
+    expect(dialog.get_by_role("button", name="Delete 12")).to_be_disabled()
+    dialog.get_by_label("Type 12 to go on").fill("12")
+    dialog.get_by_role("button", name="Delete 12").click()
+    expect(page.get_by_text("No Project yet").or_(page.get_by_text("Nothing matches"))).to_be_visible()
+    assert people.request("GET", "projects")["items"] == []
+
+
+def test_what_tenants_write_is_text(console: ConsoleApi, page: Page) -> None:
+    evil = "<img src=x onerror=\"document.title='owned'\">"
+    console.create("User", {"metadata": {"name": "mallory"}, "spec": {"displayName": evil}})
+    console.make_known_user("alice")
+    log_in(page, "alice")
+    page.goto("/console/users?wide=1")
+    expect(page.get_by_role("link", name="mallory")).to_be_visible()
+    assert page.locator("img[src=x]").count() == 0
+    assert page.title() != "owned"
