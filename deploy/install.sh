@@ -26,7 +26,7 @@ IDENTITY="nodejs slapd ldap-utils chromium"
 [ -n "$(command -v npm || true)" ] || IDENTITY="$IDENTITY npm"
 # Git sources: git fetches, gpg and ssh-keygen verify signatures; the tests have a server for ssh.
 GITOPS="git gpg openssh-client openssh-server"
-TOOLS="util-linux procps kmod iputils-ping openssh-client ca-certificates make git"
+TOOLS="util-linux procps kmod iputils-ping openssh-client ca-certificates make git dpkg-dev"
 
 say() { printf '  %-11s %s\n' "install" "$*"; }
 fail() { printf 'install failed: %s\n' "$*" >&2; exit 1; }

@@ -49,19 +49,21 @@ step() {
 fetch() {
   local apt
   mkdir -p "$W/apt/lists/partial" "$W/apt/parts" "$W/debs"
-  # The machine's own Debian mirrors, whichever way they are written down, as sources of source packages.
+  # The machine's own Debian mirrors, whichever way they are written down, as sources of source packages too. The
+  # lists are our own: the machine's may be old, or missing.
   apt-get indextargets --format '$(CREATED_BY) $(ORIGIN) $(REPO_URI) $(RELEASE) $(COMPONENT)' |
     awk '$1 == "Packages" && $2 == "Debian" && $5 == "main" {
-      print "deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] " $3 " " $4 " main" }' |
+      for (i = 1; i <= split("deb deb-src", type, " "); i++)
+        print type[i] " [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] " $3 " " $4 " main" }' |
     sort -u >"$W/apt/sources.list"
-  [ -s "$W/apt/sources.list" ] || fail "no Debian mirror is configured (apt-get update may not have been run)."
+  [ -s "$W/apt/sources.list" ] || fail "no Debian mirror is configured."
   apt=(-q -o "Dir::Etc::sourcelist=$W/apt/sources.list" -o "Dir::Etc::sourceparts=$W/apt/parts"
     -o "Dir::State::lists=$W/apt/lists" -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=)
   cd "$W/debs"
   quietly apt-get "${apt[@]}" update
   quietly apt-get "${apt[@]}" source --download-only kubernetes
   # shellcheck disable=SC2086
-  quietly apt-get -q download $PACKAGES
+  quietly apt-get "${apt[@]}" download $PACKAGES
 }
 
 unpack() {
