@@ -113,9 +113,10 @@ class Http(asyncio.Protocol):
     async def request(self, method: str, path: str, body: bytes = b"") -> bytes:
         """Return the answer's body. Raises RuntimeError unless it is a success."""
         who = f"Authorization: Bearer {self._token}\r\n" if self._token else ""
+        media_type = "application/merge-patch+json" if method == "PATCH" else "application/json"
         head = (
             f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n{who}"
-            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+            f"Content-Type: {media_type}\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         assert self._transport is not None
         self._answer = asyncio.get_running_loop().create_future()

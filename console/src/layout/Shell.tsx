@@ -68,14 +68,10 @@ export function Shell() {
         <Logo />
         <ProjectSwitcher />
         <div className="flex-1" />
-        <Button
-          look="quiet"
-          aria-label={`${say("search")} (Ctrl+K)`}
-          title={say("search")}
-          onClick={() => openOverlay("Palette")}
-        >
+        <Button look="quiet" title={say("search")} onClick={() => openOverlay("Palette")}>
           <Search aria-hidden />
-          <kbd aria-hidden className="hidden rounded border border-line px-1 font-mono text-quiet text-xs md:inline">
+          <span className="sr-only">{say("search")}</span>
+          <kbd className="hidden rounded border border-line px-1 font-mono text-quiet text-xs md:inline">
             {"Ctrl+K"}
           </kbd>
         </Button>
