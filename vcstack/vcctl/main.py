@@ -28,6 +28,7 @@ FAMILIES = {
     "host": ("cordon", "uncordon"),
     "login": ("login", "logout", "whoami"),
     "power": ("start", "stop", "pause", "reboot", "rebuild"),
+    "screen": ("screenshot", "top", "vnc"),
     "serial": ("logs", "console"),
 }
 """The modules that hold several commands, or one of another name than theirs."""

@@ -46,7 +46,7 @@ export function Screenshot({ path, name, onClose }: { path: string; name: string
       className="max-w-3xl"
       actions={
         <>
-          <CopyButton command text={vcctl("screenshot", name, "-o", `${name}.png`)} />
+          <CopyButton command text={vcctl("screenshot", name, "--file", `${name}.png`)} />
           {picture ? (
             <Button look="primary" asChild>
               <a href={picture} download={`${name}.png`}>
