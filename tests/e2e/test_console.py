@@ -1,0 +1,161 @@
+"""An instance from the console alone: launched by the wizard, typed at, looked at. Real guests, real Chromium."""
+
+import re
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.e2e.cloud import Cloud
+from tests.e2e.tenant import Tenant
+from tests.fixtures.browsing import PASSWORD, find_barriers, log_in
+
+pytestmark = pytest.mark.timeout(400)
+
+GUEST_MS = 120_000
+"""How long a guest may take to boot without KVM."""
+POINTS = """() => {
+  const canvas = document.querySelector('[data-testid=screen] canvas');
+  if (!canvas || !canvas.width) return [0, 0];
+  const points = new Uint32Array(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.buffer);
+  return [points.length, points.filter(point => (point & 0xffffff) !== 0).length];
+}"""
+"""How many points the screen has, and how many of them are not black."""
+
+
+def bind(cloud: Cloud, project: str, user: str) -> None:
+    """Make the user a member of the project."""
+    spec = {"subject": {"kind": "User", "name": user}, "role": "member"}
+    wire = {"metadata": {"project": project, "name": user}, "spec": spec}
+    cloud.call("POST", f"/api/v1/projects/{project}/rolebindings", wire)
+
+
+@pytest.fixture
+def member(cloud: Cloud, tenant: Tenant) -> Iterator[str]:
+    """A user who is a member of the tenant's project, with a password."""
+    name = f"u-{secrets.token_hex(4)}"
+    cloud.call("POST", "/api/v1/users", {"metadata": {"name": name}, "spec": {}})
+    bind(cloud, tenant.name, name)
+    secret = cloud.call("POST", f"/api/v1/users/{name}/initialsecret")["secret"]
+    step = cloud.call("POST", "/api/v1/auth/login", {"user": name, "password": secret})
+    cloud.call("POST", "/api/v1/auth/password", {"challenge": step["challenge"], "newPassword": PASSWORD})
+    yield name
+    cloud.delete("rolebindings", tenant.name, name)
+    cloud.delete("users", None, name)
+
+
+@pytest.fixture
+def browser(cloud: Cloud, built_console: Path, chromium_pages: Callable[..., Page]) -> Iterator[Page]:
+    page = chromium_pages(cloud.lab.api_url, viewport={"width": 1280, "height": 800})
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda message: faults.append(message.text) if "Content Security" in message.text else None)
+    yield page
+    page.screenshot(path="/tmp/inst-last.png")
+    assert not faults
+
+
+def shown(page: Page) -> str:
+    """What the terminal shows, row by row."""
+    return "\n".join(page.locator(".xterm-rows > div").all_inner_texts()).replace("\u00a0", " ")
+
+
+def until(page: Page, look: Callable[[], Any], what: str) -> Any:
+    for _ in range(GUEST_MS // 200):
+        if found := look():
+            return found
+        page.wait_for_timeout(200)
+    raise AssertionError(f"{what}: {shown(page)}")
+
+
+def test_an_instance_is_launched_used_and_deleted_without_leaving_the_console(
+    cloud: Cloud, tenant: Tenant, member: str, browser: Page, built_console: Path
+) -> None:
+    page, project = browser, tenant.name
+    log_in(page, member)
+    page.goto(f"/console/projects/{project}/launch")
+    expect(page.get_by_role("heading", name=f"Launch an instance in {project}")).to_be_visible()
+    page.get_by_role("radio", name="tiny").check()
+    page.get_by_role("radio", name=re.compile("^small")).check()
+    page.get_by_role("button", name="New network").click()
+    page.get_by_label("Name of the network").fill("made")
+    page.get_by_role("button", name="Create").click()
+    expect(page.get_by_role("checkbox", name="made")).to_be_checked()
+    page.get_by_role("checkbox", name="net", exact=True).uncheck()
+    name = page.get_by_label("Name", exact=True)
+    name.fill("Not a label")
+    expect(page.get_by_text("Lower-case letters, digits and hyphens")).to_be_visible()
+    expect(page.get_by_role("button", name="Review")).to_be_disabled()
+    name.fill("seen")
+    assert find_barriers(page, built_console) == []
+    page.get_by_role("button", name="Review").click()
+    expect(page.get_by_text("It fits: quota, rules and references were checked.")).to_be_visible()
+    assert cloud.find("instances", project, "seen") is None, "looking at it makes nothing"
+    page.get_by_role("button", name="Launch", exact=True).click()
+
+    # Nobody reloads: the page follows the instance until it is Ready.
+    expect(page.get_by_role("heading", name="seen")).to_be_visible()
+    marker = secrets.token_hex(8)
+    page.evaluate(f"window.marker = '{marker}'")
+    expect(page.locator("main").get_by_role("status").filter(has_text=re.compile("^Ready$"))).to_be_visible(
+        timeout=GUEST_MS
+    )
+    assert page.evaluate("window.marker") == marker
+    expect(page.get_by_text(cloud.get("instances", project, "seen")["status"]["addresses"][0]["address"])).to_be_visible()
+    assert find_barriers(page, built_console) == []
+
+    page.get_by_role("tab", name="Boot log").click()
+    expect(page.get_by_label("Boot log", exact=True).last).to_contain_text("GUEST-READY seen", timeout=GUEST_MS)
+
+    page.get_by_role("tab", name="Serial console").click()
+    expect(page.get_by_text("Connected", exact=True)).to_be_visible()
+    terminal = page.get_by_role("textbox", name="Serial console")
+    terminal.press("Enter")
+    until(page, lambda: "login:" in shown(page), "no one asks who it is")
+    terminal.press_sequentially("root\n")
+    until(page, lambda: "Password:" in shown(page), "no one asks for a password")
+    terminal.press_sequentially("tiny\n")
+    until(page, lambda: "~ #" in shown(page), "no shell")
+    terminal.press_sequentially("echo $((6*7))-$(hostname)\n")
+    until(page, lambda: "42-seen" in shown(page), "no answer")
+    assert find_barriers(page, built_console) == []
+
+    page.get_by_role("tab", name="Screen").click()
+    points, lit = until(page, lambda: (found := page.evaluate(POINTS))[1] > 100 and found, "nothing on the screen")
+    assert points >= 640 * 400
+    assert lit < points / 2
+    assert find_barriers(page, built_console) == []
+
+    # The console went on behind the other tabs: what was typed is there, and it is still connected.
+    page.get_by_role("tab", name="Serial console").click()
+    assert "42-seen" in shown(page)
+    terminal.press_sequentially("echo still-$((40+2))\n")
+    until(page, lambda: "still-42" in shown(page), "the connection was lost")
+
+    page.get_by_role("tab", name="Screen").click()
+    page.get_by_role("button", name="Screenshot").click()
+    expect(page.get_by_role("img", name="Screenshot of seen")).to_be_visible()
+    assert page.get_by_role("img", name="Screenshot of seen").evaluate("image => image.naturalWidth") >= 640
+    page.get_by_role("button", name="Close").click()
+
+    page.get_by_role("tab", name="Overview").click()
+    cpu = page.locator("figure", has_text="CPU").locator("figcaption")
+    expect(cpu).to_contain_text(re.compile(r"\d+ %"))
+
+    # A right that is lost ends the connection within seconds.
+    page.get_by_role("tab", name="Serial console").click()
+    cloud.delete("rolebindings", project, member)
+    expect(page.get_by_text("Not connected").first).to_be_visible()
+    bind(cloud, project, member)
+    page.get_by_role("button", name="Connect").first.click()
+    expect(page.get_by_text("Connected", exact=True).first).to_be_visible()
+
+    page.get_by_role("button", name="More actions").click()
+    page.get_by_role("menuitem", name="Delete").click()
+    expect(page.get_by_role("dialog")).to_contain_text("its root disk with everything on it is lost")
+    assert find_barriers(page, built_console) == []
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    cloud.wait("the instance is gone", lambda: cloud.find("instances", project, "seen") is None)
