@@ -298,7 +298,8 @@ class Cloud:
 
     def _inventory_of_etcd(self) -> Iterator[str]:
         overwritten = ("/vcstack/.deleted", "/vcstack/.nudge")
-        volatile = ("/vcstack/events/", "/vcstack/.leases/", "/vcstack/.join/", *overwritten)
+        by_themselves = ("/vcstack/.join/", "/vcstack/.tickets/", "/vcstack/.credentials/sessions/")  # under leases
+        volatile = ("/vcstack/events/", "/vcstack/.leases/", *by_themselves, *overwritten)
         yield from (f"etcd {key}" for key in self.etcd_keys() if not key.startswith(volatile))
 
     def repair(self) -> None:

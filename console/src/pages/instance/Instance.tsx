@@ -59,7 +59,7 @@ function Page({ instance, project }: { instance: Instance; project: string }) {
   const name = instance.metadata.name;
   const path = objectPath("instances", project, name);
   const contents: Record<Tab, ReactNode> = {
-    overview: <Overview instance={instance} path={path} shown={tab === "overview"} />,
+    overview: <Overview instance={instance} path={path} />,
     console: <Terminal path={path} stream="Console" shown={tab === "console"} />,
     screen: <Screen path={path} name={name} shown={tab === "screen"} />,
     log: <Log path={path} project={project} name={name} />,

@@ -14,7 +14,7 @@ interface ChartProps {
   title: string;
   /** What it is now, as text. */
   now: string;
-  lines: { values: number[]; className: string }[];
+  lines: { points: [at: number, value: number][]; className: string }[];
   most: number;
 }
 
@@ -27,16 +27,16 @@ function Chart({ title, now, lines, most }: ChartProps) {
         <span className="tabular-nums">{now}</span>
       </figcaption>
       <svg viewBox={`0 0 ${WIDTH} ${HEIGHT}`} preserveAspectRatio="none" aria-hidden className="h-16 w-full">
-        {lines.map(({ values, className }) => (
+        {lines.map(({ points, className }) => (
           <polyline
             key={className}
             fill="none"
             strokeWidth="1.5"
             vectorEffect="non-scaling-stroke"
             className={className}
-            points={values
-              .map((value, i) => {
-                const x = WIDTH - ((values.length - 1 - i) * WIDTH) / (KEPT - 1);
+            points={points
+              .map(([at, value]) => {
+                const x = WIDTH - (((points.at(-1)?.[0] ?? at) - at) * WIDTH) / (KEPT * EVERY_MS);
                 return `${x.toFixed(1)},${(HEIGHT - 1 - (value / most) * (HEIGHT - 2)).toFixed(1)}`;
               })
               .join(" ")}
@@ -47,8 +47,8 @@ function Chart({ title, now, lines, most }: ChartProps) {
   );
 }
 
-/** What the machine uses, read each two seconds while somebody looks; the history is this page's alone. */
-export function Metrics({ path, shown }: { path: string; shown: boolean }) {
+/** What the machine uses, read each two seconds while it runs and the window is seen; the history is this page's alone. */
+export function Metrics({ path, running }: { path: string; running: boolean }) {
   const say = useWords(words);
   const [history, setHistory] = useState<Rates[]>([]);
   const [error, setError] = useState("");
@@ -56,11 +56,12 @@ export function Metrics({ path, shown }: { path: string; shown: boolean }) {
   const last = useRef<Observed | null>(null);
 
   useEffect(() => {
-    if (!shown) return;
+    if (!running) return;
     let over = false;
     let timer: ReturnType<typeof setTimeout> | undefined;
     const look = async () => {
       try {
+        if (document.hidden) return;
         const found = await request<Observed>("GET", `${path}/metrics`);
         if (over) return;
         const rates = last.current && ratesBetween(last.current, found);
@@ -72,18 +73,22 @@ export function Metrics({ path, shown }: { path: string; shown: boolean }) {
       } catch (failure) {
         if (over) return;
         setError(messageOf(failure));
+      } finally {
+        if (!over) timer = setTimeout(() => void look(), EVERY_MS);
       }
-      timer = setTimeout(() => void look(), EVERY_MS);
     };
     void look();
     return () => {
       over = true;
       clearTimeout(timer);
     };
-  }, [path, shown]);
+  }, [path, running]);
 
   const now = history.at(-1);
-  const line = (pick: (rates: Rates) => number, className: string) => ({ values: history.map(pick), className });
+  const line = (pick: (rates: Rates) => number, className: string) => ({
+    points: history.map((rates): [number, number] => [rates.at, pick(rates)]),
+    className,
+  });
   const most = (...picks: ((rates: Rates) => number)[]) =>
     Math.max(1024, ...history.flatMap((rates) => picks.map((pick) => pick(rates))));
   const speed = (bytes: number | undefined) => (bytes === undefined ? "–" : `${readableBytes(bytes)}/s`);

@@ -11,7 +11,7 @@ import { words } from "./words";
 const TONES: Record<Condition["status"], Tone> = { True: "good", False: "bad", Unknown: "warn" };
 
 /** What it is, how it is, and what it uses. */
-export function Overview({ instance, path, shown }: { instance: Instance; path: string; shown: boolean }) {
+export function Overview({ instance, path }: { instance: Instance; path: string }) {
   const say = useWords(words);
   const { spec, status } = instance;
   const started = status?.startedAt ? <Age of={status.startedAt} /> : "–";
@@ -67,7 +67,7 @@ export function Overview({ instance, path, shown }: { instance: Instance; path: 
           </ul>
         </section>
       </div>
-      <Metrics path={path} shown={shown && status?.powerState === "Running"} />
+      <Metrics path={path} running={status?.powerState === "Running"} />
     </div>
   );
 }
