@@ -175,9 +175,17 @@ def test_a_wrong_setting_names_the_file_and_the_field(state: Path, change: dict[
 
 
 @pytest.mark.parametrize("text", ["", "[]", "a: [", "a: 1\na: 2\n", "a: &a [*a]\n"])
-def test_a_file_that_is_no_settings_is_refused_with_a_sentence(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_no_settings_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "management.yaml"
     path.write_text(text)
+    with pytest.raises(SettingsError) as refused:
+        load_settings(path)
+    assert str(path) in str(refused.value)
+
+
+def test_what_is_wrong_with_the_settings_is_told_in_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "management.yaml"
+    path.write_text("a: [")
     done = run("serve", "--config", str(path))
     assert done.returncode == 1
     assert str(path) in done.stderr
