@@ -7,15 +7,16 @@ from playwright.sync_api import Page, expect
 
 from tests.fixtures.browsing import ConsoleApi, find_barriers, log_in
 
-SIZE = {"vcpus": 1, "memoryMiB": 128, "rootDiskGiB": 1}
+SPEC = {"matches": {"kinds": ["Instance"]}, "requireLabels": [{"key": "cost"}], "action": "Audit"}
+"""Nothing has to be done when policies go, so no controller is needed."""
 
 
 @pytest.fixture
 def twelve(console: ConsoleApi) -> ConsoleApi:
-    """Twelve flavors, some labelled, and somebody who looks at them."""
+    """Twelve policies, some labelled, and somebody who looks at them."""
     for number in range(12):
         labels = {"env": "prod" if number % 3 == 0 else "dev"}
-        console.create("Flavor", {"metadata": {"name": f"team-{number}", "labels": labels}, "spec": SIZE})
+        console.create("Policy", {"metadata": {"name": f"team-{number}", "labels": labels}, "spec": SPEC})
     console.make_known_user("alice")
     return console
 
@@ -28,19 +29,19 @@ def test_a_list_follows_what_happens_and_survives_the_end_of_the_api(
     twelve: ConsoleApi, page: Page, built_console: Path
 ) -> None:
     log_in(page, "alice")
-    page.goto("/console/flavors")
+    page.goto("/console/policies")
     expect(page.get_by_text("12 of 12")).to_be_visible()
     assert names(page)[:3] == ["team-0", "team-1", "team-2"], "ten comes after nine"
     assert find_barriers(page, built_console) == []
 
-    twelve.create("Flavor", {"metadata": {"name": "made-meanwhile"}, "spec": SIZE})
+    twelve.create("Policy", {"metadata": {"name": "made-meanwhile"}, "spec": SPEC})
     expect(page.get_by_role("link", name="made-meanwhile")).to_be_visible()
-    twelve.request("DELETE", "flavors/made-meanwhile")
+    twelve.request("DELETE", "policies/made-meanwhile")
     expect(page.get_by_role("link", name="made-meanwhile")).to_be_hidden()
 
     twelve.kill()
     expect(page.get_by_text("The API does not answer")).to_be_visible(timeout=20_000)
-    twelve.create("Flavor", {"metadata": {"name": "made-in-the-dark"}, "spec": SIZE})
+    twelve.create("Policy", {"metadata": {"name": "made-in-the-dark"}, "spec": SPEC})
     twelve.start()
     expect(page.get_by_role("link", name="made-in-the-dark")).to_be_visible(timeout=20_000)
     expect(page.get_by_text("The API does not answer")).to_be_hidden()
@@ -49,7 +50,7 @@ def test_a_list_follows_what_happens_and_survives_the_end_of_the_api(
 
 def test_what_is_looked_for_stands_in_the_address(twelve: ConsoleApi, page: Page) -> None:
     log_in(page, "alice")
-    page.goto("/console/flavors")
+    page.goto("/console/policies")
     page.get_by_label("Find in the list").fill("team-1")
     expect(page.get_by_text("3 of 12")).to_be_visible()
     page.get_by_role("button", name="Name").click()
@@ -62,14 +63,14 @@ def test_what_is_looked_for_stands_in_the_address(twelve: ConsoleApi, page: Page
         assert part in page.url
     page.get_by_role("button", name="Clear the filters").click()
     expect(page.get_by_text("12 of 12")).to_be_visible()
-    page.goto("/console/flavors?q=team-1&sort=-name")
+    page.goto("/console/policies?q=team-1&sort=-name")
     expect(page.get_by_role("row").nth(1)).to_contain_text("team-11")
 
     with page.expect_download() as downloading:
         page.get_by_role("button", name="Export").click()
         page.get_by_role("menuitem", name="Manifests (YAML)").click()
     text = Path(downloading.value.path()).read_text()
-    assert text.startswith("apiVersion: vcstack.io/v1\nkind: Flavor\nmetadata:\n  name: team-11\n")
+    assert text.startswith("apiVersion: vcstack.io/v1\nkind: Policy\nmetadata:\n  name: team-11\n")
     assert "uid" not in text
 
 
@@ -77,18 +78,18 @@ def test_many_are_labelled_with_a_way_back_and_deleted_after_a_question(
     twelve: ConsoleApi, page: Page, built_console: Path
 ) -> None:
     log_in(page, "alice")
-    page.goto("/console/flavors?q=team")
+    page.goto("/console/policies?q=team")
     page.get_by_label("Select team-3").check()
     page.get_by_label("Select team-4").check()
     page.get_by_role("button", name="Label").click()
     page.get_by_label("Labels", exact=True).fill("tier=gold env-")
     page.get_by_role("dialog").get_by_role("button", name="Label").click()
-    expect(page.get_by_text("Flavor labelled")).to_be_visible()
-    assert twelve.request("GET", "flavors/team-3")["metadata"]["labels"] == {"tier": "gold"}
+    expect(page.get_by_text("Policy labelled")).to_be_visible()
+    assert twelve.request("GET", "policies/team-3")["metadata"]["labels"] == {"tier": "gold"}
     page.get_by_role("button", name="Undo").click()
     page.get_by_label("Find in the list").fill("env=prod")
     expect(page.get_by_text("4 of 12")).to_be_visible()
-    assert twelve.request("GET", "flavors/team-3")["metadata"]["labels"] == {"env": "prod"}
+    assert twelve.request("GET", "policies/team-3")["metadata"]["labels"] == {"env": "prod"}
 
     page.get_by_label("Find in the list").fill("team")
     page.get_by_label("Select all that are shown").check()
@@ -99,8 +100,8 @@ def test_many_are_labelled_with_a_way_back_and_deleted_after_a_question(
     expect(dialog.get_by_role("button", name="Delete 12")).to_be_disabled()
     dialog.get_by_label("Type 12 to go on").fill("12")
     dialog.get_by_role("button", name="Delete 12").click()
-    expect(page.get_by_text("No Flavor yet").or_(page.get_by_text("Nothing matches"))).to_be_visible()
-    assert twelve.request("GET", "flavors")["items"] == []
+    expect(page.get_by_text("No Policy yet").or_(page.get_by_text("Nothing matches"))).to_be_visible()
+    assert twelve.request("GET", "policies")["items"] == []
 
 
 def test_what_tenants_write_is_text(console: ConsoleApi, page: Page) -> None:
