@@ -7,6 +7,7 @@ import pytest
 from tests.apiserver.test_accounts import as_, log_in, put
 from tests.apiserver.test_tenancy import bind, put_roles
 from tests.fixtures.api import Api, error_of
+from vcstack.specs.registry import get_kind
 
 EFFECTIVE = "/api/v1/effectivesettings"
 
@@ -53,14 +54,80 @@ async def test_places_of_others_are_like_missing_ones(cloud: Api) -> None:
         assert (await alice.get(EFFECTIVE)).status_code == 403
 
 
-async def test_who_administers_a_domain_sees_its_settings_and_sets_none(cloud: Api) -> None:
+def wanted(name: str, setting: str, value: object, **spec: Any) -> dict[str, Any]:
+    return {"metadata": {"name": name}, "spec": {"setting": setting, "value": value, **spec}}
+
+
+async def test_who_administers_a_domain_sets_what_is_delegated_within_what_counts_above(cloud: Api) -> None:
     async with as_(cloud, await log_in(cloud, "dora")) as dora:
         body = (await dora.get(EFFECTIVE, params={"domain": "acme"})).json()
         assert of(body, "sessions.idle")["value"] == "2h"
-        wanted = {"metadata": {"name": "more"}, "spec": {"setting": "images.maxSizeGiB", "value": 9000}}
-        assert (await dora.post("/api/v1/projects/mine/settings", json=wanted)).status_code == 403
-        wanted["spec"]["domain"] = "acme"
-        assert (await dora.post("/api/v1/settings", json=wanted)).status_code == 403
+        tries = [
+            (wanted("a", "images.maxSizeGiB", 11, domain="acme"), "at most 10"),
+            (
+                wanted("b", "scheduler.strategy", "Spread", domain="acme"),
+                "set by who may set settings in the whole cloud",
+            ),
+            (wanted("c", "images.maxSizeGiB", 5, domain="other"), ""),
+            (wanted("d", "images.maxSizeGiB", 5), ""),
+            (wanted("e", "images.maxSizeGiB", 5, domain="acme", locked=True), "may not create Setting"),
+            (wanted("f", "login.mfaRequired", True, domain="acme"), None),
+            (wanted("g", "images.maxSizeGiB", 5, domain="acme"), None),
+            (wanted("h", "login.notice", "hello", domain="acme"), None),
+        ]
+        for body, refusal in tries:
+            answer = await dora.post("/api/v1/settings", json=body)
+            assert answer.status_code == (201 if refusal is None else 403), answer.text
+            assert (refusal or "") in answer.text
+        # In the project: below what she has set for the domain herself, which she may raise within the cloud's.
+        path = "/api/v1/projects/mine/settings"
+        assert (await dora.post(path, json=wanted("few", "images.maxVirtualSizeGiB", 100))).status_code == 201
+        patch = {"content-type": "application/merge-patch+json"}
+        more = b'{"spec": {"value": 11}}'
+        assert (await dora.patch("/api/v1/settings/g", content=more, headers=patch)).status_code == 403
+        assert (await dora.patch("/api/v1/settings/g", content=b'{"spec": {"value": 10}}', headers=patch)).is_success
+        assert (await dora.delete("/api/v1/settings/g")).is_success
+        history = await cloud.store.get(get_kind("Setting"), None, "h")
+        assert history.wire["spec"]["value"] == "hello"
+
+
+async def test_who_administers_a_project_goes_no_further_than_its_domain(cloud: Api) -> None:
+    await put(cloud, "User", "paul", {"domain": "acme"})
+    await bind(cloud, "paul", "paul", "project-admin", "mine")
+    await put(cloud, "Setting", "dom", {"setting": "events.retention", "value": "6h", "domain": "acme"})
+    path = "/api/v1/projects/mine/settings"
+    async with as_(cloud, await log_in(cloud, "paul")) as paul:
+        assert "at most '6h'" in (await paul.post(path, json=wanted("long", "events.retention", "7h"))).text
+        assert (await paul.post(path, json=wanted("short", "events.retention", "1h"))).status_code == 201
+        body = (await paul.get(EFFECTIVE, params={"project": "mine"})).json()
+        assert of(body, "events.retention")["value"] == "1h"
+        # What was set for the project from above, and not locked, he may lower; not raise.
+        patch = {"content-type": "application/merge-patch+json"}
+        raised = await paul.patch(f"{path}/mine", content=b'{"spec": {"value": 21}}', headers=patch)
+        assert raised.status_code == 403
+        assert (await paul.post("/api/v1/settings", json=wanted("x", "events.retention", "1h"))).status_code == 403
+    async with as_(cloud, await log_in(cloud, "alice")) as alice:
+        assert (await alice.post(path, json=wanted("y", "events.retention", "1h"))).status_code == 403
+
+
+async def test_what_is_locked_stays_for_those_below(cloud: Api) -> None:
+    patch = {"content-type": "application/merge-patch+json"}
+    locked = {"setting": "sessions.lifetime", "value": "1h", "domain": "acme", "locked": True}
+    await put(cloud, "Setting", "strict", locked)
+    await put(cloud, "Setting", "proj", {"setting": "events.retention", "value": "1h", "locked": True}, "mine")
+    await put(cloud, "User", "paul", {"domain": "acme"})
+    await bind(cloud, "paul", "paul", "project-admin", "mine")
+    async with as_(cloud, await log_in(cloud, "dora")) as dora, as_(cloud, await log_in(cloud, "paul")) as paul:
+        for content in (b'{"spec": {"value": "30m"}}', b'{"spec": {"locked": false}}'):
+            assert (await dora.patch("/api/v1/settings/strict", content=content, headers=patch)).status_code == 403
+            path = "/api/v1/projects/mine/settings/proj"
+            assert (await paul.patch(path, content=content, headers=patch)).status_code == 403
+        assert (await dora.delete("/api/v1/settings/strict")).status_code == 403
+        assert (await paul.delete("/api/v1/projects/mine/settings/proj")).status_code == 403
+        body = (await paul.get(EFFECTIVE, params={"project": "mine"})).json()
+        [found] = [item for item in body["items"] if item["setting"] == "events.retention"]
+        assert found["locked"] is True
+        assert (await dora.delete("/api/v1/projects/mine/settings/proj")).is_success  # hers is the level above
 
 
 async def test_a_wrong_question_is_refused(cloud: Api) -> None:

@@ -1,13 +1,19 @@
 """Projects: given a default group, and emptied in order before they go."""
 
+import pytest
+
 from tests.fakes.world import PROJECT, World, sweep
+from tests.kinds.identities import make_project
 from vcstack.controllers import flavor, project
 from vcstack.controllers.project import build_default_group, contained_kinds
 from vcstack.runtime.users import DELETABLE
+from vcstack.specs.errors import Invalid
 from vcstack.specs.kinds.instance import Instance
 from vcstack.specs.kinds.network import Network
 from vcstack.specs.kinds.project import Project, ProjectSpec
+from vcstack.specs.kinds.quota import Quota
 from vcstack.specs.kinds.securitygroup import SecurityGroup
+from vcstack.specs.kinds.setting import Setting, SettingSpec
 from vcstack.specs.kinds.subnet import Subnet
 
 
@@ -108,3 +114,47 @@ async def test_killed_between_any_two_calls_and_run_again_it_ends_the_same() -> 
         assert await world.find(Project, PROJECT) is None
 
     assert await sweep(scenario) > 10
+
+
+async def set_value(world: World, setting: str, value: str, domain: str | None = None) -> None:
+    spec = SettingSpec(setting=setting, value=value, domain=domain)
+    await world.admin.create(Setting.new(setting.lower().replace(".", "-"), spec))
+
+
+@pytest.mark.parametrize(("value", "names"), [("Outgoing", ["egress"]), ("Open", ["egress", "ingress"])])
+async def test_what_the_default_group_lets_in_is_a_setting(world: World, value: str, names: list[str]) -> None:
+    await set_value(world, "network.defaultGroup", value)
+    await make_project(world)
+    await world.settle(project.build)
+    group = await world.admin.get(SecurityGroup, "default", "demo")
+    assert [rule.name for rule in group.spec.rules] == names
+
+
+async def test_where_no_default_group_is_wished_none_is_made_or_taken_away(world: World) -> None:
+    await make_project(world, "before")
+    await world.settle(project.build)
+    await set_value(world, "network.defaultGroup", "None")
+    await make_project(world)
+    await world.settle(project.build)
+    assert {g.metadata.project for g in (await world.admin.list(SecurityGroup)).items} == {"before"}
+    assert (await world.admin.get(Project, "demo")).is_true("DefaultsCreated")
+
+
+async def test_a_new_project_gets_the_default_quota_once(world: World) -> None:
+    await make_project(world, "before")
+    await world.settle(project.build)
+    await set_value(world, "projects.defaultQuota", "instances=3, vcpus=6")
+    await make_project(world)
+    await world.settle(project.build)
+    [quota] = (await world.admin.list(Quota)).items
+    assert (quota.metadata.project, quota.metadata.name) == ("demo", "default")
+    assert quota.spec.limits == {"instances": 3, "vcpus": 6}
+    await world.admin.delete(quota.ref)
+    await world.settle(project.build)
+    assert (await world.admin.list(Quota)).items == []
+
+
+@pytest.mark.parametrize("value", ["instances", "instances=-1", "instances=1,instances=2", "nothing=3", "instances=1;"])
+async def test_a_default_quota_that_cannot_be_is_refused(world: World, value: str) -> None:
+    with pytest.raises(Invalid):
+        await set_value(world, "projects.defaultQuota", value)

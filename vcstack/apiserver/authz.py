@@ -30,10 +30,12 @@ from vcstack.specs.kinds.domain import Domain
 from vcstack.specs.kinds.event import Event
 from vcstack.specs.kinds.host import Host
 from vcstack.specs.kinds.project import Project
-from vcstack.specs.permissions import ANY, Rule
+from vcstack.specs.kinds.setting import Setting
+from vcstack.specs.permissions import ANY, READ, Rule
 from vcstack.specs.registry import KindDefinition, Scope, definition_of
 from vcstack.specs.resource import AnyResource, Ref
 from vcstack.specs.selectors import parse_field_selector
+from vcstack.specs.settings import KNOWN_SETTINGS, Delegation
 from vcstack.store.actor import Guard
 from vcstack.store.draft import not_found
 from vcstack.store.keys import row_of
@@ -269,14 +271,15 @@ class Authorizer:
         target, verb = action.target, action.verb.value
         definition, sub = target.definition, target.subresource
         inside = Place(project=target.project)
-        if target.project is not None and grants.selectors(verb, definition, inside, sub) == ALWAYS:
+        locks = definition.kind == Setting.KIND and verb not in READ
+        if target.project is not None and not locks and grants.selectors(verb, definition, inside, sub) == ALWAYS:
             return True  # as nearly always: the object need not even be looked at
         wire = self._find(target)
         if wire is None and action.creates:
             if target.project is None:
                 return grants.may_somewhere("create", definition)
             return bool(grants.selectors("create", definition, inside))
-        if target.project is not None:
+        if target.project is not None and not (locks and wire is not None):
             place = inside
         elif wire is not None:
             place = self._index.place_of(definition, wire, verb=verb)
@@ -339,6 +342,8 @@ class Authorizer:
                 note_denial()
                 raise no_project(place.project)
             raise _forbid(identity, action)
+        if isinstance(new, Setting):
+            self._check_setting(identity, grants, new, verb)
         old = definition.model.from_wire(live) if live is not None else None
         excess = find_excess(self._index, grants, _own_account(identity), new, old)
         if excess:
@@ -350,6 +355,32 @@ class Authorizer:
         if hidden:
             note_denial()
         return hidden
+
+    def _check_setting(self, identity: Identity, grants: Grants, new: Setting, verb: Verb) -> None:
+        """Hold who may set no more than the place to what is delegated, and to what counts above.
+
+        Raises:
+            Forbidden: it is not, or goes beyond that.
+        """
+        definition, wire = definition_of(new), new.to_wire()
+        above = self._index.place_above(wire)
+        known = KNOWN_SETTINGS.get(new.spec.setting)
+        if known is None or grants.may(verb.value, definition, above, labels=_labels(wire)):
+            return
+        where = f"domain {above.domain}" if above.domain else "the whole cloud"
+        if new.spec.locked:
+            raise Forbidden(f"{identity.subject} may not lock a setting: that is for who may set settings in {where}")
+        counts = self._cache.setting_book.find(new.spec.setting, domain=above.domain)
+        try:
+            value = known.read(new.spec.value)
+        except ValueError:
+            return  # the store says what is wrong with it
+        if known.is_within(value, counts.used):
+            return
+        if known.delegation is Delegation.NONE:
+            raise Forbidden(f"{known.name} is set by who may set settings in {where}")
+        bound = "at most" if known.delegation is Delegation.AT_MOST else "no less than"
+        raise Forbidden(f"{known.name} may be {bound} {counts.value!r} here, which counts in {where}")
 
     def _find(self, target: Target) -> Wire | None:
         entry = self._cache.find(target.definition, row_of(target.project, target.name))

@@ -73,6 +73,7 @@ VALUES: Final[Json] = {
     "role": "member",
     "secret": "J5XW6ZDFNRQXSIDUNBUXG",
     "session": "s-0ad0764b1589703c3fe2",
+    "delegation": "AtMost",
     "description": "Largest content of an image, in GiB.",
     "limits": "1 to 65536",
     "place": "demo",

@@ -50,6 +50,11 @@ class EffectiveSetting(Model):
     """Which values are taken."""
     scopes: list[str]
     """Where it can be set: Cloud, Domain, Project."""
+    delegation: str
+    """What who administers no more than a domain or project may set there: None, Free, AtMost or AtLeast what counts
+    above."""
+    locked: bool
+    """Whether the Setting that says so is changed by those above only."""
     description: str
     """What it does."""
 
@@ -114,5 +119,7 @@ class SettingRoutes:
             default=known.default,
             limits=known.describe_limits(),
             scopes=[scope.value for scope in known.scopes],
+            delegation=known.delegation.value,
+            locked=found.locked,
             description=known.description,
         )

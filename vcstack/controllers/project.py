@@ -1,8 +1,10 @@
-"""Projects: given their default security group, and emptied before they go."""
+"""Projects: given their default security group and quota as the settings say, and emptied before they go."""
 
+import contextlib
 from collections.abc import Iterator, Sequence
 
 from vcstack.controllers.certificate import CERTIFICATE_RECORDS
+from vcstack.controllers.scheduler import SETTINGS
 from vcstack.runtime.context import ControllerContext
 from vcstack.runtime.controller import Controller
 from vcstack.runtime.errors import WaitingFor
@@ -11,6 +13,7 @@ from vcstack.runtime.status import condition_of, write_status
 from vcstack.runtime.users import DELETABLE, name_some, refuse_deletion
 from vcstack.specs.errors import AlreadyExists, QuotaExceeded
 from vcstack.specs.kinds.project import TERMINATING_FINALIZER, Project
+from vcstack.specs.kinds.quota import Quota, QuotaSpec
 from vcstack.specs.kinds.securitygroup import (
     DEFAULT_NAME,
     Direction,
@@ -20,10 +23,11 @@ from vcstack.specs.kinds.securitygroup import (
 )
 from vcstack.specs.registry import KindDefinition, Scope, load_kinds
 from vcstack.specs.resource import AnyResource, Ref
+from vcstack.specs.settings import NETWORK_DEFAULT_GROUP, PROJECTS_DEFAULT_QUOTA, read_limits
 
 REASONS_TOLD = 3
 DEFAULTS_CREATED = "DefaultsCreated"
-"""True when the project has its default security group."""
+"""True when the project has had what every new one gets: its default security group and quota."""
 
 
 def contained_kinds() -> list[KindDefinition]:
@@ -32,12 +36,14 @@ def contained_kinds() -> list[KindDefinition]:
     return sorted(kinds, key=lambda d: -d.apply_order)
 
 
-def build_default_group(project: str) -> SecurityGroup:
-    """Return the group "default": everything out, in only from its own members; pure."""
-    rules = [
-        SecurityGroupRule(name="egress", direction=Direction.EGRESS),
-        SecurityGroupRule(name="from-members", direction=Direction.INGRESS, remote_security_group=DEFAULT_NAME),
-    ]
+def build_default_group(project: str, lets_in: str = "Members") -> SecurityGroup:
+    """Return the group "default": everything out, in what the setting network.defaultGroup says; pure."""
+    rules = [SecurityGroupRule(name="egress", direction=Direction.EGRESS)]
+    if lets_in == "Members":
+        inward = SecurityGroupRule(name="from-members", direction=Direction.INGRESS, remote_security_group=DEFAULT_NAME)
+        rules.append(inward)
+    elif lets_in == "Open":
+        rules.append(SecurityGroupRule(name="ingress", direction=Direction.INGRESS))
     return SecurityGroup.new(DEFAULT_NAME, SecurityGroupSpec(rules=rules), project=project)
 
 
@@ -48,6 +54,7 @@ class ProjectReconciler:
         self._context = context
         self._client = context.client
         self._records = context.backend(CERTIFICATE_RECORDS)
+        self._settings = context.backend(SETTINGS)
 
     async def reconcile(self, project: Project | None, ref: Ref) -> Result | None:
         """Make it so, once."""
@@ -56,19 +63,33 @@ class ProjectReconciler:
         if project.deleting:
             await self._finalize(project)
             return None
-        await self._ensure_default_group(project)
-        message = f'Security group "{DEFAULT_NAME}" is there.'
+        if not project.is_true(DEFAULTS_CREATED):
+            await self._make_default_quota(project)
+        wanted = self._settings.text(NETWORK_DEFAULT_GROUP, domain=project.spec.domain)
+        if wanted == "None":
+            message = "The settings say that no default security group is made."
+        else:
+            await self._ensure_default_group(project, wanted)
+            message = f'Security group "{DEFAULT_NAME}" is there.'
         condition = condition_of(project, DEFAULTS_CREATED, True, "Created", message, clock=self._context.clock)
         await write_status(self._client, project, conditions=[condition])
         return None
 
-    async def _ensure_default_group(self, project: Project) -> None:
+    async def _make_default_quota(self, project: Project) -> None:
+        """Give a new project its limits, once: afterwards they are its administrators' to change."""
+        limits = read_limits(self._settings.text(PROJECTS_DEFAULT_QUOTA, domain=project.spec.domain))
+        if limits:
+            with contextlib.suppress(AlreadyExists):
+                name = project.metadata.name
+                await self._client.create(Quota.new(DEFAULT_NAME, QuotaSpec(limits=limits), project=name))
+
+    async def _ensure_default_group(self, project: Project, lets_in: str) -> None:
         name = project.metadata.name
         existing = self._context.informer(SecurityGroup).find(DEFAULT_NAME, name)
         if existing is not None and not existing.deleting:
             return
         try:
-            await self._client.create(build_default_group(name))
+            await self._client.create(build_default_group(name, lets_in))
         except QuotaExceeded as error:
             await self._wait(project, "QuotaExceeded", error.message, 30.0)
         except AlreadyExists:

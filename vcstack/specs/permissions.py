@@ -231,7 +231,9 @@ def built_in_roles() -> Mapping[str, BuiltInRole]:
             (
                 *work,
                 *revealing,
-                Rule(verbs=[ANY], kinds=[*organization, *delegated, "NotificationTarget", "Policy", "Quota"]),
+                Rule(
+                    verbs=[ANY], kinds=[*organization, *delegated, "NotificationTarget", "Policy", "Quota", "Setting"]
+                ),
                 Rule(verbs=[ANY], kinds=delegated, subresources=[ANY]),
                 Rule(verbs=[Verb.GET], kinds=[*organization, *catalogue, "Session"], subresources=looked_at),
                 Rule(verbs=[Verb.GET], kinds=["Project"], subresources=["audit"]),
@@ -245,7 +247,7 @@ def built_in_roles() -> Mapping[str, BuiltInRole]:
             (
                 *work,
                 *revealing,
-                Rule(verbs=[ANY], kinds=[*delegated, "NotificationTarget", "Policy"]),
+                Rule(verbs=[ANY], kinds=[*delegated, "NotificationTarget", "Policy", "Setting"]),
                 Rule(verbs=[ANY], kinds=delegated, subresources=[ANY]),
                 Rule(verbs=[*READ, Verb.UPDATE], kinds=["Project"]),
                 Rule(verbs=[*READ], kinds=catalogue),

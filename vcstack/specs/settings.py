@@ -19,6 +19,7 @@ Effective = bool | int | str | timedelta
 
 _DURATION: Final = re.compile(r"([1-9][0-9]{0,8})(s|m|h|d)")
 _UNITS: Final = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
+_LIMIT: Final = re.compile(r"([A-Za-z][A-Za-z0-9]{0,62})=([0-9]{1,15})")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
@@ -30,6 +31,7 @@ class SettingType(StrEnum):
     STRING = "string"
     ENUM = "enum"
     DURATION = "duration"
+    LIMITS = "limits"
 
 
 class SettingScope(StrEnum):
@@ -38,6 +40,19 @@ class SettingScope(StrEnum):
     CLOUD = "Cloud"
     DOMAIN = "Domain"
     PROJECT = "Project"
+
+
+class Delegation(StrEnum):
+    """What who administers a domain or project may set there, of what who administers more has set above."""
+
+    NONE = "None"
+    """Nothing: it is about what all share."""
+    FREE = "Free"
+    """Any value."""
+    AT_MOST = "AtMost"
+    """No more than what counts above."""
+    AT_LEAST = "AtLeast"
+    """No less."""
 
 
 CLOUD_ONLY: Final = (SettingScope.CLOUD,)
@@ -62,6 +77,8 @@ class KnownSetting:
     maximum: int | str | None = None
     choices: tuple[str, ...] = ()
     """Of an enum."""
+    delegation: Delegation = Delegation.NONE
+    """What may be set by who administers no more than the place."""
 
     def read(self, value: object) -> Effective:
         """Return the value as it is used.
@@ -90,6 +107,10 @@ class KnownSetting:
                 if not isinstance(value, str) or value not in self.choices:
                     raise ValueError(f"must be one of {', '.join(self.choices)}")
                 return value
+            case SettingType.LIMITS:
+                read_limits(value)
+                assert isinstance(value, str)
+                return value
             case SettingType.DURATION:
                 duration = read_duration(value)
                 low = None if self.minimum is None else read_duration(self.minimum)
@@ -98,18 +119,46 @@ class KnownSetting:
                     raise ValueError(f"must be from {self.minimum} to {self.maximum}")
                 return duration
 
+    def is_within(self, value: Effective, above: Effective) -> bool:
+        """Return whether who administers no more than the place may set the value, where the other counts above."""
+        match self.delegation:
+            case Delegation.NONE:
+                return False
+            case Delegation.FREE:
+                return True
+            case Delegation.AT_MOST:
+                return value <= above  # type: ignore[operator] # both are of this setting's type
+            case Delegation.AT_LEAST:
+                return value >= above  # type: ignore[operator]
+
     def describe_limits(self) -> str:
         """Return which values are taken, for people."""
         if self.type is SettingType.BOOL:
             return "true, false"
         if self.type is SettingType.ENUM:
             return ", ".join(self.choices)
+        if self.type is SettingType.LIMITS:
+            return "name=number,..."
         unit = " characters" if self.type is SettingType.STRING else ""
         return f"{self.minimum} to {self.maximum}{unit}"
 
     def _check_limits(self, number: int, low: int | str | None, high: int | str | None, unit: str = "") -> None:
         if (isinstance(low, int) and number < low) or (isinstance(high, int) and number > high):
             raise ValueError(f"must be from {low} to {high}{unit}")
+
+
+def read_limits(value: object) -> dict[str, int]:
+    """Return the limits of a text like instances=10,vcpus=20; of an empty one none.
+
+    Raises:
+        ValueError: it is none.
+    """
+    parts = [part.strip() for part in value.split(",")] if isinstance(value, str) and value.strip() else []
+    found = [_LIMIT.fullmatch(part) for part in parts]
+    limits = {match[1]: int(match[2]) for match in found if match}
+    if not isinstance(value, str) or len(limits) != len(parts):
+        raise ValueError("must be limits like instances=10,vcpus=20, each name once")
+    return limits
 
 
 def read_duration(value: object) -> timedelta:
@@ -132,6 +181,8 @@ LOGIN_NOTICE: Final = "login.notice"
 SESSIONS_IDLE: Final = "sessions.idle"
 SESSIONS_LIFETIME: Final = "sessions.lifetime"
 SESSIONS_LIFETIME_UNASKED: Final = "sessions.lifetimeUnasked"
+NETWORK_DEFAULT_GROUP: Final = "network.defaultGroup"
+PROJECTS_DEFAULT_QUOTA: Final = "projects.defaultQuota"
 HOSTS_JOIN_TOKEN_LIFETIME: Final = "hosts.joinTokenLifetime"  # noqa: S105 (a name)
 SCHEDULER_STRATEGY: Final = "scheduler.strategy"
 
@@ -143,6 +194,7 @@ _ALL = (
         minimum="1m",
         maximum="30d",
         scopes=EVERYWHERE,
+        delegation=Delegation.AT_MOST,
         description="How long events stay in the store after they last happened. The mirror keeps them longer. "
         "Holds for events that are written from then on.",
     ),
@@ -153,6 +205,7 @@ _ALL = (
         minimum=1,
         maximum=64 * 1024,
         scopes=EVERYWHERE,
+        delegation=Delegation.AT_MOST,
         description="Largest content of an image in GiB: uploads must not fill the image directory by accident.",
     ),
     KnownSetting(
@@ -162,6 +215,7 @@ _ALL = (
         minimum=1,
         maximum=64 * 1024,
         scopes=EVERYWHERE,
+        delegation=Delegation.AT_MOST,
         description="Largest virtual size of an image in GiB: a small file may claim a disk that fills every host.",
     ),
     KnownSetting(
@@ -169,6 +223,7 @@ _ALL = (
         type=SettingType.BOOL,
         default=False,
         scopes=BY_DOMAIN,
+        delegation=Delegation.AT_LEAST,
         description="Whether users need a second factor to log in. False: those whose spec says so do.",
     ),
     KnownSetting(
@@ -178,6 +233,7 @@ _ALL = (
         minimum=0,
         maximum=1024,
         scopes=BY_DOMAIN,
+        delegation=Delegation.FREE,
         description="What users are told after they logged in, e.g. rules of use or a maintenance to come.",
     ),
     KnownSetting(
@@ -187,6 +243,7 @@ _ALL = (
         minimum="5m",
         maximum="30d",
         scopes=BY_DOMAIN,
+        delegation=Delegation.AT_MOST,
         description="After how long without use a session ends. A working day by default. Holds for a running session "
         "from its next refresh.",
     ),
@@ -197,6 +254,7 @@ _ALL = (
         minimum="15m",
         maximum="30d",
         scopes=BY_DOMAIN,
+        delegation=Delegation.AT_MOST,
         description="When a session ends however much it is used (NIST SP 800-63B-4, AAL2: 24 hours). Holds for new "
         "sessions.",
     ),
@@ -207,9 +265,30 @@ _ALL = (
         minimum="5m",
         maximum="30d",
         scopes=BY_DOMAIN,
+        delegation=Delegation.AT_MOST,
         description="When a session ends whose identity provider cannot be asked again (OpenID Connect without the "
         "scope offline_access): what it said at the login, groups above all, is believed no longer than that. Holds "
         "for new sessions.",
+    ),
+    KnownSetting(
+        name=NETWORK_DEFAULT_GROUP,
+        type=SettingType.ENUM,
+        default="Members",
+        choices=("Members", "Outgoing", "Open", "None"),
+        scopes=BY_DOMAIN,
+        delegation=Delegation.FREE,
+        description="What the security group default of a new project lets through: everything out, and in from its "
+        "own members (Members), nothing (Outgoing) or everything (Open). None: none is made, and ports without "
+        "securityGroups wait until there is one.",
+    ),
+    KnownSetting(
+        name=PROJECTS_DEFAULT_QUOTA,
+        type=SettingType.LIMITS,
+        default="",
+        scopes=BY_DOMAIN,
+        delegation=Delegation.FREE,
+        description="Limits of a new project, e.g. instances=10,vcpus=20,memoryMiB=65536: made into its Quota default. "
+        "Empty: none. Names are those of quotas.",
     ),
     KnownSetting(
         name=HOSTS_JOIN_TOKEN_LIFETIME,

@@ -30,6 +30,8 @@ class Source:
     """The project or domain."""
     name: str = ""
     """The Setting object."""
+    locked: bool = False
+    """Whether it is changed by those above only."""
 
 
 _DEFAULTS: Mapping[str, Source] = {k.name: Source(k.default, k.read(k.default)) for k in KNOWN_SETTINGS.values()}
@@ -94,5 +96,7 @@ class SettingBook:
         spec, project = wire["spec"], wire["metadata"].get("project")
         used, domain = KNOWN_SETTINGS[spec["setting"]].read(spec["value"]), spec.get("domain")
         scope = SettingScope.PROJECT if project else SettingScope.DOMAIN if domain else SettingScope.CLOUD
-        source = Source(spec["value"], used, scope, project or domain or "", wire["metadata"]["name"])
+        source = Source(
+            spec["value"], used, scope, project or domain or "", wire["metadata"]["name"], spec.get("locked") is True
+        )
         self._at[self._limits.level_of_quota(wire), spec["setting"]] = source

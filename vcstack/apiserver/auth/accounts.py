@@ -163,6 +163,8 @@ class AccessIndex:
         """
         metadata = wire["metadata"]
         project: str | None = metadata.get("project")
+        if definition.kind == "Setting" and verb not in READ and wire["spec"].get("locked") is True:
+            return self.place_above(wire)
         if project is not None:
             return Place(project=project)
         if definition.kind == "Project" and verb not in ("create", "delete"):
@@ -180,6 +182,14 @@ class AccessIndex:
             above = self.organization.domains_of(Place(domain=domain))[1:]
             return Place(domain=above[0]) if above else TOP
         return Place(domain=domain) if isinstance(domain, str) else TOP
+
+    def place_above(self, setting: Wire) -> Place:
+        """Return the place above that for which a setting holds."""
+        project = setting["metadata"].get("project")
+        domain = setting["spec"].get("domain")
+        above = self.organization.domains_of(Place(project=project) if project else Place(domain=domain))
+        above = above if project else above[1:]
+        return Place(domain=above[0]) if above else TOP
 
     def find_place(self, definition: KindDefinition, project: str | None, name: str, *, verb: str) -> Place | None:
         """Return where an object that is there lies, as cached; None when it is not there.

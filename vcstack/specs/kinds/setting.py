@@ -1,6 +1,6 @@
 """Setting: the value of something that can be turned while the cloud runs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 from pydantic import Field, StringConstraints
@@ -9,9 +9,24 @@ from vcstack.specs.claims import Claim
 from vcstack.specs.errors import Cause
 from vcstack.specs.kinds.domain import in_domain
 from vcstack.specs.model import Change, Name, RefersTo, Takes
-from vcstack.specs.registry import Column, KindDefinition, Reference, Referenced, Scope, ViewColumn, register
+from vcstack.specs.registry import (
+    Column,
+    KindDefinition,
+    Reference,
+    Referenced,
+    Scope,
+    ViewColumn,
+    quota_names,
+    register,
+)
 from vcstack.specs.resource import Resource, Spec, Status
-from vcstack.specs.settings import KNOWN_SETTINGS, SettingScope, nearest_names
+from vcstack.specs.settings import (
+    KNOWN_SETTINGS,
+    PROJECTS_DEFAULT_QUOTA,
+    SettingScope,
+    nearest_names,
+    read_limits,
+)
 
 ACCEPTED = "Accepted"
 """True at once: the value counts from the write on."""
@@ -27,6 +42,9 @@ class SettingSpec(Spec):
     domain: Annotated[Name | None, RefersTo("Domain"), Takes(Change.IMMUTABLE)] = None
     """Of a setting outside projects: the domain that it holds for, with all below it; default the whole cloud. The
     nearest setting counts: a project's before its domain's before those above before the cloud's."""
+    locked: bool = False
+    """true: changed and removed only by who may set settings a level above, who alone may write this. Without it, who
+    administers the domain or project may set what is delegated (`vcctl settings -o wide`), within what counts above."""
 
 
 class SettingStatus(Status):
@@ -62,6 +80,12 @@ def _check(new: Setting, old: Setting | None, referenced: Referenced) -> Sequenc
         hint = f"did you mean {near[0]}?" if len(near) == 1 else f"there are {', '.join(near)}"
         blame("spec.setting", "FieldValueNotSupported", f"there is no setting {new.spec.setting!r}; {hint}")
         return causes
+    if known.name == PROJECTS_DEFAULT_QUOTA and isinstance(new.spec.value, str):
+        names = quota_names()
+        unknown = [part for part in _limits_of(new.spec.value) if part not in names]
+        if unknown:
+            message = f"{', '.join(unknown)[:200]} cannot be limited; what can be: {', '.join(names)}"
+            blame("spec.value", "FieldValueNotSupported", message)
     try:
         known.read(new.spec.value)
     except ValueError as error:
@@ -72,6 +96,13 @@ def _check(new: Setting, old: Setting | None, referenced: Referenced) -> Sequenc
         field = "metadata.project" if scope is SettingScope.PROJECT else "spec.domain"
         blame(field, "FieldValueForbidden", f"{known.name} cannot be set for a {scope.lower()}; where it can: {places}")
     return causes
+
+
+def _limits_of(text: str) -> Mapping[str, int]:
+    try:
+        return read_limits(text)
+    except ValueError:
+        return {}  # which is told besides
 
 
 def _claims(setting: Setting) -> Sequence[Claim]:

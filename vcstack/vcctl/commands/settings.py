@@ -51,9 +51,9 @@ async def settings(
 
 
 def _print(session: Session, items: list[dict[str, Any]], *, wide: bool) -> None:
-    table = Table(["SETTING", "VALUE", "FROM", *(["VALUES", "SET FOR", "WHAT IT DOES"] if wide else [])])
+    table = Table(["SETTING", "VALUE", "FROM", *(["VALUES", "SET FOR", "DELEGATED", "WHAT IT DOES"] if wide else [])])
     for item in items:
-        more = [item["limits"], ", ".join(item["scopes"]), item["description"]] if wide else []
+        more = [item["limits"], ", ".join(item["scopes"]), item["delegation"], item["description"]] if wide else []
         table.add([item["setting"], _text(item["value"]), _source(item), *more])
     table.print(session.out)
 
@@ -66,4 +66,4 @@ def _source(item: dict[str, Any]) -> str:
     if not item.get("name"):
         return "default"
     place = "cloud" if item["source"] == SettingScope.CLOUD else f"{item['source'].lower()} {item['place']}"
-    return f"{place} (setting {item['name']})"
+    return f"{place} (setting {item['name']}{', locked' if item.get('locked') else ''})"
