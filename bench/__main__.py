@@ -9,7 +9,7 @@ from pathlib import Path
 from bench.machine import describe_machine
 from bench.table import Row, render_markdown, render_plain
 
-PARTS = ("api", "access", "audit", "scale", "instances", "console")
+PARTS = ("api", "access", "rules", "audit", "scale", "instances", "console")
 DOCUMENT = Path(__file__).parents[1] / "docs" / "performance.md"
 
 
