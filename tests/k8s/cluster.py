@@ -257,7 +257,7 @@ class OperatorProcess:
         process.send_signal(how)
         process.send_signal(signal.SIGCONT)
         try:
-            return process.wait(timeout=20)
+            return process.wait(timeout=60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
