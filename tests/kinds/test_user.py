@@ -28,9 +28,11 @@ from vcstack.specs.kinds.identityprovider import (
     OIDCProvider,
     ProviderType,
 )
+from vcstack.specs.kinds.key import Key, KeySpec, policy_subjects
 from vcstack.specs.kinds.rolebinding import RoleBinding
 from vcstack.specs.kinds.session import Session
 from vcstack.specs.kinds.user import User, UserSpec
+from vcstack.specs.resource import Ref
 
 
 async def test_a_user_becomes_ready_and_a_second_run_writes_nothing(world: World) -> None:
@@ -154,3 +156,28 @@ async def test_killed_between_any_two_calls_and_run_again_it_ends_the_same() -> 
         assert all(g.spec.members == ["bob"] for g in (await world.admin.list(Group)).items)
 
     assert await sweep(scenario) > 20
+
+
+async def test_a_deleted_user_is_taken_out_of_key_policies_so_that_the_next_of_the_name_is_in_none(
+    world: World,
+) -> None:
+    await make_project(world)
+    for name in ("alice", "bob"):
+        await make_user(world, name)
+    rules = [
+        {"operations": ["encrypt"], "subjects": [{"kind": "User", "name": "alice"}]},
+        {"operations": ["decrypt"], "subjects": [{"kind": "User", "name": "bob"}, {"kind": "User", "name": "alice"}]},
+    ]
+    for name, policy in (("both", rules), ("hers", rules[:1]), ("open", None)):
+        wire = {} if policy is None else {"policy": policy}
+        await world.create(Key.new(name, KeySpec.from_wire(wire), project=PROJECT))
+    await world.settle(user.build)
+    await world.admin.delete((await world.get(User, "alice")).ref)
+    await world.settle(user.build)
+    found = {key.metadata.name: key.spec.policy for key in (await world.admin.list(Key)).items}
+    assert found["open"] is None
+    assert found["hers"] == []  # nobody, which is not the same as everybody
+    [rule] = found["both"] or []
+    assert [subject.name for subject in rule.subjects] == ["bob"]
+    await make_user(world)  # another one
+    assert policy_subjects(await world.admin.get(Key, "both", PROJECT), "decrypt") == {Ref("User", None, "bob")}

@@ -26,8 +26,8 @@ KIND_SUBRESOURCES = {
     "APIKey": frozenset({"secret"}),
     "Host": frozenset({"heartbeat", "jointoken", "certificate", "tunnel"}),
 }
-RIGHTS_ONLY = {"Key": frozenset({"policy"})}
-"""What a right can name like a subresource, and no path does: to change spec.policy."""
+RIGHTS_ONLY = {"Key": frozenset({"policy", "state"})}
+"""What a right can name like a subresource, and no path does: to change spec.policy, spec.state."""
 PROJECTS_OWN = COMMON_SUBRESOURCES | KIND_SUBRESOURCES["Project"]
 """What behind a project's name is no kind in it."""
 _LABEL = re.compile(LABEL_PATTERN)

@@ -19,6 +19,7 @@ from vcstack.specs.kinds.apikey import APIKey
 from vcstack.specs.kinds.gitsource import GitSource
 from vcstack.specs.kinds.group import Group
 from vcstack.specs.kinds.identityprovider import IdentityProvider
+from vcstack.specs.kinds.key import Key
 from vcstack.specs.kinds.rolebinding import RoleBinding, Subject, subject_ref
 from vcstack.specs.kinds.serviceaccount import ServiceAccount
 from vcstack.specs.kinds.session import Session
@@ -80,6 +81,7 @@ class SubjectReconciler:
             await accept(self._context, subject)
             return None
         await self._remove_dependents(ref)
+        await self._leave_key_policies(ref)
         if isinstance(subject, User):
             await self._leave_groups(ref.name)
             await self._forget(f"users/{subject.uid}")
@@ -101,6 +103,18 @@ class SubjectReconciler:
             if name in group.spec.members:
                 group.spec.members = [m for m in group.spec.members if m != name]
                 await self._client.update(group)
+
+    async def _leave_key_policies(self, ref: Ref) -> None:
+        """Take the subject out of what keys say of it; where it was the only one, nobody is left."""
+        for key in (await self._client.list(Key)).items:
+            project, rules = key.metadata.project, []
+            for rule in key.spec.policy or ():
+                left = [s for s in rule.subjects if subject_ref(s, project) != ref]
+                if left:
+                    rules.append(rule.model_copy(update={"subjects": left}))
+            if key.spec.policy is not None and rules != key.spec.policy and not key.deleting:
+                key.spec.policy = rules
+                await self._client.update(key)
 
     async def _forget(self, path: str) -> None:
         credentials = self._context.backends.get(CREDENTIALS.name)

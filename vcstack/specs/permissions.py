@@ -211,7 +211,9 @@ def built_in_roles() -> Mapping[str, BuiltInRole]:
     # Members write secrets, and read none back; they use keys. Who reads a value is an administrator.
     secret = ["Certificate", "Key", "Secret"]
     keeping = [
-        Rule(verbs=[ANY], kinds=secret),
+        Rule(verbs=[ANY], kinds=["Certificate", "Secret"]),
+        # Whoever may not have a key deleted may not disable it either: see ``keyguard``.
+        Rule(verbs=[*READ, Verb.CREATE, Verb.UPDATE], kinds=["Key"]),
         Rule(
             verbs=[Verb.UPDATE],
             kinds=["Key"],

@@ -1,4 +1,4 @@
-"""What of a Key only some of those may change who may write it: its policy, and how soon its material is gone."""
+"""What of a Key only some may change of those who may write it: its policy, its state, how soon it is gone."""
 
 from vcstack.apiserver.auth.grants import Grants
 from vcstack.apiserver.auth.places import Place
@@ -9,6 +9,8 @@ from vcstack.specs.resource import AnyResource
 
 POLICY = "policy"
 """The right to change a policy is that to update this subresource of the Key."""
+STATE = "state"
+"""Likewise the right to disable and enable it and to have it deleted: what is encrypted with it is of use to others."""
 LEAST_WAIT_DAYS = 7
 
 
@@ -27,6 +29,12 @@ def find_lacking(grants: Grants, new: AnyResource, old: AnyResource | None) -> s
         and not grants.may("update", definition_of(Key), inside, POLICY, old.metadata.labels or {})
     ):
         return "change the policy of a Key: that is for the project's administrators"
+    if (
+        old is not None
+        and new.spec.state != before.state
+        and not grants.may("update", definition_of(Key), inside, STATE, old.metadata.labels or {})
+    ):
+        return "change the state of a Key: that is for the project's administrators"
     wait = new.spec.deletion_wait_days
     shortens = wait < LEAST_WAIT_DAYS and wait != before.deletion_wait_days
     if shortens and not grants.may("delete", definition_of(Project), inside):
