@@ -1,5 +1,9 @@
 """Git sources, on a real Git server, a real API and the real git: what is applied, as whom, and what holds it up."""
 
+import asyncio
+import contextlib
+import os
+import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from ipaddress import ip_network
@@ -8,13 +12,14 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.memory_etcd import MemoryEtcd
 from tests.fakes.world import PROJECT, World
 from tests.fixtures.api import ISSUER, Api
-from tests.fixtures.git_server import GitRepository, GitServer, git
+from tests.fixtures.git_server import GitRepository, GitServer, SshGitServer, git
+from tests.fixtures.sops_files import Identity, encrypt
 from tests.kinds.identities import ACCOUNT, bind, make_account, make_project
+from vcstack.apiclient.wire import WireClient
 from vcstack.clock import SystemClock
-from vcstack.controllers import gitsource
+from vcstack.controllers import gitsource, serviceaccount
 from vcstack.controllers.backends.git import GitLimits, GitRepositories
 from vcstack.controllers.gitsource import GIT, SOURCE_ACCESS
 from vcstack.outbound.addresses import AddressPolicy, AllowedTarget
@@ -438,8 +443,6 @@ async def test_overlays_change_the_base_field_by_field(cloud: Cloud) -> None:
 
 
 async def test_a_repository_that_is_too_large_is_told(cloud: Cloud, tmp_path: Path) -> None:
-    import os
-
     cloud.repository.write("a.yaml", network("a"))
     (cloud.repository.work / "blob.bin").write_bytes(os.urandom(3 * 1024 * 1024))
     cloud.repository.commit()
@@ -523,9 +526,7 @@ def test_what_is_no_address_path_or_name_is_refused(spec: dict[str, Any]) -> Non
         GitSourceSpec.from_wire({"url": "https://git.example.com/x.git", "serviceAccount": "d", **spec})
 
 
-async def test_an_account_is_kept_while_a_source_acts_as_it(cloud: Cloud, memory_etcd: MemoryEtcd) -> None:
-    from vcstack.controllers import serviceaccount
-
+async def test_an_account_is_kept_while_a_source_acts_as_it(cloud: Cloud) -> None:
     cloud.repository.write("a.yaml", network("a"))
     cloud.repository.commit()
     source = await cloud.follow()
@@ -537,3 +538,200 @@ async def test_an_account_is_kept_while_a_source_acts_as_it(cloud: Cloud, memory
     await cloud.world.delete(source)
     await cloud.world.settle(serviceaccount.build)
     assert await cloud.world.find(ServiceAccount, "deployer") is None
+
+
+class EndedAt:
+    """The access to the API, for a process that ends just before its k-th write there."""
+
+    def __init__(self, inner: ManagedSourceAccess, after: int) -> None:
+        self._inner = inner
+        self.left = after
+        self.process: asyncio.Task[None] | None = None
+        self.read_secret = inner.read_secret
+
+    @contextlib.asynccontextmanager
+    async def connect(self, source: GitSource, account: ServiceAccount) -> AsyncIterator[WireClient]:
+        async with self._inner.connect(source, account) as client:
+            yield _Ending(client.connection, self)
+
+    async def count(self) -> None:
+        self.left -= 1
+        if self.left < 0 and self.process is not None:
+            self.process.cancel()
+            await asyncio.sleep(3600)
+
+
+class _Ending(WireClient):
+    """One request after the other, so that none is under way when the process ends: half-open sockets are told of."""
+
+    def __init__(self, connection: Any, ending: EndedAt) -> None:
+        super().__init__(connection)
+        self._ending = ending
+        self._lock = asyncio.Lock()
+
+    async def get_wire(self, *args: Any, **options: Any) -> Any:
+        async with self._lock:
+            return await super().get_wire(*args, **options)
+
+    async def apply_wire(self, *args: Any, **options: Any) -> Any:
+        async with self._lock:
+            await self._ending.count()
+            return await super().apply_wire(*args, **options)
+
+    async def delete_wire(self, *args: Any, **options: Any) -> Any:
+        async with self._lock:
+            await self._ending.count()
+            return await super().delete_wire(*args, **options)
+
+
+async def test_ended_before_any_write_it_goes_on_where_it_was(cloud: Cloud) -> None:
+    inner = cloud.world.backends[SOURCE_ACCESS.name]
+    for name in ("a", "b", "c", "x0"):
+        cloud.repository.write(f"{name}.yaml", network(name))
+    cloud.repository.commit()
+    await cloud.follow()
+    # Two changes, one new object, one deletion; the fifth never comes.
+    for after, ended in ((0, True), (1, True), (2, True), (3, True), (4, False)):
+        for name in ("a", "b"):
+            cloud.repository.write(f"{name}.yaml", network(name, 1300 + after))
+        new = f"x{after + 1}"
+        cloud.repository.remove(f"x{after}.yaml")
+        cloud.repository.write(f"{new}.yaml", network(new))
+        commit = cloud.repository.commit()
+        ending = EndedAt(inner, after)
+        cloud.world.backends[SOURCE_ACCESS.name] = ending
+        cloud.world.restart()
+        cloud.world.clock.skip(1000)
+        ending.process = asyncio.create_task(cloud.world.settle(gitsource.build))
+        await asyncio.wait([ending.process])
+        assert ending.process.cancelled() == ended
+        cloud.world.backends[SOURCE_ACCESS.name] = inner
+        cloud.world.restart()
+        source = await cloud.settle()
+        assert source.is_true("Ready"), source.status
+        assert source.status.applied_commit == commit
+        assert await cloud.networks() == ["a", "b", "c", new]
+        assert (await cloud.world.admin.get(Network, "b", PROJECT)).spec.mtu_bytes == 1300 + after
+
+
+async def test_killed_while_it_fetches_it_leaves_no_process_and_begins_anew(cloud: Cloud) -> None:
+    cloud.repository.write("a.yaml", network("a"))
+    cloud.repository.commit()
+    cloud.server.released.clear()
+    waiting = asyncio.create_task(cloud.follow())
+    while not cloud.server.requests:
+        await asyncio.sleep(0.02)
+    folder = str(cloud.world.backends[GIT.name].path("x").parent)
+    assert processes_of(folder)
+    waiting.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await waiting
+    assert not processes_of(folder)
+    cloud.server.released.set()
+    cloud.world.restart()
+    assert (await cloud.settle()).is_true("Ready")
+
+
+def processes_of(folder: str) -> list[str]:
+    """Return the command lines of processes that name the folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if folder in (line := path.read_bytes().replace(b"\0", b" ").decode(errors="replace")):
+                found.append(line)
+    return found
+
+
+async def test_only_commits_that_are_signed_by_a_given_key_are_applied(cloud: Cloud, tmp_path: Path) -> None:
+    keys = {}
+    for name in ("ada", "eve"):
+        file = tmp_path / name
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", file, "-C", name], check=True)
+        keys[name] = file
+    gnupg = tmp_path / "gnupg"
+    gnupg.mkdir(mode=0o700)
+    gpg = ["gpg", "--homedir", str(gnupg), "--batch", "--quiet"]
+    quick = [*gpg, "--passphrase", "", "--quick-generate-key", "Ada <ada@example.org>", "ed25519", "sign", "never"]
+    subprocess.run(quick, check=True, capture_output=True)
+    armored = subprocess.run([*gpg, "--armor", "--export"], check=True, capture_output=True, text=True).stdout
+
+    def sign(kind: str, key: str) -> list[str]:
+        return ["-c", f"gpg.format={kind}", "-c", f"user.signingkey={key}"]
+
+    def commit(text: str, *config: str) -> str:
+        cloud.repository.write("a.yaml", text)
+        git(cloud.repository.work, "add", "-A")
+        words = (*config, "commit", "-q", "-m", "Change", *(["-S"] if config else []))
+        git(cloud.repository.work, *words, GNUPGHOME=str(gnupg))
+        return cloud.repository.push()
+
+    verify = {"sshKeys": [keys["ada"].with_suffix(".pub").read_text().strip()], "openPgpKeys": [armored]}
+    try:
+        commit(network("a", 1301))
+        source = await cloud.follow(verify=verify)
+        assert state(source, "Verified") == ("False", "NotSigned")
+        assert state(source, "Applied") == ("False", "NotVerified")
+        commit(network("a", 1302), *sign("ssh", str(keys["eve"])))
+        assert state(await cloud.settle(), "Verified") == ("False", "NotVerified")
+        assert await cloud.networks() == []
+        commit(network("a", 1303), *sign("ssh", str(keys["ada"])))
+        source = await cloud.settle()
+        assert state(source, "Verified") == ("True", "Signed")
+        assert source.is_true("Ready")
+        commit(network("a", 1304), *sign("openpgp", "ada@example.org"))
+        assert (await cloud.settle()).is_true("Ready")
+        # Another one's key of the same name and address is another key.
+        subprocess.run([*quick[:-3], "rsa2048", "sign", "never"], check=False, capture_output=True)
+        other = tmp_path / "other"
+        other.mkdir(mode=0o700)
+        subprocess.run([*gpg[:1], "--homedir", str(other), *quick[3:]], check=True, capture_output=True)
+        gnupg = other
+        commit(network("a", 1305), *sign("openpgp", "ada@example.org"))
+        assert state(await cloud.settle(), "Verified") == ("False", "NotVerified")
+        assert (await cloud.world.admin.get(Network, "a", PROJECT)).spec.mtu_bytes == 1304
+    finally:
+        for home in (tmp_path / "gnupg", tmp_path / "other"):
+            subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "all"], check=False, capture_output=True)
+
+
+async def test_files_encrypted_by_sops_are_read_with_the_identity_of_a_secret(cloud: Cloud) -> None:
+    me = Identity()
+    manifest = {"kind": "Secret", "metadata": {"name": "db"}, "spec": {"data": {"password": "correct horse"}}}
+    cloud.repository.write("secret.yaml", encrypt([manifest], me.recipient))
+    cloud.repository.commit()
+    source = await cloud.follow()
+    assert state(source, "Applied") == ("False", "DecryptionFailed")
+    kept = SecretSpec(data={"identity": f"# mine\n{me.secret}\n"})
+    await cloud.world.admin.create(Secret.new("age", kept, project=PROJECT))
+    await cloud.patch("GitSource", "shop", {"spec": {"decryption": {"name": "age", "key": "identity"}}})
+    assert (await cloud.settle()).is_true("Ready")
+    found = await cloud.world.store.reveal(get_kind("Secret"), PROJECT, "db")
+    assert found["spec"]["data"]["password"] == "correct horse"
+    source = await cloud.settle()
+    assert source.is_true("Ready")
+    assert "correct" not in source.to_json().decode()
+
+
+async def test_a_server_is_asked_by_ssh_only_if_its_key_is_known(
+    cloud: Cloud, ssh_git_server: SshGitServer, tmp_path: Path
+) -> None:
+    cloud.repository.write("a.yaml", network("a"))
+    cloud.repository.commit()
+    outbound = loopback(ssh_git_server.port)
+    repositories = GitRepositories(tmp_path / "by-ssh", outbound)
+    cloud.world.backends[GIT.name] = repositories
+    cloud.world.restart()
+    secret = SecretSpec(type=SecretType.SSH_PRIVATE_KEY, data={"privateKey": ssh_git_server.client_key})
+    await cloud.world.admin.create(Secret.new("ssh", secret, project=PROJECT))
+    url = ssh_git_server.url(cloud.repository.bare)
+    spec = {"url": url, "credentials": "ssh"}
+    source = await cloud.follow("unknown", **spec, knownHosts=ssh_git_server.known_hosts(another=True))
+    assert state(source, "Fetched") == ("False", "HostKeyUnknown")
+    source = await cloud.follow("known", **spec, knownHosts=ssh_git_server.known_hosts())
+    assert source.is_true("Ready"), source.status.conditions
+    wrong = SecretSpec(type=SecretType.SSH_PRIVATE_KEY, data={"privateKey": ssh_git_server.other_key})
+    await cloud.world.admin.create(Secret.new("wrong", wrong, project=PROJECT))
+    await cloud.patch("GitSource", "known", {"spec": {"credentials": "wrong"}})
+    assert state(await cloud.settle("known"), "Fetched") == ("False", "AuthenticationFailed")
+    repositories.close()
+    outbound.close()

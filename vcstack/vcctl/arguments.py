@@ -44,6 +44,17 @@ Files = Annotated[
     typer.Option("--file", "-f", metavar="FILE|DIR|-", help="A manifest, a folder of manifests, or - for stdin."),
 ]
 Recursive = Annotated[bool, typer.Option("--recursive", "-R", help="Folders below a folder too.")]
+Overlays = Annotated[
+    list[str],
+    typer.Option("--overlay", metavar="DIR", help="Manifests laid over those of -f, field by field; may be repeated."),
+]
+PruneSet = Annotated[
+    bool, typer.Option("--prune", help="Delete what belongs to the set and is in no manifest any more.")
+]
+SetName = Annotated[
+    str | None,
+    typer.Option("--set", metavar="NAME", help="The apply set; default one that stands for the folder's path."),
+]
 Labels = Annotated[
     str, typer.Option("--selector", "-l", metavar="SELECTOR", help="Labels, e.g. app=web,tier!=db or 'zone in (a,b)'.")
 ]

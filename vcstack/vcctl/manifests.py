@@ -7,21 +7,30 @@ from pathlib import Path
 from typing import Any
 
 from vcstack.applying.manifests import SUFFIXES, BadManifest, Manifest, collect, load_text
+from vcstack.applying.overlays import lay_over
 from vcstack.vcctl.errors import CommandError, ExitCode
 from vcstack.vcctl.session import Session
 
 STDIN = "-"
 
 
-def read_manifests(session: Session, files: Sequence[str], *, recursive: bool = False) -> list[Manifest]:
-    """Return the objects of all files in the order in which they are to be applied.
+def read_manifests(
+    session: Session, files: Sequence[str], *, recursive: bool = False, overlays: Sequence[str] = ()
+) -> list[Manifest]:
+    """Return the objects of all files in the order in which they are to be applied, overlays laid over them.
+
+    Files that are encrypted by SOPS are decrypted with the age identities of SOPS_AGE_KEY, SOPS_AGE_KEY_FILE or
+    ~/.config/sops/age/keys.txt.
 
     Raises:
         CommandError: if a file cannot be read, or what is in it is no object, names an unknown kind, or
             occurs twice.
     """
     try:
-        manifests = collect(_documents(files, recursive=recursive), session.project_of)
+        manifests = collect(_documents(session, files, recursive=recursive), session.project_of)
+        for folder in overlays:
+            above = collect(_documents(session, [folder], recursive=recursive), session.project_of)
+            manifests = lay_over(manifests, above)
     except BadManifest as error:
         raise _fault(error.message, error.hint) from error
     if not manifests:
@@ -47,9 +56,14 @@ def is_folder(files: Sequence[str]) -> bool:
     return all(f != STDIN and Path(f).is_dir() for f in files)
 
 
-def _documents(files: Sequence[str], *, recursive: bool) -> Iterator[tuple[Any, str]]:
+def choose_set(files: Sequence[str], name: str | None, *, prune: bool) -> str | None:
+    """Return the apply set that is meant; a folder stands for one."""
+    return derive_set(files) if name is None and (prune or is_folder(files)) else name
+
+
+def _documents(session: Session, files: Sequence[str], *, recursive: bool) -> Iterator[tuple[Any, str]]:
     for path in _expand(files, recursive=recursive):
-        for index, document in enumerate(_load(path)):
+        for index, document in enumerate(_load(session, path)):
             yield document, f"{path}, object {index + 1}"
 
 
@@ -72,12 +86,37 @@ def _expand(files: Sequence[str], *, recursive: bool) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _load(path: str) -> list[dict[str, Any]]:
+def _load(session: Session, path: str) -> list[dict[str, Any]]:
     try:
         raw = sys.stdin.buffer.read() if path == STDIN else Path(path).read_bytes()
     except OSError as error:
         raise _fault(f"cannot read {path}: {error.strerror}") from error
-    return load_text(raw, "stdin" if path == STDIN else path)
+    source = "stdin" if path == STDIN else path
+    documents = load_text(raw, source)
+    return _decrypt(session, documents, source) if b"sops" in raw else documents
+
+
+def _decrypt(session: Session, documents: list[dict[str, Any]], source: str) -> list[dict[str, Any]]:
+    from vcstack.applying import sops  # the start of every other command is not to wait for it
+
+    if not sops.is_encrypted(documents):
+        return documents
+    try:
+        return sops.decrypt(documents, sops.read_identities(_read_identities(session)))
+    except sops.SopsError as error:
+        hint = "The age identities are those of SOPS_AGE_KEY, SOPS_AGE_KEY_FILE or ~/.config/sops/age/keys.txt."
+        raise _fault(f"{source}: {error}", hint) from error
+
+
+def _read_identities(session: Session) -> str:
+    environ = session.environ
+    config = Path(environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    file = Path(environ.get("SOPS_AGE_KEY_FILE") or config / "sops" / "age" / "keys.txt")
+    try:
+        kept = file.read_text() if "SOPS_AGE_KEY_FILE" in environ or file.is_file() else ""
+    except OSError as error:
+        raise _fault(f"cannot read {file}: {error.strerror}") from error
+    return environ.get("SOPS_AGE_KEY", "") + "\n" + kept
 
 
 def _fault(message: str, hint: str = "") -> CommandError:

@@ -181,16 +181,17 @@ class GitRepositories:
                 allowed = home / "allowed_signers"
                 allowed.write_text("".join(f'* namespaces="git" {_two_words(key)}\n' for key in signers.ssh_keys))
                 config["gpg.ssh.allowedSignersFile"] = str(allowed)
-            for n, key in enumerate(signers.open_pgp_keys):
-                await self._import_key(home, n, key)
+            ring = b"".join([await self._dearmor(home, n, key) for n, key in enumerate(signers.open_pgp_keys)])
+            # gpg takes a file of this name for its keys as they are: nothing is imported, no agent is started.
+            (home / "pubring.gpg").write_bytes(ring)
             environ = {"GNUPGHOME": str(home)}
             ended = await self._git(
                 self.path(uid), "verify-commit", "--raw", commit, config=config, environ=environ, limited=False
             )
         if ended.code == 0:
             return _signer(ended.said)
-        unsigned = await self._git(self.path(uid), "log", "-1", "--no-show-signature", "--format=%G?", commit)
-        if unsigned.out.strip() == b"N":
+        raw = await self._git(self.path(uid), "cat-file", "commit", commit)
+        if not re.search(rb"^gpgsig(-sha256)? ", raw.out.partition(b"\n\n")[0], re.MULTILINE):
             raise GitError("NotSigned", f"the commit {commit[:10]} is not signed", final=True)
         raise GitError(
             "NotVerified", f"the commit {commit[:10]} is signed, but not well by any of the given keys", final=True
@@ -235,13 +236,16 @@ class GitRepositories:
         subject = "".join(c if c.isprintable() else " " for c in parts[2])[:200]
         return Commit(parts[0], min(int(parts[1]), 2**33), subject)
 
-    async def _import_key(self, home: Path, number: int, key: str) -> None:
+    async def _dearmor(self, home: Path, number: int, key: str) -> bytes:
+        """Return the key in OpenPGP's own bytes."""
         file = home / f"key-{number}.asc"
         file.write_text(key)
-        command = ("gpg", "--homedir", str(home), "--batch", "--no-autostart", "--quiet", "--import", str(file))
-        ended = await self._run(command, {"GNUPGHOME": str(home)}, limited=True)
-        if ended.code != 0:
+        command = ("gpg", "--homedir", str(home), "--batch", "--no-autostart", "--quiet", "--dearmor", "--output", "-")
+        ended = await self._run((*command, str(file)), {"GNUPGHOME": str(home)}, limited=True)
+        if ended.code != 0 or not ended.out:
+            log.info("a public key cannot be read", said=ended.said)
             raise GitError("BadKey", f"spec.verify.openPgpKeys[{number}] is no public key that can be read", final=True)
+        return ended.out
 
     async def _git(
         self,

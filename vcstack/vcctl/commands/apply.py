@@ -1,18 +1,32 @@
 """apply: make the cloud as the manifests say."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 
 from vcstack.applying.manifests import Manifest
+from vcstack.applying.plans import Plan
 from vcstack.applying.sets import Options, Outcome, Result, project_in
 from vcstack.specs.registry import get_kind
 from vcstack.vcctl.application import command
-from vcstack.vcctl.arguments import CHANGE, DryRun, Files, OutputFormat, Recursive, Timeout, Wait
+from vcstack.vcctl.arguments import (
+    CHANGE,
+    DryRun,
+    Files,
+    OutputFormat,
+    Overlays,
+    PruneSet,
+    Recursive,
+    SetName,
+    Timeout,
+    Wait,
+)
 from vcstack.vcctl.errors import CommandError, ExitCode, exit_code_of, show_error
-from vcstack.vcctl.manifests import derive_set, is_folder, read_manifests
+from vcstack.vcctl.manifests import choose_set, read_manifests
+from vcstack.vcctl.planned import apply_plan, planned_deletions, read_plan
 from vcstack.vcctl.printing import parse_output, print_objects, style_of
 from vcstack.vcctl.reading import Wire, label_of
 from vcstack.vcctl.session import Session
@@ -27,19 +41,19 @@ from vcstack.vcctl.waiting import Awaited, deleted, parse_duration, ready, wait_
     vcctl apply -f manifests/ --wait
     vcctl apply -f manifests/ --prune
     vcctl apply -f manifests/ --set shop --prune --dry-run
-    kustomize build . | vcctl apply -f -
+    vcctl apply -f base/ --overlay overlays/prod --set shop --prune
+    vcctl apply --plan change.plan
     """,
 )
 async def apply(
     session: Session,
     file: Files = [],  # noqa: B006 - typer copies it
     recursive: Recursive = False,
-    prune_set: Annotated[
-        bool, typer.Option("--prune", help="Delete what belongs to the set and is in no manifest any more.")
-    ] = False,
-    set_name: Annotated[
-        str | None,
-        typer.Option("--set", metavar="NAME", help="The apply set; default one that stands for the folder's path."),
+    overlay: Overlays = [],  # noqa: B006 - typer copies it
+    prune_set: PruneSet = False,
+    set_name: SetName = None,
+    plan_file: Annotated[
+        Path | None, typer.Option("--plan", metavar="FILE", help="Do what a plan says, made by vcctl plan -o FILE.")
     ] = None,
     dry_run: DryRun = False,
     force_conflicts: Annotated[
@@ -58,10 +72,14 @@ async def apply(
     is an apply set: with --prune, objects of the set that are in no manifest any more are deleted.
     Nothing else is ever deleted. Where quotas leave no room for all of it, nothing is written.
     """
-    manifests = read_manifests(session, file, recursive=recursive)
-    if set_name is None and (prune_set or is_folder(file)):
-        set_name = derive_set(file)
     seconds = parse_duration(timeout)
+    if plan_file is not None:
+        if prune_set or set_name is not None or force_conflicts or allow_missing_references:
+            raise CommandError("a plan says itself what is pruned and forced", hint="With --plan leave the others out.")
+        given = read_manifests(session, file, recursive=recursive, overlays=overlay) if file else []
+        return await _apply_plan(session, read_plan(session, plan_file), given, output, dry_run)
+    manifests = read_manifests(session, file, recursive=recursive, overlays=overlay)
+    set_name = choose_set(file, set_name, prune=prune_set)
     options = Options(dry_run, force_conflicts, allow_missing_references, set_name)
     await session.applier.check_room(manifests)
     outcomes = await session.applier.apply_all(manifests, options)
@@ -71,9 +89,22 @@ async def apply(
         if prune_set:
             session.err.print("Nothing was pruned, because not everything could be applied.")
         return exit_code_of(failed[0])
-    gone = await _prune(session, manifests, set_name or "", dry_run) if prune_set else []
+    stale = await session.applier.find_stale(manifests, set_name or "") if prune_set else []
+    gone = await _prune(session, stale, dry_run)
     if wait and not dry_run:
         await _wait(session, outcomes, gone, seconds)
+    return ExitCode.OK
+
+
+async def _apply_plan(
+    session: Session, plan: Plan, given: Sequence[Manifest], output: str | None, dry_run: bool
+) -> int:
+    outcomes = await apply_plan(session, plan, given, dry_run=dry_run)
+    _show(session, outcomes, output, dry_run)
+    failed = [o.error for o in outcomes if o.error is not None]
+    if failed:
+        return exit_code_of(failed[0])
+    await _prune(session, planned_deletions(plan), dry_run)
     return ExitCode.OK
 
 
@@ -98,13 +129,12 @@ def _line(session: Session, label: str, result: Result, project: str | None, dry
     session.out.print(f"{escape(label)} {word}{' (dry run)' if dry_run else ''}{where}", soft_wrap=True)
 
 
-async def _prune(session: Session, manifests: Sequence[Manifest], set_name: str, dry_run: bool) -> list[Wire]:
+async def _prune(session: Session, stale: Sequence[Wire], dry_run: bool) -> Sequence[Wire]:
     """Delete what is stale in the set and return it.
 
     Raises:
         CommandError: if something could not be deleted.
     """
-    stale = await session.applier.find_stale(manifests, set_name)
     failures = []
     for wire, error in await session.applier.prune(stale, dry_run=dry_run):
         if error is None:
