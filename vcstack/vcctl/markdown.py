@@ -66,7 +66,7 @@ def _render_one(each: Examined) -> str:
         lines += _block("text", describe_error(fault))
     if each.changes:
         lines += _block("diff", [line for c in each.changes for line in _lines_of(c, new=each.live is None)])
-    return "\n".join([*lines, ""])
+    return "\n".join(lines)
 
 
 def _lines_of(change: FieldChange, *, new: bool) -> list[str]:

@@ -6,6 +6,7 @@ import typer
 from rich.markup import escape
 
 from vcstack.specs.columns import find_value
+from vcstack.specs.conditions import format_condition
 from vcstack.specs.kinds.gitsource import APPLIED, FETCHED, REQUESTED
 from vcstack.specs.meta import format_time
 from vcstack.specs.registry import KindDefinition
@@ -15,7 +16,7 @@ from vcstack.vcctl.errors import CommandError, ExitCode
 from vcstack.vcctl.reading import Wire, get_object, label_of
 from vcstack.vcctl.selection import parse_one
 from vcstack.vcctl.session import Session
-from vcstack.vcctl.waiting import Awaited, format_condition, parse_duration, wait_for
+from vcstack.vcctl.waiting import Awaited, parse_duration, wait_for
 
 
 @command(
