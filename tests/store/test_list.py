@@ -230,3 +230,30 @@ async def test_a_page_ends_before_it_becomes_too_large(any_store: Store, any_etc
         assert len((await store.list(NETWORK)).items) == 8
     async with Store(any_etcd, settings=StoreSettings(page_bytes=1)) as store:
         assert len(await walk(store, limit=100)) == 8
+
+
+async def test_a_list_for_some_projects_looks_through_no_others(any_store: Store) -> None:
+    """In the order of all, page by page, in the present and the past."""
+    for project in ("a", "a-b", "b", "c"):
+        await make_project(any_store, project)
+        for name in ("one", "two"):
+            await make_network(any_store, name, project)
+    seen: list[str] = []
+
+    def visible(wire: Any) -> bool:
+        seen.append(wire["metadata"]["project"])
+        return True
+
+    def places(page: ListPage) -> list[str]:
+        metadata = [orjson.loads(item)["metadata"] for item in page.items]
+        return [f"{m['project']}/{m['name']}" for m in metadata]
+
+    options: Any = {"visible": visible, "projects": frozenset({"c", "a", "a-b", "gone"})}
+    whole = await any_store.list(NETWORK, **options)
+    assert places(whole) == [f"{p}/{n}" for p in ("a-b", "a", "c") for n in ("one", "two")]
+    pages = await walk(any_store, limit=2, **options)
+    assert [places(p) for p in pages] == [places(whole)[i : i + 2] for i in (0, 2, 4)]
+    first = await any_store.list(NETWORK, limit=2, **options)
+    await make_network(any_store, "later", "b")
+    assert places(await any_store.list(NETWORK, continue_=first.continue_, **options)) == places(whole)[2:]
+    assert "b" not in seen

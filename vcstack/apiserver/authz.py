@@ -215,6 +215,13 @@ class Authorizer:
             return None
         return lambda wire: self._shows(identity, action, wire)
 
+    def projects_of(self, identity: Identity, action: Action) -> frozenset[str] | None:
+        """Return where the objects lie of a list over all projects that are for the caller; None: anywhere."""
+        definition = action.target.definition
+        if identity.account is None or definition.scope is not Scope.PROJECT or definition.owner_path is not None:
+            return None
+        return self.grants_of(identity).projects_for(action.verb.value, definition)
+
     def permit(self, identity: Identity, action: Action) -> "Permit | None":
         """Return what tells whether a stream may go on that the caller was authorized for; None: to its end."""
         if identity.account is None:

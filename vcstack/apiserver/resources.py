@@ -93,6 +93,7 @@ class ResourceRoutes:
             limit=min(query.count("limit") or most, most),
             continue_=query.text("continue") or "",
             visible=self._authorizer.visibility(call.identity, action),
+            projects=self._authorizer.projects_of(call.identity, action),
         )
         return json_reply(render_list(call.target.definition.kind, page))
 

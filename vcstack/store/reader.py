@@ -106,6 +106,8 @@ class Reader:
                 answer = await self._etcd.range(place, start=start, limit=wanted, revision=revision)
                 total = total or answer.total
                 for kv in answer.kvs:
+                    if selection.projects is not None and _project_of(kv.key[len(prefix) :]) not in selection.projects:
+                        continue
                     json = to_json(definition, kv.value, kv.mod_revision)
                     if not selection.by_content or selection.matches(orjson.loads(json)):
                         found.append((kv.key[len(prefix) :].decode(), json))
@@ -145,7 +147,15 @@ def _rows(table: Table, selection: Selection, after: str) -> Sequence[str]:
     anchor = selection.anchor
     if anchor is not None and anchor[0] == table.node_path:
         return table.rows_at_node(anchor[1], selection.project, after)
+    if selection.projects is not None and selection.project is None:
+        # In the order of all rows, where a project's end with "/".
+        inside = sorted(selection.projects, key=lambda project: project + "/")
+        return [row for project in inside for row in table.rows(project, after)]
     return table.rows(selection.project, after)
+
+
+def _project_of(row: bytes) -> str:
+    return row.partition(b"/")[0].decode()
 
 
 def _build_token(revision: int, last: str) -> str:

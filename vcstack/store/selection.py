@@ -34,6 +34,8 @@ class Selection:
     fields: FieldSelector = _ALL_FIELDS
     visible: Visible | None = None
     """What else must be true of an object; None: nothing."""
+    projects: frozenset[str] | None = None
+    """Where ``visible`` can be true; None: it is not known."""
 
     @property
     def by_content(self) -> bool:
@@ -71,7 +73,12 @@ class Selection:
 
 
 def parse_selection(
-    definition: KindDefinition, project: str | None, labels: str, fields: str, visible: Visible | None = None
+    definition: KindDefinition,
+    project: str | None,
+    labels: str,
+    fields: str,
+    visible: Visible | None = None,
+    projects: frozenset[str] | None = None,
 ) -> Selection:
     """Return the selection of that text.
 
@@ -79,8 +86,9 @@ def parse_selection(
         BadRequest: if a selector cannot be read or names an unknown field.
     """
     if not labels and not fields:
-        return Selection(project, visible=visible)
-    return Selection(project, parse_label_selector(labels), parse_field_selector(fields, definition.model), visible)
+        return Selection(project, visible=visible, projects=projects)
+    chosen = parse_label_selector(labels), parse_field_selector(fields, definition.model)
+    return Selection(project, *chosen, visible, projects)
 
 
 def field_of(wire: Mapping[str, Any], path: str) -> str:

@@ -110,12 +110,14 @@ class Store:
         limit: int | None = None,
         continue_: str = "",
         visible: Visible | None = None,
+        projects: frozenset[str] | None = None,
     ) -> ListPage:
         """Return a page; all pages of a list show the revision of the first. Raises Expired, BadRequest.
 
-        ``visible``: what else must be true of an object; else it is as if it were not there.
+        ``visible``: what else must be true of an object; else it is as if it were not there. ``projects``: where it can
+        be true, if that is known; others are not looked through.
         """
-        selection = parse_selection(definition, project, label_selector, field_selector, visible)
+        selection = parse_selection(definition, project, label_selector, field_selector, visible, projects)
         return await self._reader.list(definition, selection, limit, continue_)
 
     async def watch(
