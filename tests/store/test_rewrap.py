@@ -6,9 +6,10 @@ from typing import Any
 from tests.fakes.crash import Killed
 from tests.fakes.manual_clock import ManualClock
 from tests.fakes.master_keys import MasterKeys, credentials_on
-from tests.fakes.memory_etcd import MemoryEtcd
+from tests.fakes.memory_etcd import MemoryEtcd, Phase
 from tests.store.objects import ADMIN, make_project, wire
 from vcstack.crypto.masterkey import KEY_BYTES, LocalMasterKey
+from vcstack.programs.rewrapping import RewrapCollector
 from vcstack.specs.registry import get_kind
 from vcstack.store.keymaterial import KeyMaterial
 from vcstack.store.rewrap import Rewrapper
@@ -144,3 +145,24 @@ async def test_a_record_written_meanwhile_is_not_overwritten(memory_etcd: Memory
     assert found is not None
     assert found.value == b"newer"
     assert (await site.rewrapper.count()).left == 0
+
+
+async def test_how_much_is_left_is_shown_and_goes_down(memory_etcd: MemoryEtcd) -> None:
+    site = Site(memory_etcd)
+    await site.fill()
+    shown = RewrapCollector(lambda: site.rewrapper.left)
+    assert list(shown.collect()) == []  # nobody has counted yet
+    site.keys.active = 2
+    seen: list[float] = []
+
+    def look(call: str, phase: Phase) -> None:
+        if phase == "before":
+            seen.extend(sample.value for gauge in shown.collect() for sample in gauge.samples)
+
+    memory_etcd.hook = look
+    assert await site.rewrapper._scan(2) == 2
+    memory_etcd.hook = lambda call, phase: None
+    assert seen[0] >= 5
+    assert seen == sorted(seen, reverse=True)
+    [gauge] = shown.collect()
+    assert [sample.value for sample in gauge.samples] == [0]

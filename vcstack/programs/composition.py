@@ -67,6 +67,7 @@ from vcstack.programs.certificates import CertificateKeeper, LocalCertificates, 
 from vcstack.programs.expiries import ExpiryCollector
 from vcstack.programs.gitsources import ManagedSourceAccess
 from vcstack.programs.rereading import SettingsFile
+from vcstack.programs.rewrapping import RewrapCollector
 from vcstack.programs.roles import Role
 from vcstack.programs.settings import (
     AuditSection,
@@ -346,15 +347,23 @@ class Management:
     async def _rewrap(self, etcd: EtcdClient, lease: SharedLease, credentials: Credentials) -> None:
         """Keep the store under the newest master key while we lead, for ever."""
         election = Election(etcd, "rewrap", self._identity, lease=lease)
-        while True:
-            try:
-                term = await election.campaign()
-                await _first_of(Rewrapper(etcd, credentials, self._clock).run, term.lost.wait)
-            except Exception:
-                logger.exception("putting secrets under a new master key failed, it begins again")
-            finally:
-                await election.resign()
-            await self._clock.sleep(MIRROR_RETRY_SECONDS)
+        leading: Rewrapper | None = None
+        collector = RewrapCollector(lambda: leading.left if leading else None)
+        REGISTRY.register(collector)
+        try:
+            while True:
+                try:
+                    term = await election.campaign()
+                    leading = Rewrapper(etcd, credentials, self._clock)
+                    await _first_of(leading.run, term.lost.wait)
+                except Exception:
+                    logger.exception("putting secrets under a new master key failed, it begins again")
+                finally:
+                    leading = None
+                    await election.resign()
+                await self._clock.sleep(MIRROR_RETRY_SECONDS)
+        finally:
+            REGISTRY.unregister(collector)
 
     async def _mirror(self, etcd: EtcdClient, lease: SharedLease) -> None:
         """Mirror while we lead, for ever; whatever fails there stops nothing else."""

@@ -58,6 +58,13 @@ class Rewrapper:
         self._envelopes: Envelopes = credentials.envelopes
         self._material = KeyMaterial(credentials)
         self._clock = clock
+        self._counted: Progress | None = None
+        self._done_since = 0
+
+    @property
+    def left(self) -> int | None:
+        """Return how many envelopes were still to be put under the active version; None before they were counted."""
+        return None if self._counted is None else max(0, self._counted.left - self._done_since)
 
     async def count(self) -> Progress:
         """Return which versions are needed. Raises Unavailable."""
@@ -81,7 +88,9 @@ class Rewrapper:
             async for page in self._etcd.pages(CREDENTIALS):
                 for kv in page.kvs:
                     seen += 1
-                    done += await self._rewrap(kv)
+                    changed = await self._rewrap(kv)
+                    done += changed
+                    self._done_since += changed
                     if seen % LOG_EVERY == 0:
                         log.info("rewrap.progress", seen=seen, rewrapped=done)
         except EtcdError as error:
@@ -101,13 +110,18 @@ class Rewrapper:
     async def _scan(self, active: int) -> int:
         """Return the version under which all is now, 0 when it has to be tried again soon."""
         try:
+            await self._recount()
             done = await self.rewrap()
+            await self._recount()
         except Unavailable as error:
             log.warning("rewrap.waits", error=error.message)
             return 0
         if done:
             log.info("rewrap.finished", rewrapped=done, master_key=active)
         return active
+
+    async def _recount(self) -> None:
+        self._counted, self._done_since = await self.count(), 0
 
     async def _rewrap(self, kv: KeyValue) -> bool:
         try:
