@@ -10,7 +10,7 @@ LINKS_SHOWN = 20
 """Objects of each kind that are told; a flavor may be used by thousands."""
 
 
-class Finding(Model):
+class WhyFinding(Model):
     """One object on the way down to what really holds another one up."""
 
     kind: str
@@ -29,7 +29,7 @@ class Finding(Model):
     """The field that led here."""
     warnings: list[str] = Field(default_factory=list)
     """The last warning events."""
-    because: list["Finding"] = Field(default_factory=list)
+    because: list["WhyFinding"] = Field(default_factory=list)
     """What is wrong below it."""
 
     @property
@@ -37,7 +37,7 @@ class Finding(Model):
         """Return the object as vcctl names it."""
         return f"{self.kind.lower()}/{self.name}"
 
-    def causes(self) -> list["Finding"]:
+    def causes(self) -> list["WhyFinding"]:
         """Return the ends of the chain: what is wrong and has nothing wrong below it."""
         if self.healthy:
             return []
@@ -48,7 +48,7 @@ class Finding(Model):
 class WhyReply(Model):
     """What really holds an object up."""
 
-    finding: Finding
+    finding: WhyFinding
     """The object, and what is wrong below it."""
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import orjson
 
 from vcstack.apiclient.connection import APPLY_JSON, APPLY_YAML, MERGE_PATCH, Connection, Params, decode
-from vcstack.apiclient.explainmessages import Finding, RelatedReply, WhyReply
+from vcstack.apiclient.explainmessages import RelatedReply, WhyFinding, WhyReply
 from vcstack.apiclient.paths import API_ROOT, collection_path, object_path
 from vcstack.apiclient.watch import WireEvent, read_events
 from vcstack.specs.access import Propagation
@@ -207,7 +207,7 @@ class WireClient:
         }
         return read_events(self.connection, collection_path(definition, project), params)
 
-    async def why(self, definition: KindDefinition, name: str, *, project: str | None = None) -> Finding:
+    async def why(self, definition: KindDefinition, name: str, *, project: str | None = None) -> WhyFinding:
         """Return what really holds the object up."""
         path = object_path(definition, project, name, "why")
         return WhyReply.from_wire((await self.connection.request("GET", path)).content).finding

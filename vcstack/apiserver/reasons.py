@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from vcstack.apiclient.explainmessages import Finding
+from vcstack.apiclient.explainmessages import WhyFinding
 from vcstack.apiserver.related import Named, Readable, find_all_named, find_events, find_owned, iter_named, project_in
 from vcstack.specs.columns import find_value
 from vcstack.specs.conditions import format_condition
@@ -28,7 +28,7 @@ class Investigation:
         self._readable = readable
         self._seen: set[str] = set()
 
-    async def examine(self, definition: KindDefinition, wire: Wire, *, path: str = "", depth: int = 0) -> Finding:
+    async def examine(self, definition: KindDefinition, wire: Wire, *, path: str = "", depth: int = 0) -> WhyFinding:
         """Return what is wrong with the object, with what is wrong below it."""
         self._seen.add(wire["metadata"].get("uid", ""))
         finding = judge(definition, wire)
@@ -46,10 +46,10 @@ class Investigation:
                 finding.because.append(below)
         return finding
 
-    async def _follow(self, named: Named, home: str | None, depth: int) -> Finding | None:
+    async def _follow(self, named: Named, home: str | None, depth: int) -> WhyFinding | None:
         if named.wire is None:
             missing = named.link(home)
-            return Finding(
+            return WhyFinding(
                 kind=missing.kind,
                 project=missing.project,
                 name=missing.name,
@@ -63,12 +63,12 @@ class Investigation:
         return await self.examine(get_kind(named.kind), named.wire, path=named.path, depth=depth + 1)
 
 
-def judge(definition: KindDefinition, wire: Wire) -> Finding:
+def judge(definition: KindDefinition, wire: Wire) -> WhyFinding:
     """Return what the object itself says: the first of its conditions that is not True."""
     meta = wire["metadata"]
 
-    def found(sentence: str, *, healthy: bool = False, advice: str = "") -> Finding:
-        return Finding(
+    def found(sentence: str, *, healthy: bool = False, advice: str = "") -> WhyFinding:
+        return WhyFinding(
             kind=definition.kind,
             project=meta.get("project"),
             name=meta["name"],

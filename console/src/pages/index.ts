@@ -4,14 +4,14 @@
  * /console/projects/demo/instances. A fixed address goes before `:plural` by itself.
  */
 import type { LucideIcon } from "lucide-react";
-import { House, Rocket } from "lucide-react";
+import { History, House, Rocket } from "lucide-react";
 import type { ComponentType } from "react";
 import { defineWords } from "~/i18n/language";
 
 /** The pages' names in the navigation. */
 export const words = defineWords({
-  en: { home: "Overview", launch: "Launch an instance" },
-  zh: { home: "概览", launch: "启动实例" },
+  en: { home: "Overview", launch: "Launch an instance", timeline: "Timeline" },
+  zh: { home: "概览", launch: "启动实例", timeline: "时间线" },
 });
 
 interface Page {
@@ -35,6 +35,19 @@ export const PAGES: readonly Page[] = [
     entry: { words: "launch", icon: Rocket },
   },
   { path: "/projects/:project/instances/:name", load: () => import("./instance/Instance") },
+  {
+    path: "/projects/:project/timeline",
+    load: () => import("./timeline/Timeline"),
+    entry: { words: "timeline", icon: History },
+  },
+  { path: "/:plural/_new", load: () => import("./object/Edit") },
+  { path: "/:plural/:name", load: () => import("./object/Detail") },
+  { path: "/:plural/:name/edit", load: () => import("./object/Edit") },
+  { path: "/:plural/:name/timeline", load: () => import("./timeline/Timeline") },
+  { path: "/projects/:project/:plural/_new", load: () => import("./object/Edit") },
+  { path: "/projects/:project/:plural/:name", load: () => import("./object/Detail") },
+  { path: "/projects/:project/:plural/:name/edit", load: () => import("./object/Edit") },
+  { path: "/projects/:project/:plural/:name/timeline", load: () => import("./timeline/Timeline") },
   { path: "/:plural", load: () => import("./list/List") },
   { path: "/projects/:project/:plural", load: () => import("./list/List") },
 ];

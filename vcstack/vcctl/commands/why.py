@@ -3,7 +3,7 @@
 from rich.markup import escape
 from rich.tree import Tree
 
-from vcstack.apiclient.explainmessages import Finding
+from vcstack.apiclient.explainmessages import WhyFinding
 from vcstack.vcctl.application import command
 from vcstack.vcctl.arguments import READ, OneTarget
 from vcstack.vcctl.printing import write
@@ -44,7 +44,7 @@ async def why(session: Session, targets: OneTarget) -> None:
             session.out.print(f"[bold yellow]What to do:[/] {escape(cause.advice)}", soft_wrap=True)
 
 
-def _grow(finding: Finding, tree: Tree | None = None) -> Tree:
+def _grow(finding: WhyFinding, tree: Tree | None = None) -> Tree:
     style = "green" if finding.healthy else "red"
     via = f" [dim](by {escape(finding.path)})[/]" if finding.path else ""
     text = f"[{style}]{escape(finding.label)}[/]{via}: {escape(finding.sentence)}"

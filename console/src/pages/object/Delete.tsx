@@ -1,0 +1,133 @@
+import { useState } from "react";
+import { request } from "~/api/client";
+import { type KindInfo, objectPath, vcctl } from "~/api/kinds";
+import type { Resource, Schemas } from "~/api/types";
+import { Age } from "~/components/Age";
+import { Busy } from "~/components/Busy";
+import { Button } from "~/components/Button";
+import { CopyButton } from "~/components/CopyButton";
+import { Dialog } from "~/components/Dialog";
+import { Failure } from "~/components/Failure";
+import { Field, Input } from "~/components/Field";
+import { useWords } from "~/i18n/language";
+import { toast } from "~/layout/toasts";
+import { useRelated } from "./Related";
+import { words } from "./words";
+
+interface DeleteDialogProps {
+  kind: KindInfo;
+  object: Resource;
+  onClose: () => void;
+}
+
+/** Names what will be lost before it is; where others go with it, the name has to be typed. */
+export function DeleteDialog({ kind, object, onClose }: DeleteDialogProps) {
+  const say = useWords(words);
+  const related = useRelated(kind, object);
+  const [typed, setTyped] = useState("");
+  const [busy, setBusy] = useState(false);
+  const [error, setError] = useState<unknown>(null);
+  const { name, project, uid } = object.metadata;
+  const owned = related.data?.owned ?? [];
+  const users = related.data?.users ?? [];
+  const hasLosses = owned.length > 0 || users.length > 0 || kind.kind === "Project" || kind.kind === "Domain";
+  const command = vcctl("delete", `${kind.singular}/${name}`, ...(project ? ["-p", project] : []));
+  const remove = async () => {
+    setBusy(true);
+    try {
+      // The very one that was shown, not another one of its name.
+      const left = await request("DELETE", objectPath(kind.plural, project, name), { query: { uid } });
+      toast("good", say(left === undefined ? "deleteDone" : "deleteAsked", { kind: kind.kind, name }));
+      onClose();
+    } catch (failure) {
+      setError(failure);
+    } finally {
+      setBusy(false);
+    }
+  };
+  return (
+    <Dialog
+      open
+      onOpenChange={(open) => open || onClose()}
+      title={say("deleteTitle", { kind: kind.kind, name })}
+      description={say("deleteText")}
+      actions={
+        <>
+          <CopyButton text={command} command />
+          <Button onClick={onClose}>{say("cancel")}</Button>
+          <Button
+            look="danger"
+            disabled={busy || related.isPending || (hasLosses && typed !== name)}
+            onClick={() => void remove()}
+          >
+            {say("delete")}
+          </Button>
+        </>
+      }
+    >
+      {related.isPending ? <Busy /> : null}
+      {related.error ? <Failure error={related.error} /> : null}
+      {owned.length > 0 ? <Losses title={say("lost")} groups={owned} /> : null}
+      {users.length > 0 ? <Losses title={say("held")} groups={users} /> : null}
+      {related.data && owned.length === 0 && users.length === 0 ? <p className="text-quiet">{say("nobody")}</p> : null}
+      {hasLosses ? (
+        <Field label={say("confirmName", { name })}>
+          {(control) => (
+            <Input
+              {...control}
+              autoComplete="off"
+              spellCheck={false}
+              value={typed}
+              onChange={({ target }) => setTyped(target.value)}
+            />
+          )}
+        </Field>
+      ) : null}
+      {error ? <Failure error={error} /> : null}
+    </Dialog>
+  );
+}
+
+function Losses({ title, groups }: { title: string; groups: Schemas["Links"][] }) {
+  const say = useWords(words);
+  return (
+    <div>
+      <p className="font-medium">{title}</p>
+      <ul className="max-h-40 list-disc overflow-y-auto pl-5">
+        {groups.flatMap(({ links }) =>
+          links.map((link) => (
+            <li key={`${link.kind}/${link.project}/${link.name}`} className="break-words">
+              {`${link.kind} ${link.name}`}
+            </li>
+          )),
+        )}
+        {groups.some(({ more }) => more) ? (
+          <li>
+            {say("moreOf", { kinds: [...new Set(groups.filter(({ more }) => more).map((g) => g.kind))].join(", ") })}
+          </li>
+        ) : null}
+      </ul>
+    </div>
+  );
+}
+
+/** How far a deletion is that takes its time. */
+export function Deleting({ object }: { object: Resource }) {
+  const say = useWords(words);
+  const { deletionTimestamp, finalizers = [] } = object.metadata;
+  const held = object.status?.conditions?.find(({ type, status }) => type === "Deletable" && status === "False");
+  const [before, after] = say("deleting", { age: "\u0000" }).split("\u0000");
+  return (
+    <div role="status" className="bg-warn-ground px-3 py-2 text-warn">
+      <p className="font-medium">
+        {before}
+        <Age of={deletionTimestamp} />
+        {after}
+      </p>
+      {held?.message ? <p className="break-words">{held.message}</p> : null}
+      {finalizers.length > 0 ? (
+        <p className="break-words">{say("waitsFor", { finalizers: finalizers.join(", ") })}</p>
+      ) : null}
+    </div>
+  );
+}

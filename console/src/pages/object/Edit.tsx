@@ -1,0 +1,316 @@
+import { useQuery } from "@tanstack/react-query";
+import { lazy, Suspense, useDeferredValue, useEffect, useMemo, useRef, useState } from "react";
+import { Link, useNavigate, useParams } from "react-router";
+import { request } from "~/api/client";
+import { collectionPath, listLink, objectLink, objectPath, useKinds, vcctl } from "~/api/kinds";
+import { useLiveObject } from "~/api/lists";
+import type { Resource } from "~/api/types";
+import { Busy } from "~/components/Busy";
+import { Button } from "~/components/Button";
+import { CopyButton } from "~/components/CopyButton";
+import { classes } from "~/components/classes";
+import { EmptyState } from "~/components/EmptyState";
+import { Failure } from "~/components/Failure";
+import { useWords } from "~/i18n/language";
+import { useProject } from "~/layout/scope";
+import { toast } from "~/layout/toasts";
+import { check, type Problem } from "~/schema/check";
+import { fieldOf, type KindDescription, type Path, useKindDescription } from "~/schema/schema";
+import { change, type Manifest, type Mark, pathOfField, rangeOf, read, write } from "~/yaml/document";
+import { dropDraft, findDraft, keepDraft } from "./draft";
+import { Form } from "./Form";
+import { PlanDialog } from "./PlanDialog";
+import { GENTLY, manifestOf, namesOf, planOne, type Wanted } from "./plan";
+import { words } from "./words";
+
+const Editor = lazy(() => import("~/yaml/Editor"));
+/** After the last letter, before the API is asked what it thinks. */
+const PAUSE_MS = 700;
+
+/** Makes an object (address ending in _new) or changes one (…/edit), by form and YAML over one text. */
+export function Component() {
+  const say = useWords(words);
+  const { plural = "", project, name } = useParams();
+  const description = useKindDescription(plural);
+  const last = useProject();
+  const home = project ?? (description.data?.scope === "Project" ? last : null);
+  const live = useLiveObject(name ? collectionPath(plural, project) : null, name ?? "");
+  if (description.isPending || (name && live.loading)) return <Busy />;
+  if (description.error) return <Failure error={description.error} onRetry={() => void description.refetch()} />;
+  const kind = description.data;
+  if (name && live.error) return <Failure error={live.error} />;
+  if (name && !live.object) {
+    return (
+      <EmptyState
+        title={say("goneTitle", { kind: kind.kind, name })}
+        actions={
+          <Button asChild>
+            <Link to={listLink(plural, project)}>{say("toList", { kind: kind.kind })}</Link>
+          </Button>
+        }
+      >
+        {say("goneText")}
+      </EmptyState>
+    );
+  }
+  return <Workbench key={`${home}/${name}`} kind={kind} live={live.object} project={home} />;
+}
+
+function firstText(kind: KindDescription, live: Resource | undefined, project: string | null): string {
+  if (live) return write(manifestOf(live));
+  const { metadata: _, ...example } = kind.example as unknown as Wanted;
+  const metadata = { name: "", ...(kind.scope !== "Global" && project ? { project } : {}) };
+  return write({ apiVersion: kind.apiVersion, kind: kind.kind, metadata, spec: example.spec ?? {} });
+}
+
+interface WorkbenchProps {
+  kind: KindDescription;
+  live: Resource | undefined;
+  project: string | null;
+}
+
+function Workbench({ kind, live, project }: WorkbenchProps) {
+  const say = useWords(words);
+  const navigate = useNavigate();
+  const kinds = useKinds();
+  const { schema } = kind;
+  const place = live
+    ? objectPath(kind.plural, live.metadata.project, live.metadata.name)
+    : `${collectionPath(kind.plural, project)}/_new`;
+  const [draft] = useState(() => findDraft(place));
+  const [base, setBase] = useState(() => draft?.base ?? firstText(kind, live, project));
+  const [text, setText] = useState(() => draft?.text ?? base);
+  const [restored, setRestored] = useState(draft !== null && draft.text !== draft.base);
+  const [tab, setTab] = useState<"form" | "yaml">("form");
+  const [planned, setPlanned] = useState<Wanted | null>(null);
+  const [caret, setCaret] = useState<{ at: number } | undefined>();
+
+  const manifest = useMemo(() => read(text), [text]);
+  // The form stays as it was while the text is no YAML.
+  const lastValue = useRef(manifest.value);
+  if (manifest.value) lastValue.current = manifest.value;
+  const local = useMemo(
+    () => (manifest.value ? check(manifest.value, schema).map((problem) => told(problem, say)) : []),
+    [manifest.value, schema, say],
+  );
+  const remote = useOpinion(kind, manifest, live, local.length === 0 && text !== base);
+  const problems = useMemo(() => {
+    const seen = new Set(local.map(({ field }) => field));
+    return [...local, ...remote.filter(({ field }) => !seen.has(field))];
+  }, [local, remote]);
+  const marks = useMemo<Mark[]>(
+    () => [
+      ...manifest.marks,
+      ...problems.map(({ path, message }) => {
+        const [from, to] = rangeOf(manifest.document, path);
+        return { from, to, message };
+      }),
+    ],
+    [manifest, problems],
+  );
+  const errors = useMemo(() => new Map(problems.map(({ field, message }) => [field, message])), [problems]);
+
+  useEffect(() => {
+    const timer = setTimeout(() => keepDraft(place, { text, base }, schema), 300);
+    return () => clearTimeout(timer);
+  }, [place, text, base, schema]);
+
+  const newest = useMemo(() => (live ? write(manifestOf(live)) : null), [live]);
+  const changedMeanwhile = newest !== null && newest !== base;
+  const begin = (from: string) => {
+    setBase(from);
+    setText(from);
+    setRestored(false);
+    dropDraft(place);
+  };
+  useEffect(() => {
+    // Nothing was typed yet: the newest is shown.
+    if (newest !== null && newest !== base && text === base) {
+      setBase(newest);
+      setText(newest);
+    }
+  }, [newest, base, text]);
+
+  const title = live
+    ? say("editTitle", { kind: kind.kind, name: live.metadata.name })
+    : say("newTitle", { kind: kind.kind });
+  const isBroken = manifest.value === null;
+  const value = manifest.value ?? lastValue.current ?? {};
+  const editForm = (path: Path, to: unknown) => setText((before) => change(before, path, to));
+  const where = project ? ["-p", project] : [];
+  const command = live
+    ? vcctl("edit", `${kind.singular}/${live.metadata.name}`, ...where)
+    : vcctl("apply", "-f", `${String((value.metadata as Wanted["metadata"])?.name || kind.singular)}.yaml`);
+
+  return (
+    <div className="flex h-full min-h-0 flex-col">
+      <header className="flex flex-wrap items-center gap-2 border-line border-b bg-surface px-3 py-2">
+        <h1 className="min-w-0 flex-1 truncate font-semibold text-base">{title}</h1>
+        <fieldset className="flex gap-1 lg:hidden" aria-label={say("sections")}>
+          {(["form", "yaml"] as const).map((each) => (
+            <Button
+              key={each}
+              look={tab === each ? "plain" : "quiet"}
+              aria-pressed={tab === each}
+              onClick={() => setTab(each)}
+            >
+              {say(each)}
+            </Button>
+          ))}
+        </fieldset>
+        <CopyButton text={command} command />
+        <Button onClick={() => navigate(-1)}>{say("cancel")}</Button>
+        <Button
+          look="primary"
+          disabled={isBroken || local.length > 0}
+          onClick={() => setPlanned(manifest.value as Wanted)}
+        >
+          {say("plan")}
+        </Button>
+      </header>
+      {restored ? (
+        <Notice
+          text={say("draft")}
+          action={say("discard")}
+          onAction={() => begin(newest ?? firstText(kind, live, project))}
+        />
+      ) : null}
+      {changedMeanwhile && text !== base ? (
+        <Notice text={say("changedMeanwhile")} action={say("takeNewest")} onAction={() => begin(newest)} />
+      ) : null}
+      <Problems
+        marks={marks}
+        text={text}
+        onGo={(at) => {
+          setTab("yaml");
+          setCaret({ at });
+        }}
+      />
+      <div className="grid min-h-0 flex-1 grid-rows-1 lg:grid-cols-2">
+        <div className={classes("min-h-0 overflow-y-auto", tab === "yaml" && "hidden lg:block")}>
+          {isBroken ? <p className="p-3 text-warn">{say("brokenYaml")}</p> : null}
+          <fieldset disabled={isBroken} className="min-w-0">
+            <Form
+              kind={kind}
+              value={value}
+              root={schema}
+              project={project}
+              isNew={!live}
+              change={editForm}
+              errors={errors}
+            />
+          </fieldset>
+        </div>
+        <div className={classes("min-h-0 border-line lg:border-l", tab === "form" && "hidden lg:block")}>
+          <Suspense fallback={<Busy />}>
+            <Editor
+              className="h-full min-h-80"
+              text={text}
+              onChange={setText}
+              schema={schema}
+              marks={marks}
+              label={say("yaml")}
+              namesOf={(of) => namesOf(kinds, of, project)}
+              {...(caret ? { caret } : {})}
+            />
+          </Suspense>
+        </div>
+      </div>
+      {planned ? (
+        <PlanDialog
+          kind={kind}
+          schema={schema}
+          wanted={planned}
+          live={live}
+          command={command}
+          onClose={() => setPlanned(null)}
+          onApplied={(object, item) => {
+            dropDraft(place);
+            setPlanned(null);
+            toast(
+              "good",
+              say(item.action === "Create" ? "made" : "applied", { kind: kind.kind, name: object.metadata.name }),
+              live && item.action === "Update" ? undoOf(kind, live, object, say("undo")) : undefined,
+            );
+            navigate(objectLink(kind.plural, object.metadata.project, object.metadata.name));
+          }}
+        />
+      ) : null}
+    </div>
+  );
+}
+
+/** Returns what makes an object again as it was; refused when it has changed since. */
+function undoOf(kind: KindDescription, before: Resource, after: Resource, label: string) {
+  const run = () => {
+    const manifest = manifestOf(before);
+    const body = { ...manifest, metadata: { ...manifest.metadata, resourceVersion: after.metadata.resourceVersion } };
+    request("PUT", objectPath(kind.plural, before.metadata.project, before.metadata.name), {
+      query: { fieldManager: "console" },
+      body,
+    }).catch((error) => toast("bad", String(error instanceof Error ? error.message : error)));
+  };
+  return { label, run };
+}
+
+interface Told {
+  path: Path;
+  field: string;
+  message: string;
+}
+
+function told({ path, rule, expected }: Problem, say: ReturnType<typeof useWords<keyof typeof words.en>>): Told {
+  return { path, field: fieldOf(path), message: say(rule, { expected }) };
+}
+
+/** What the API thinks of the text, asked while nobody types. */
+function useOpinion(kind: KindDescription, manifest: Manifest, live: Resource | undefined, isAsked: boolean): Told[] {
+  const value = useDeferredValue(manifest.value);
+  const [settled, setSettled] = useState<Record<string, unknown> | null>(null);
+  useEffect(() => {
+    const timer = setTimeout(() => setSettled(value), PAUSE_MS);
+    return () => clearTimeout(timer);
+  }, [value]);
+  const isReady = isAsked && settled !== null && settled === manifest.value;
+  const query = useQuery({
+    queryKey: ["opinion", kind.plural, settled],
+    queryFn: () => planOne(kind, kind.schema, settled as Wanted, live, { ...GENTLY, force: true }),
+    enabled: isReady,
+    gcTime: 0,
+    retry: false,
+  });
+  return useMemo(() => {
+    const causes = isReady ? (query.data?.refusal?.details?.causes ?? []) : [];
+    return causes
+      .filter(({ field }) => field !== "metadata.resourceVersion")
+      .map(({ field, message }) => ({ field, message, path: pathOfField(field, settled) }));
+  }, [isReady, query.data, settled]);
+}
+
+function Notice({ text, action, onAction }: { text: string; action: string; onAction: () => void }) {
+  return (
+    <div role="status" className="flex flex-wrap items-center gap-2 bg-warn-ground px-3 py-1 text-warn">
+      <span className="flex-1">{text}</span>
+      <Button onClick={onAction}>{action}</Button>
+    </div>
+  );
+}
+
+function Problems({ marks, text, onGo }: { marks: readonly Mark[]; text: string; onGo: (at: number) => void }) {
+  const say = useWords(words);
+  if (marks.length === 0) return null;
+  return (
+    <section aria-label={say("problems")} className="max-h-32 overflow-y-auto bg-bad-ground px-3 py-1 text-bad">
+      <ul>
+        {marks.map(({ from, message }) => (
+          <li key={`${from} ${message}`} className="flex items-baseline gap-2">
+            <button type="button" className="shrink-0 cursor-pointer underline" onClick={() => onGo(from)}>
+              {say("goTo", { line: text.slice(0, from).split("\n").length })}
+            </button>
+            <span className="min-w-0 break-words">{message}</span>
+          </li>
+        ))}
+      </ul>
+    </section>
+  );
+}

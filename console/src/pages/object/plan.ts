@@ -1,0 +1,151 @@
+/** Plans and what carries them out: nothing is saved that was not shown first. */
+import { request } from "~/api/client";
+import { Refused } from "~/api/errors";
+import { collectionPath, type KindInfo, objectPath } from "~/api/kinds";
+import type { ErrorStatus, Resource } from "~/api/types";
+import { compare, type FieldChange, missing } from "~/schema/changes";
+import type { JsonSchema } from "~/schema/schema";
+
+export const MANAGER = "console";
+
+/** A manifest, as far as it is one. */
+export interface Wanted {
+  apiVersion?: string;
+  kind?: string;
+  metadata?: { name?: string; project?: string; labels?: Record<string, string>; annotations?: Record<string, string> };
+  spec?: Record<string, unknown>;
+}
+
+export interface PlannedItem {
+  action: "Create" | "Update" | "Unchanged" | "Refused";
+  kind: string;
+  project?: string;
+  name: string;
+  resourceVersion?: string;
+  changes: FieldChange[];
+  refusal?: ErrorStatus;
+  warnings: string[];
+}
+
+export interface Plan {
+  items: PlannedItem[];
+  refusal?: ErrorStatus;
+}
+
+export interface How {
+  /** Take fields over that others own. */
+  force: boolean;
+  /** Make the object just so, whoever owns what is not there any more. */
+  replace: boolean;
+}
+
+export const GENTLY: How = { force: false, replace: false };
+
+const jsonApply = "application/apply-patch+json";
+
+export function plan(items: readonly Wanted[], force: boolean, signal?: AbortSignal): Promise<Plan> {
+  const body = { items, fieldManager: MANAGER, force };
+  return request<Plan>("POST", "/api/v1/plan", { body, ...(signal ? { signal } : {}) });
+}
+
+/** Returns the plan of one object; one that replaces is made by a dry run. */
+export async function planOne(
+  kind: KindInfo,
+  schema: JsonSchema,
+  wanted: Wanted,
+  live: Resource | undefined,
+  how: How,
+) {
+  if (!how.replace || !live) return (await plan([wanted], how.force)).items[0];
+  const path = pathOf(kind, wanted);
+  const item: PlannedItem = {
+    action: "Update",
+    kind: kind.kind,
+    name: live.metadata.name,
+    resourceVersion: live.metadata.resourceVersion,
+    changes: compare(schema, live, wanted as Resource),
+    warnings: [],
+    ...(live.metadata.project ? { project: live.metadata.project } : {}),
+  };
+  try {
+    const body = withVersion(wanted, live.metadata.resourceVersion);
+    const after = await request<Resource>("PUT", path, { query: { dryRun: "All", fieldManager: MANAGER }, body });
+    item.changes = compare(schema, live, after);
+    if (item.changes.length === 0) item.action = "Unchanged";
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    item.action = "Refused";
+    item.refusal = error.status;
+  }
+  return item;
+}
+
+/** Returns the object as it is after what was planned was done; refused when it changed since. */
+export function carryOut(kind: KindInfo, wanted: Wanted, item: PlannedItem, how: How): Promise<Resource> {
+  // An object that is not there has no version 0 either: should it be there by now, it is refused.
+  const body = withVersion(wanted, item.resourceVersion ?? "0");
+  const path = pathOf(kind, wanted);
+  const query = { fieldManager: MANAGER };
+  if (how.replace && item.resourceVersion) return request("PUT", path, { query, body });
+  return request("PATCH", path, {
+    query: { ...query, ...(how.force ? { force: true } : {}) },
+    body,
+    contentType: jsonApply,
+  });
+}
+
+/** Returns whether the object changed between plan and apply. */
+export const isStale = (error: unknown): boolean =>
+  error instanceof Refused &&
+  error.code === 409 &&
+  (error.status.details?.causes ?? []).some(({ field }) => field === "metadata.resourceVersion");
+
+/** Returns the fields that are gone from the manifest and would stay all the same, since others own them. */
+export function staying(schema: JsonSchema, live: Resource | undefined, wanted: Wanted, item: PlannedItem): string[] {
+  if (!live) return [];
+  const planned = new Set(item.changes.map(({ path }) => path));
+  return missing(schema, live, wanted as Resource).filter((path) => !planned.has(path));
+}
+
+export function pathOf(kind: KindInfo, wanted: Wanted): string {
+  return objectPath(kind.plural, wanted.metadata?.project, wanted.metadata?.name ?? "");
+}
+
+const withVersion = (wanted: Wanted, resourceVersion: string) => ({
+  ...wanted,
+  metadata: { ...wanted.metadata, resourceVersion },
+});
+
+/** Returns what people write of an object: without what the cloud adds. */
+export function manifestOf(object: Resource): Wanted & { apiVersion: string; kind: string } {
+  const { name, project, labels, annotations } = object.metadata;
+  const present = (map?: Record<string, string>) => map && Object.keys(map).length > 0;
+  return {
+    apiVersion: object.apiVersion,
+    kind: object.kind,
+    metadata: {
+      name,
+      ...(project ? { project } : {}),
+      ...(present(labels) ? { labels: labels as Record<string, string> } : {}),
+      ...(present(annotations) ? { annotations: annotations as Record<string, string> } : {}),
+    },
+    spec: object.spec ?? {},
+  };
+}
+
+/** Names of a kind's objects that may be named from a project. */
+export async function namesOf(kinds: readonly KindInfo[], kind: string, project: string | null): Promise<string[]> {
+  const found = kinds.find((each) => each.kind === kind);
+  if (!found) return [];
+  const places: (string | null)[] = found.scope === "Global" ? [null] : project ? [project] : [];
+  if (found.scope === "GlobalOrProject") places.push(null);
+  const lists = await Promise.all(
+    places.map((place) =>
+      request<{ items: Resource[] }>("GET", collectionPath(found.plural, place), { query: { limit: 500 } }).then(
+        ({ items }) => items.filter(({ metadata }) => place !== null || !metadata.project),
+        () => [],
+      ),
+    ),
+  );
+  return [...new Set(lists.flat().map(({ metadata }) => metadata.name))].sort();
+}

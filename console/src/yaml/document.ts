@@ -1,0 +1,168 @@
+/** A manifest as text: form and editor change the same text, and comments stay where they are. */
+import {
+  type Document,
+  isCollection,
+  isMap,
+  isPair,
+  isScalar,
+  isSeq,
+  type Pair,
+  parseAllDocuments,
+  parseDocument,
+  stringify,
+} from "yaml";
+import { stepsOf } from "~/components/values";
+import type { Path } from "~/schema/schema";
+
+export interface Mark {
+  from: number;
+  to: number;
+  message: string;
+}
+
+export interface Manifest {
+  text: string;
+  /** The object; null while the text is no YAML of one object. */
+  value: Record<string, unknown> | null;
+  /** What is wrong with the text as YAML. */
+  marks: Mark[];
+  document: Document.Parsed | null;
+}
+
+const OPTIONS = { prettyErrors: true, uniqueKeys: true, strict: true } as const;
+/** As much as the API takes. */
+const MOST_CHARACTERS = 1024 * 1024;
+
+export function read(text: string): Manifest {
+  if (text.length > MOST_CHARACTERS)
+    return { text, value: null, document: null, marks: [{ from: 0, to: 1, message: "larger than 1 MiB" }] };
+  const [document, ...more] = parseAllDocuments(text, OPTIONS) as Document.Parsed[];
+  if (!document) return { text, value: null, document: null, marks: [] };
+  const marks = document.errors.map(({ message, pos }) => ({
+    from: pos[0],
+    to: Math.max(pos[1], pos[0] + 1),
+    message: message.split(" at line")[0] ?? message,
+  }));
+  if (more[0]) marks.push({ from: more[0].range[0], to: text.length, message: "one object at a time" });
+  let value: unknown = null;
+  try {
+    if (marks.length === 0) value = document.toJS({ maxAliasCount: 50 });
+  } catch (error) {
+    marks.push({ from: 0, to: text.length, message: String(error instanceof Error ? error.message : error) });
+  }
+  const isObject = typeof value === "object" && value !== null && !Array.isArray(value);
+  if (!isObject && marks.length === 0 && text.trim() !== "")
+    marks.push({ from: 0, to: text.length, message: "must be an object: kind, metadata, spec" });
+  return { text, value: isObject ? (value as Record<string, unknown>) : null, marks, document };
+}
+
+export const write = (value: unknown): string => stringify(value, { lineWidth: 0 });
+
+/** Returns the text with one field changed; undefined takes it away, with what is left empty by that. */
+export function change(text: string, path: Path, value: unknown): string {
+  const document: Document = parseDocument(text, OPTIONS);
+  if (document.contents === null) document.contents = document.createNode({}) as never;
+  if (value === undefined) {
+    document.deleteIn(path);
+    for (let above = path.slice(0, -1); above.length > 1; above = above.slice(0, -1)) {
+      const node = document.getIn(above);
+      if (!isCollection(node) || node.items.length > 0 || typeof above.at(-1) === "number") break;
+      document.deleteIn(above);
+    }
+  } else {
+    for (let depth = 1; depth < path.length; depth += 1) {
+      const above = path.slice(0, depth);
+      if (!isCollection(document.getIn(above)))
+        document.setIn(above, document.createNode(typeof path[depth] === "number" ? [] : {}));
+    }
+    document.setIn(path, document.createNode(value));
+  }
+  return document.toString({ lineWidth: 0 });
+}
+
+/** Returns where a field stands; of what is not there the place of what is nearest above it. */
+export function rangeOf(document: Document.Parsed | null, path: Path): [number, number] {
+  let node: unknown = document?.contents;
+  let range: [number, number] = [0, 0];
+  for (const step of path) {
+    if (isMap(node)) {
+      const pair = node.items.find((item) => keyOf(item) === String(step));
+      if (!pair) break;
+      const key = pair.key as { range?: [number, number, number] } | null;
+      node = pair.value;
+      const end = isScalar(node) && node.range ? node.range[1] : key?.range?.[1];
+      if (key?.range) range = [key.range[0], end ?? key.range[1]];
+    } else if (isSeq(node)) {
+      node = node.items[Number(step)];
+      const at = (node as { range?: [number, number, number] } | undefined)?.range;
+      if (!at) break;
+      range = isScalar(node) ? [at[0], at[1]] : [at[0], at[0] + 1];
+    } else break;
+  }
+  return range;
+}
+
+const keyOf = (item: unknown): string =>
+  isPair(item) && isScalar((item as Pair).key) ? String(((item as Pair).key as { value: unknown }).value) : "";
+
+/** Returns the path of a field as the API names it: spec.rules[ssh].portMin → spec, rules, 2, portMin. */
+export function pathOfField(field: string, value: unknown): Path {
+  const path: (string | number)[] = [];
+  let found = value;
+  for (const step of stepsOf(field)) {
+    if (Array.isArray(found)) {
+      const index = /^\d+$/.test(step)
+        ? Number(step)
+        : found.findIndex((item) => [item?.name, item?.type, item?.uid].includes(step));
+      if (index < 0) break;
+      path.push(index);
+      found = found[index];
+    } else {
+      path.push(step);
+      found = typeof found === "object" && found !== null ? (found as Record<string, unknown>)[step] : undefined;
+    }
+  }
+  return path;
+}
+
+const HERE = "__here__";
+
+export interface Place {
+  /** The object that the key stands in, or of a value the field itself. */
+  path: Path;
+  /** The key on the line, as far as it is typed. */
+  key: string;
+  isValue: boolean;
+}
+
+/** Returns what is meant at a place in the text: its line is made a whole one first, for it may be half typed. */
+export function placeAt(text: string, offset: number): Place | null {
+  const start = text.lastIndexOf("\n", offset - 1) + 1;
+  const end = text.indexOf("\n", offset) < 0 ? text.length : text.indexOf("\n", offset);
+  const parts = /^(\s*(?:- +)*)([^:#]*)(:(?:\s|$))?/.exec(text.slice(start, end));
+  if (!parts) return null;
+  const [, lead = "", key = "", colon] = parts;
+  const isValue = colon !== undefined && offset - start > lead.length + key.length;
+  const line = isValue ? `${lead}${key}: ${HERE}` : `${lead}${HERE}: `;
+  const document = parseDocument(text.slice(0, start) + line + text.slice(end), { ...OPTIONS, uniqueKeys: false });
+  const path = findHere(document.contents, []);
+  return path && { path, key: key.trim().replace(/^"(.*)"$/, "$1"), isValue };
+}
+
+function findHere(node: unknown, path: Path): Path | null {
+  if (isMap(node)) {
+    for (const item of node.items) {
+      const key = keyOf(item);
+      if (key === HERE) return path;
+      if (isScalar(item.value) && item.value.value === HERE) return [...path, key];
+      const found = findHere(item.value, [...path, key]);
+      if (found) return found;
+    }
+  } else if (isSeq(node)) {
+    for (const [index, item] of node.items.entries()) {
+      const found = findHere(item, [...path, index]);
+      if (found) return found;
+    }
+  }
+  return null;
+}
