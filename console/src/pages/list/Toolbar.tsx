@@ -1,6 +1,7 @@
-import { Columns3, Download, X } from "lucide-react";
+import { Columns3, Download, Plus, X } from "lucide-react";
+import { Link } from "react-router";
 import { messageOf } from "~/api/client";
-import { type KindInfo, vcctl } from "~/api/kinds";
+import { type KindInfo, listLink, vcctl } from "~/api/kinds";
 import type { LiveList } from "~/api/lists";
 import { Button } from "~/components/Button";
 import { CopyButton } from "~/components/CopyButton";
@@ -97,6 +98,14 @@ export function Toolbar(props: ToolbarProps) {
         <MenuItem onSelect={exportAs("yaml")}>{say("exportYaml")}</MenuItem>
       </Menu>
       <CopyButton text={command} command />
+      {kind.verbs.includes("create") && (project || kind.scope !== "Project") ? (
+        <Button look="primary" asChild>
+          <Link to={`${listLink(kind.plural, project)}/_new`}>
+            <Plus aria-hidden />
+            {say("new")}
+          </Link>
+        </Button>
+      ) : null}
       {selected.size > 0 ? (
         <div className="flex w-full flex-wrap items-center gap-2 rounded-md bg-info-ground px-2 py-1">
           <span className="font-medium">{say("selected", { count: selected.size })}</span>

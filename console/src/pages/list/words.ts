@@ -3,6 +3,7 @@ import { defineWords } from "~/i18n/language";
 export const words = defineWords({
   en: {
     find: "Find in the list",
+    new: "New",
     label: "Labels, e.g. env=prod",
     condition: "Condition",
     anyCondition: "Any condition",
@@ -50,6 +51,7 @@ export const words = defineWords({
   },
   zh: {
     find: "在列表中查找",
+    new: "新建",
     label: "标签，例如 env=prod",
     condition: "状态条件",
     anyCondition: "任意条件",
