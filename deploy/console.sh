@@ -52,8 +52,13 @@ build() {
   wanted=$(digest_of src public index.html vite.config.ts tsconfig.json package-lock.json .generated/schema.d.ts)
   if [ "$(cat dist/.stamp 2>/dev/null)" = "$wanted" ]; then return; fi
   say "building the console"
-  quiet npm run --silent build
-  echo "$wanted" >dist/.stamp
+  # Built beside and put in its place as a whole: somebody may be looking at the one before.
+  rm -rf .generated/dist .generated/dist.old
+  quiet npm run --silent build -- --outDir .generated/dist
+  echo "$wanted" >.generated/dist/.stamp
+  if [ -e dist ]; then mv dist .generated/dist.old; fi
+  mv .generated/dist dist
+  rm -rf .generated/dist.old
 }
 
 run() {
