@@ -2,9 +2,10 @@ import { CircleCheck } from "lucide-react";
 import { useEffect, useState } from "react";
 import { useNavigate } from "react-router";
 import { stringify } from "yaml";
-import { authorizedFetch, messageOf, request } from "~/api/client";
-import { refusalOf } from "~/api/errors";
+import { messageOf, request } from "~/api/client";
+import { Refused } from "~/api/errors";
 import { collectionPath, objectLink } from "~/api/kinds";
+import type { Schemas } from "~/api/types";
 import { Busy } from "~/components/Busy";
 import { Button } from "~/components/Button";
 import { CopyButton } from "~/components/CopyButton";
@@ -15,14 +16,13 @@ import { toast } from "~/layout/toasts";
 import type { Manifest } from "./manifest";
 import { words } from "./words";
 
-/** Has quota and all rules looked at without making anything; returns what the API warns of. Raises Refused. */
-async function check(manifest: Manifest, project: string): Promise<string[]> {
-  await request("POST", "/api/v1/quotacheck", { body: { items: [manifest] } });
-  const url = new URL(`${collectionPath("instances", project)}?dryRun=All`, globalThis.location.origin);
-  const headers = { "content-type": "application/json" };
-  const answer = await authorizedFetch(new Request(url, { method: "POST", headers, body: JSON.stringify(manifest) }));
-  if (!answer.ok) throw await refusalOf(answer);
-  return [...(answer.headers.get("warning")?.matchAll(/"((?:[^"\\]|\\.)*)"/g) ?? [])].map(([, text = ""]) => text);
+/** Has quota, policies and all rules looked at without making anything; returns what they warn of. Raises Refused. */
+async function check(manifest: Manifest): Promise<string[]> {
+  const body = { items: [manifest], fieldManager: "console" };
+  const plan = await request<Schemas["ApplyPlanReply"]>("POST", "/api/v1/plan", { body });
+  const [item] = plan.items;
+  if (item?.refusal) throw new Refused(item.refusal);
+  return item?.warnings ?? [];
 }
 
 /** Shows what would be made and whether it may, then makes it. */
@@ -37,7 +37,7 @@ export function Review({ manifest, project, onClose }: { manifest: Manifest; pro
 
   useEffect(() => {
     let over = false;
-    check(manifest, project).then(
+    check(manifest).then(
       (found) => {
         if (over) return;
         setWarnings(found);
@@ -50,7 +50,7 @@ export function Review({ manifest, project, onClose }: { manifest: Manifest; pro
     return () => {
       over = true;
     };
-  }, [manifest, project]);
+  }, [manifest]);
 
   const launch = async () => {
     setState("making");
