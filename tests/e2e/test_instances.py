@@ -43,7 +43,7 @@ def test_manifests_become_two_guests_that_reach_each_other_and_nothing_remains_a
     one, two = tenant.guest("on-h1"), tenant.guest("on-h2")
     assert (one.host, two.host) == HOSTS
     # Default group: everything out, each other in.
-    assert one.reaches(two.address)
+    cloud.wait("the guests reach each other, once both have booted", lambda: one.reaches(two.address))
     two.sh("echo served >/tmp/file; busybox httpd -p 80 -h /tmp")
     assert one.sh(f"timeout 20 wget -q -O- http://{two.address}/file") == "served"
     names = f"{one.uid} {two.uid}"
