@@ -296,6 +296,4 @@ def test_names_and_texts_of_others_are_only_text(
             expect(page.get_by_text("<img src=x").first).to_be_visible()
         assert page.title() != "1"
         assert page.locator("img[src=x]").count() == 0
-    assert (
-        orjson.loads(page.evaluate("JSON.stringify([...document.querySelectorAll('a[href^=javascript]')].length)")) == 0
-    )
+    assert page.locator("a[href^=javascript]").count() == 0

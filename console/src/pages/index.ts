@@ -40,6 +40,8 @@ export const PAGES: readonly Page[] = [
     load: () => import("./timeline/Timeline"),
     entry: { words: "timeline", icon: History },
   },
+  // Before the page of one instance, for _new is no name.
+  { path: "/projects/:project/instances/_new", load: () => import("./object/Edit") },
   { path: "/:plural/_new", load: () => import("./object/Edit") },
   { path: "/:plural/:name", load: () => import("./object/Detail") },
   { path: "/:plural/:name/edit", load: () => import("./object/Edit") },
