@@ -201,42 +201,45 @@ def test_a_running_guests_card_moves_to_another_network(cloud: Cloud, tenant: Te
 
 
 def test_guests_of_two_projects_meet_on_a_shared_network_as_the_groups_of_both_allow(
-    cloud: Cloud, tenant: Tenant, pair: Tenant
+    cloud: Cloud, tenant: Tenant
 ) -> None:
     """And nobody new gets on it once it is taken back, while the guest that is there stays until it leaves."""
-    tenant.apply("networks", "private", {})
-    tenant.apply("subnets", "private", {"network": "private", "cidr": "10.22.0.0/24"})
-    tenant.patch("networks", NETWORK, {"spec": {"sharedWith": [{"project": pair.name}]}})
-    lent = f"{tenant.name}/{NETWORK}"
-    tenant.instance("mine", "h2")
-    with pytest.raises(Refused, match=r"spec\.network"):
-        pair.apply("ports", "sneak", {"network": f"{tenant.name}/private"})
-    borrower = {"name": "eth0", "network": lent, "securityGroups": [OPEN]}
-    pair.patch("instances", "a", {"spec": {"networkInterfaces": [borrower]}})
-    assert pair.wait_ready("instances", "a")["status"]["addresses"][0]["address"].startswith("10.20.0.")
-    tenant.wait_ready("instances", "mine", 180)
-    mine, guest, outside = tenant.guest("mine"), pair.guest("a"), pair.guest("b")
-    cloud.wait("each answers the other", lambda: guest.reaches(mine.address) and mine.reaches(guest.address))
-    assert not outside.reaches(mine.address), "who has no card there is as far away as before"
+    other = Tenant(cloud, cidr="10.23.0.0/24")
+    try:
+        tenant.apply("networks", "private", {})
+        tenant.apply("subnets", "private", {"network": "private", "cidr": "10.22.0.0/24"})
+        tenant.patch("networks", NETWORK, {"spec": {"sharedWith": [{"project": other.name}]}})
+        lent = f"{tenant.name}/{NETWORK}"
+        with pytest.raises(Refused, match=r"spec\.network"):
+            other.apply("ports", "sneak", {"network": f"{tenant.name}/private"})
+        tenant.instance("mine", "h2")
+        card = {"name": "eth0", "network": lent, "securityGroups": [OPEN]}
+        other.instance("theirs", "h1", networkInterfaces=[card])
+        tenant.wait_ready("instances", "mine", 180)
+        other.wait_ready("instances", "theirs", 180)
+        mine, theirs = tenant.guest("mine"), other.guest("theirs")
+        assert theirs.address.startswith("10.20.0.")
+        outside = other.client("h1", "outside")
+        cloud.wait("each answers the other", lambda: theirs.reaches(mine.address) and mine.reaches(theirs.address))
+        assert not outside.reaches(mine.address), "who has no card there is as far away as before"
 
-    tenant.apply("securitygroups", OPEN, {"rules": [rule for rule in ALL_V4 if rule["direction"] == "Egress"]})
-    cloud.wait("the owner's group lets nothing in", lambda: not guest.reaches(mine.address))
-    assert mine.reaches(guest.address)
-    regroup(pair, "a", [])
-    cloud.wait("nor do the borrower's", lambda: not mine.reaches(guest.address))
-    regroup(pair, "a", [OPEN])
-    cloud.wait("that is over", lambda: mine.reaches(guest.address))
+        tenant.apply("securitygroups", OPEN, {"rules": [rule for rule in ALL_V4 if rule["direction"] == "Egress"]})
+        cloud.wait("the owner's group lets nothing in", lambda: not theirs.reaches(mine.address))
+        assert mine.reaches(theirs.address)
+        regroup(other, "theirs", [])
+        cloud.wait("nor does the borrower's", lambda: not mine.reaches(theirs.address))
+        regroup(other, "theirs", [OPEN])
+        cloud.wait("it does again", lambda: mine.reaches(theirs.address))
 
-    tenant.patch("networks", NETWORK, {"spec": {"sharedWith": []}})
-    with pytest.raises(Refused, match=r"spec\.network"):
-        pair.apply("ports", "late", {"network": lent})
-    cloud.wait("the owner is told who is left", lambda: pair.name in shared_condition(tenant)["message"])
-    assert mine.reaches(guest.address)
-    pair.patch("instances", "a", {"spec": {"networkInterfaces": [{**borrower, "network": NETWORK}]}})
-    pair.wait_ready("instances", "a")
-    cloud.wait("nobody is left", lambda: pair.name not in shared_condition(tenant)["message"])
-    cloud.wait("they are apart again", lambda: not mine.reaches(guest.address))
-    cloud.wait("it is at home", lambda: pair.guest("a").reaches(outside.address))
+        tenant.patch("networks", NETWORK, {"spec": {"sharedWith": []}})
+        with pytest.raises(Refused, match=r"spec\.network"):
+            other.apply("ports", "late", {"network": lent})
+        cloud.wait("the owner is told who is left", lambda: other.name in shared_condition(tenant)["message"])
+        assert mine.reaches(theirs.address)
+        cloud.delete("instances", other.name, "theirs")
+        cloud.wait("nobody is left", lambda: other.name not in shared_condition(tenant)["message"])
+    finally:
+        other.delete()
 
 
 def shared_condition(tenant: Tenant) -> Wire:
