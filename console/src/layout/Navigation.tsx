@@ -1,6 +1,8 @@
 import { type ReactNode, useId, useMemo } from "react";
 import { NavLink } from "react-router";
 import { type KindInfo, listLink, useKinds } from "~/api/kinds";
+import { useMe } from "~/api/me";
+import type { Me } from "~/api/types";
 import { classes } from "~/components/classes";
 import { useWords } from "~/i18n/language";
 import { ENTRIES, words as pageWords } from "~/pages";
@@ -26,6 +28,7 @@ export function Navigation({ open }: { open: boolean }) {
   const kinds = useKinds();
   const groups = useMemo(() => group(kinds), [kinds]);
   const project = useProject();
+  const me = useMe();
   return (
     <nav
       id="navigation"
@@ -37,7 +40,9 @@ export function Navigation({ open }: { open: boolean }) {
       )}
     >
       <Section>
-        {ENTRIES.filter(({ path }) => project !== null || !path.includes(":project")).map(({ path, entry }) => (
+        {ENTRIES.filter(
+          ({ path, entry }) => (project !== null || !path.includes(":project")) && isFor(me, entry.only),
+        ).map(({ path, entry }) => (
           <Entry
             key={path}
             to={path.replace(":project", encodeURIComponent(project ?? ""))}
@@ -63,6 +68,9 @@ export function Navigation({ open }: { open: boolean }) {
     </nav>
   );
 }
+
+const isFor = (me: Me | undefined, only: "operators" | "tenants" | undefined): boolean =>
+  only === undefined || (me !== undefined && me.allProjects === (only === "operators"));
 
 const isKnown = (category: string): category is (typeof CATEGORIES)[number] =>
   (CATEGORIES as readonly string[]).includes(category);
