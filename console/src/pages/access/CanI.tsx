@@ -16,6 +16,9 @@ import { useProject } from "~/layout/scope";
 import { ruleText } from "./grants";
 import { words } from "./words";
 
+/** A name alone is a user's. */
+const fullSubject = (text: string): string => (text === "" || text.includes(":") ? text : `user:${text}`);
+
 const VERBS = ["get", "list", "watch", "create", "update", "delete"] as const;
 
 /** Asks the API whether somebody may do something, and why. */
@@ -34,14 +37,15 @@ export function CanI() {
   });
   const review = useMutation({
     mutationFn: () => {
-      const body = Object.fromEntries(Object.entries(asked).filter(([, value]) => value !== ""));
+      const given = { ...asked, subject: fullSubject(asked.subject) };
+      const body = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== ""));
       return request<Schemas["ReviewReply"]>("POST", "/api/v1/access/review", { body });
     },
   });
   const rights = useMutation({
     mutationFn: () => {
       const body = {
-        ...(asked.subject ? { subject: asked.subject } : {}),
+        ...(asked.subject ? { subject: fullSubject(asked.subject) } : {}),
         ...(asked.project ? { project: asked.project } : {}),
       };
       return request<Schemas["RightsReply"]>("POST", "/api/v1/access/rights", { body });

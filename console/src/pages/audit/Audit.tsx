@@ -247,7 +247,7 @@ function Records({ items, onShow }: { items: AuditRecord[]; onShow: (record: Aud
                   <button
                     type="button"
                     className="cursor-pointer text-accent underline"
-                    aria-label={`${say("show")} ${record.seq}`}
+                    title={say("show")}
                     onClick={() => onShow(record)}
                   >
                     {record.time.slice(0, 19).replace("T", " ")}

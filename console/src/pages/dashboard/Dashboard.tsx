@@ -182,7 +182,6 @@ function HealthCard({
             <li key={plural}>
               <Link
                 to={listLink(plural, project)}
-                aria-label={say("healthOf", { kind, total: items.length, failed: counts.failed })}
                 className="flex flex-wrap items-center gap-x-2 gap-y-1 rounded-md px-2 py-1 hover:bg-raised"
               >
                 <span className="min-w-28 flex-1 font-medium">{kind}</span>
@@ -196,6 +195,7 @@ function HealthCard({
                       </Badge>
                     </span>
                   ))}
+                <span className="sr-only">{say("healthOf", { kind, total: items.length, failed: counts.failed })}</span>
                 {items.length === 0 && !loading ? <span className="text-quiet">{say("none")}</span> : null}
               </Link>
             </li>
