@@ -173,7 +173,11 @@ function Squares({ instances, label }: { instances: Resource[]; label: string })
               to={objectLink("instances", project, name)}
               title={text}
               aria-label={text}
-              className={classes("block size-6 rounded border border-surface", COLOURS[health])}
+              className={classes(
+                "block size-6 border border-surface",
+                health === "ready" ? "rounded" : "rounded-full",
+                COLOURS[health],
+              )}
             />
           </li>
         );

@@ -3,7 +3,7 @@ import { defineWords } from "~/i18n/language";
 export const words = defineWords({
   en: {
     title: "Hosts and load",
-    text: "What each host may carry and carries now. An instance is a square; its colour says whether it is ready.",
+    text: "What each host may carry and carries now. An instance is a square when it is ready, a circle when it is not.",
     sort: "Order",
     "sort.name": "By name",
     "sort.pressure": "Fullest first",
@@ -31,7 +31,7 @@ export const words = defineWords({
   },
   zh: {
     title: "主机与负载",
-    text: "每台主机可承载和当前承载的资源。每个方块是一个实例，颜色表示其是否就绪。",
+    text: "每台主机可承载和当前承载的资源。就绪的实例显示为方块，未就绪的显示为圆点。",
     sort: "排序",
     "sort.name": "按名称",
     "sort.pressure": "负载最高优先",
