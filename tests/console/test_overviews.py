@@ -123,6 +123,7 @@ def test_the_overview_shows_the_cloud_as_it_changes(operator: Page, cloud: Conso
     expect(moving).not_to_contain_text("HeartbeatMissed")
     demand_accessible(page, built_console, "overview")
     page.goto("/console/projects/demo/usage")
+    expect(page.get_by_role("heading", name="Quotas of demo")).to_be_visible()
     page.goto("/console/")
     expect(page.get_by_role("heading", name="Overview of demo")).to_be_visible()
     expect(page.get_by_role("meter", name="instances")).to_have_attribute("value", "2")

@@ -253,9 +253,9 @@ function Records({ items, onShow }: { items: AuditRecord[]; onShow: (record: Aud
                     {record.time.slice(0, 19).replace("T", " ")}
                   </button>
                 </td>
-                <td className={classes(cell, "break-all")}>{record.subject}</td>
+                <td className={classes(cell, "min-w-28 break-all")}>{record.subject}</td>
                 <td className={cell}>{record.verb}</td>
-                <td className={classes(cell, "break-all")}>
+                <td className={classes(cell, "min-w-28 break-all")}>
                   {link ? (
                     <Link to={link} className="text-accent underline">
                       {text}
