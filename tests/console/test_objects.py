@@ -203,6 +203,10 @@ def test_a_form_makes_an_object_and_a_draft_survives_without_its_secrets(
     page.get_by_role("button", name="Discard the draft").click()
     expect(page.locator(EDITOR)).not_to_contain_text("name: database")
 
+    page.goto("/console/projects/demo/instances")  # a kind that has a page of its own
+    page.get_by_role("link", name="New").click()
+    expect(page.get_by_role("heading", name="New Instance")).to_be_visible()
+    expect(page.locator(EDITOR)).to_contain_text("kind: Instance")
     page.goto("/console/projects/demo/networks/_new")
     page.get_by_label("name", exact=False).first.fill("green")
     page.get_by_label("mtuBytes").fill("1300")

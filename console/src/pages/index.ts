@@ -56,6 +56,8 @@ export const PAGES: readonly Page[] = [
     load: () => import("./launch/Launch"),
     entry: { words: "launch", icon: Rocket },
   },
+  // Before the pages of one object of a kind: _new is no name, and of two that fit alike the first counts.
+  { path: "/projects/:project/:plural/_new", load: () => import("./object/Edit") },
   { path: "/projects/:project/instances/:name", load: () => import("./instance/Instance") },
   {
     path: "/projects/:project/topology",
@@ -94,13 +96,10 @@ export const PAGES: readonly Page[] = [
     load: () => import("./timeline/Timeline"),
     entry: { words: "timeline", icon: History },
   },
-  // Before the page of one instance, for _new is no name.
-  { path: "/projects/:project/instances/_new", load: () => import("./object/Edit") },
   { path: "/:plural/_new", load: () => import("./object/Edit") },
   { path: "/:plural/:name", load: () => import("./object/Detail") },
   { path: "/:plural/:name/edit", load: () => import("./object/Edit") },
   { path: "/:plural/:name/timeline", load: () => import("./timeline/Timeline") },
-  { path: "/projects/:project/:plural/_new", load: () => import("./object/Edit") },
   { path: "/projects/:project/:plural/:name", load: () => import("./object/Detail") },
   { path: "/projects/:project/:plural/:name/edit", load: () => import("./object/Edit") },
   { path: "/projects/:project/:plural/:name/timeline", load: () => import("./timeline/Timeline") },

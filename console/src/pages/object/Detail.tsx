@@ -62,7 +62,7 @@ function ObjectPage({ kind, project, name }: { kind: KindInfo; project: string |
   return (
     <div className="flex flex-col">
       <header className="flex flex-wrap items-center gap-2 border-line border-b bg-surface px-3 py-2">
-        <h1 className="flex min-w-0 flex-1 items-center gap-2 font-semibold text-base">
+        <h1 className="flex min-w-0 flex-1 basis-full items-center sm:basis-0 gap-2 font-semibold text-base">
           <Link to={listLink(kind.plural, project)} className="text-quiet hover:underline">
             {kind.kind}
           </Link>

@@ -145,7 +145,7 @@ function Workbench({ kind, live, project }: WorkbenchProps) {
   return (
     <div className="flex h-full min-h-0 flex-col">
       <header className="flex flex-wrap items-center gap-2 border-line border-b bg-surface px-3 py-2">
-        <h1 className="min-w-0 flex-1 truncate font-semibold text-base">{title}</h1>
+        <h1 className="min-w-0 flex-1 basis-full truncate sm:basis-0 font-semibold text-base">{title}</h1>
         <fieldset className="flex gap-1 lg:hidden" aria-label={say("sections")}>
           {(["form", "yaml"] as const).map((each) => (
             <Button
@@ -259,8 +259,11 @@ interface Told {
   message: string;
 }
 
+/** Of names; nobody should have to read it. */
+const LABEL = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$";
+
 function told({ path, rule, expected }: Problem, say: ReturnType<typeof useWords<keyof typeof words.en>>): Told {
-  return { path, field: fieldOf(path), message: say(rule, { expected }) };
+  return { path, field: fieldOf(path), message: expected === LABEL ? say("label") : say(rule, { expected }) };
 }
 
 /** What the API thinks of the text, asked while nobody types. */

@@ -159,7 +159,9 @@ function Control({ schema, path, value, isRequired, isFixed, control }: SchemaFi
   const { change } = useForm();
   const set = (text: string) => change(path, text === "" ? undefined : text);
   const fallback =
-    schema.default !== undefined && schema.default !== null ? say("default", { value: String(schema.default) }) : "";
+    schema.default !== undefined && schema.default !== null && schema.default !== ""
+      ? say("default", { value: String(schema.default) })
+      : "";
   if (schema["x-vcstack-sensitive"]) return <Secret path={path} value={value} control={control} />;
   if (schema["x-vcstack-refers-to"])
     return <Reference kind={schema["x-vcstack-refers-to"]} path={path} value={value} control={control} />;
