@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import orjson
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, TimeoutError, sync_playwright
 
 from bench.daemons import Daemons
 from bench.load import Http, in_own_process
@@ -106,7 +106,10 @@ def _measure(page: Page, arguments: tuple[int, Path, str]) -> Iterator[Row]:
     page.get_by_role("navigation", name="Navigation").wait_for()
     page.add_init_script(BEGUN)
     page.goto(f"/console/projects/{PROJECT}/instances")
-    page.get_by_role("row").nth(11).wait_for()
+    try:
+        page.get_by_role("row").nth(11).wait_for()
+    except TimeoutError as error:
+        raise RuntimeError(f"no rows came; the page says: {page.inner_text('body')[:500]}") from error
     first: float = page.evaluate("globalThis.firstRows")
     limit = f"<= {FIRST_ROWS_MS} ms"
     yield Row(SECTION, f"{INSTANCES} instances: first rows", f"{first:.0f} ms", "", None, limit, first <= FIRST_ROWS_MS)

@@ -16,6 +16,7 @@ from vcstack.specs.errors import MethodNotAllowed, NotFound
 
 ROOT: Final = "/console"
 PREFIX: Final = "/console/"
+ASSETS: Final = "assets/"
 INDEX: Final = "index.html"
 STAMP: Final = ".stamp"
 """Written last by the build."""
@@ -72,6 +73,7 @@ class ConsoleFiles:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._files: dict[str, File] = {}
+        self._latest: dict[str, File] = {}
         self._build: tuple[int, int] | None = None
 
     async def answer(self, request: Request) -> Response:
@@ -90,12 +92,12 @@ class ConsoleFiles:
         if index is None:
             return Response(NOT_BUILT, 503, media_type="text/html")
         file = self._files.get(name)
-        if file is None and name.startswith("assets/"):
+        if file is None and name.startswith(ASSETS):
             raise NotFound("this file is of another build of the console; load the page anew")
         if file is None or name == INDEX:
             return Response(index.content, media_type="text/html", headers=PAGE_HEADERS)
         # Names below assets/ hold a digest of the content.
-        kept = "public, max-age=31536000, immutable" if name.startswith("assets/") else "public, max-age=3600"
+        kept = "public, max-age=31536000, immutable" if name.startswith(ASSETS) else "public, max-age=3600"
         headers = {"cache-control": kept, "vary": "accept-encoding"}
         media_type = TYPES.get(Path(name).suffix, "application/octet-stream")
         if packs and file.packed is not None:
@@ -118,4 +120,6 @@ class ConsoleFiles:
                 if path.is_file() and not name.startswith(".") and path.suffix != ".gz":
                     packed = found.get(f"{name}.gz")
                     files[name] = File(path.read_bytes(), packed.read_bytes() if packed else None)
-        self._files, self._build = files, build
+        # Pages of the build before are open somewhere, and go on with its files.
+        before = {name: file for name, file in self._latest.items() if name.startswith(ASSETS)}
+        self._files, self._latest, self._build = {**before, **files}, files, build
