@@ -32,7 +32,7 @@ interface AuditRecord {
   name?: string;
   project?: string;
   outcome: string;
-  status: number;
+  status?: number;
   peer?: string;
 }
 interface Page {
@@ -266,7 +266,7 @@ function Records({ items, onShow }: { items: AuditRecord[]; onShow: (record: Aud
                 </td>
                 <td className={cell}>
                   <Badge tone={TONES[record.outcome] ?? "quiet"}>
-                    {record.outcome} {record.status}
+                    {`${record.outcome} ${record.status ?? ""}`.trim()}
                   </Badge>
                 </td>
                 <td className={classes(cell, "max-md:hidden")}>{record.peer}</td>
