@@ -13,6 +13,7 @@ from deploy.containers.dockerfile import PARTS
 from tests.fixtures.helm import CHART, Helm, Rendered, Wire
 from vcstack.nodeagent.settings import Settings
 from vcstack.nodeagent.settings import load_settings as load_compute
+from vcstack.operator.settings import read_settings
 from vcstack.programs import kubernetes
 from vcstack.programs.managementsafety import demand_safe_management
 from vcstack.programs.safety import demand_safe_compute
@@ -150,7 +151,8 @@ def test_hooks_may_no_more_than_they_do(rendered: Rendered) -> None:
         for rule in role["rules"]:
             if rule["verbs"] != ["create"]:
                 assert rule["resourceNames"], "by name only"
-                assert all(name.startswith(f"{full}-") for name in rule["resourceNames"])
+                if rule["resources"] != ["leases"]:
+                    assert all(name.startswith(f"{full}-") for name in rule["resourceNames"])
             assert "*" not in rule["verbs"] + rule["resources"]
     keeper = rendered.one("Role", f"{full}-management")
     named = {name for rule in keeper["rules"] for name in rule["resourceNames"]}
@@ -247,3 +249,22 @@ def test_an_older_cluster_gets_the_versions_it_has(helm: Helm) -> None:
     assert {each["apiVersion"] for each in old.all("CronJob")} == {"batch/v1beta1"}
     new = helm.render("--kube-version=1.30.0")
     assert {each["apiVersion"] for each in new.all("PodDisruptionBudget")} == {"policy/v1"}
+
+
+def test_the_operator_may_what_its_own_documents_say_and_its_settings_are_those_that_it_reads(helm: Helm) -> None:
+    documents = yaml.safe_load_all((CHART.parents[1] / "deploy" / "k8s" / "role.yaml").read_text())
+    [wanted] = [each for each in documents if each and each["kind"] == "ClusterRole"]
+    rendered = helm.render("--set=operator.name=east")
+    [role] = rendered.all("ClusterRole")
+    assert role["rules"] == wanted["rules"]
+    [deployment] = rendered.all("Deployment")
+    [container] = deployment["spec"]["template"]["spec"]["containers"]
+    settings = read_settings({each["name"]: each.get("value", "pod") for each in container["env"]})
+    assert settings.api_url == "https://rel-vcstack.cloud.svc:443"
+    lease = rendered.one("Role", "rel-vcstack-operator")["rules"][1]
+    assert lease["resourceNames"] == [settings.name] == ["east"]
+
+
+def test_custom_resource_definitions_come_with_the_chart(helm: Helm) -> None:
+    found = {each["metadata"]["name"] for each in helm.render("--include-crds").all("CustomResourceDefinition")}
+    assert found == {path.name.removesuffix(".yaml") for path in (CHART.parents[1] / "crds").glob("*.yaml")}
