@@ -18,6 +18,7 @@ from playwright.sync_api import Page, TimeoutError, sync_playwright
 from bench.daemons import Daemons
 from bench.load import Http, in_own_process
 from bench.table import Row
+from vcstack.specs.permissions import ADMIN, built_in_roles
 
 SECTION: Final = "Console"
 INSTANCES: Final = 10_000
@@ -65,7 +66,10 @@ async (text) => {
   const began = performance.now();
   set.call(input, text);
   input.dispatchEvent(new Event('input', { bubbles: true }));
-  while (status.textContent === before) await new Promise(requestAnimationFrame);
+  while (status.textContent === before) {
+    if (performance.now() - began > 20_000) throw new Error(`the filter ${text} changes nothing`);
+    await new Promise(requestAnimationFrame);
+  }
   return performance.now() - began;
 }
 """
@@ -117,7 +121,7 @@ def _measure(page: Page, arguments: tuple[int, Path, str]) -> Iterator[Row]:
     scrolled = page.evaluate(SCROLL, SCROLLING_MS)
     frames = f"{scrolled['frames']:.0f} frames/s, 95 % within {scrolled['slow']:.0f} ms"
     yield Row(SECTION, "scrolling", frames, "", None, f">= {FRAMES} frames/s", scrolled["frames"] >= FRAMES)
-    filtered = [page.evaluate(FILTER, text) for text in ("vm-77", "vm-778", "vm-1", "h", "")]
+    filtered = [page.evaluate(FILTER, text) for text in ("vm-77", "vm-778", "vm-1", "vm-12", "")]
     worst = max(filtered)
     yield Row(
         SECTION, "filter, the slowest of 5", f"{worst:.0f} ms", "", None, f"<= {FILTER_MS} ms", worst <= FILTER_MS
@@ -176,7 +180,7 @@ async def _prepare(port: int, ca: Path, token: str) -> None:
         answer = await http.request("POST", f"/api/v1/{path}", orjson.dumps(wire))
         return dict(orjson.loads(answer)) if answer else {}
 
-    rules = [{"verbs": ["*"], "kinds": ["*"], "subresources": ["*"]}]
+    rules = [rule.to_wire() for rule in built_in_roles()[ADMIN].rules]
     await make("roles", {"metadata": {"name": "all"}, "spec": {"rules": rules}})
     await make("users", {"metadata": {"name": "bench"}, "spec": {}})
     binding = {"subject": {"kind": "User", "name": "bench"}, "role": "all"}

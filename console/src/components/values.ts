@@ -48,3 +48,6 @@ export function textOf(value: unknown, type = "text"): string {
   if (typeof value === "object") return JSON.stringify(value);
   return String(value);
 }
+
+/** Returns a text that sorts as people count: numbers in it have their leading zeros. */
+export const countable = (text: string): string => text.replace(/\d+/g, (digits) => digits.padStart(12, "0"));

@@ -45,10 +45,12 @@ function KindList({ kind, project }: { kind: KindInfo; project: string | null })
   const columns = useMemo(() => columnsOf(kind), [kind]);
   const makeRow = useMemo(() => rowMaker(columns), [columns]);
   const text = useDeferredValue(state.text);
-  const rows = useMemo(
-    () => sortRows(filterRows(list.items.map(makeRow), text, state.condition), state.sort, columns),
-    [list.items, makeRow, text, state.condition, state.sort, columns],
+  // Sorted first: what is typed then only takes rows away.
+  const sorted = useMemo(
+    () => sortRows(list.items.map(makeRow), state.sort, columns),
+    [list.items, makeRow, state.sort, columns],
   );
+  const rows = useMemo(() => filterRows(sorted, text, state.condition), [sorted, text, state.condition]);
   const conditions = useMemo(() => conditionChoices(list.items), [list.items]);
   const hasReady = kind.conditions.length > 0;
   const withProject = project === null && kind.scope !== "Global";

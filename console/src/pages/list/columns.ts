@@ -1,7 +1,7 @@
 /** The columns of a list: the kind's own, between name and age. */
 import type { KindColumn, KindInfo } from "~/api/kinds";
 import type { Resource } from "~/api/types";
-import { pick, stepsOf, textOf } from "~/components/values";
+import { countable, pick, stepsOf, textOf } from "~/components/values";
 
 export interface ListColumn {
   id: string;
@@ -34,13 +34,15 @@ export function columnsOf(kind: KindInfo): ListColumn[] {
     });
 }
 
-const collator = new Intl.Collator("en", { numeric: true });
+/** Returns a value so that it can be ordered, computed once and not in each comparison. */
+export const ordered = (value: unknown): number | string =>
+  typeof value === "number" ? value : countable(textOf(value));
 
-/** Orders values as people expect: numbers by size, texts with numbers in them too, what is absent last both ways. */
-export function compare(a: unknown, b: unknown, down = false): number {
+/** Orders such values as people expect: numbers by size, texts with numbers in them too, what is absent last both ways. */
+export function compare(a: number | string, b: number | string, down = false): number {
   const sign = down ? -1 : 1;
   if (typeof a === "number" && typeof b === "number") return sign * (a - b);
-  const [left, right] = [textOf(a), textOf(b)];
+  const [left, right] = [String(a), String(b)];
   if (left === "" || right === "") return left === right ? 0 : left === "" ? 1 : -1;
-  return sign * collator.compare(left, right);
+  return left < right ? -sign : left > right ? sign : 0;
 }

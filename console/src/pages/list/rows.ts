@@ -1,7 +1,7 @@
 /** The rows of a list: what is shown, found and sorted of each object. Pure; computed once for each version of one. */
 import type { Condition, Resource } from "~/api/types";
-import { textOf } from "~/components/values";
-import { compare, type ListColumn } from "./columns";
+import { countable, textOf } from "~/components/values";
+import { compare, type ListColumn, ordered } from "./columns";
 
 export interface Row {
   object: Resource;
@@ -11,6 +11,8 @@ export interface Row {
   texts: string[];
   /** All that the text filter looks into, in lower case. */
   haystack: string;
+  /** Orders as people count, by plain comparison: a collator takes a second for ten thousand names. */
+  name: string;
 }
 
 export type RowMaker = (object: Resource) => Row;
@@ -32,6 +34,7 @@ export function rowMaker(columns: readonly ListColumn[]): RowMaker {
         values,
         texts,
         haystack: [name, project ?? "", uid, ...texts, ...marks, ...reasons].join("\n").toLowerCase(),
+        name: countable(`${project ?? ""}/${name}`),
       };
       known.set(object, row);
     }
@@ -72,7 +75,7 @@ export function filterRows(rows: readonly Row[], text: string, condition: string
 
 /** Returns what the rows are sorted by. */
 function sortKey(column: string, columns: readonly ListColumn[]): (row: Row) => unknown {
-  if (column === "name") return (row) => row.object.metadata.name;
+  if (column === "name") return (row) => row.name;
   if (column === "project") return (row) => row.object.metadata.project ?? "";
   if (column === "ready") return (row) => findCondition(row.object, "Ready")?.status ?? "";
   if (column === "age") return (row) => -Date.parse(row.object.metadata.creationTimestamp);
@@ -82,16 +85,13 @@ function sortKey(column: string, columns: readonly ListColumn[]): (row: Row) => 
 
 /** Sort by a column; `-age` is downward. Rows that are alike are in the order of their names. */
 export function sortRows(rows: readonly Row[], sort: string, columns: readonly ListColumn[]): Row[] {
+  if (sort === "name") return rows.toSorted(byName);
   const down = sort.startsWith("-");
   const key = sortKey(down ? sort.slice(1) : sort, columns);
   return rows
-    .map((row) => ({ row, value: key(row) }))
+    .map((row) => ({ row, value: ordered(key(row)) }))
     .sort((a, b) => compare(a.value, b.value, down) || byName(a.row, b.row))
     .map(({ row }) => row);
 }
 
-const byName = (a: Row, b: Row): number => {
-  const left = `${a.object.metadata.project ?? ""}/${a.object.metadata.name}`;
-  const right = `${b.object.metadata.project ?? ""}/${b.object.metadata.name}`;
-  return left < right ? -1 : left > right ? 1 : 0;
-};
+const byName = (a: Row, b: Row): number => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0);
