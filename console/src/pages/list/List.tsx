@@ -58,6 +58,7 @@ function KindList({ kind, project }: { kind: KindInfo; project: string | null })
   // What is gone is selected no more.
   useEffect(() => {
     setSelected((before) => {
+      if (before.size === 0) return before;
       const there = new Set(list.items.map(({ metadata }) => metadata.uid));
       const kept = [...before].filter((id) => there.has(id));
       return kept.length === before.size ? before : new Set(kept);

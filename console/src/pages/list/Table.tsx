@@ -1,7 +1,13 @@
-import { createColumnHelper, flexRender, getCoreRowModel, useReactTable } from "@tanstack/react-table";
+import {
+  createColumnHelper,
+  flexRender,
+  getCoreRowModel,
+  type Row as TableRow,
+  useReactTable,
+} from "@tanstack/react-table";
 import { useVirtualizer } from "@tanstack/react-virtual";
 import { ArrowDown, ArrowUp } from "lucide-react";
-import { type CSSProperties, useMemo, useRef } from "react";
+import { type CSSProperties, memo, useMemo, useRef } from "react";
 import { Link } from "react-router";
 import { type KindInfo, linkOf } from "~/api/kinds";
 import { Age } from "~/components/Age";
@@ -138,15 +144,20 @@ export function Table(props: TableProps) {
   const { kind, rows, sort, onSort, selected } = props;
   const say = useWords(words);
   const columns = useColumns(props, say as Say<string>);
-  const table = useReactTable({ data: rows, columns, getCoreRowModel: getCoreRowModel(), getRowId: (row) => row.id });
   const scroller = useRef<HTMLDivElement>(null);
-  const model = table.getRowModel().rows;
   const virtual = useVirtualizer({
-    count: model.length,
+    count: rows.length,
     getScrollElement: () => scroller.current,
     estimateSize: () => ROW_HEIGHT,
-    overscan: 12,
+    overscan: 8,
   });
+  const inSight = virtual.getVirtualItems();
+  const from = inSight[0]?.index ?? 0;
+  const to = from + inSight.length;
+  // The table knows the rows in sight only: a model of ten thousand would be made anew with each change.
+  const data = useMemo(() => rows.slice(from, to), [rows, from, to]);
+  const table = useReactTable({ data, columns, getCoreRowModel: getCoreRowModel(), getRowId: (row) => row.id });
+  const model = table.getRowModel().rows;
   const ids = columns.map(({ id }) => id as string);
   const style = {
     "--columns": ids.map((id) => shownOf(id).width).join(" "),
@@ -161,7 +172,7 @@ export function Table(props: TableProps) {
     // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls has to be reached with the keyboard (WCAG 2.1.1)
     <div ref={scroller} style={style} tabIndex={0} className="min-h-0 flex-1 overflow-auto" data-testid="scroller">
       {/* biome-ignore lint/a11y/useSemanticElements: rows are placed by hand, which a table's do not allow */}
-      <div role="table" aria-label={kind.kind} aria-rowcount={model.length + 1} className="sm:min-w-max lg:min-w-0">
+      <div role="table" aria-label={kind.kind} aria-rowcount={rows.length + 1} className="sm:min-w-max lg:min-w-0">
         {/* biome-ignore lint/a11y/useSemanticElements: as above */}
         <div
           role="row"
@@ -200,38 +211,66 @@ export function Table(props: TableProps) {
           ))}
         </div>
         <div role="presentation" className="relative" style={{ height: virtual.getTotalSize() }}>
-          {virtual.getVirtualItems().map((item) => {
-            const row = model[item.index];
-            if (!row) return null;
-            return (
-              // biome-ignore lint/a11y/useSemanticElements: as above
-              <div
+          {inSight.map((item, at) => {
+            const row = model[at];
+            return row ? (
+              <Line
                 key={row.id}
-                role="row"
-                tabIndex={-1}
-                aria-rowindex={item.index + 2}
-                style={{ height: ROW_HEIGHT, transform: `translateY(${item.start}px)` }}
-                className={classes(
-                  line,
-                  "absolute inset-x-0 top-0 border-line border-b bg-surface hover:bg-raised",
-                  selected.has(row.id) && "bg-info-ground",
-                )}
-              >
-                {row.getVisibleCells().map((cell) => (
-                  // biome-ignore lint/a11y/useSemanticElements: as above
-                  <div
-                    key={cell.id}
-                    role="cell"
-                    className={classes("flex min-w-0 items-center", shownOf(cell.column.id).roomy && "max-sm:hidden")}
-                  >
-                    {flexRender(cell.column.columnDef.cell, cell.getContext())}
-                  </div>
-                ))}
-              </div>
-            );
+                row={row}
+                columns={columns}
+                index={item.index}
+                start={item.start}
+                selected={selected.has(row.id)}
+                className={line}
+              />
+            ) : null;
           })}
         </div>
       </div>
     </div>
   );
 }
+
+interface LineProps {
+  row: TableRow<Row>;
+  columns: unknown;
+  index: number;
+  start: number;
+  selected: boolean;
+  className: string;
+}
+
+/** One row; drawn anew only when something of it changed, not because others came into sight. */
+const Line = memo(
+  ({ row, index, start, selected, className }: LineProps) => (
+    // biome-ignore lint/a11y/useSemanticElements: rows are placed by hand, which a table's do not allow
+    <div
+      role="row"
+      tabIndex={-1}
+      aria-rowindex={index + 2}
+      style={{ height: ROW_HEIGHT, transform: `translateY(${start}px)` }}
+      className={classes(
+        className,
+        "absolute inset-x-0 top-0 border-line border-b bg-surface hover:bg-raised",
+        selected && "bg-info-ground",
+      )}
+    >
+      {row.getVisibleCells().map((cell) => (
+        // biome-ignore lint/a11y/useSemanticElements: as above
+        <div
+          key={cell.id}
+          role="cell"
+          className={classes("flex min-w-0 items-center", shownOf(cell.column.id).roomy && "max-sm:hidden")}
+        >
+          {flexRender(cell.column.columnDef.cell, cell.getContext())}
+        </div>
+      ))}
+    </div>
+  ),
+  (before, after) =>
+    before.row.original === after.row.original &&
+    before.columns === after.columns &&
+    before.start === after.start &&
+    before.selected === after.selected,
+);
+Line.displayName = "Line";
