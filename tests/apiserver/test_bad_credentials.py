@@ -146,7 +146,8 @@ async def test_a_refresh_token_that_was_used_ends_the_session_and_everything_of_
     tokens = (await nobody.post("/api/v1/auth/login", json=body)).json()
     first = {"refreshToken": tokens["refreshToken"]}
     renewed = (await nobody.post("/api/v1/auth/refresh", json=first)).json()
-    assert (await nobody.post("/api/v1/auth/refresh", json=first)).status_code == 401
+    thief = {"user-agent": "another program"}
+    assert (await nobody.post("/api/v1/auth/refresh", json=first, headers=thief)).status_code == 401
     assert (
         await nobody.post("/api/v1/auth/refresh", json={"refreshToken": renewed["refreshToken"]})
     ).status_code == 401

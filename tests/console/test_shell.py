@@ -50,8 +50,10 @@ def test_everything_is_reached_by_the_keyboard(console: ConsoleApi, page: Page, 
     page.keyboard.press("/")
     page.keyboard.type("nothing?")
     expect(page.get_by_text("Nothing matches")).to_be_visible()
+    expect(page.get_by_role("searchbox", name="Find in the list")).to_have_value("nothing?")
     page.keyboard.press("Control+k")
     palette = page.get_by_role("dialog", name="Search or run a command")
+    expect(page.get_by_role("combobox", name="Search or run a command")).to_be_focused()
     page.keyboard.type("web")
     expect(palette.get_by_role("option", name="web Network demo")).to_be_visible()
     assert find_barriers(page, built_console) == []

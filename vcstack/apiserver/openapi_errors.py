@@ -71,6 +71,7 @@ def codes_of(path: str, method: str, operation: Json) -> list[str]:
         found |= {"410", "422"}
     if "requestBody" in operation:
         found |= {*BY_BODY, "409"}
+        found |= {"404"} if method == "post" else set()  # the project that the object names
     return sorted(found)
 
 

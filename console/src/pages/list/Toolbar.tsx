@@ -1,4 +1,5 @@
 import { Columns3, Download, Plus, X } from "lucide-react";
+import { useEffect, useRef, useState } from "react";
 import { Link } from "react-router";
 import { messageOf } from "~/api/client";
 import { type KindInfo, listLink, vcctl } from "~/api/kinds";
@@ -30,6 +31,30 @@ interface ToolbarProps {
   onSelect: (selected: ReadonlySet<string>) => void;
 }
 
+/** The address follows what is typed a moment later, so the field keeps its text itself while it is typed into. */
+function TextFilter({ label, value, onChange }: { label: string; value: string; onChange: (text: string) => void }) {
+  const [typed, setTyped] = useState(value);
+  const field = useRef<HTMLInputElement>(null);
+  useEffect(() => {
+    if (document.activeElement !== field.current) setTyped(value);
+  }, [value]);
+  return (
+    <Input
+      ref={field}
+      type="search"
+      aria-label={label}
+      placeholder={label}
+      data-find
+      className="w-44"
+      value={typed}
+      onChange={(event) => {
+        setTyped(event.target.value);
+        onChange(event.target.value);
+      }}
+    />
+  );
+}
+
 /** What stands above a list: filters, what to do with what is selected, export. */
 export function Toolbar(props: ToolbarProps) {
   const { kind, project, list, state, change, rows, columns, conditions, selected, onSelect } = props;
@@ -49,15 +74,7 @@ export function Toolbar(props: ToolbarProps) {
         {say(list.complete ? "count" : "loadingMore", { shown: rows.length, total: list.total })}
       </span>
       <div className="flex-1" />
-      <Input
-        type="search"
-        aria-label={say("find")}
-        placeholder={say("find")}
-        data-find
-        className="w-44"
-        value={state.text}
-        onChange={(event) => change({ text: event.target.value })}
-      />
+      <TextFilter label={say("find")} value={state.text} onChange={(text) => change({ text })} />
       <LabelFilter key={state.label} value={state.label} onChange={(label) => change({ label })} />
       {conditions.length > 0 || state.condition ? (
         <select
