@@ -20,6 +20,10 @@ from vcstack.store.etcd_api import Etcd
 
 MAX_UNDERWAY = 1
 """Requests at a time from which on others wait to be gathered."""
+GATHER_SECONDS = 0.0001
+"""As PostgreSQL's commit_delay, for each member of the group before: where fewer wait than went together last, the
+others are on their way, and a request costs as much as several of its members."""
+GATHER_LIMIT_SECONDS = 0.003
 MAX_MEMBERS = 32
 """etcd takes 128 operations in a request, those of the members and the members themselves together."""
 MAX_BYTES = 256 * 1024
@@ -35,13 +39,18 @@ class GroupCommit:
         self._waiting: deque[_Waiting] = deque()
         self._underway = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._shared = 1
+        """How many the last group had."""
+        self._gathering: asyncio.TimerHandle | None = None
 
     async def txn(self, txn: Txn) -> TxnResult:
         """Return the outcome, as ``Etcd.txn`` does. Raises EtcdError."""
-        if self._underway < MAX_UNDERWAY or not is_sociable(txn):
+        if not is_sociable(txn) or (self._underway < MAX_UNDERWAY and self._gathering is None):
             return await self._send_alone(txn)
         waiting = _Waiting(txn)
         self._waiting.append(waiting)
+        if self._gathering is not None and len(self._waiting) >= self._shared:
+            self._send_gathered()
         try:
             return await waiting.outcome
         except asyncio.CancelledError:
@@ -61,8 +70,22 @@ class GroupCommit:
             self._send_waiting()
 
     def _send_waiting(self) -> None:
-        while self._waiting and self._underway < MAX_UNDERWAY:
+        """Send those that wait; a moment later if they are fewer than went together before."""
+        if not self._waiting or self._underway >= MAX_UNDERWAY or self._gathering is not None:
+            return
+        if len(self._waiting) >= self._shared:
+            self._send_gathered()
+            return
+        delay = min(GATHER_SECONDS * self._shared, GATHER_LIMIT_SECONDS)
+        self._gathering = asyncio.get_running_loop().call_later(delay, self._send_gathered)
+
+    def _send_gathered(self) -> None:
+        if self._gathering is not None:
+            self._gathering.cancel()
+            self._gathering = None
+        if self._waiting and self._underway < MAX_UNDERWAY:
             group = self._take_group()
+            self._shared = len(group)
             self._underway += 1
             task = asyncio.create_task(self._send(group), name="group-commit")
             self._tasks.add(task)
