@@ -52,6 +52,12 @@ def test_an_observation_of_an_older_spec_does_not_count_for_the_newest() -> None
     assert find_condition({"status": status}, "Ready")["observedGeneration"] == 2
 
 
+def test_what_nothing_is_observed_of_yet_is_not_ready() -> None:
+    found = live()
+    del found["status"]
+    assert said(status_of(custom(), found)) == {"Ready": "False", "Reconciling": "True", "Stalled": "False"}
+
+
 def test_a_refusal_is_stalled_and_not_ready() -> None:
     status = status_of(custom(), live(), Outcome(State.STALLED, "Invalid", "no"))
     assert said(status) == {"Ready": "False", "Reconciling": "False", "Stalled": "True"}
@@ -72,8 +78,3 @@ def test_times_change_with_the_answer_only() -> None:
     before = status_of(custom(), live())
     later = build_status(KEY, custom(**before), live(), APPLIED, name="op", now=NOW + timedelta(hours=1))
     assert later == before
-
-
-def test_a_kind_without_conditions_is_ready_when_it_was_applied() -> None:
-    found = {"metadata": {"name": "small", "uid": "f-1", "generation": 1}, "status": {"conditions": []}}
-    assert said(status_of(custom(), found))["Ready"] == "True"

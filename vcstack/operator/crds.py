@@ -112,7 +112,6 @@ def build_roles() -> Iterator[Wire]:
 
 
 def _columns(definition: KindDefinition) -> list[Column]:
-    # Kinds without conditions of their own get Ready from the operator.
     return [READY, *definition.columns, AGE, Column("REASON", REASON.path, wide=True)]
 
 

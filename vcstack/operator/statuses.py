@@ -18,6 +18,7 @@ from vcstack.specs.meta import format_time
 
 RECONCILING, STALLED = "Reconciling", "Stalled"
 OWN = (READY, RECONCILING, STALLED)
+UNSEEN = ("Observing", "VC Stack has the object; nothing of it has been observed yet.")
 Wire = dict[str, Any]
 
 
@@ -91,9 +92,13 @@ class _Conditions:
         """Return Ready, Reconciling and Stalled."""
         theirs = find_condition(live or {}, READY)
         settled = outcome.state is State.APPLIED
+        unseen = settled and not theirs
         busy = settled and bool(theirs) and (theirs["status"] != "True" or not _is_current(theirs, live or {}))
+        busy = busy or unseen
         reason, message = outcome.reason, outcome.message
-        if busy:
+        if unseen:
+            reason, message = UNSEEN
+        elif busy:
             reason, message = theirs.get("reason") or "Observing", theirs.get("message") or ""
         working = busy or outcome.state in (State.WAITING, State.AWAY)
         stalled = outcome.state is State.STALLED
@@ -119,7 +124,7 @@ class _Conditions:
 
     def _ready(self, theirs: Mapping[str, Any], live: Mapping[str, Any], outcome: Outcome) -> Wire:
         if outcome.state is State.APPLIED:
-            return self.mirror(theirs, live) if theirs else self._build(READY, True, outcome.reason, outcome.message)
+            return self.mirror(theirs, live) if theirs else self._build(READY, False, *UNSEEN)
         if outcome.state is State.AWAY and READY in self._before:
             return dict(self._before[READY])
         return self._build(READY, False, outcome.reason, outcome.message)
