@@ -209,6 +209,10 @@ class Cloud:
         self._tell(ref)
 
     def _note(self, ref: Ref, wire: Wire) -> None:
+        """Remember what a request answered, unless the watch, which may be faster, has told of something newer."""
+        known = self._objects.get(ref)
+        if known is not None and _version_of(known) >= _version_of(wire):
+            return
         if (wire["metadata"].get("labels") or {}).get(LABEL) == self._name and self.connected.get(ref.kind):
             self._objects[ref] = wire
 
@@ -220,6 +224,10 @@ class Cloud:
 def find_race(error: Conflict) -> bool:
     """Return whether the object is another one than was believed, so that looking again helps."""
     return any(c.field in ("metadata.uid", "metadata.resourceVersion", "uid") for c in error.causes)
+
+
+def _version_of(wire: Wire) -> int:
+    return int(wire["metadata"]["resourceVersion"])
 
 
 def _ref_of(kind: str, wire: Wire) -> Ref:
