@@ -47,8 +47,8 @@ EXPECTED = (SettingsError, Unsafe, PkiError, CryptoError, ApiError, OSError, Val
 OBJECTS_BETWEEN_COLLECTIONS = 50_000
 """Requests leave hardly any cycles behind; at Python's 700 the collector took an eighth of a write's CPU."""
 SECONDS_BETWEEN_THREADS = 0.0005
-"""How long the thread that waits for the disk waits then for the event loop's; a request's answer waits for it. Python's
-5 ms were most of what the audit trail cost."""
+"""How long the thread that waits for the disk waits then for the event loop; a request's answer waits for it.
+Python's 5 ms were most of what the audit trail cost."""
 
 logger = structlog.get_logger(__name__)
 
