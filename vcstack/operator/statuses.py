@@ -92,14 +92,10 @@ class _Conditions:
         """Return Ready, Reconciling and Stalled."""
         theirs = find_condition(live or {}, READY)
         settled = outcome.state is State.APPLIED
-        unseen = settled and not theirs
-        busy = settled and bool(theirs) and (theirs["status"] != "True" or not _is_current(theirs, live or {}))
-        busy = busy or unseen
+        busy = settled and (not theirs or theirs["status"] != "True" or not _is_current(theirs, live or {}))
         reason, message = outcome.reason, outcome.message
-        if unseen:
-            reason, message = UNSEEN
-        elif busy:
-            reason, message = theirs.get("reason") or "Observing", theirs.get("message") or ""
+        if busy:
+            reason, message = (theirs.get("reason") or "Observing", theirs.get("message") or "") if theirs else UNSEEN
         working = busy or outcome.state in (State.WAITING, State.AWAY)
         stalled = outcome.state is State.STALLED
         return [
