@@ -12,7 +12,7 @@ import pytest
 from httpx2.websockets import AsyncWebSocketSession, WebSocketDisconnect, WebSocketUpgradeError
 
 from tests.apiserver.test_accounts import as_, key_token, log_in, put
-from tests.apiserver.test_tenancy import bind, network, put_roles
+from tests.apiserver.test_tenancy import bind, make_two_projects, network, put_roles
 from tests.fakes.manual_clock import ManualClock
 from tests.fakes.memory_etcd import MemoryEtcd
 from tests.fixtures.api import SYSTEM, Api, create_samples, serving
@@ -216,13 +216,7 @@ async def test_nobody_gets_in_without_a_good_token(api: Api) -> None:
 @pytest.fixture
 async def cloud(api: Api) -> Api:
     """Two projects, each with a network; alice is a member of the first."""
-    await put_roles(api)
-    for name in ("mine", "theirs"):
-        await put(api, "Project", name, {})
-        await network(api, name, "blue")
-    await put(api, "User", "alice", {})
-    await bind(api, "alice", "alice", "member", "mine")
-    return api
+    return await make_two_projects(api)
 
 
 async def test_a_tenant_sees_what_is_theirs_and_loses_it_with_the_right(cloud: Api) -> None:

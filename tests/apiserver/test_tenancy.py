@@ -37,9 +37,8 @@ async def put_roles(api: Api) -> None:
         await api.store.create(get_kind("Role"), {"metadata": {"name": role.name}, "spec": spec}, actor=SYSTEM)
 
 
-@pytest.fixture
-async def cloud(api: Api) -> Api:
-    """Two projects, each with a network; alice is a member of the first."""
+async def make_two_projects(api: Api) -> Api:
+    """Make two projects, each with a network; alice is a member of the first."""
     await put_roles(api)
     for name in ("mine", "theirs"):
         await put(api, "Project", name, {})
@@ -47,6 +46,12 @@ async def cloud(api: Api) -> Api:
     await put(api, "User", "alice", {})
     await bind(api, "alice", "alice", "member", "mine")
     return api
+
+
+@pytest.fixture
+async def cloud(api: Api) -> Api:
+    """Two projects, as made above."""
+    return await make_two_projects(api)
 
 
 @pytest.fixture
