@@ -7,12 +7,16 @@ import grpc
 import orjson
 import pytest
 
+from tests.fakes.master_keys import open_store
 from tests.fakes.memory_etcd import MemoryEtcd
+from tests.fixtures.etcd import EtcdServer
 from tests.store.objects import ADMIN, NETWORK, make_network, make_project
 from vcstack.specs.errors import AlreadyExists, Unavailable
 from vcstack.store.cache import CacheSettings, WatchCache
-from vcstack.store.etcd.errors import EtcdRefused, EtcdUnavailable, LeaseNotFound, OutcomeUnknown, RequestTooLarge
+from vcstack.store.etcd.client import EtcdClient
+from vcstack.store.etcd.errors import EtcdRefused, EtcdUnavailable, LeaseNotFound, NoAnswer, OutcomeUnknown, RequestTooLarge
 from vcstack.store.etcd.ops import Compare, Delete, Get, Op, Put, Txn
+from vcstack.store.etcd.settings import EtcdSettings
 from vcstack.store.groupcommit import MAX_MEMBERS, GroupCommit, is_sociable
 from vcstack.store.records import Stored
 from vcstack.store.store import Store, StoreSettings
@@ -155,6 +159,49 @@ async def test_a_group_that_etcd_did_not_take_is_refused_as_a_whole(
     refused = [each for each in made if isinstance(each, Unavailable)]
     assert len(refused) == 9  # the first one was under way alone
     assert len((await memory_store.list(NETWORK)).items) == 1
+
+
+@pytest.mark.daemons
+async def test_who_waits_when_etcd_does_not_answer_is_refused_at_once_and_has_written_nothing(
+    own_etcd: EtcdServer,
+) -> None:
+    """In the time of one request, for no second one is sent for those who waited, nor for the one that was sent."""
+    settings = EtcdSettings(endpoints=(own_etcd.endpoint,), request_timeout_seconds=1)
+    async with EtcdClient(settings) as client, open_store(client) as store:
+        await make_project(store)
+        own_etcd.freeze()
+        made = await make_together(store, *names_of())
+        own_etcd.thaw()
+        assert all(isinstance(each, Unavailable) for each in made), made
+        first, *waited = map(str, made)
+        assert "is not known" in first
+        assert {"nothing was written" in each for each in waited} == {True}, waited
+    async with EtcdClient(own_etcd.settings) as client, open_store(client) as store:
+        await make_network(store, "last")  # behind all that was ever sent
+        names = {orjson.loads(each)["metadata"]["name"] for each in (await store.list(NETWORK)).items}
+        assert names <= {"last", names_of()[0]}
+
+
+@pytest.mark.parametrize("error", [EtcdUnavailable("away"), NoAnswer("silent")])
+async def test_of_a_group_that_is_sent_one_by_one_no_more_are_sent_when_nobody_answers(
+    memory_etcd: MemoryEtcd, memory_store: Store, error: Exception
+) -> None:
+    await make_project(memory_store)
+    calls: list[str] = []
+
+    def hook(call: str, phase: str) -> None:
+        if phase == "before" and call.startswith("txn"):
+            calls.append(call)
+            if call == "txn_each":
+                raise RequestTooLarge("too large")
+            if "txn_each" in calls:
+                raise error
+
+    memory_etcd.hook = hook
+    made = await make_together(memory_store, *names_of(10))
+    assert calls == ["txn", "txn_each", "txn"]
+    assert sum("nothing was written" in str(each) for each in made) == 9 - isinstance(error, NoAnswer)
+    assert len(revisions_of(made)) == 1
 
 
 async def test_who_gives_up_waiting_writes_nothing_and_holds_up_nobody(memory_etcd: MemoryEtcd) -> None:

@@ -6,6 +6,9 @@ Each keeps its own comparisons and its own outcome. Who comes alone is sent at o
 
 Only transactions are put together that touch no key which another one writes: then their order is of no
 account, and each is as true as if it had been sent alone (ADR 0017).
+
+Who waits when etcd does not answer is refused together with those that were sent: nobody waits longer than one
+request may take, and of what was not sent it is known that nothing was written.
 """
 
 import asyncio
@@ -13,7 +16,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from vcstack.store.cache import WatchCache
-from vcstack.store.etcd.errors import EtcdError, EtcdRefused, OutcomeUnknown, RequestTooLarge
+from vcstack.store.etcd.errors import EtcdError, EtcdRefused, EtcdUnavailable, NoAnswer, OutcomeUnknown, RequestTooLarge
 from vcstack.store.etcd.ops import Put, Txn
 from vcstack.store.etcd.records import TxnResult
 from vcstack.store.etcd_api import Etcd
@@ -65,6 +68,9 @@ class GroupCommit:
             if result.succeeded:
                 self._cache.note(result.revision, txn.success)
             return result
+        except (EtcdUnavailable, NoAnswer) as error:
+            self._refuse_waiting(error)
+            raise
         finally:
             self._underway -= 1
             self._send_waiting()
@@ -90,6 +96,11 @@ class GroupCommit:
             task = asyncio.create_task(self._send(group), name="group-commit")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    def _refuse_waiting(self, error: EtcdError) -> None:
+        """Let nobody wait for an etcd that does not answer."""
+        while self._waiting:
+            self._waiting.popleft().fail(_not_sent(error))
 
     def _take_group(self) -> "list[_Waiting]":
         """Take the first that waits, and all behind it that meet neither it nor each other."""
@@ -119,7 +130,7 @@ class GroupCommit:
     async def _send(self, group: "Sequence[_Waiting]") -> None:
         try:
             if len(group) == 1:
-                await self._send_one(group[0])
+                await self._send_one(group[0], ())
             else:
                 await self._send_group(group)
         except BaseException:
@@ -136,10 +147,13 @@ class GroupCommit:
         except (EtcdRefused, RequestTooLarge):
             # Nothing of it was done, and only one may be to blame.
             for each in group:
-                await self._send_one(each)
+                if not each.outcome.done():
+                    await self._send_one(each, group)
         except EtcdError as error:
             for each in group:
                 each.fail(error)
+            if isinstance(error, EtcdUnavailable | NoAnswer):
+                self._refuse_waiting(error)
         else:
             done = [
                 op for each, result in zip(group, results, strict=True) if result.succeeded for op in each.txn.success
@@ -149,16 +163,25 @@ class GroupCommit:
             for each, result in zip(group, results, strict=True):
                 each.finish(result)
 
-    async def _send_one(self, each: "_Waiting") -> None:
+    async def _send_one(self, each: "_Waiting", others: "Sequence[_Waiting]") -> None:
+        """Send one; when nobody answers, the others that were to follow are not sent."""
         txn = each.txn
         try:
             result = await self._etcd.txn(txn.compares, txn.success, txn.failure)
         except EtcdError as error:
             each.fail(error)
+            if isinstance(error, EtcdUnavailable | NoAnswer):
+                for other in others:
+                    other.fail(_not_sent(error))
+                self._refuse_waiting(error)
             return
         if result.succeeded:
             self._cache.note(result.revision, txn.success)
         each.finish(result)
+
+
+def _not_sent(error: EtcdError) -> EtcdUnavailable:
+    return EtcdUnavailable(f"not sent, for those before had no answer: {error}")
 
 
 def is_sociable(txn: Txn) -> bool:

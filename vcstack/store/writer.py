@@ -16,7 +16,7 @@ from vcstack.store.compose import Terms, Transaction, compose
 from vcstack.store.draft import Draft
 from vcstack.store.encoding import to_json, with_revision
 from vcstack.store.etcd.election import Fence
-from vcstack.store.etcd.errors import EtcdError, LeaseNotFound, OutcomeUnknown, RequestTooLarge
+from vcstack.store.etcd.errors import EtcdError, LeaseNotFound, NoAnswer, OutcomeUnknown, RequestTooLarge
 from vcstack.store.etcd.ops import Get, Op, Put, Txn
 from vcstack.store.etcd.records import RangeResult, TxnResult
 from vcstack.store.etcd_api import Etcd
@@ -152,6 +152,8 @@ class Writer:
                     applied = await find_applied(self._etcd, transaction)
                     return TxnResult(True, applied, ()) if applied else result
                 return result
+            except NoAnswer as error:
+                raise _unavailable(unknown=True) from error  # another try would only take as long
             except OutcomeUnknown:
                 unknown = True
             except RequestTooLarge as error:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
-from vcstack.store.etcd.errors import EtcdError, EtcdUnavailable, OutcomeUnknown, classify
+from vcstack.store.etcd.errors import EtcdError, EtcdUnavailable, NoAnswer, OutcomeUnknown, classify
 from vcstack.store.etcd.grpc_library import grpc
 from vcstack.store.etcd.settings import EtcdSettings
 from vcstack.store.etcd.wire import Message, Stubs
@@ -121,6 +121,8 @@ class Connection:
         self.settings = settings
         self._endpoints: list[Endpoint] = []
         self._current = 0
+        self.silent: set[Endpoint] = set()
+        """Members that left a call without an answer for its whole time, since the last answer of any."""
         self._ending: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
@@ -174,6 +176,11 @@ class Connection:
             raise EtcdUnavailable("the etcd client is closed")
         return self._endpoints[self._current % len(self._endpoints)]
 
+    @property
+    def all_silent(self) -> bool:
+        """Whether no member is left that may answer."""
+        return self.silent.issuperset(self._endpoints)
+
     def leave(self, endpoint: Endpoint) -> None:
         """Turn to the next member, unless another caller has left this one already."""
         if self._endpoints and self.endpoint is endpoint:
@@ -190,6 +197,7 @@ class Connection:
         Raises:
             EtcdUnavailable: no answer in time, and nothing was applied.
             OutcomeUnknown: a write was sent and its answer was lost.
+            NoAnswer: likewise, and no other member is left that might know.
             EtcdError: etcd refused, see the error tree.
         """
         attempt = _Attempt(self, method, request, writes=writes)
@@ -246,6 +254,8 @@ class _Attempt:
             if asked_to_cancel():
                 raise
             raise classify(grpc.StatusCode.CANCELLED, "the channel was closed", writes=self._writes) from error
+        if self._connection.silent:
+            self._connection.silent.clear()
         return answer
 
     def timed_out(self) -> EtcdError:
@@ -253,6 +263,8 @@ class _Attempt:
         seconds = self._connection.settings.request_timeout_seconds
         if self._sent_to is not None:
             self._connection.leave(self._sent_to)
+            self._connection.silent.add(self._sent_to)
             if self._writes:
-                return OutcomeUnknown(f"{self._method}: sent to {self._sent_to.address}, no answer in {seconds} s")
+                kind = NoAnswer if self._connection.all_silent else OutcomeUnknown
+                return kind(f"{self._method}: sent to {self._sent_to.address}, no answer in {seconds} s")
         return EtcdUnavailable(f"{self._method}: no answer in {seconds} s; last: {self._last or 'connecting'}")

@@ -3,6 +3,7 @@
     EtcdError
     ├── EtcdUnavailable     nothing was applied: the same call may be repeated
     ├── OutcomeUnknown      the connection was cut in the middle of a write: read back before repeating
+    │   └── NoAnswer        no member has answered for the whole time of a request: the next would wait as long
     ├── Compacted           the revision asked for is gone: list again
     ├── FutureRevision      the revision asked for does not exist yet (a store restored from a backup)
     ├── LeaseNotFound       the lease ran out or was revoked
@@ -29,6 +30,10 @@ class EtcdUnavailable(EtcdError):
 
 class OutcomeUnknown(EtcdError):
     """A write was sent and its answer was lost: it may or may not have been applied."""
+
+
+class NoAnswer(OutcomeUnknown):
+    """A write was sent and no member answered anything for the whole time of a request: nobody is there to ask."""
 
 
 class Compacted(EtcdError):
