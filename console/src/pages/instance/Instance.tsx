@@ -1,8 +1,8 @@
-import { MonitorX } from "lucide-react";
+import { History as HistoryIcon, MonitorX, Pencil } from "lucide-react";
 import { Tabs } from "radix-ui";
 import { type ReactNode, useState } from "react";
 import { Link, useParams, useSearchParams } from "react-router";
-import { collectionPath, listLink, objectPath, vcctl } from "~/api/kinds";
+import { collectionPath, listLink, objectLink, objectPath, useKind, vcctl } from "~/api/kinds";
 import { useLiveObject } from "~/api/lists";
 import { Busy } from "~/components/Busy";
 import { Button } from "~/components/Button";
@@ -11,6 +11,12 @@ import { EmptyState } from "~/components/EmptyState";
 import { Failure } from "~/components/Failure";
 import { ReadyBadge } from "~/components/ReadyBadge";
 import { useWords } from "~/i18n/language";
+import { Deleting } from "~/pages/object/Delete";
+import { Events } from "~/pages/object/Events";
+import { History } from "~/pages/object/History";
+import { Related } from "~/pages/object/Related";
+import { Why } from "~/pages/object/Why";
+import { Yaml } from "~/pages/object/Yaml";
 import { Log } from "./Log";
 import { Overview } from "./Overview";
 import { Power } from "./Power";
@@ -19,7 +25,9 @@ import { Terminal } from "./Terminal";
 import type { Instance } from "./types";
 import { words } from "./words";
 
-const TABS = ["overview", "console", "screen", "log"] as const;
+const TABS = ["overview", "console", "screen", "log", "related", "events", "yaml", "history"] as const;
+/** What was opened stays while other tabs are looked at, and so do its connections. */
+const KEPT: readonly Tab[] = ["overview", "console", "screen", "log"];
 type Tab = (typeof TABS)[number];
 
 /** One instance: how it is, and the ways in. */
@@ -34,9 +42,14 @@ export function Component() {
         icon={<MonitorX aria-hidden />}
         title={say("goneTitle", { name })}
         actions={
-          <Button asChild>
-            <Link to={listLink("instances", project)}>{say("toList")}</Link>
-          </Button>
+          <>
+            <Button asChild>
+              <Link to={listLink("instances", project)}>{say("toList")}</Link>
+            </Button>
+            <Button asChild>
+              <Link to={`${objectLink("instances", project, name)}/timeline`}>{say("bringBack")}</Link>
+            </Button>
+          </>
         }
       >
         {say("goneText")}
@@ -53,16 +66,26 @@ function Page({ instance, project }: { instance: Instance; project: string }) {
   const [query, setQuery] = useSearchParams();
   const asked = query.get("tab") as Tab | null;
   const tab: Tab = asked && TABS.includes(asked) ? asked : "overview";
-  // What was opened once stays there while other tabs are looked at, and so do its connections.
   const [opened, setOpened] = useState<ReadonlySet<Tab>>(new Set([tab]));
   if (!opened.has(tab)) setOpened(new Set([...opened, tab]));
   const name = instance.metadata.name;
+  const kind = useKind("instances");
   const path = objectPath("instances", project, name);
+  const link = objectLink("instances", project, name);
+  const deleting = Boolean(instance.metadata.deletionTimestamp);
   const contents: Record<Tab, ReactNode> = {
-    overview: <Overview instance={instance} path={path} />,
+    overview: (
+      <Overview instance={instance} path={path}>
+        {kind ? <Why kind={kind} object={instance} /> : null}
+      </Overview>
+    ),
     console: <Terminal path={path} stream="Console" shown={tab === "console"} />,
     screen: <Screen path={path} name={name} shown={tab === "screen"} />,
     log: <Log path={path} project={project} name={name} />,
+    related: kind ? <Related kind={kind} object={instance} /> : <Busy />,
+    events: <Events object={instance} />,
+    yaml: <Yaml object={instance} />,
+    history: kind ? <History kind={kind} object={instance} /> : <Busy />,
   };
   return (
     <Tabs.Root
@@ -76,10 +99,25 @@ function Page({ instance, project }: { instance: Instance; project: string }) {
           <ReadyBadge object={instance} />
         </span>
         <CopyButton command text={vcctl("get", `instance/${name}`, "-p", project)} />
-        <span className="ml-auto">
+        <span className="ml-auto flex flex-wrap items-center gap-2">
+          <Button asChild>
+            <Link to={`${link}/timeline`}>
+              <HistoryIcon aria-hidden />
+              {say("timeline")}
+            </Link>
+          </Button>
+          {deleting ? null : (
+            <Button asChild>
+              <Link to={`${link}/edit`}>
+                <Pencil aria-hidden />
+                {say("edit")}
+              </Link>
+            </Button>
+          )}
           <Power instance={instance} project={project} />
         </span>
       </div>
+      {deleting ? <Deleting object={instance} /> : null}
       <Tabs.List aria-label={say("views")} className="flex gap-1 overflow-x-auto border-line border-b">
         {TABS.map((each) => (
           <Tabs.Trigger
@@ -93,7 +131,7 @@ function Page({ instance, project }: { instance: Instance; project: string }) {
       </Tabs.List>
       {TABS.map((each) => (
         <Tabs.Content key={each} value={each} forceMount hidden={each !== tab} className="min-h-0 flex-1">
-          {opened.has(each) ? contents[each] : null}
+          {each === tab || (KEPT.includes(each) && opened.has(each)) ? contents[each] : null}
         </Tabs.Content>
       ))}
     </Tabs.Root>

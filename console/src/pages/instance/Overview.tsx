@@ -11,7 +11,7 @@ import { words } from "./words";
 const TONES: Record<Condition["status"], Tone> = { True: "good", False: "bad", Unknown: "warn" };
 
 /** What it is, how it is, and what it uses. */
-export function Overview({ instance, path }: { instance: Instance; path: string }) {
+export function Overview({ instance, path, children }: { instance: Instance; path: string; children?: ReactNode }) {
   const say = useWords(words);
   const { spec, status } = instance;
   const started = status?.startedAt ? <Age of={status.startedAt} /> : "–";
@@ -25,6 +25,7 @@ export function Overview({ instance, path }: { instance: Instance; path: string 
   ];
   return (
     <div className="flex flex-col gap-4">
+      {children}
       <div className="grid gap-3 lg:grid-cols-2">
         <section className="rounded-lg border border-line bg-surface p-3">
           <h2 className="mb-2 font-semibold">{say("facts")}</h2>

@@ -1,11 +1,14 @@
+import { useQuery } from "@tanstack/react-query";
 import { Rocket } from "lucide-react";
-import { type FormEvent, useEffect, useMemo, useState } from "react";
+import { type FormEvent, useEffect, useMemo, useRef, useState } from "react";
 import { useParams } from "react-router";
+import { request } from "~/api/client";
 import { collectionPath } from "~/api/kinds";
 import { useLiveList } from "~/api/lists";
-import type { Resource } from "~/api/types";
+import type { Resource, ResourceList } from "~/api/types";
 import { Busy } from "~/components/Busy";
 import { Button } from "~/components/Button";
+import { Failure } from "~/components/Failure";
 import { Field, INPUT, Input } from "~/components/Field";
 import { readableBytes } from "~/components/values";
 import { useWords } from "~/i18n/language";
@@ -24,6 +27,17 @@ const isReady = ({ status }: Resource): boolean =>
   status?.conditions?.some(({ type, status: now }) => type === "Ready" && now === "True") ?? false;
 const named = (items: Resource[]) => items.map(({ metadata: { name } }) => ({ value: name, label: name }));
 
+/** Returns the networks that other projects share with this one. No stream tells of them. */
+function useShared(project: string) {
+  const path = collectionPath("networks", project);
+  return useQuery({
+    queryKey: ["shared", path],
+    queryFn: ({ signal }) => request<ResourceList>("GET", path, { query: { shared: true }, signal }),
+    select: ({ items }) => items,
+    refetchInterval: 15_000,
+  });
+}
+
 /** A new instance: what it is made of, then what that comes to, then it is made. */
 export function Component() {
   const say = useWords(words);
@@ -32,6 +46,7 @@ export function Component() {
   const open = useLiveList(collectionPath("images"));
   const flavors = useLiveList("/api/v1/flavors");
   const networks = useLiveList(collectionPath("networks", project));
+  const shared = useShared(project);
   const groups = useLiveList(collectionPath("securitygroups", project));
   const keys = useLiveList(collectionPath("sshkeys", project));
   const instances = useLiveList(collectionPath("instances", project));
@@ -53,6 +68,18 @@ export function Component() {
     () => [...(flavors.items as Flavor[])].sort((a, b) => a.spec.memoryMiB - b.spec.memoryMiB),
     [flavors.items],
   );
+  const lent = shared.data;
+  const cards = useMemo(
+    () => [
+      ...named(networks.items),
+      ...(lent ?? []).map(({ metadata: { project: owner, name } }) => ({
+        value: `${owner}/${name}`,
+        label: `${owner}/${name}`,
+        detail: say("sharedBy", { project: owner ?? "" }),
+      })),
+    ],
+    [networks.items, lent, say],
+  );
   const taken = useMemo(() => new Set(instances.items.map(({ metadata }) => metadata.name)), [instances.items]);
 
   // What there is only one of need not be chosen; the smallest size is a start.
@@ -61,9 +88,17 @@ export function Component() {
       ...before,
       image: before.image || images[0]?.metadata.name || "",
       flavor: before.flavor || sizes[0]?.metadata.name || "",
-      networks: before.networks.length === 0 && networks.items[0] ? [networks.items[0].metadata.name] : before.networks,
     }));
-  }, [images, sizes, networks.items]);
+  }, [images, sizes]);
+  // Once only: who takes the last network away wants none.
+  const known = !networks.loading && !shared.isPending;
+  const proposed = useRef(false);
+  useEffect(() => {
+    const [first] = cards;
+    if (!known || !first || proposed.current) return;
+    proposed.current = true;
+    setChoices((before) => (before.networks.length > 0 ? before : { ...before, networks: [first.value] }));
+  }, [known, cards]);
   const name = named_ ? choices.name : freeName(choices.image, taken);
 
   if (own.loading || flavors.loading || networks.loading || instances.loading) return <Busy />;
@@ -105,11 +140,12 @@ export function Component() {
         legend={say("network")}
         help={say("networkHelp")}
         many
-        options={named(networks.items)}
+        options={cards}
         chosen={choices.networks}
         onChange={(chosen) => choose({ networks: chosen })}
         empty={say("noNetworks")}
       >
+        {shared.error ? <Failure error={shared.error} onRetry={() => void shared.refetch()} /> : null}
         {making === "network" ? (
           <NewNetwork
             project={project}

@@ -1,11 +1,10 @@
 import { useQuery } from "@tanstack/react-query";
 import { FileX, History as HistoryIcon, Pencil, Trash2 } from "lucide-react";
 import { Tabs } from "radix-ui";
-import { lazy, type ReactNode, Suspense, useState } from "react";
+import { type ReactNode, useState } from "react";
 import { Link, useParams, useSearchParams } from "react-router";
 import { collectionPath, type KindInfo, kindsQuery, listLink, objectLink, useKind, vcctl } from "~/api/kinds";
 import { useLiveObject } from "~/api/lists";
-import type { Resource } from "~/api/types";
 import { Busy } from "~/components/Busy";
 import { Button } from "~/components/Button";
 import { CopyButton } from "~/components/CopyButton";
@@ -13,15 +12,14 @@ import { EmptyState } from "~/components/EmptyState";
 import { Failure } from "~/components/Failure";
 import { ReadyBadge } from "~/components/ReadyBadge";
 import { useWords } from "~/i18n/language";
-import { write } from "~/yaml/document";
 import { DeleteDialog, Deleting } from "./Delete";
 import { Events } from "./Events";
 import { History } from "./History";
 import { Overview } from "./Overview";
 import { Related } from "./Related";
 import { words } from "./words";
+import { Yaml } from "./Yaml";
 
-const Editor = lazy(() => import("~/yaml/Editor"));
 const TABS = ["overview", "related", "events", "yaml", "history"] as const;
 
 /** The page of one object of any kind. */
@@ -133,20 +131,6 @@ function Sections({ tab, onTab, children }: SectionsProps) {
         </Tabs.Content>
       ))}
     </Tabs.Root>
-  );
-}
-
-function Yaml({ object }: { object: Resource }) {
-  const say = useWords(words);
-  const { managedFields: _, ...metadata } = object.metadata as Resource["metadata"] & { managedFields?: unknown };
-  const text = write({ ...object, metadata });
-  return (
-    <div className="flex flex-col gap-2">
-      <CopyButton text={text} className="self-end" />
-      <Suspense fallback={<Busy />}>
-        <Editor text={text} label={say("yaml")} className="rounded-md border border-line" />
-      </Suspense>
-    </div>
   );
 }
 
