@@ -24,11 +24,14 @@ from vcstack.controllers.backends.git import GitLimits, GitRepositories
 from vcstack.controllers.gitsource import GIT, SOURCE_ACCESS
 from vcstack.outbound.addresses import AddressPolicy, AllowedTarget
 from vcstack.outbound.client import OutboundClient, OutboundSettings
+from vcstack.pki.authority import CertificateAuthority
 from vcstack.programs.gitsources import ManagedSourceAccess
 from vcstack.specs.errors import Invalid
 from vcstack.specs.kinds.gitsource import APPROVED, REQUESTED, GitSource, GitSourceSpec
-from vcstack.specs.kinds.network import Network
+from vcstack.specs.kinds.network import Network, NetworkSpec
+from vcstack.specs.kinds.project import Project
 from vcstack.specs.kinds.role import Role, RoleSpec
+from vcstack.specs.kinds.rolebinding import RoleBinding
 from vcstack.specs.kinds.secret import Secret, SecretSpec, SecretType
 from vcstack.specs.kinds.securitygroup import SecurityGroup
 from vcstack.specs.kinds.serviceaccount import ServiceAccount
@@ -74,6 +77,16 @@ class Cloud:
                 await self.world.remove_finalizers(left)
         return await self.source(name)
 
+    async def settle_gone(self, name: str = "shop") -> None:
+        """Be the controllers of networks, and see the source go."""
+        for _ in range(3):
+            await self.world.settle(gitsource.build)
+            for left in (await self.world.admin.list(Network)).items:
+                if left.deleting:
+                    await self.world.remove_finalizers(left)
+            self.world.clock.skip(10)
+        assert await self.world.find(GitSource, name) is None
+
     async def source(self, name: str = "shop") -> GitSource:
         return await self.world.admin.get(GitSource, name, PROJECT)
 
@@ -115,7 +128,8 @@ async def cloud(world: World, api: Api, git_server: GitServer, tmp_path: Path) -
     world.restart()
     await make_project(world)
     await make_account(world, "deployer")
-    await world.admin.create(Role.new("member", RoleSpec(rules=list(built_in_roles()["member"].rules))))
+    for role in ("member", "reader", "project-admin"):
+        await world.admin.create(Role.new(role, RoleSpec(rules=list(built_in_roles()[role].rules))))
     await bind(world, "deployer", ACCOUNT, "deployer", role="member", project=PROJECT)
     yield Cloud(world, api, git_server, git_server.repository())
     repositories.close()
@@ -230,8 +244,73 @@ async def test_a_source_that_is_gone_leaves_its_objects_for_another_one(cloud: C
     cloud.repository.commit()
     first = await cloud.follow("first")
     await cloud.world.delete(first)
+    await cloud.world.settle(gitsource.build)
+    assert await cloud.world.find(GitSource, "first") is None
     assert await cloud.networks() == ["a"]
     assert (await cloud.follow("second")).is_true("Ready")
+
+
+async def test_a_source_that_is_to_takes_its_objects_with_it_when_they_are_really_gone(cloud: Cloud) -> None:
+    for name in ("a", "b", "c"):
+        cloud.repository.write(f"{name}.yaml", network(name))
+    cloud.repository.commit()
+    source = await cloud.follow(deletionPolicy="Delete", prune="Disabled")
+    await cloud.patch("Network", "c", {"metadata": {"labels": {PRUNE_LABEL: "Disabled"}}})
+    await cloud.world.create_freely(Network.new("mine", NetworkSpec(), project=PROJECT))
+    await cloud.world.delete(source)
+    # Whoever holds a network: until its finalizer is gone, it is there, and so is the source.
+    await cloud.world.settle(gitsource.build)
+    source = await cloud.source()
+    assert state(source, "Deletable") == ("False", "NotEmpty")
+    assert "Network demo/a, Network demo/b" in message(source, "Deletable")
+    await cloud.settle_gone()
+    assert await cloud.networks() == ["c", "mine"]
+
+
+async def test_a_source_whose_account_may_no_more_waits_until_its_objects_are_left(cloud: Cloud) -> None:
+    cloud.repository.write("a.yaml", network("a"))
+    cloud.repository.commit()
+    source = await cloud.follow(deletionPolicy="Delete")
+    binding = await cloud.world.admin.get(RoleBinding, "deployer", PROJECT)
+    await cloud.world.admin.delete(binding.ref)
+    await cloud.world.remove_finalizers(binding)
+    await bind(cloud.world, "reader", ACCOUNT, "deployer", role="reader", project=PROJECT)
+    await cloud.world.delete(source)
+    await cloud.world.settle(gitsource.build)
+    source = await cloud.source()
+    assert state(source, "Deletable") == ("False", "Forbidden")
+    assert "deletionPolicy: Orphan" in message(source, "Deletable")
+    await cloud.patch("GitSource", "shop", {"spec": {"deletionPolicy": "Orphan"}})
+    await cloud.settle_gone()
+    assert await cloud.networks() == ["a"]
+
+
+@pytest.mark.parametrize("ended", ["suspended", "project"])
+async def test_a_source_that_is_suspended_or_goes_with_its_project_deletes_nothing(cloud: Cloud, ended: str) -> None:
+    cloud.repository.write("a.yaml", network("a"))
+    cloud.repository.commit()
+    source = await cloud.follow(deletionPolicy="Delete")
+    if ended == "suspended":
+        await cloud.patch("GitSource", "shop", {"spec": {"suspend": True}})
+    else:
+        await cloud.world.delete(await cloud.world.admin.get(Project, PROJECT))
+    await cloud.world.delete(source)
+    await cloud.settle_gone()
+    (found,) = (await cloud.world.admin.list(Network, project=PROJECT)).items
+    assert not found.deleting
+
+
+async def test_what_a_source_needs_itself_does_not_keep_it_from_going(cloud: Cloud) -> None:
+    account = "kind: ServiceAccount\nmetadata: {name: deployer}\nspec: {}\n"
+    cloud.repository.write("a.yaml", network("a") + "---\n" + account)
+    cloud.repository.commit()
+    await bind(cloud.world, "self", ACCOUNT, "deployer", role="project-admin", project=PROJECT)
+    source = await cloud.follow(deletionPolicy="Delete")
+    assert source.is_true("Ready"), source.status
+    await cloud.world.delete(source)
+    await cloud.settle_gone()
+    assert await cloud.networks() == []
+    assert not (await cloud.world.admin.get(ServiceAccount, "deployer", PROJECT)).deleting
 
 
 async def test_pruning_more_than_the_threshold_waits_for_approval_of_that_commit(cloud: Cloud) -> None:
@@ -497,6 +576,8 @@ async def test_manifests_that_need_each_other_come_in_their_order(cloud: Cloud) 
         ({"ref": {"branch": "a", "tag": "b"}}, "spec.ref"),
         ({"ref": {"branch": "a..b"}}, "spec.ref.branch"),
         ({"verify": {}}, "spec.verify"),
+        ({"caSecret": {"name": "a", "key": "b"}, "caCertificates": "x"}, "spec.caSecret"),
+        ({"url": "ssh://git@git.example.com/x", "caCertificates": "x"}, "spec.caCertificates"),
         ({"serviceAccount": "nobody"}, "spec.serviceAccount"),
     ],
 )
@@ -536,7 +617,7 @@ async def test_an_account_is_kept_while_a_source_acts_as_it(cloud: Cloud) -> Non
     assert await cloud.world.find(ServiceAccount, "deployer") is not None
     assert state(await cloud.settle(), "Applied") == ("False", "AccountMissing")
     await cloud.world.delete(source)
-    await cloud.world.settle(serviceaccount.build)
+    await cloud.world.settle(gitsource.build, serviceaccount.build)
     assert await cloud.world.find(ServiceAccount, "deployer") is None
 
 
@@ -710,6 +791,42 @@ async def test_files_encrypted_by_sops_are_read_with_the_identity_of_a_secret(cl
     source = await cloud.settle()
     assert source.is_true("Ready")
     assert "correct" not in source.to_json().decode()
+
+
+async def test_a_server_is_asked_by_https_only_if_its_authority_is_trusted(
+    cloud: Cloud, https_git_server: GitServer, tmp_path: Path
+) -> None:
+    repository = https_git_server.repository()
+    repository.write("a.yaml", network("a"))
+    commit = repository.commit()
+    https_git_server.password = "s3cret-and-long"
+    outbound = loopback(https_git_server.port)
+    repositories = GitRepositories(tmp_path / "by-https", outbound)
+    cloud.world.backends[GIT.name] = repositories
+    cloud.world.restart()
+    trusted = {"ca.crt": https_git_server.authority, "other": CertificateAuthority.create("another").cert_pem.decode()}
+    await cloud.world.admin.create(Secret.new("trust", SecretSpec(data={**trusted, "empty": "-"}), project=PROJECT))
+    login = SecretSpec(type=SecretType.BASIC_AUTH, data={"username": "git", "password": "s3cret-and-long"})
+    await cloud.world.admin.create(Secret.new("git", login, project=PROJECT))
+    source = await cloud.follow(url=https_git_server.url(), credentials="git")
+    assert state(source, "Fetched") == ("False", "CertificateNotTrusted")
+    for key, expected in (
+        ("other", ("False", "CertificateNotTrusted")),
+        ("empty", ("False", "SecretIncomplete")),
+        ("none", ("False", "SecretIncomplete")),
+        ("ca.crt", ("True", "Fetched")),
+    ):
+        await cloud.patch("GitSource", "shop", {"spec": {"caSecret": {"name": "trust", "key": key}}})
+        assert state(await cloud.settle(), "Fetched") == expected
+    source = await cloud.source()
+    assert source.is_true("Ready"), source.status
+    assert source.status.applied_commit == commit
+    # A certificate in the spec will do as well, and the other one's will not.
+    for text, reason in ((trusted["other"], "CertificateNotTrusted"), (trusted["ca.crt"], "Fetched")):
+        await cloud.patch("GitSource", "shop", {"spec": {"caSecret": None, "caCertificates": text}})
+        assert state(await cloud.settle(), "Fetched")[1] == reason
+    repositories.close()
+    outbound.close()
 
 
 async def test_a_server_is_asked_by_ssh_only_if_its_key_is_known(

@@ -30,21 +30,26 @@ from vcstack.runtime.context import BackendKey, ControllerContext
 from vcstack.runtime.controller import Controller, asked_of
 from vcstack.runtime.reconciler import Result as Next
 from vcstack.runtime.status import condition_of, write_status
+from vcstack.runtime.users import candidates_of, name_some, refuse_deletion
 from vcstack.specs.errors import ApiError, Conflict, Forbidden, NotFound, QuotaExceeded, Unauthorized, Unavailable
 from vcstack.specs.kinds.gitsource import (
     APPLIED,
     APPROVED,
     FETCHED,
+    FINALIZER,
     RECONCILING,
     REQUESTED,
     SHOWN,
     STALLED,
     VERIFIED,
+    DeletionPolicy,
     GitObject,
     GitSource,
     OnConflict,
     Pruning,
 )
+from vcstack.specs.kinds.project import Project
+from vcstack.specs.kinds.rolebinding import RoleBinding
 from vcstack.specs.kinds.secret import Secret
 from vcstack.specs.kinds.serviceaccount import ServiceAccount
 from vcstack.specs.meta import APPLY_SET_LABEL, Condition, ConditionStatus, format_time
@@ -61,6 +66,8 @@ APPLY_SECONDS: Final = 300.0
 READ_SECONDS: Final = 60.0
 SETTLE_SECONDS: Final = 5.0
 """Between two looks at what members of the set were changed to."""
+GONE_SECONDS: Final = 2.0
+"""Between two looks at whether objects that were deleted with their source are gone."""
 RETRY_SECONDS: Final = 20.0
 RETRY_MOST_SECONDS: Final = 600.0
 MESSAGE_LIMIT: Final = 1000
@@ -133,13 +140,14 @@ class GitSourceReconciler:
         self._access = context.backend(SOURCE_ACCESS)
         self._sources = context.informer(GitSource)
         self._accounts = context.informer(ServiceAccount)
+        self._projects = context.informer(Project)
         self._known: dict[str, _Known] = {}
         self._uids: dict[Ref, str] = {}
         self._busy: dict[str, int] = {}
 
     async def reconcile(self, source: GitSource | None, ref: Ref) -> Next | None:
         """Make it so, once."""
-        if source is None or source.deleting:
+        if source is None or (source.deleting and FINALIZER not in source.metadata.finalizers):
             self._forget(self._uids.pop(ref, source.uid if source is not None else ""))
             return None
         if self._uids.get(ref, source.uid) != source.uid:
@@ -150,7 +158,7 @@ class GitSourceReconciler:
             return Next(requeue_after=BUSY_SECONDS)
         self._busy[project] = self._busy.get(project, 0) + 1
         try:
-            return await self._reconcile(source)
+            return await (self._finalize(source) if source.deleting else self._reconcile(source))
         finally:
             self._busy[project] -= 1
             if not self._busy[project]:
@@ -168,7 +176,8 @@ class GitSourceReconciler:
         """Yield the sources that name a Secret."""
         for source in self._sources.list():
             spec = source.spec
-            named = {spec.credentials, spec.decryption.name if spec.decryption else None}
+            keys = (spec.ca_secret, spec.decryption)
+            named = {spec.credentials, *(key.name for key in keys if key is not None)}
             if source.metadata.project == secret.metadata.project and secret.metadata.name in named:
                 yield source.ref
 
@@ -176,6 +185,46 @@ class GitSourceReconciler:
         self._known.pop(uid, None)
         if uid:
             self._git.remove(uid)
+
+    async def _finalize(self, source: GitSource) -> Next | None:
+        """Delete the objects where that is wanted, and let go of the source when they are gone."""
+        self._forget(source.uid)
+        project = self._projects.find(source.metadata.project or "")
+        leaves = source.spec.suspend or project is None or project.deleting
+        if source.spec.deletion_policy is DeletionPolicy.DELETE and not leaves:
+            try:
+                left = await self._delete_members(source)
+            except Held as held:
+                message = f"{held.message}. With spec.deletionPolicy: Orphan the objects stay"
+                await refuse_deletion(self._context, source, held.reason, message, after_seconds=GONE_SECONDS)
+            if left:
+                names = name_some(sorted(_ref(wire) for wire in left))
+                await refuse_deletion(
+                    self._context, source, "NotEmpty", f"Waiting for {names} to be gone.", after_seconds=GONE_SECONDS
+                )
+        await self._context.client.remove_finalizer(source, FINALIZER)
+        return None
+
+    async def _delete_members(self, source: GitSource) -> list[dict[str, Any]]:
+        """Delete what is in the set as the account, and return what is there still. Raises Held."""
+        account = self._find_account(source)
+        try:
+            async with asyncio.timeout(APPLY_SECONDS), self._access.connect(source, account) as client:
+                applier = Applier(client, source.manager, self._clock)
+                members = [w for w in await applier.find_members(source.set_name) if not _is_left(source, w)]
+                stale = await applier.find_stale((), source.set_name, members=members)
+                # The account's own rights may be among them.
+                stale.sort(key=lambda wire: wire["kind"] == RoleBinding.KIND)
+                failed = [error for _, error in await applier.prune(stale) if error is not None]
+        except TimeoutError as error:
+            raise Held(APPLIED, "TimedOut", f"deleting took longer than {APPLY_SECONDS:.0f} s") from error
+        except ApiError as error:
+            raise Held(APPLIED, error.REASON, error.message) from error
+        if failed:
+            first = failed[0]
+            reason = first.REASON if isinstance(first, ApiError) else "PruneFailed"
+            raise Held(APPLIED, reason, f"{len(failed)} objects could not be deleted: {first}")
+        return members
 
     async def _reconcile(self, source: GitSource) -> Next | None:
         if source.spec.suspend:
@@ -272,6 +321,12 @@ class GitSourceReconciler:
         remote = Remote(
             url=spec.url, ref=spec.ref.full_name, known_hosts=spec.known_hosts, ca_certificates=spec.ca_certificates
         )
+        if spec.ca_secret is not None:
+            trusted = (await self._secret(source, spec.ca_secret.name, FETCHED)).get(spec.ca_secret.key, "")
+            if "-----BEGIN CERTIFICATE-----" not in trusted:
+                message = f"the Secret {spec.ca_secret.name} has no certificate in {spec.ca_secret.key}"
+                raise Held(FETCHED, "SecretIncomplete", message, final=True)
+            remote = replace(remote, ca_certificates=trusted)
         if spec.credentials is None:
             return remote
         values = await self._secret(source, spec.credentials, FETCHED)
@@ -540,6 +595,19 @@ def _held_by(failed: Sequence[Outcome]) -> Held:
 
 def _key(wire: Mapping[str, Any]) -> tuple[str, str | None, str]:
     return wire["kind"], project_in(dict(wire)), wire["metadata"]["name"]
+
+
+def _ref(wire: Mapping[str, Any]) -> Ref:
+    return Ref(*_key(wire))
+
+
+def _is_left(source: GitSource, wire: Mapping[str, Any]) -> bool:
+    """Return whether an object of the set stays when its source goes, or goes by itself.
+
+    What the source names, as its account, would wait for the source, and the source for it.
+    """
+    owned = any(o.get("controller") for o in wire["metadata"].get("ownerReferences") or [])
+    return _is(source, wire) or is_kept(dict(wire)) or owned or _ref(wire) in candidates_of(source)
 
 
 def _is(source: GitSource, wire: Mapping[str, Any]) -> bool:

@@ -160,12 +160,19 @@ class Bearers:
         return ref
 
     def _serves_source(self, account: Ref, source: str) -> bool:
-        """Return whether that Git source is there, and still says that the account is to act for it."""
+        """Return whether that Git source is there, and still says that the account is to act for it.
+
+        One that is being deleted has its objects to delete, if it says so.
+        """
         name, _, uid = source.partition("/")
-        wire = self._load(self._cache.find(self._sources, row_of(account.project, name)))
+        entry = self._cache.find(self._sources, row_of(account.project, name))
+        wire: Wire | None = orjson.loads(entry.json) if entry is not None else None
         if wire is None or account.kind != "ServiceAccount" or wire["metadata"]["uid"] != uid:
             return False
-        return bool(wire["spec"]["serviceAccount"] == account.name and not wire["spec"].get("suspend"))
+        spec = wire["spec"]
+        if "deletionTimestamp" in wire["metadata"] and spec.get("deletionPolicy") != "Delete":
+            return False
+        return bool(spec["serviceAccount"] == account.name and not spec.get("suspend"))
 
     def _find_key(self, uid: str) -> KeyTerms | None:
         wire = self._load_key(uid)

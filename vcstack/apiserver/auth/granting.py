@@ -100,7 +100,7 @@ def _find_excess_of_source(index: AccessIndex, writer: Grants, new: GitSource, o
         return ()
     project = new.metadata.project
     given = list(find_excess_of(index, writer, Ref("ServiceAccount", project, new.spec.service_account)))
-    if new.spec.credentials or new.spec.decryption or new.spec.webhook:
+    if new.spec.credentials or new.spec.ca_secret or new.spec.decryption or new.spec.webhook:
         # They are sent to where the writer says, and used on what the writer gives.
         place = Place(project=project)
         given += [(place, p) for p in writer.missing(SECRET_VALUE, place)]

@@ -28,6 +28,8 @@ REQUESTED: Final = "vcstack.io/reconcile-requested"
 """An annotation: whenever it changes, the repository is asked at once. vcctl reconcile and webhooks write it."""
 APPROVED: Final = "vcstack.io/prune-approved"
 """An annotation: the commit whose pruning is approved although it takes more than spec.pruneThresholdPercent."""
+FINALIZER: Final = "vcstack.io/applied-objects"
+"""Held until it is settled what becomes of the objects."""
 MANAGER: Final = "gitsource"
 """What its field managers' names begin with."""
 SHOWN: Final = 50
@@ -56,6 +58,13 @@ class OnConflict(StrEnum):
 
     TAKE_OVER = "TakeOver"
     REPORT = "Report"
+
+
+class DeletionPolicy(StrEnum):
+    """What becomes of the objects when the source is deleted."""
+
+    ORPHAN = "Orphan"
+    DELETE = "Delete"
 
 
 class GitReference(Model):
@@ -114,6 +123,8 @@ class GitSourceSpec(Spec):
     """For ssh, and needed there: the server's public keys, as ssh-keyscan prints them."""
     ca_certificates: Pem = ""
     """For https: whom to trust, PEM. Default the machine's."""
+    ca_secret: SecretKey | None = None
+    """For https: a Secret's value with certificates of whom to trust, PEM, instead."""
     verify: Verification | None = None
     """Whose signature the commit must have. Default nobody's."""
     decryption: SecretKey | None = None
@@ -127,6 +138,10 @@ class GitSourceSpec(Spec):
     on_conflict: OnConflict = OnConflict.TAKE_OVER
     """Fields that somebody else changed: TakeOver sets them back, Report leaves them and says whose they are. What
     another GitSource applies is never taken over. Default TakeOver."""
+    deletion_policy: DeletionPolicy = DeletionPolicy.ORPHAN
+    """What becomes of the objects when the source is deleted: Orphan leaves them, Delete deletes them, too, as the
+    service account, all but those that are labelled not to be pruned and those that the source names. A source that is
+    suspended, or goes with its project, leaves them. Default Orphan."""
     suspend: bool = False
     """true: nothing is fetched or applied."""
     webhook: SecretKey | None = None
@@ -217,8 +232,12 @@ def _check(new: GitSource, old: GitSource | None, referenced: Referenced) -> Seq
             blame("knownHosts", "FieldValueRequired", message)
         if not spec.credentials:
             blame("credentials", "FieldValueRequired", "is needed for ssh: a Secret of type SSHPrivateKey")
+        if spec.ca_certificates.strip() or spec.ca_secret:
+            blame("caSecret" if spec.ca_secret else "caCertificates", "FieldValueForbidden", "is for https")
     elif "@" in spec.url:
         blame("url", "FieldValueInvalid", "must not have a user or password in it; put them into spec.credentials")
+    if spec.ca_secret is not None and spec.ca_certificates.strip():
+        blame("caSecret", "FieldValueForbidden", "give it or caCertificates, not both")
     if spec.verify is not None and not (spec.verify.open_pgp_keys or spec.verify.ssh_keys):
         blame("verify", "FieldValueRequired", "give openPgpKeys or sshKeys, or leave verify out")
     return causes
@@ -236,6 +255,7 @@ register(
         uid_prefix="git",
         scope=Scope.PROJECT,
         short_names=("gs",),
+        finalizers=(FINALIZER,),
         columns=(
             Column("URL", "spec.url"),
             Column("REVISION", "status.revision"),
