@@ -36,6 +36,7 @@ VERBS = {
     ("POST", "finalize"): "update",
     ("GET", "history"): "get",
     ("GET", "timeline"): "get",
+    ("GET", "sshauthority"): "get",
     ("GET", "why"): "get",
     ("GET", "related"): "get",
     ("GET", "log"): "get",

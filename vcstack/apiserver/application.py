@@ -52,6 +52,7 @@ from vcstack.apiserver.replies import error_reply
 from vcstack.apiserver.resources import ResourceRoutes
 from vcstack.apiserver.secretvalues import SecretRoutes
 from vcstack.apiserver.settings import EFFECTIVE, SettingRoutes
+from vcstack.apiserver.shell.authorities import SshAuthorityRoutes
 from vcstack.apiserver.shutdown import Drain
 from vcstack.apiserver.sockets import SocketRoutes
 from vcstack.apiserver.streams import StreamRoutes
@@ -63,6 +64,7 @@ from vcstack.apiserver.tunnels import Tunnels
 from vcstack.apiserver.webhooks import WebhookRoutes, is_webhook
 from vcstack.policy.sandbox import Sandbox
 from vcstack.specs.errors import ApiError, InternalError, MethodNotAllowed, RateLimited, Unauthorized
+from vcstack.store.shellkeys import ShellKeyRecords
 
 logger = structlog.get_logger("vcstack.apiserver.access")
 
@@ -104,6 +106,7 @@ class Application:
         self._quotas = QuotaRoutes(parts, self._authorizer)
         self._settings = SettingRoutes(parts.store, self._authorizer)
         self._webhooks = WebhookRoutes(parts)
+        shell_keys = ShellKeyRecords(parts.etcd, parts.auth.credentials, parts.store.cache)
         common, content = CommonSubresources(parts, self._authorizer), ContentRoutes(parts, self._authorizer)
         keys = KeyOperations(parts, self._authorizer)
         explaining = ExplainRoutes(parts.store, self._authorizer)
@@ -113,6 +116,7 @@ class Application:
             "finalize": common.finalize,
             "history": common.history,
             "timeline": TimelineRoutes(parts, self._authorizer).answer,
+            "sshauthority": SshAuthorityRoutes(shell_keys, self._authorizer).answer,
             "why": explaining.why,
             "related": explaining.related,
             "content": content.answer,

@@ -406,6 +406,8 @@ class Authorizer:
             return self._may_event(host, action)
         if path is not None and self._reach.is_bound(host, target):
             return action.verb in BOUND_SUBRESOURCES.get(target.subresource, ())
+        if target.definition.kind == Project.KIND and target.subresource == "sshauthority":
+            return action.verb is Verb.GET and self._reach.has_instance_in(host, target.name)
         reads = action.verb is Verb.GET and target.subresource in ("", "content", "value")
         return reads and bool(target.name) and self._reach.is_referred_to(host, target)
 

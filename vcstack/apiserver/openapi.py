@@ -13,6 +13,7 @@ from vcstack.apiclient.hosts import CertificateRequest, Heartbeat, IssuedCertifi
 from vcstack.apiclient.instancemessages import InstanceMetrics, Ticket, TicketRequest
 from vcstack.apiclient.keymessages import REPLIES, REQUESTS
 from vcstack.apiclient.planmessages import ApplyPlanReply, ApplyPlanRequest
+from vcstack.apiclient.shellmessages import SshAuthority
 from vcstack.apiserver import kindroutes
 from vcstack.apiserver.audit.openapi import AUDIT_MODELS, audit_paths
 from vcstack.apiserver.consolefiles import PREFIX as CONSOLE
@@ -60,6 +61,7 @@ EXTRA_MODELS: tuple[type[BaseModel], ...] = (
     InstanceMetrics,
     Ticket,
     TicketRequest,
+    SshAuthority,
     ApplyPlanReply,
     ApplyPlanRequest,
     RelatedReply,

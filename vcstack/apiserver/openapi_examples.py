@@ -66,6 +66,7 @@ VALUES: Final[Json] = {
     "projects": ["demo"],
     "provider": "corporate",
     "recoveryCodes": ["k7d2-9xq4-m3pz", "v8s1-h5wn-c6ty"],
+    "publicKey": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBk0Vb7v2cXwJm3d8m1y3s1P8i0l7F9C9m0bq2uX3f1D",
     "redirectUri": "http://127.0.0.1:8400/oidc/corporate",
     "refreshToken": "s-0ad0764b1589703c3fe2.0.Zm9v.9f86d081884c7d65",
     "remove": ["vcstack.io/compute"],

@@ -220,6 +220,9 @@ def subresource_operations(definition: KindDefinition, subresource: str, *, in_p
                     ("before", "Only older revisions: that of the page before.", COUNT),
                 ),
             )
+        case "sshauthority":
+            content = {"application/json": {"schema": reference("SshAuthority")}}
+            return one("get", "Whom the project's guests trust when somebody logs in by SSH.", content=content)
         case "why":
             content = {"application/json": {"schema": reference("WhyReply")}}
             return one("get", "What really holds the object up, and what to do.", content=content)

@@ -13,6 +13,7 @@ from vcstack.specs.columns import find_value
 from vcstack.specs.errors import Forbidden
 from vcstack.specs.introspect import iter_wire_references
 from vcstack.specs.kinds.host import Host
+from vcstack.specs.kinds.instance import Instance
 from vcstack.specs.kinds.port import Port
 from vcstack.specs.model import split_lent
 from vcstack.specs.registry import KindDefinition, Scope, definition_of, get_kind, load_kinds
@@ -66,6 +67,10 @@ class HostReach:
         """Return whether an event that is there regards something of the host's."""
         found = self._find(target.definition, target.project, target.name)
         return found is not None and self.regards(host, target.project, found["spec"]["regarding"])
+
+    def has_instance_in(self, host: str, project: str) -> bool:
+        """Return whether an instance of the project is bound to the host."""
+        return bool(self._store.cache.table(definition_of(Instance)).rows_at_node(host, project))
 
     def is_referred_to(self, host: str, target: Target) -> bool:
         """Return whether something bound to the host refers to the object, directly or through others."""

@@ -19,7 +19,7 @@ KIND_SUBRESOURCES = {
     "Image": frozenset({"content"}),
     "Instance": frozenset({"log", "console", "vnc", "screenshot", "metrics", "tickets"}),
     "Secret": frozenset({"value"}),
-    "Project": frozenset({"audit", "timeline", "usage"}),
+    "Project": frozenset({"audit", "sshauthority", "timeline", "usage"}),
     "Quota": frozenset({"usage"}),
     "Key": frozenset({"encrypt", "decrypt", "reencrypt", "datakey", "sign", "verify"}),
     "User": frozenset({"initialsecret", "mfa"}),

@@ -121,7 +121,7 @@ class ProjectReconciler:
             order = definition.apply_order
             left += (await self._client.list(definition.model, project=project.metadata.name)).items
         if not left:
-            await self._records.forget(project.uid)  # its certificate authority: nobody can be issued any more
+            await self._records.forget(project.uid)  # its authorities: nobody can be issued any more
             await self._client.remove_finalizer(project, TERMINATING_FINALIZER)
             return
         for resource in left:

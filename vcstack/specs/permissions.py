@@ -205,7 +205,7 @@ def built_in_roles() -> Mapping[str, BuiltInRole]:
     """Return the built-in roles by name; new kinds of a tenant's categories are in them by themselves."""
     tenant = tenant_kinds()
     # A reader gets no log, console, screen or content: boot logs and disks may hold secrets.
-    looked_at = ["history", "metrics", "related", "status", "timeline", "usage", "why"]
+    looked_at = ["history", "metrics", "related", "sshauthority", "status", "timeline", "usage", "why"]
     catalogue = ["Event", "Flavor", "GitSource", "NotificationTarget", "Policy", "Quota", "Role", "Setting"]
     delegated = ["APIKey", "GitSource", "RoleBinding", "ServiceAccount"]
     # Members write secrets, and read none back; they use keys. Who reads a value is an administrator.

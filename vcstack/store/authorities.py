@@ -18,6 +18,7 @@ from vcstack.store.etcd_api import Etcd
 AREA: Final = "authorities"
 ISSUED: Final = "certificates"
 REVOKED: Final = "revocations"
+SHELLS: Final = "shells"
 REPORTS: Final = b"/vcstack/.leases/pki/"
 
 
@@ -88,9 +89,10 @@ class CertificateRecords:
         return Revocations.from_json(there)
 
     async def forget(self, id_: str) -> None:
-        """Remove what is kept of an authority and what it revoked. Absent is success."""
+        """Remove what is kept of a project's authorities, of the one for SSH too. Absent is success."""
         await self._credentials.delete_prefix(f"{REVOKED}/{id_}")
         await self._credentials.delete_prefix(f"{AREA}/{id_}")
+        await self._credentials.delete_prefix(f"{SHELLS}/{id_}")
 
 
 class Reports:
