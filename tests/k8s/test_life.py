@@ -27,6 +27,7 @@ OPEN = {
 def desired(document: Wire) -> Wire:
     """The document of an object without what observing it changes."""
     metadata = {key: value for key, value in document["metadata"].items() if key != "resourceVersion"}
+    metadata["managedFields"] = [f for f in metadata["managedFields"] if f.get("subresource") != "status"]
     return {**{key: value for key, value in document.items() if key != "status"}, "metadata": metadata}
 
 
