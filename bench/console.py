@@ -1,19 +1,20 @@
 """The console in a real browser, on a real API and etcd: a list of 10,000 instances, and 100 changes a second of it."""
 
 import asyncio
+import contextlib
 import itertools
 import json
 import os
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
-from playwright.sync_api import Page, TimeoutError, sync_playwright
+from playwright.sync_api import CDPSession, Page, TimeoutError, sync_playwright
 
 from bench.daemons import Daemons
 from bench.load import Http, in_own_process
@@ -29,6 +30,8 @@ SCROLLING_MS: Final = 4_000
 PROJECT: Final = "bench"
 PASSWORD: Final = "correct horse battery staple"
 DIST: Final = Path(__file__).parents[1] / "console" / "dist"
+PAGES_NICENESS, SERVERS_NICENESS = -15, 10
+"""The page has precedence over the API, etcd and whoever makes the changes: they would be on machines of their own."""
 FIRST_ROWS_MS, FRAMES, FILTER_MS, BUNDLE_KB = 1_000, 50, 100, 350
 BEGUN: Final = """
 globalThis.begun = performance.now();
@@ -94,7 +97,7 @@ def measure() -> list[Row]:
     """Run all and return the rows."""
     root = Path(__file__).parents[1]
     subprocess.run(["bash", "deploy/console.sh"], cwd=root, check=True)
-    with Daemons() as daemons:
+    with Daemons(niceness=SERVERS_NICENESS) as daemons:
         arguments = (daemons.api_port, daemons.pki.ca_cert, daemons.pki.admin_token.read_text().strip())
         with daemons.management(roles="api"):
             in_own_process(_prepare, *arguments)
@@ -128,19 +131,32 @@ def _measure(page: Page, arguments: tuple[int, Path, str]) -> Iterator[Row]:
     )
 
     changing = threading.Thread(target=in_own_process, args=(_change, *arguments))
+    figures = page.context.new_cdp_session(page)
+    figures.send("Performance.enable", {"timeDomain": "threadTicks"})
     page.evaluate(LISTEN)
+    begun, before = time.monotonic(), _thread_seconds(figures)
     changing.start()
     page.wait_for_timeout(CHANGING_SECONDS * 500)
-    meanwhile = [page.evaluate(FILTER, text) for text in ("vm-9", "")]
+    meanwhile = [page.evaluate(FILTER, text) for text in ("vm-9", "vm-98", "vm-9", "")]
     changing.join()
     heard = page.evaluate(HEARD)
+    worked = (_thread_seconds(figures) - before) / (time.monotonic() - begun)
     said = f"95 % of frames within {heard['slow']:.0f} ms, worst {heard['worst']:.0f} ms"
     name = f"{CHANGES_A_SECOND} changes/s on {INSTANCES} rows: frames"
     yield Row(SECTION, name, said, "", None, "95 % <= 50 ms", heard["slow"] <= 50)
-    yield Row(SECTION, "filter meanwhile, the slower of 2", f"{max(meanwhile):.0f} ms")
+    worst = max(meanwhile)
+    limit = f"<= {FILTER_MS} ms"
+    yield Row(SECTION, "filter meanwhile, the slowest of 4", f"{worst:.0f} ms", "", None, limit, worst <= FILTER_MS)
+    yield Row(SECTION, "what the page's thread works for that", f"{worked:.0%} of a core")
     page.get_by_label("Find in the list").fill(f"turn={CHANGES_A_SECOND * CHANGING_SECONDS - 1}")
     page.get_by_text(f"1 of {INSTANCES}").wait_for()
     yield Row(SECTION, "the last of the changes is there", "yes", "", None, "yes", True)
+
+
+def _thread_seconds(figures: CDPSession) -> float:
+    """Return how long the page's main thread has worked: by its own clock, so whatever else the machine does."""
+    found = figures.send("Performance.getMetrics")["metrics"]
+    return float(next(each["value"] for each in found if each["name"] == "ThreadTime"))
 
 
 def _bundle() -> Row:
@@ -158,8 +174,10 @@ def _bundle() -> Row:
     )
 
 
-@contextmanager
+@contextlib.contextmanager
 def _browser(url: str) -> Iterator[Page]:
+    with contextlib.suppress(PermissionError):  # which only root may
+        os.setpriority(os.PRIO_PROCESS, 0, PAGES_NICENESS)
     with tempfile.TemporaryDirectory(prefix="chromium.", ignore_cleanup_errors=True) as home, sync_playwright() as play:
         browser = play.chromium.launch(
             executable_path="/usr/bin/chromium",
@@ -170,6 +188,8 @@ def _browser(url: str) -> Iterator[Page]:
         context.set_default_timeout(60_000)
         yield context.new_page()
         browser.close()
+    with contextlib.suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, 0)
 
 
 async def _prepare(port: int, ca: Path, token: str) -> None:
@@ -206,6 +226,7 @@ async def _prepare(port: int, ca: Path, token: str) -> None:
 
 async def _change(port: int, ca: Path, token: str) -> None:
     """Change objects all over the list, so many a second."""
+    os.setpriority(os.PRIO_PROCESS, 0, SERVERS_NICENESS)
     loop = asyncio.get_running_loop()
     begun, turns = loop.time(), itertools.count()
 

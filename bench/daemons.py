@@ -34,13 +34,14 @@ TOGETHER = ("setpriv", "--pdeathsig", "KILL")
 class Daemons:
     """A control plane of its own for one benchmark; use as a context manager."""
 
-    def __init__(self, *, ovn: bool = False) -> None:
+    def __init__(self, *, ovn: bool = False, niceness: int = 0) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="vcstack-bench-"))
         self.pki: Installation = ensure_installation(self.folder)
         keyringfile.ensure(self.folder / KEYRING_NAME)
         self.api_port, self._etcd_port, self._peer_port = _free_ports(3)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._ovn = ovn
+        self._niceness = niceness
 
     @property
     def api_url(self) -> str:
@@ -119,7 +120,7 @@ class Daemons:
 
     def _start(self, name: str, *command: str) -> None:
         with (self.folder / f"{name}.log").open("ab") as log:
-            together = (*TOGETHER, *command)
+            together = ("nice", "-n", str(self._niceness), *TOGETHER, *command)
             environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
             self.processes[name] = subprocess.Popen(
                 together, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment

@@ -17,7 +17,8 @@ const MANY = 6;
 
 interface BulkActionsProps {
   kind: KindInfo;
-  objects: Resource[];
+  /** What is selected, when something is to be done to it. */
+  getObjects: () => Resource[];
   onDone: () => void;
 }
 
@@ -57,12 +58,12 @@ function tellFailures(outcome: Outcome): void {
 }
 
 /** Asks before it deletes, and names what is lost. */
-export function DeleteDialog({ kind, objects, onDone, onClose }: BulkActionsProps & { onClose: () => void }) {
+export function DeleteDialog({ kind, getObjects, onDone, onClose }: BulkActionsProps & { onClose: () => void }) {
   const say = useWords(words);
   const [typed, setTyped] = useState("");
   const [busy, setBusy] = useState(false);
   // What was selected when the question was asked, whatever comes and goes behind it.
-  const [asked] = useState(objects);
+  const [asked] = useState(getObjects);
   const sure = asked.length < MANY || typed.trim() === String(asked.length);
   const projects = new Set(asked.map(({ metadata }) => metadata.project ?? ""));
   const [project] = projects;
@@ -117,9 +118,9 @@ export function DeleteDialog({ kind, objects, onDone, onClose }: BulkActionsProp
   );
 }
 
-function LabelDialog({ kind, objects, onDone, onClose }: BulkActionsProps & { onClose: () => void }) {
+function LabelDialog({ kind, getObjects, onDone, onClose }: BulkActionsProps & { onClose: () => void }) {
   const say = useWords(words);
-  const [asked] = useState(objects);
+  const [asked] = useState(getObjects);
   const [wrong, setWrong] = useState(false);
   const [busy, setBusy] = useState(false);
   const undo = (labels: Labels) => void unlabelAll(kind, asked, labels).then(tellFailures);

@@ -1,6 +1,6 @@
 import { useQuery } from "@tanstack/react-query";
 import { SearchX, Shapes } from "lucide-react";
-import { useDeferredValue, useEffect, useMemo, useState } from "react";
+import { useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { useParams } from "react-router";
 import { collectionPath, type KindInfo, kindsQuery, useKind } from "~/api/kinds";
 import { useLiveList } from "~/api/lists";
@@ -11,7 +11,7 @@ import { EmptyState } from "~/components/EmptyState";
 import { Failure } from "~/components/Failure";
 import { useWords } from "~/i18n/language";
 import { columnsOf } from "./columns";
-import { conditionChoices, filterRows, rowMaker, sortRows } from "./rows";
+import { conditionChoices, filterRows, rowMaker, sorterOf } from "./rows";
 import { useListState } from "./state";
 import { Table } from "./Table";
 import { Toolbar } from "./Toolbar";
@@ -44,14 +44,16 @@ function KindList({ kind, project }: { kind: KindInfo; project: string | null })
   const list = useLiveList(collectionPath(kind.plural, project), { labelSelector: state.label || undefined });
   const columns = useMemo(() => columnsOf(kind), [kind]);
   const makeRow = useMemo(() => rowMaker(columns), [columns]);
-  const text = useDeferredValue(state.text);
+  const sort = useMemo(() => sorterOf(state.sort, columns), [state.sort, columns]);
   // Sorted first: what is typed then only takes rows away.
-  const sorted = useMemo(
-    () => sortRows(list.items.map(makeRow), state.sort, columns),
-    [list.items, makeRow, state.sort, columns],
-  );
-  const rows = useMemo(() => filterRows(sorted, text, state.condition), [sorted, text, state.condition]);
-  const conditions = useMemo(() => conditionChoices(list.items), [list.items]);
+  const sorted = useMemo(() => sort(list.items.map(makeRow)), [sort, list.items, makeRow]);
+  const rows = useMemo(() => filterRows(sorted, state.text, state.condition), [sorted, state.text, state.condition]);
+  const found = useMemo(() => conditionChoices(list.items).join(), [list.items]);
+  const conditions = useMemo(() => found.split(",").filter(Boolean), [found]);
+  // The parts of the page that do not change with each row are given rows only when they ask.
+  const shown = useRef(rows);
+  shown.current = rows;
+  const getRows = useCallback(() => shown.current, []);
   const hasReady = kind.conditions.length > 0;
   const withProject = project === null && kind.scope !== "Global";
 
@@ -65,16 +67,22 @@ function KindList({ kind, project }: { kind: KindInfo; project: string | null })
     });
   }, [list.items]);
 
+  const onSort = useCallback((by: string) => change({ sort: by }), [change]);
   const filtered = state.text !== "" || state.condition !== "" || state.label !== "";
   return (
     <div className="flex h-full flex-col">
       <Toolbar
         kind={kind}
         project={project}
-        list={list}
-        state={state}
+        complete={list.complete}
+        total={list.total}
+        shown={rows.length}
+        text={state.text}
+        label={state.label}
+        condition={state.condition}
+        wide={state.wide}
         change={change}
-        rows={rows}
+        getRows={getRows}
         columns={columns}
         conditions={conditions}
         selected={selected}
@@ -96,7 +104,7 @@ function KindList({ kind, project }: { kind: KindInfo; project: string | null })
           hasReady={hasReady}
           wide={state.wide}
           sort={state.sort}
-          onSort={(sort) => change({ sort })}
+          onSort={onSort}
           selected={selected}
           onSelect={setSelected}
         />

@@ -30,7 +30,7 @@ interface TableProps {
   sort: string;
   onSort: (sort: string) => void;
   selected: ReadonlySet<string>;
-  onSelect: (selected: ReadonlySet<string>) => void;
+  onSelect: (change: (selected: ReadonlySet<string>) => ReadonlySet<string>) => void;
 }
 
 const helper = createColumnHelper<Row>();
@@ -41,8 +41,9 @@ interface Shown {
   /** Whether it is left out on a phone. */
   roomy?: boolean;
 }
+const SELECT = "select";
 const SHOWN = new Map<string, Shown>([
-  ["select", { width: "2.25rem" }],
+  [SELECT, { width: "2.25rem" }],
   ["name", { width: "minmax(8rem,2.2fr)" }],
   ["project", { width: "minmax(7rem,1fr)", roomy: true }],
   ["ready", { width: "minmax(6rem,1fr)" }],
@@ -50,11 +51,8 @@ const SHOWN = new Map<string, Shown>([
 ]);
 const shownOf = (id: string): Shown => SHOWN.get(id) ?? { width: "minmax(7.5rem,1.3fr)", roomy: true };
 
-function useColumns(
-  { kind, columns, withProject, hasReady, wide, selected, onSelect, rows }: TableProps,
-  say: Say<string>,
-) {
-  // The cells read the selection where they are drawn; only its size changes the columns' heads.
+/** What is in each column; the boxes to select with are drawn by the table itself, for they change. */
+function useColumns({ kind, columns, withProject, hasReady, wide }: TableProps, say: Say<string>) {
   return useMemo(() => {
     const own = columns.flatMap((column, index) =>
       column.wide && !wide
@@ -73,29 +71,7 @@ function useColumns(
           ],
     );
     return [
-      helper.display({
-        id: "select",
-        header: () => (
-          <input
-            type="checkbox"
-            aria-label={say("selectAll")}
-            checked={rows.length > 0 && selected.size >= rows.length}
-            onChange={(event) => onSelect(event.target.checked ? new Set(rows.map(({ id }) => id)) : new Set())}
-          />
-        ),
-        cell: ({ row: { original } }) => (
-          <input
-            type="checkbox"
-            aria-label={say("select", { name: original.object.metadata.name })}
-            checked={selected.has(original.id)}
-            onChange={() => {
-              const after = new Set(selected);
-              if (!after.delete(original.id)) after.add(original.id);
-              onSelect(after);
-            }}
-          />
-        ),
-      }),
+      helper.display({ id: SELECT }),
       helper.display({
         id: "name",
         header: say("name"),
@@ -130,7 +106,7 @@ function useColumns(
         cell: ({ row }) => <Age of={row.original.object.metadata.creationTimestamp} />,
       }),
     ];
-  }, [kind, columns, withProject, hasReady, wide, selected, onSelect, rows, say]);
+  }, [kind, columns, withProject, hasReady, wide, say]);
 }
 
 const Cut = ({ text }: { text: string }) => (
@@ -141,7 +117,7 @@ const Cut = ({ text }: { text: string }) => (
 
 /** A table of any length: only the rows in sight are in the page. */
 export function Table(props: TableProps) {
-  const { kind, rows, sort, onSort, selected } = props;
+  const { kind, rows, sort, onSort, selected, onSelect } = props;
   const say = useWords(words);
   const columns = useColumns(props, say as Say<string>);
   const scroller = useRef<HTMLDivElement>(null);
@@ -189,8 +165,13 @@ export function Table(props: TableProps) {
               aria-sort={sortedBy === id ? (sort.startsWith("-") ? "descending" : "ascending") : undefined}
               className={classes("min-w-0 font-semibold text-xs", shownOf(id).roomy && "max-sm:hidden")}
             >
-              {id === "select" ? (
-                flexRender(column.columnDef.header, getContext())
+              {id === SELECT ? (
+                <input
+                  type="checkbox"
+                  aria-label={say("selectAll")}
+                  checked={rows.length > 0 && selected.size >= rows.length}
+                  onChange={({ target }) => onSelect(() => new Set(target.checked ? rows.map((row) => row.id) : []))}
+                />
               ) : (
                 <button
                   type="button"
@@ -221,6 +202,7 @@ export function Table(props: TableProps) {
                 index={item.index}
                 start={item.start}
                 selected={selected.has(row.id)}
+                onSelect={onSelect}
                 className={line}
               />
             ) : null;
@@ -237,36 +219,55 @@ interface LineProps {
   index: number;
   start: number;
   selected: boolean;
+  onSelect: TableProps["onSelect"];
   className: string;
+}
+
+function toggled(selected: ReadonlySet<string>, id: string): ReadonlySet<string> {
+  const after = new Set(selected);
+  if (!after.delete(id)) after.add(id);
+  return after;
 }
 
 /** One row; drawn anew only when something of it changed, not because others came into sight. */
 const Line = memo(
-  ({ row, index, start, selected, className }: LineProps) => (
-    // biome-ignore lint/a11y/useSemanticElements: rows are placed by hand, which a table's do not allow
-    <div
-      role="row"
-      tabIndex={-1}
-      aria-rowindex={index + 2}
-      style={{ height: ROW_HEIGHT, transform: `translateY(${start}px)` }}
-      className={classes(
-        className,
-        "absolute inset-x-0 top-0 border-line border-b bg-surface hover:bg-raised",
-        selected && "bg-info-ground",
-      )}
-    >
-      {row.getVisibleCells().map((cell) => (
-        // biome-ignore lint/a11y/useSemanticElements: as above
-        <div
-          key={cell.id}
-          role="cell"
-          className={classes("flex min-w-0 items-center", shownOf(cell.column.id).roomy && "max-sm:hidden")}
-        >
-          {flexRender(cell.column.columnDef.cell, cell.getContext())}
-        </div>
-      ))}
-    </div>
-  ),
+  ({ row, index, start, selected, onSelect, className }: LineProps) => {
+    const say = useWords(words);
+    return (
+      // biome-ignore lint/a11y/useSemanticElements: rows are placed by hand, which a table's do not allow
+      <div
+        role="row"
+        tabIndex={-1}
+        aria-rowindex={index + 2}
+        style={{ height: ROW_HEIGHT, transform: `translateY(${start}px)` }}
+        className={classes(
+          className,
+          "absolute inset-x-0 top-0 border-line border-b bg-surface hover:bg-raised",
+          selected && "bg-info-ground",
+        )}
+      >
+        {row.getVisibleCells().map((cell) => (
+          // biome-ignore lint/a11y/useSemanticElements: as above
+          <div
+            key={cell.id}
+            role="cell"
+            className={classes("flex min-w-0 items-center", shownOf(cell.column.id).roomy && "max-sm:hidden")}
+          >
+            {cell.column.id === SELECT ? (
+              <input
+                type="checkbox"
+                aria-label={say("select", { name: row.original.object.metadata.name })}
+                checked={selected}
+                onChange={() => onSelect((before) => toggled(before, row.id))}
+              />
+            ) : (
+              flexRender(cell.column.columnDef.cell, cell.getContext())
+            )}
+          </div>
+        ))}
+      </div>
+    );
+  },
   (before, after) =>
     before.row.original === after.row.original &&
     before.columns === after.columns &&

@@ -1,9 +1,8 @@
 import { Columns3, Download, Plus, X } from "lucide-react";
-import { useEffect, useRef, useState } from "react";
+import { memo } from "react";
 import { Link } from "react-router";
 import { messageOf } from "~/api/client";
 import { type KindInfo, listLink, vcctl } from "~/api/kinds";
-import type { LiveList } from "~/api/lists";
 import { Button } from "~/components/Button";
 import { CopyButton } from "~/components/CopyButton";
 import { classes } from "~/components/classes";
@@ -21,70 +20,61 @@ import { words } from "./words";
 interface ToolbarProps {
   kind: KindInfo;
   project: string | null;
-  list: LiveList;
-  state: ListState;
+  complete: boolean;
+  total: number;
+  /** How many rows there are as they are filtered. */
+  shown: number;
+  text: string;
+  label: string;
+  condition: string;
+  wide: boolean;
   change: (changes: Partial<ListState>) => void;
-  rows: Row[];
+  getRows: () => Row[];
   columns: readonly ListColumn[];
   conditions: string[];
   selected: ReadonlySet<string>;
   onSelect: (selected: ReadonlySet<string>) => void;
 }
 
-/** The address follows what is typed a moment later, so the field keeps its text itself while it is typed into. */
-function TextFilter({ label, value, onChange }: { label: string; value: string; onChange: (text: string) => void }) {
-  const [typed, setTyped] = useState(value);
-  const field = useRef<HTMLInputElement>(null);
-  useEffect(() => {
-    if (document.activeElement !== field.current) setTyped(value);
-  }, [value]);
-  return (
-    <Input
-      ref={field}
-      type="search"
-      aria-label={label}
-      placeholder={label}
-      data-find
-      className="w-44"
-      value={typed}
-      onChange={(event) => {
-        setTyped(event.target.value);
-        onChange(event.target.value);
-      }}
-    />
-  );
-}
-
-/** What stands above a list: filters, what to do with what is selected, export. */
-export function Toolbar(props: ToolbarProps) {
-  const { kind, project, list, state, change, rows, columns, conditions, selected, onSelect } = props;
+/** What stands above a list: filters, what to do with what is selected, export. Not drawn anew with each change of a row. */
+export const Toolbar = memo((props: ToolbarProps) => {
+  const { kind, project, text, label, condition, wide, change, getRows, columns, conditions, selected, onSelect } =
+    props;
   const say = useWords(words);
-  const chosen = selected.size > 0 ? rows.filter(({ id }) => selected.has(id)) : rows;
+  const getChosen = () => (selected.size > 0 ? getRows().filter(({ id }) => selected.has(id)) : getRows());
   const exportAs = (format: Format) => () =>
-    void write(chosen, columns, format).then(
+    void write(getChosen(), columns, format).then(
       (text) => download(`${kind.plural}.${format}`, text),
       (error) => toast("bad", messageOf(error)),
     );
   const where = project ? ["--project", project] : kind.scope === "Global" ? [] : ["--all-projects"];
-  const command = vcctl("get", kind.plural, ...where, ...(state.label ? ["-l", state.label] : []));
+  const command = vcctl("get", kind.plural, ...where, ...(label ? ["-l", label] : []));
   return (
     <div className="flex flex-wrap items-center gap-2 border-line border-b bg-surface px-3 py-2">
       <h1 className="mr-1 font-semibold text-base">{kind.kind}</h1>
       <span className="text-quiet" role="status">
-        {say(list.complete ? "count" : "loadingMore", { shown: rows.length, total: list.total })}
+        {say(props.complete ? "count" : "loadingMore", { shown: props.shown, total: props.total })}
       </span>
       <div className="flex-1" />
-      <TextFilter label={say("find")} value={state.text} onChange={(text) => change({ text })} />
-      <LabelFilter key={state.label} value={state.label} onChange={(label) => change({ label })} />
-      {conditions.length > 0 || state.condition ? (
+      <Input
+        type="search"
+        aria-label={say("find")}
+        placeholder={say("find")}
+        data-find
+        className="w-44"
+        value={text}
+        onChange={(event) => change({ text: event.target.value })}
+      />
+      <LabelFilter key={label} value={label} onChange={(after) => change({ label: after })} />
+      {conditions.length > 0 || condition ? (
         <select
           aria-label={say("condition")}
           className={classes(INPUT, "w-40")}
-          value={state.condition}
+          value={condition}
           onChange={(event) => change({ condition: event.target.value })}
         >
           <option value="">{say("anyCondition")}</option>
-          {[...new Set([...conditions, ...(state.condition ? [state.condition] : [])])].map((each) => (
+          {[...new Set([...conditions, ...(condition ? [condition] : [])])].map((each) => (
             <option key={each} value={each}>
               {each === "Deleting" ? say("deleting") : each.replace(":", ": ")}
             </option>
@@ -93,12 +83,12 @@ export function Toolbar(props: ToolbarProps) {
       ) : null}
       {columns.some(({ wide }) => wide) ? (
         <Button
-          look={state.wide ? "plain" : "quiet"}
+          look={wide ? "plain" : "quiet"}
           icon
           aria-label={say("wide")}
           title={say("wide")}
-          aria-pressed={state.wide}
-          onClick={() => change({ wide: !state.wide })}
+          aria-pressed={wide}
+          onClick={() => change({ wide: !wide })}
         >
           <Columns3 aria-hidden />
         </Button>
@@ -127,7 +117,11 @@ export function Toolbar(props: ToolbarProps) {
         <div className="flex w-full flex-wrap items-center gap-2 rounded-md bg-info-ground px-2 py-1">
           <span className="font-medium">{say("selected", { count: selected.size })}</span>
           <div className="flex-1" />
-          <BulkActions kind={kind} objects={chosen.map(({ object }) => object)} onDone={() => onSelect(new Set())} />
+          <BulkActions
+            kind={kind}
+            getObjects={() => getChosen().map(({ object }) => object)}
+            onDone={() => onSelect(new Set())}
+          />
           <Button look="quiet" icon aria-label={say("unselect")} onClick={() => onSelect(new Set())}>
             <X aria-hidden />
           </Button>
@@ -135,7 +129,8 @@ export function Toolbar(props: ToolbarProps) {
       ) : null}
     </div>
   );
-}
+});
+Toolbar.displayName = "Toolbar";
 
 /** The labels go to the API when they were typed, not with each letter. */
 function LabelFilter({ value, onChange }: { value: string; onChange: (value: string) => void }) {

@@ -3,7 +3,7 @@ import type { KindInfo } from "~/api/kinds";
 import type { Resource } from "~/api/types";
 import { columnsOf } from "./columns";
 import { manifestOf, toCsv } from "./export";
-import { conditionChoices, filterRows, rowMaker, sortRows } from "./rows";
+import { conditionChoices, filterRows, rowMaker, sorterOf } from "./rows";
 import { readState, writeState } from "./state";
 
 const KIND: KindInfo = {
@@ -81,10 +81,10 @@ describe("the rows of a list", () => {
   });
 
   it("are sorted as people count, what is absent last", () => {
-    expect(names(sortRows(rows, "name", columns))).toEqual(["db", "web-2", "web-10"]);
-    expect(names(sortRows(rows, "-memory", columns))).toEqual(["db", "web-10", "web-2"]);
-    expect(names(sortRows(rows, "host", columns))).toEqual(["db", "web-10", "web-2"]);
-    expect(names(sortRows(rows, "-host", columns))).toEqual(["web-10", "db", "web-2"]);
+    expect(names(sorterOf("name", columns)(rows))).toEqual(["db", "web-2", "web-10"]);
+    expect(names(sorterOf("-memory", columns)(rows))).toEqual(["db", "web-10", "web-2"]);
+    expect(names(sorterOf("host", columns)(rows))).toEqual(["db", "web-10", "web-2"]);
+    expect(names(sorterOf("-host", columns)(rows))).toEqual(["web-10", "db", "web-2"]);
   });
 });
 

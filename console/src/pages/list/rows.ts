@@ -83,15 +83,26 @@ function sortKey(column: string, columns: readonly ListColumn[]): (row: Row) => 
   return (row) => row.values[index];
 }
 
-/** Sort by a column; `-age` is downward. Rows that are alike are in the order of their names. */
-export function sortRows(rows: readonly Row[], sort: string, columns: readonly ListColumn[]): Row[] {
-  if (sort === "name") return rows.toSorted(byName);
+/** Returns what sorts by a column; `-age` is downward. Rows that are alike are in the order of their names. */
+export function sorterOf(sort: string, columns: readonly ListColumn[]): (rows: readonly Row[]) => Row[] {
+  if (sort === "name") return (rows) => rows.toSorted(byName);
   const down = sort.startsWith("-");
   const key = sortKey(down ? sort.slice(1) : sort, columns);
-  return rows
-    .map((row) => ({ row, value: ordered(key(row)) }))
-    .sort((a, b) => compare(a.value, b.value, down) || byName(a.row, b.row))
-    .map(({ row }) => row);
+  // Rows are sorted again with each change of one of them, so what they are sorted by is kept.
+  const known = new WeakMap<Row, number | string>();
+  const sortedBy = (row: Row): number | string => {
+    let value = known.get(row);
+    if (value === undefined) {
+      value = ordered(key(row));
+      known.set(row, value);
+    }
+    return value;
+  };
+  return (rows) =>
+    rows
+      .map((row) => ({ row, value: sortedBy(row) }))
+      .sort((a, b) => compare(a.value, b.value, down) || byName(a.row, b.row))
+      .map(({ row }) => row);
 }
 
 const byName = (a: Row, b: Row): number => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0);

@@ -1,6 +1,6 @@
 /** How a list is looked at; it stands in the address, so that it can be kept and sent. */
-import { useCallback } from "react";
-import { useSearchParams } from "react-router";
+import { useCallback, useState } from "react";
+import { useLocation, useNavigationType, useSearchParams } from "react-router";
 
 export interface ListState {
   text: string;
@@ -35,11 +35,28 @@ export function writeState(before: URLSearchParams, changes: Partial<ListState>)
   return after;
 }
 
+/**
+ * Returns how the list is looked at, and what changes it.
+ *
+ * What is typed is here before it is in the address: the router takes its time for that, and what changes in a list
+ * of thousands would interrupt it again and again.
+ */
 export function useListState(): [ListState, (changes: Partial<ListState>) => void] {
   const [parameters, setParameters] = useSearchParams();
+  const { key } = useLocation();
+  const hasMoved = useNavigationType() !== "REPLACE";
+  const written = readState(parameters);
+  const [typed, setTyped] = useState({ text: written.text, key });
+  // Another address than those that are written here, by a link or the way back: its text holds.
+  const isElsewhere = hasMoved && typed.key !== key;
+  if (isElsewhere) setTyped({ text: written.text, key });
   const change = useCallback(
-    (changes: Partial<ListState>) => setParameters((before) => writeState(before, changes), { replace: true }),
+    (changes: Partial<ListState>) => {
+      const { text } = changes;
+      if (text !== undefined) setTyped((before) => ({ ...before, text }));
+      setParameters((before) => writeState(before, changes), { replace: true });
+    },
     [setParameters],
   );
-  return [readState(parameters), change];
+  return [{ ...written, text: isElsewhere ? written.text : typed.text }, change];
 }
