@@ -6,7 +6,7 @@ SRC=none; HN=; IID=
 mkdir -p /run/ci /mnt
 # field NAME FILE: a top-level scalar of a small YAML or JSON file.
 field() { sed -n 's/.*["]\{0,1\}\b'"$1"'["]\{0,1\} *: *["'\'']\{0,1\}\([^"'\'',}]*\).*/\1/p' "$2" 2>/dev/null | head -n 1; }
-authorized() { grep -ohE '(ssh-(rsa|ed25519)|ecdsa-sha2-[a-z0-9-]+|sk-[a-z0-9@.-]+) [A-Za-z0-9+/=]+' "$@" 2>/dev/null; }
+authorized() { grep -ohE '(cert-authority )?(ssh-(rsa|ed25519)|ecdsa-sha2-[a-z0-9-]+|sk-[a-z0-9@.-]+) [A-Za-z0-9+/=]+' "$@" 2>/dev/null; }
 
 # The parts of a network-config (version 2, one value a line) that matter here, each as a line that begins with the MAC.
 network_lines() {

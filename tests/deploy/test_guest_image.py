@@ -17,14 +17,21 @@ SSH_OPTIONS = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/
 USER_DATA = "#!/bin/sh\necho ran-on $(hostname)\n"
 
 
+def make_key(path: Path) -> str:
+    """Makes a key pair and returns its public half."""
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", path], check=True)
+    return path.with_suffix(".pub").read_text().strip()
+
+
 class Guest:
     """A running guest: its console, its ssh port, its monitor."""
 
     def __init__(self, folder: Path, image: Path) -> None:
         self.console, self._monitor, self._key = folder / "console", folder / "monitor", folder / "key"
         self.port = free_port()
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self._key], check=True)
-        write_seed(folder / "seed", "web-1", USER_DATA, (folder / "key.pub").read_text().strip())
+        self._certified = folder / "certified"
+        made = {name: make_key(folder / name) for name in ("key", "certified", "authority")}
+        write_seed(folder / "seed", "web-1", USER_DATA, f"{made['key']}\n- cert-authority {made['authority']}")
         overlay = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", image, folder / "disk"]
         subprocess.run(overlay, check=True)
         argv = [
@@ -37,11 +44,16 @@ class Guest:
         ]  # fmt: skip
         self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
 
-    def ssh(self, command: str, *, key: bool = True) -> subprocess.CompletedProcess[str]:
-        """Runs a command in the guest."""
-        identity = ["-i", str(self._key)] if key else ["-o", "IdentityFile=none"]
-        argv = ["ssh", *SSH_OPTIONS, *identity, "-p", str(self.port), "root@127.0.0.1", command]
+    def ssh(self, command: str, key: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """Runs a command in the guest, by the instance's key or another one."""
+        argv = ["ssh", *SSH_OPTIONS, "-i", str(key or self._key), "-p", str(self.port), "root@127.0.0.1", command]
         return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30)
+
+    def certify(self, login: str) -> Path:
+        """Returns a key with a certificate of the project's authority for that login name."""
+        sign = ["ssh-keygen", "-q", "-s", self._key.with_name("authority"), "-I", "ada", "-n", login, "-V", "-1m:+5m"]
+        subprocess.run([*sign, self._certified.with_suffix(".pub")], check=True)
+        return self._certified
 
     def monitor(self, command: str) -> None:
         """Gives QEMU's monitor a command."""
@@ -65,12 +77,15 @@ def test_the_image_boots_obeys_its_seed_reboots_and_powers_off(guest: Guest) -> 
     assert "GUEST-READY web-1 10.0.2.15 src=nocloud" in shown
     assert "USERDATA: ran-on web-1" in shown
     assert guest.ssh("hostname; cat /data/boots").stdout == "web-1\n1\n"
-    refused = guest.ssh("true", key=False)
-    assert refused.returncode == 255
+    assert guest.ssh("tty; whoami", guest.certify("root")).stdout == "not a tty\nroot\n"
+    refused = guest.ssh("true", guest.certify("operator"))
+    assert refused.returncode == 255, "a certificate for another login name lets nobody in"
     assert "Permission denied (publickey)" in refused.stderr
+    host_key = guest.ssh("cat /data/ssh/host_key.pub").stdout
 
     guest.ssh("reboot")
     shown = wait_for_line(guest.console, "boots=2")
+    assert guest.ssh("cat /data/ssh/host_key.pub").stdout == host_key != ""
     assert shown.count("USERDATA-EXIT") == 1, "user data runs once for an instance"
 
     guest.monitor("system_powerdown")

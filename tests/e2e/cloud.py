@@ -84,10 +84,9 @@ class Cloud:
 
     @property
     def image_file(self) -> Path:
-        """The guest image, built unless the cache has it."""
+        """The guest image, built unless the cache has it as it is now."""
         folder = self.lab.layout.cache / "guest"
-        if not (folder / "tiny.qcow2").exists():
-            subprocess.run(["bash", CHECKOUT / "deploy" / "guest" / "build.sh", folder], check=True)
+        subprocess.run(["bash", CHECKOUT / "deploy" / "guest" / "build.sh", folder], check=True)
         return folder / "tiny.qcow2"
 
     # --- the API -------------------------------------------------------------------------------------------
