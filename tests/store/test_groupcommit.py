@@ -14,7 +14,14 @@ from tests.store.objects import ADMIN, NETWORK, make_network, make_project
 from vcstack.specs.errors import AlreadyExists, Unavailable
 from vcstack.store.cache import CacheSettings, WatchCache
 from vcstack.store.etcd.client import EtcdClient
-from vcstack.store.etcd.errors import EtcdRefused, EtcdUnavailable, LeaseNotFound, NoAnswer, OutcomeUnknown, RequestTooLarge
+from vcstack.store.etcd.errors import (
+    EtcdRefused,
+    EtcdUnavailable,
+    LeaseNotFound,
+    NoAnswer,
+    OutcomeUnknown,
+    RequestTooLarge,
+)
 from vcstack.store.etcd.ops import Compare, Delete, Get, Op, Put, Txn
 from vcstack.store.etcd.settings import EtcdSettings
 from vcstack.store.groupcommit import MAX_MEMBERS, GroupCommit, is_sociable
