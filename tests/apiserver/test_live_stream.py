@@ -19,7 +19,7 @@ from tests.fixtures.api import SYSTEM, Api, create_samples, serving
 from tests.fixtures.samples import sample
 from vcstack.apiserver.limits.defaults import STREAMS, TENANTS, StreamSettings
 from vcstack.apiserver.limits.settings import LimitSettings
-from vcstack.apiserver.livestream import WATCHES, WATCHES_OF_A_STREAM
+from vcstack.apiserver.livestream import WATCHES
 from vcstack.pki.installation import Installation
 from vcstack.specs.registry import get_kind
 from vcstack.specs.resource import Ref
@@ -310,10 +310,10 @@ async def test_a_restricted_key_watches_what_it_may(cloud: Api) -> None:
         assert await live.told() == (2, "ERROR", "403")
 
 
-async def test_a_socket_has_so_many_watches_and_they_count_as_streams(
+async def test_each_watch_of_a_socket_counts_as_a_stream_as_long_as_it_goes_on(
     memory_store: Store, memory_etcd: MemoryEtcd, pki_installation: Installation, tmp_path: Path
 ) -> None:
-    few = LimitSettings(streams={**STREAMS, TENANTS: StreamSettings(of_one=2, in_all=100)})
+    few = LimitSettings(streams={**STREAMS, TENANTS: StreamSettings(of_one=4, in_all=100)})
     async with serving(memory_store, memory_etcd, pki_installation, tmp_path, limits=few) as api:
         await put_roles(api)
         await put(api, "Project", "mine", {})
@@ -321,11 +321,18 @@ async def test_a_socket_has_so_many_watches_and_they_count_as_streams(
         await bind(api, "alice", "alice", "member", "mine")
         token = await log_in(api, "alice")
         async with page(api, token) as live:
-            for n in range(2 * WATCHES_OF_A_STREAM):
+            for n in range(3):  # the socket itself is the first of the four
                 await live.watch(n, "/api/v1/projects/mine/networks")
                 assert await live.told() == (n, "BOOKMARK", "")
             await live.watch(99, "/api/v1/projects/mine/networks")
             assert await live.told() == (99, "ERROR", "429")
+            await live.watch(98, "/api/v1/projects/theirs/networks")
+            assert await live.told() == (98, "ERROR", "429"), "what is not there is counted, too"
+            await live.send(op="unwatch", id=1)
+            await live.watch(98, "/api/v1/projects/theirs/networks")
+            assert await live.told() == (98, "ERROR", "404")
+            await live.watch(1, "/api/v1/projects/mine/networks")
+            assert await live.told() == (1, "BOOKMARK", ""), "what ended has left its place"
             with pytest.raises(WebSocketUpgradeError) as caught:
                 async with page(api, token):
                     pass

@@ -39,8 +39,6 @@ BEARER: Final = "vcstack.bearer."
 """Before the access token, among the subprotocols: a page cannot give a websocket any other header."""
 WATCHES: Final = 64
 """Most of one socket."""
-WATCHES_OF_A_STREAM: Final = 8
-"""So many watches count as one stream in the limits: they share connection and buffers."""
 CLOSE_NOT_UNDERSTOOD: Final = 4400
 CLOSE_UNAUTHORIZED: Final = 4401
 CLOSE_NO_TEXT: Final = 1003
@@ -134,6 +132,13 @@ class _Watch:
     id: int
     task: "asyncio.Task[None] | None" = None
     permit: Permit | None = None
+    passed: Pass | None = None
+    """A stream of the caller's, as any other watch."""
+
+    def leave(self) -> None:
+        """Give back what counts in limits. Again is nothing."""
+        if self.passed is not None:
+            self.passed.leave()
 
 
 class LiveSocket:
@@ -143,7 +148,7 @@ class LiveSocket:
         self._streams = streams
         self._socket = socket
         self._identity = identity
-        self._passes = [passed]
+        self._passed = passed
         self._watches: dict[int, _Watch] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._turn = asyncio.Lock()
@@ -176,8 +181,7 @@ class LiveSocket:
 
     def leave(self) -> None:
         """Give back what counts in limits."""
-        for passed in self._passes:
-            passed.leave()
+        self._passed.leave()
 
     # What the page asks for.
 
@@ -211,6 +215,7 @@ class LiveSocket:
         watch = self._watches.pop(id_, None)
         if watch is not None and watch.task is not None:
             watch.task.cancel()
+            watch.leave()
 
     async def _renew(self, token: str) -> None:
         """Take a fresh token of the same session. Raises Closing."""
@@ -237,6 +242,7 @@ class LiveSocket:
                     metrics.WATCHES.dec()
                     await items.aclose()
             except ApiError as error:
+                watch.leave()  # before the page hears that it may begin another one
                 await self._tell(watch, error)
         except Closing as closing:
             self._end(closing)
@@ -244,6 +250,7 @@ class LiveSocket:
             logger.exception("watch failed", path=frame.path)
             self._end(Closing(CLOSE_FAULT, "a fault of the server; its log has more"))
         finally:
+            watch.leave()
             if self._watches.get(watch.id) is watch:
                 del self._watches[watch.id]
 
@@ -253,18 +260,15 @@ class LiveSocket:
         asked = {**scope, "type": "http", "method": "GET", "path": frame.path, "query_string": b"watch=true"}
         entry = begin(streams.trail, asked, self._request_id)
         entry.identity = identity
-        passed: Pass | None = None
         try:
-            self._demand_room()
+            if len(self._watches) > WATCHES:
+                raise RateLimited(f"a connection has at most {WATCHES} watches; end some, or open another connection")
             if not frame.path.startswith(ROOT):
                 raise BadRequest(f"path: must be that of a collection, {ROOT}...")
             target = entry.target = parse_target(frame.path.removeprefix(ROOT))
             if target.name:
                 raise BadRequest("path: collections are watched, here are no objects; use a fieldSelector")
-            # What is there comes first, so it costs what a list does.
-            passed = streams.gate.admit(identity, target, {**asked, "query_string": b""})
-            if passed.must_wait:
-                await passed.enter()
+            watch.passed = streams.gate.admit(identity, target, asked)
             action = Action(Verb.WATCH, target, frame.field_selector)
             await streams.authorizer.authorize(identity, action)
             watch.permit = streams.authorizer.permit(identity, action)
@@ -280,19 +284,8 @@ class LiveSocket:
             entry.error = error
             await entry.finish(error.CODE)
             raise
-        finally:
-            if passed is not None:
-                passed.leave()
         await entry.finish(200)
         return items
-
-    def _demand_room(self) -> None:
-        """Return when the caller may have that many watches. Raises RateLimited."""
-        count = len(self._watches)
-        if count > WATCHES:
-            raise RateLimited(f"a connection has at most {WATCHES} watches; end some, or open another connection")
-        if count > WATCHES_OF_A_STREAM * len(self._passes):
-            self._passes.append(self._streams.gate.admit(self._identity, None, self._socket.scope))
 
     async def _copy(self, watch: _Watch, items: WatchStream) -> None:
         head = b'{"id":%d,' % watch.id

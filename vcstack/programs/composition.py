@@ -76,7 +76,7 @@ from vcstack.programs.settings import (
     OutboundSection,
     SettingsError,
 )
-from vcstack.programs.workers import BUCKETS_VARIABLE
+from vcstack.programs.workers import BUCKETS_VARIABLE, WORKER_VARIABLE
 from vcstack.runtime.leader import ClientFor
 from vcstack.runtime.manager import Manager
 from vcstack.runtime.metrics import RuntimeMetrics
@@ -459,17 +459,20 @@ def _api_settings(settings: ManagementSettings, peer_url: str, environment: Mapp
         logs_reads=settings.api.access_log == "All",
         console_dir=settings.api.console_dir,
         peer_url=peer_url,
-        limits=build_limits(settings.limits, environment.get(BUCKETS_VARIABLE, "")),
+        limits=build_limits(
+            settings.limits, environment.get(BUCKETS_VARIABLE, ""), int(environment.get(WORKER_VARIABLE, "0"))
+        ),
         trusted_proxies=settings.api.trusted_proxies,
     )
 
 
-def build_limits(section: LimitsSection, buckets: str = "") -> LimitSettings:
+def build_limits(section: LimitsSection, buckets: str = "", process: int = 0) -> LimitSettings:
     """Return seats, queues and streams as the settings have them.
 
     Args:
         section: the settings.
         buckets: the descriptor of buckets that are shared with other processes; empty for none.
+        process: its number among them.
     """
     shared = SharedTable(int(buckets)) if buckets else None
     tenants = replace(
@@ -480,6 +483,7 @@ def build_limits(section: LimitsSection, buckets: str = "") -> LimitSettings:
     return LimitSettings(
         worker=name_worker(shared),
         shared=shared,
+        process=process,
         levels={name: replace(level, wait_seconds=float(section.queue_seconds)) for name, level in levels.items()},
         streams={**defaults.STREAMS, defaults.TENANTS: open_},
     )

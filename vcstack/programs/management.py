@@ -120,10 +120,10 @@ async def _serve(settings: ManagementSettings, roles: frozenset[Role], config: P
     async with asyncio.TaskGroup() as group:
         watching = group.create_task(stop_with_parent(stop)) if worker else None
         if worker is None and Role.API in roles and settings.api_workers > 1:
-            buckets = SharedTable.create().fd
-            environment[BUCKETS_VARIABLE] = str(buckets)
+            limits = SharedTable.create(settings.api_workers)
+            environment[BUCKETS_VARIABLE] = str(limits.fd)
             for number in range(1, settings.api_workers):
-                group.create_task(run_worker(config, number, inherited, buckets, stop))
+                group.create_task(run_worker(config, number, inherited, limits, stop))
         try:
             await Management(settings, roles, environment, identity, config).run(stop)
         finally:

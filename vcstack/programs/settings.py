@@ -143,11 +143,11 @@ class LimitsSection(Section):
     """Requests of users and service accounts that are worked on at once, a third of them of one. Default 96."""
     queue_seconds: int = Field(default=15, ge=1, le=300)
     """How long a request waits for its turn before it is refused. Default 15."""
-    streams_of_one: int = Field(default=100, ge=1, le=100_000)
-    """Watches, logs, consoles and transfers that one user or service account may have open, in all processes together.
-    Default 100."""
-    tenant_streams: int = Field(default=2000, ge=1, le=1_000_000)
-    """The same of all users and service accounts, at one process. Default 2000."""
+    streams_of_one: int = Field(default=200, ge=1, le=100_000)
+    """Watches, logs, consoles and transfers that one user or service account may have open, at all managers together.
+    Default 200."""
+    tenant_streams: int = Field(default=4000, ge=1, le=1_000_000)
+    """The same of all users and service accounts, at one process. Default 4000."""
     connections: int = Field(default=30_000, ge=16, le=1_000_000)
     """Connections open at one process. Default 30000; never more than the limit on open files leaves."""
     connections_of_address: int = Field(default=2000, ge=4, le=1_000_000)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import structlog
 
+from vcstack.apiserver.limits.shared import SharedTable
 from vcstack.apiserver.server import LISTEN_FDS_START
 
 logger = structlog.get_logger(__name__)
@@ -23,18 +24,18 @@ BUCKETS_VARIABLE = "VCSTACK_API_BUCKETS"
 """The descriptor of the limits' buckets, which parent and children share."""
 
 
-async def run_worker(config: Path, number: int, inherited: int, buckets: int, stop: asyncio.Event) -> None:
+async def run_worker(config: Path, number: int, inherited: int, limits: SharedTable, stop: asyncio.Event) -> None:
     """Keep one child running until stop is set.
 
     Args:
         config: the settings file.
         number: its number among the children.
         inherited: how many sockets systemd has passed on.
-        buckets: the descriptor of the limits' buckets.
+        limits: the memory of the limits; what a child noted there is emptied when it has ended.
         stop: ends it.
     """
     while not stop.is_set():
-        process = await _start(config, number, inherited, buckets)
+        process = await _start(config, number, inherited, limits.fd)
         logger.info("API worker started", worker=number, pid=process.pid)
         exited, stopping = asyncio.ensure_future(process.wait()), asyncio.ensure_future(stop.wait())
         try:
@@ -43,6 +44,7 @@ async def run_worker(config: Path, number: int, inherited: int, buckets: int, st
             stopping.cancel()
             await _end(process)
             await asyncio.gather(exited, stopping, return_exceptions=True)
+            limits.forget_process(number)
         if not stop.is_set():
             logger.error("API worker ended, it is started again", worker=number, code=process.returncode)
             await asyncio.sleep(RESTART_SECONDS)

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -12,8 +13,10 @@ from hypothesis import strategies as st
 
 from tests.fakes.manual_clock import ManualClock
 from vcstack.apiserver.limits.buckets import Rule
+from vcstack.apiserver.limits.defaults import StreamSettings
 from vcstack.apiserver.limits.settings import LimitSettings, group_of, name_worker
 from vcstack.apiserver.limits.shared import PROBED, SLOTS, SharedBucket, SharedBuckets, SharedTable
+from vcstack.apiserver.limits.streams import SharedPlaces, StreamCount
 from vcstack.specs.kinds.ratelimitpolicy import Per
 
 COMMON = """
@@ -41,12 +44,25 @@ sys.stdin.read()
 )
 
 
+STREAMS = (
+    COMMON
+    + """
+from vcstack.apiserver.limits.defaults import StreamSettings
+from vcstack.apiserver.limits.streams import SharedPlaces, StreamCount
+count = StreamCount(StreamSettings(of_one=1000, in_all=5000), SharedPlaces(table, int(sys.argv[2]), "tenants"))
+sys.stdin.readline()
+print(sum(count.try_add("alice", 1) is None for _ in range(700)), flush=True)
+sys.stdin.readline()
+"""
+)
+
+
 def rule(per_minute: int = 60, burst: int = 5, name: str = "r") -> Rule:
     return Rule(("", name), "", Per.SUBJECT, per_minute, burst, 1)
 
 
-def start(table: SharedTable, program: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-c", program, str(table.fd)]
+def start(table: SharedTable, program: str, process: int = 0) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-c", program, str(table.fd), str(process)]
     return subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, pass_fds=(table.fd,), cwd=os.getcwd()
     )
@@ -139,6 +155,59 @@ def test_a_process_that_dies_or_stands_still_with_the_lock_holds_up_nobody(table
     finally:
         holder.kill()
         holder.communicate(timeout=60)
+
+
+def test_streams_of_one_are_counted_over_all_processes_and_those_of_a_killed_one_are_free_again() -> None:
+    table = SharedTable.create(3)
+    running = [start(table, STREAMS, number) for number in (1, 2)]
+    try:
+        for each in running:
+            assert each.stdin is not None
+            each.stdin.write("go\n")
+            each.stdin.flush()
+        opened = []
+        for each in running:
+            assert each.stdout is not None
+            opened.append(int(each.stdout.readline()))
+        assert sum(opened) == 1000
+        here = StreamCount(StreamSettings(of_one=1000, in_all=5000), SharedPlaces(table, 0, "tenants"))
+        assert here.try_add("alice", 1) == 1000
+        assert here.try_add("bob", 1) is None
+        running[0].kill()
+        running[0].wait(60)
+        table.forget_process(1)
+        assert sum(here.try_add("alice", 1) is None for _ in range(1000)) == opened[0]
+        here.remove("alice")
+        assert here.try_add("alice", 1) is None
+        assert here.try_add("alice", 2) == 500, "this manager's part of two"
+        operators = StreamCount(StreamSettings(of_one=1, in_all=1), SharedPlaces(table, 0, "operators"))
+        assert operators.try_add("alice", 1) is None, "levels are counted by themselves"
+        assert operators.try_add("bob", 1) == 1, "in all"
+    finally:
+        for each in running:
+            each.kill()
+            each.communicate(timeout=60)
+        os.close(table.fd)
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.sampled_from("abc"), st.booleans()), max_size=60))
+def test_counts_of_streams_are_as_one_would_count_them(steps: list[tuple[int, str, bool]]) -> None:
+    made = SharedTable.create(2)
+    try:
+        settings = StreamSettings(of_one=5, in_all=1000)
+        counts = [StreamCount(settings, SharedPlaces(made, process, "tenants")) for process in (0, 1)]
+        open_ = Counter[tuple[int, str]]()
+        for process, owner, adds in steps:
+            if adds:
+                fits = open_[0, owner] + open_[1, owner] < 5
+                assert (counts[process].try_add(owner, 1) is None) == fits
+                open_[process, owner] += fits
+            elif open_[process, owner]:
+                counts[process].remove(owner)
+                open_[process, owner] -= 1
+        assert [count.open for count in counts] == [sum(n for (p, _), n in open_.items() if p == i) for i in (0, 1)]
+    finally:
+        os.close(made.fd)
 
 
 def drain_few(buckets: SharedBuckets, bucket: SharedBucket) -> int:

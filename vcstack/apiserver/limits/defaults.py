@@ -73,10 +73,10 @@ LEVELS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class StreamSettings:
-    """How many streams may be open: watches, logs, consoles, and image content under way."""
+    """How many streams may be open: each watch, also of a socket of many, log, console, image content under way."""
 
     of_one: int
-    """Of one subject, in all workers together."""
+    """Of one subject, at all managers together."""
     in_all: int
     """At one worker."""
 
@@ -85,5 +85,5 @@ STREAMS: Final = {
     HOSTS: StreamSettings(of_one=400, in_all=20_000),
     ADMIN: StreamSettings(of_one=2000, in_all=2000),
     OPERATORS: StreamSettings(of_one=400, in_all=1000),
-    TENANTS: StreamSettings(of_one=100, in_all=2000),
+    TENANTS: StreamSettings(of_one=200, in_all=4000),
 }

@@ -26,7 +26,7 @@ from vcstack.apiserver.limits.levels import QUEUE_FULL, Level, Refusal, Seat
 from vcstack.apiserver.limits.routes import LARGE, LONG, class_of
 from vcstack.apiserver.limits.settings import LimitSettings, group_of
 from vcstack.apiserver.limits.shared import SharedBuckets
-from vcstack.apiserver.limits.streams import StreamCount
+from vcstack.apiserver.limits.streams import OwnPlaces, SharedPlaces, StreamCount
 from vcstack.apiserver.limits.unread import UnreadAnswers
 from vcstack.apiserver.targets import Target
 from vcstack.clock import Clock
@@ -135,14 +135,17 @@ class Gate:
         self._buckets: Buckets[Any] = (
             OwnBuckets(clock.monotonic) if settings.shared is None else SharedBuckets(settings.shared, clock.monotonic)
         )
-        self._workers = 1
         self._entries: dict[tuple[str, RouteClass, str | None], _Entry] = {}
         self._address_rules: dict[RouteClass, Rule | None] = {}
         self._known_version: tuple[int, int] = (-1, -1)
         self._told: dict[tuple[str, str], tuple[float, int]] = {}
         self.levels = {name: Level(name, s, clock.monotonic) for name, s in settings.levels.items()}
         self.unread = UnreadAnswers(settings.unread, asyncio.get_running_loop().time)
-        self.streams = {name: StreamCount(s) for name, s in settings.streams.items()}
+        table = settings.shared
+        self.streams = {
+            name: StreamCount(s, OwnPlaces() if table is None else SharedPlaces(table, settings.process, name))
+            for name, s in settings.streams.items()
+        }
         metrics.show(self.levels.values(), self.streams)
 
     # Before it is known who asks.
@@ -246,7 +249,6 @@ class Gate:
     async def _count_workers(self) -> None:
         async for live in ApiWorkers(self._etcd).live_workers():
             names = {*live, self.settings.worker}
-            self._workers = len(names)
             self.book.share(len({group_of(name) for name in names}))
             metrics.WORKERS.set(len(names))
 
@@ -317,7 +319,7 @@ class Gate:
 
     def _count_stream(self, level: Level, subject: str) -> StreamCount:
         count = self.streams[level.name if level.name in self.streams else defaults.HOSTS]
-        limit = count.find_limit(subject, self._workers)
+        limit = count.try_add(subject, self.book.parts)
         if limit is not None:
             metrics.rejected_of(level.name, "TooManyStreams").inc()
             message = (
@@ -325,7 +327,6 @@ class Gate:
                 "end watches, logs or consoles that are not needed, or try again later"
             )
             raise _error(message, 5, LimitDetails(reason="TooManyStreams", name=level.name))
-        count.add(subject)
         return count
 
     def _refuse_unread(self, level: Level, subject: str) -> RateLimited:

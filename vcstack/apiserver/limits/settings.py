@@ -33,6 +33,8 @@ class LimitSettings:
     streams: Mapping[str, StreamSettings] = field(default_factory=lambda: STREAMS)
     """Open streams by level; heartbeats' level has none of its own."""
     shared: SharedTable | None = None
-    """Where the buckets lie that it shares with the other processes of its manager; None: it is the only one."""
+    """Where what it shares with the other processes of its manager lies; None: it is the only one."""
+    process: int = 0
+    """Its number among these."""
     unread: UnreadSettings = field(default_factory=UnreadSettings)
     """How much of large answers may wait for its readers."""

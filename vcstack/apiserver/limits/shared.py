@@ -1,5 +1,7 @@
 """Buckets that all processes of one manager share: a table in memory that each of them has mapped.
 
+Behind them each process has a region of its own, in which it notes how many streams whom has open; see ``streams.py``.
+
 The parent makes it as an anonymous file and passes its descriptor on; nothing of it is left when the last one ends. A
 bucket is one number, the time at which it will be full again (the theoretical arrival time of ATM's cell rate
 algorithm, ITU-T I.371), by the monotonic clock that all processes of a machine have in common. A bucket that is full is
@@ -26,6 +28,9 @@ LOCK_SECONDS: Final = 0.1
 _HEAD: Final = 64
 _SALT: Final = 32
 _GROUP: Final = slice(32, 40)
+_REGIONS: Final = _HEAD + 2 * 8 * SLOTS
+_REGION: Final = 2 * 8 * SLOTS
+"""Of one process: keys, and a number for each. Pages of it that nobody has used take no memory."""
 
 
 class SharedTable:
@@ -34,18 +39,21 @@ class SharedTable:
     def __init__(self, fd: int) -> None:
         """Map what ``create`` has made, here or in the parent."""
         self.fd = fd
-        memory = memoryview(mmap.mmap(fd, _HEAD + 2 * 8 * SLOTS))
+        memory = memoryview(mmap.mmap(fd, os.fstat(fd).st_size))
         self._salt = bytes(memory[:_SALT])
         self.group = bytes(memory[_GROUP]).hex()
         """A name that only these processes have."""
         self._keys = memory[_HEAD : _HEAD + 8 * SLOTS].cast("Q")
-        self._full_at = memory[_HEAD + 8 * SLOTS :].cast("d")
+        self._full_at = memory[_HEAD + 8 * SLOTS : _REGIONS].cast("d")
+        self._regions = [memory[at : at + _REGION] for at in range(_REGIONS, len(memory), _REGION)]
+        self.numbers = [(r[: 8 * SLOTS].cast("Q"), r[8 * SLOTS :].cast("Q")) for r in self._regions]
+        """Of each process the keys, and beside each its number."""
 
     @classmethod
-    def create(cls) -> Self:
-        """Make an empty one; its descriptor is inherited only by those that it is passed to."""
+    def create(cls, processes: int = 1) -> Self:
+        """Make an empty one for so many; its descriptor is inherited only by those that it is passed to."""
         fd = os.memfd_create("vcstack-limits", os.MFD_CLOEXEC)
-        os.ftruncate(fd, _HEAD + 2 * 8 * SLOTS)
+        os.ftruncate(fd, _REGIONS + processes * _REGION)
         os.pwrite(fd, os.urandom(_GROUP.stop), 0)
         return cls(fd)
 
@@ -78,6 +86,10 @@ class SharedTable:
     def write(self, slot: int, full_at: float) -> None:
         """Note when it will be full."""
         self._full_at[slot] = full_at
+
+    def forget_process(self, process: int) -> None:
+        """Empty the region of a process that has ended."""
+        self._regions[process][:] = bytes(_REGION)
 
     def lock(self) -> bool:
         """Keep the others from taking tokens; False when that takes too long."""
