@@ -22,6 +22,7 @@ from vcstack.apiserver.audit.routes import AuditRoutes, is_audit
 from vcstack.apiserver.audit.sockets import Recording
 from vcstack.apiserver.auth.accounts import AccessIndex
 from vcstack.apiserver.auth.bearers import Bearers
+from vcstack.apiserver.auth.failurenotes import FailureNotes
 from vcstack.apiserver.auth.reviews import OPERATIONS
 from vcstack.apiserver.auth.reviews import PREFIX as REVIEWS
 from vcstack.apiserver.auth.routes import PREFIX as AUTH
@@ -84,6 +85,7 @@ class Application:
         bearers = Bearers(parts.store.cache, parts.clock)
         index = AccessIndex(parts.store.cache, parts.clock)
         self.gate = Gate(parts.store.cache, parts.etcd, index, parts.clock, parts.settings.limits)
+        self._failures = FailureNotes(parts.auth.throttle, parts.etcd, parts.clock, parts.settings.limits.worker)
         self._proxies = Proxies(parts.settings.trusted_proxies) if parts.settings.trusted_proxies else None
         self._authenticator = Authenticator(parts.admin_token, parts.clock, parts.auth.tokens, bearers, self.gate)
         self._sandbox = Sandbox()
@@ -150,6 +152,7 @@ class Application:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._replicas.run())
                 group.create_task(self.gate.run())
+                group.create_task(self._failures.run())
         finally:
             await self._sandbox.close()
             await self._replicas.aclose()

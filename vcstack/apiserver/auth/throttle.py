@@ -11,11 +11,13 @@ Counted are failures, in three ways (after OWASP's "Slow Down Online Guessing At
 An attempt is counted before it is made and taken back when it succeeds, so that many at once cannot pass.
 Unknown names are counted like known ones.
 
-The counts are in this process's memory: a failed login must not cost a write to etcd, which all watch. With
-R replicas a guesser gets at most R times the attempts, and a restart forgets. What must hold over replicas
-and restarts (guesses at second factors, once the password is known) is counted in the credential itself.
+The counts are in this process's memory, and failures of all processes count: they tell each other afterwards and
+many at a time (``failurenotes.py``), for a failed login must not wait for a write to etcd. What must be exact over
+replicas (guesses at second factors, once the password is known) is counted in the credential itself.
 """
 
+import asyncio
+import hashlib
 import ipaddress
 import math
 from collections import OrderedDict
@@ -26,6 +28,9 @@ from vcstack.clock import Clock
 from vcstack.specs.errors import ErrorDetails, TooManyRequests
 
 REFUSED: Final = "too many failed attempts; try again later"
+ACCOUNT: Final = "a"
+SOURCE: Final = "s"
+"""How marks begin."""
 E = TypeVar("E")
 
 
@@ -69,6 +74,10 @@ class Throttle:
         self._clock = clock
         self._accounts: _Recent[_Failures] = _Recent(self.settings.entries)
         self._sources: _Recent[_Bucket] = _Recent(self.settings.entries)
+        self._news: dict[str, int] = {}
+        self._forgiven: set[str] = set()
+        self.has_news = asyncio.Event()
+        """Set while there is something to tell other processes."""
 
     def attempt(self, account: str, address: str, *, device: str = "") -> "Attempt":
         """Count an attempt as failed until ``Attempt.succeed`` is called.
@@ -81,22 +90,58 @@ class Throttle:
         Raises:
             TooManyRequests: one has to wait.
         """
-        now, source = self._clock.monotonic(), source_of(address)
-        key = f"{account}\0device\0{device}" if device else f"{account}\0source\0{source}"
+        now, origin = self._clock.monotonic(), source_of(address)
+        source = mark_of(SOURCE, origin)
+        key = mark_of(ACCOUNT, f"{account}\0device\0{device}" if device else f"{account}\0source\0{origin}")
         waits = [self._account_wait(key, now), 0.0 if device else self._source_wait(source, now)]
         if max(waits) > 0:
             raise TooManyRequests(REFUSED, details=ErrorDetails(retry_after_seconds=math.ceil(max(waits))))
-        self._count_account(key, now)
+        self._count_account(key, 1, now)
+        self._note(key, 1)
         if not device:
-            self._sources.put(source, _Bucket(self._source_used(source, now) + 1, now))
+            self._count_source(source, 1, now)
+            self._note(source, 1)
         return Attempt(self, key, "" if device else source)
 
     def forgive(self, key: str, source: str) -> None:
         """Take an attempt back: it succeeded."""
         self._accounts.pop(key)
+        self._news.pop(key, None)
+        if len(self._forgiven) >= self.settings.entries:
+            self._forgiven.clear()  # nobody listens
+        self._forgiven.add(key)
+        self.has_news.set()
         bucket = self._sources.find(source)
         if bucket is not None:
             bucket.used = max(0.0, bucket.used - 1)
+            self._note(source, -1)
+
+    # What other processes are told, and tell.
+
+    def take_news(self) -> tuple[dict[str, int], set[str]]:
+        """Return the failures since the last time by what they count for, and the accounts' marks that got in."""
+        news, forgiven = self._news, self._forgiven
+        self._news, self._forgiven = {}, set()
+        self.has_news.clear()
+        return news, forgiven
+
+    def learn(self, mark: str, failures: int, seconds_ago: float = 0.0) -> None:
+        """Count failures elsewhere."""
+        at = self._clock.monotonic() - max(0.0, seconds_ago)
+        if mark.startswith(SOURCE):
+            self._count_source(mark, failures, at)
+        else:
+            self._count_account(mark, failures, at)
+
+    def forget(self, mark: str) -> None:
+        """Forget an account's failures: somebody got in elsewhere."""
+        self._accounts.pop(mark)
+
+    def _note(self, mark: str, failures: int) -> None:
+        if len(self._news) >= self.settings.entries:
+            self._news.clear()
+        self._news[mark] = self._news.get(mark, 0) + failures
+        self.has_news.set()
 
     def _account_wait(self, key: str, now: float) -> float:
         failures = self._accounts.find(key)
@@ -112,10 +157,13 @@ class Throttle:
         over = self._source_used(source, now) + 1 - self.settings.source_burst
         return over * self.settings.source_seconds
 
-    def _count_account(self, key: str, now: float) -> None:
+    def _count_source(self, source: str, failures: int, now: float) -> None:
+        self._sources.put(source, _Bucket(max(0.0, self._source_used(source, now) + failures), now))
+
+    def _count_account(self, key: str, failures: int, now: float) -> None:
         made = self.settings
         old = self._accounts.find(key)
-        count = 1 + (old.count if old and now - old.last < made.forget_seconds else 0)
+        count = failures + (old.count if old and now - old.last < made.forget_seconds else 0)
         wait = 0.0
         if count >= made.free:
             wait = min(made.longest_seconds, made.first_seconds * 2.0 ** min(count - made.free, 32))
@@ -131,6 +179,11 @@ class Attempt:
     def succeed(self) -> None:
         """It was no failure."""
         self._throttle.forgive(self._key, self._source)
+
+
+def mark_of(kind: str, of: str) -> str:
+    """Return what an account's or a source's failures are known by; of one length, whatever names people send."""
+    return kind + hashlib.blake2b(of.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def source_of(address: str) -> str:
