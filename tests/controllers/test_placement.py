@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.manual_clock import BEGINNING
+from vcstack.controllers.capacity import Standard
 from vcstack.controllers.placement import (
     Candidate,
     Demand,
@@ -30,7 +31,7 @@ def candidate(name: str = "h1", *, used: int = 0, **changes: Any) -> Candidate:
     deleted = status.pop("deleted", None)
     meta = ObjectMeta(name=name, labels=labels, deletion_timestamp=deleted)
     host = Host(metadata=meta, spec=spec, status=HostStatus(conditions=conditions, **status))
-    return build_candidate(host, Capacity(vcpus=used, memory_mib=used * 64, disk_gib=used))
+    return build_candidate(host, Standard(400, 100), Capacity(vcpus=used, memory_mib=used * 64, disk_gib=used))
 
 
 def demand(memory: int = 128, **placement: Any) -> Demand:

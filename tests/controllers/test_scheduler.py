@@ -10,11 +10,11 @@ from vcstack.controllers.scheduler import Wakers
 from vcstack.runtime.errors import WaitingFor
 from vcstack.specs.errors import ClaimTaken, Unavailable
 from vcstack.specs.kinds.flavor import Flavor, FlavorSpec
-from vcstack.specs.kinds.host import Capacity, Host, HostSpec, Scheduling
+from vcstack.specs.kinds.host import Capacity, Host, HostSpec, Overcommit, Scheduling
 from vcstack.specs.kinds.instance import SCHEDULED, UP_TO_DATE, Instance, InstanceSpec, Placement
 from vcstack.specs.kinds.setting import Setting, SettingSpec
 from vcstack.specs.meta import Condition
-from vcstack.specs.settings import SCHEDULER_STRATEGY
+from vcstack.specs.settings import HOSTS_MEMORY_OVERCOMMIT, SCHEDULER_STRATEGY
 
 
 async def scheduled(world: World, name: str) -> tuple[str | None, Condition]:
@@ -182,6 +182,28 @@ async def test_spread_is_a_setting(world: World) -> None:
         await world.create_instance(name)
     await world.settle(scheduler.build)
     assert {(await scheduled(world, "a"))[0], (await scheduled(world, "b"))[0]} == {"h1", "h2"}
+
+
+async def test_more_overcommit_makes_room_for_those_that_wait(world: World) -> None:
+    await world.create_basics()
+    host = await world.create_host("h1")
+    host.spec.overcommit = Overcommit(vcpu_percent=10_000)
+    await world.admin.update(host)
+    assert host.status.capacity is not None
+    flavor = FlavorSpec(vcpus=1, memory_mib=host.status.capacity.memory_mib + 1, root_disk_gib=1)
+    await world.create_freely(Flavor.new("large", flavor))
+    wanted = InstanceSpec(flavor="large", image="tiny")
+    await world.create_freely(Instance.new("web-1", wanted, project=PROJECT))
+    await world.settle(scheduler.build)
+    assert (await scheduled(world, "web-1"))[1].reason == "Unschedulable"
+    more = await world.admin.create(Setting.new("more", SettingSpec(setting=HOSTS_MEMORY_OVERCOMMIT, value=400)))
+    await world.settle(scheduler.build)
+    assert (await scheduled(world, "web-1"))[0] == "h1"
+    await world.admin.delete(more.ref)
+    await world.create_freely(Instance.new("web-2", wanted, project=PROJECT))
+    await world.settle(scheduler.build)
+    assert (await scheduled(world, "web-1"))[0] == "h1", "what runs stays"
+    assert (await scheduled(world, "web-2"))[1].reason == "Unschedulable"
 
 
 async def test_a_new_generation_of_a_bound_instance_is_observed(world: World) -> None:

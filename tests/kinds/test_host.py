@@ -5,14 +5,16 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.fakes.world import FakeHeartbeats, World
-from vcstack.controllers import host
-from vcstack.controllers.capacity import build_allocatable
+from vcstack.controllers import host, setting
+from vcstack.controllers.capacity import Standard, build_allocatable
 from vcstack.controllers.host import COUNT_SECONDS, HostReconciler
 from vcstack.runtime.users import DELETABLE
 from vcstack.specs.kinds.host import AGENT_READY, ALIVE, Capacity, Host, HostSpec, HostStatus, Overcommit
 from vcstack.specs.kinds.instance import DOMAIN_FINALIZER, Instance
+from vcstack.specs.kinds.setting import Setting, SettingSpec
 from vcstack.specs.meta import ConditionStatus, ObjectMeta
 from vcstack.specs.resource import Ref
+from vcstack.specs.settings import HOSTS_MEMORY_OVERCOMMIT, HOSTS_VCPU_OVERCOMMIT
 
 
 async def beat(world: World, *live: str) -> list[Ref]:
@@ -75,8 +77,34 @@ def test_allocatable_is_capacity_less_the_reserve_times_overcommit() -> None:
     )
     status = HostStatus(capacity=Capacity(vcpus=4, memory_mib=2512, disk_gib=100))
     measured = Host(metadata=ObjectMeta(name="h1"), spec=spec, status=status)
-    assert build_allocatable(measured) == Capacity(vcpus=16, memory_mib=3000, disk_gib=90)
-    assert build_allocatable(Host(metadata=ObjectMeta(name="h1"))) is None
+    standard = Standard(vcpu_percent=200, memory_percent=50)
+    assert build_allocatable(measured, standard) == Capacity(vcpus=16, memory_mib=3000, disk_gib=90)
+    plain = measured.model_copy(update={"spec": HostSpec(reserved_memory_mib=512)})
+    assert build_allocatable(plain, standard) == Capacity(vcpus=8, memory_mib=1000, disk_gib=100)
+    assert build_allocatable(Host(metadata=ObjectMeta(name="h1")), standard) is None
+
+
+async def test_overcommit_that_is_set_for_the_cloud_holds_at_once_where_the_host_says_nothing(world: World) -> None:
+    await world.create_host("h1")
+    own = await world.create_host("h2")
+    own.spec.overcommit = Overcommit(memory_percent=150)
+    await world.admin.update(own)
+    await world.settle(host.build)
+    plain, kept = await world.get(Host, "h1"), await world.get(Host, "h2")
+    assert plain.status.overcommit == Overcommit(vcpu_percent=400, memory_percent=100)
+    assert kept.status.overcommit == Overcommit(vcpu_percent=400, memory_percent=150)
+    assert plain.status.capacity is not None
+    await world.admin.create(Setting.new("cpu", SettingSpec(setting=HOSTS_VCPU_OVERCOMMIT, value=200)))
+    memory = await world.admin.create(Setting.new("memory", SettingSpec(setting=HOSTS_MEMORY_OVERCOMMIT, value=120)))
+    await world.settle(host.build)
+    plain, kept = await world.get(Host, "h1"), await world.get(Host, "h2")
+    assert plain.status.overcommit == Overcommit(vcpu_percent=200, memory_percent=120)
+    assert plain.status.allocatable == build_allocatable(plain, Standard(200, 120))
+    assert kept.status.overcommit == Overcommit(vcpu_percent=200, memory_percent=150)
+    await world.admin.delete(memory.ref)
+    await world.settle(host.build, setting.build)
+    assert (await world.get(Host, "h1")).status.overcommit == Overcommit(vcpu_percent=200, memory_percent=100)
+    assert await world.writes_of(host.build) == 0
 
 
 async def test_what_instances_claim_is_counted_at_most_once_a_second(world: World) -> None:

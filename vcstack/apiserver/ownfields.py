@@ -22,7 +22,9 @@ class ManagersPart:
 
 
 MANAGERS_PARTS = {
-    host.Host.KIND: ManagersPart(frozenset({"allocatable", "allocated", "instanceCount"}), frozenset({host.ALIVE})),
+    host.Host.KIND: ManagersPart(
+        frozenset({"allocatable", "allocated", "instanceCount", "overcommit"}), frozenset({host.ALIVE})
+    ),
     instance.Instance.KIND: ManagersPart(
         frozenset({"host", "allocated", "addresses"}), frozenset({instance.SCHEDULED, instance.NETWORK_READY})
     ),

@@ -1,19 +1,46 @@
 """What hosts offer and instances ask for, as pure arithmetic."""
 
+from typing import NamedTuple
+
 from vcstack.specs.kinds.flavor import FlavorSpec
-from vcstack.specs.kinds.host import Capacity, Host
+from vcstack.specs.kinds.host import Capacity, Host, Overcommit
+from vcstack.specs.settings import HOSTS_MEMORY_OVERCOMMIT, HOSTS_VCPU_OVERCOMMIT, SettingReader
+
+OVERCOMMIT_SETTINGS = frozenset({HOSTS_VCPU_OVERCOMMIT, HOSTS_MEMORY_OVERCOMMIT})
 
 
-def build_allocatable(host: Host) -> Capacity | None:
+class Standard(NamedTuple):
+    """The overcommit of hosts whose spec does not say it, in percent."""
+
+    vcpu_percent: int
+    memory_percent: int
+
+
+def read_standard(settings: SettingReader) -> Standard:
+    """Return it as it is set now."""
+    return Standard(settings.number(HOSTS_VCPU_OVERCOMMIT), settings.number(HOSTS_MEMORY_OVERCOMMIT))
+
+
+def build_overcommit(host: Host, standard: Standard) -> Overcommit:
+    """Return what counts for the host."""
+    own = host.spec.overcommit
+    return Overcommit(
+        vcpu_percent=own.vcpu_percent or standard.vcpu_percent,
+        memory_percent=own.memory_percent or standard.memory_percent,
+        disk_percent=own.disk_percent,
+    )
+
+
+def build_allocatable(host: Host, standard: Standard) -> Capacity | None:
     """Return what instances may claim of the host in sum; None while its capacity was not observed."""
-    capacity, overcommit = host.status.capacity, host.spec.overcommit
+    capacity, own = host.status.capacity, host.spec.overcommit
     if capacity is None:
         return None
     memory = max(capacity.memory_mib - host.spec.reserved_memory_mib, 0)
     return Capacity(
-        vcpus=capacity.vcpus * overcommit.vcpu_percent // 100,
-        memory_mib=memory * overcommit.memory_percent // 100,
-        disk_gib=capacity.disk_gib * overcommit.disk_percent // 100,
+        vcpus=capacity.vcpus * (own.vcpu_percent or standard.vcpu_percent) // 100,
+        memory_mib=memory * (own.memory_percent or standard.memory_percent) // 100,
+        disk_gib=capacity.disk_gib * own.disk_percent // 100,
     )
 
 

@@ -7,7 +7,8 @@ dead: its guests may well run on.
 from collections.abc import AsyncIterator, Iterator
 from typing import Protocol
 
-from vcstack.controllers.capacity import add, build_allocatable
+from vcstack.controllers.capacity import OVERCOMMIT_SETTINGS, add, build_allocatable, build_overcommit, read_standard
+from vcstack.controllers.scheduler import SETTINGS
 from vcstack.runtime.context import BackendKey, ControllerContext
 from vcstack.runtime.controller import Controller, asked_of
 from vcstack.runtime.reconciler import Result
@@ -15,6 +16,7 @@ from vcstack.runtime.status import condition_of, write_status
 from vcstack.runtime.users import name_some, refuse_deletion
 from vcstack.specs.kinds.host import ALIVE, FINALIZER, Capacity, Host
 from vcstack.specs.kinds.instance import Instance
+from vcstack.specs.kinds.setting import Setting
 from vcstack.specs.meta import Condition, ConditionStatus
 from vcstack.specs.resource import Ref
 
@@ -35,11 +37,12 @@ HEARTBEATS: BackendKey[Heartbeats] = BackendKey("heartbeats")
 
 
 class HostReconciler:
-    """Writes Alive, allocatable, allocated and instanceCount; lets a host go when it has no instances."""
+    """Writes Alive, allocatable, overcommit, allocated and instanceCount; lets a host go when it has no instances."""
 
     def __init__(self, context: ControllerContext) -> None:
         self._context = context
         self._heartbeats = context.backend(HEARTBEATS)
+        self._settings = context.backend(SETTINGS)
         self._instances = context.informer(Instance)
         self._instances.add_index(_BY_HOST, lambda i: (i.status.host or "",))
         self._live: frozenset[str] | None = None
@@ -64,7 +67,8 @@ class HostReconciler:
                 yield Ref(Host.KIND, None, name)
 
     async def _observe(self, host: Host) -> Result | None:
-        fields = {"allocatable": build_allocatable(host)}
+        standard = read_standard(self._settings)
+        fields = {"allocatable": build_allocatable(host, standard), "overcommit": build_overcommit(host, standard)}
         counted, wait = self._count(host)
         conditions = self._build_alive(host)
         for condition in conditions:
@@ -127,10 +131,14 @@ def build(context: ControllerContext) -> Controller:
         if instance.status.host:
             yield Ref(Host.KIND, None, instance.status.host)
 
+    def all_hosts(setting: Setting) -> Iterator[Ref]:
+        if setting.spec.setting in OVERCOMMIT_SETTINGS:
+            yield from (host.ref for host in context.informer(Host).list())
+
     return context.controller(
         reconciler,
         Host,
-        watches={Instance: bound_to},
+        watches={Instance: bound_to, Setting: all_hosts},
         sources=(reconciler.follow_heartbeats,),
         matters={
             Host: lambda host: (*asked_of(host), host.status.capacity),

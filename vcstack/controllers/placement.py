@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from vcstack.controllers.capacity import build_allocatable, find_shortage
+from vcstack.controllers.capacity import Standard, build_allocatable, find_shortage
 from vcstack.specs.kinds.host import AGENT_READY, ALIVE, Capacity, Host, Scheduling
 from vcstack.specs.kinds.instance import Placement
 
@@ -39,6 +39,8 @@ class Offer:
     """What a version of a host offers; worked out once, since thousands of decisions look at it."""
 
     host: Host
+    standard: Standard
+    """The overcommit that is set, with which it was worked out."""
     allocatable: Capacity | None
     unfit: str | None
     """Why it takes no instance at all, or None."""
@@ -65,15 +67,15 @@ class Candidate:
 Filter = Callable[[Demand, Candidate], str | None]
 
 
-def build_offer(host: Host) -> Offer:
+def build_offer(host: Host, standard: Standard) -> Offer:
     """Return what the host offers."""
     unfit = next((reason for reject in HOST_FILTERS if (reason := reject(host))), None)
-    return Offer(host, build_allocatable(host), unfit)
+    return Offer(host, standard, build_allocatable(host, standard), unfit)
 
 
-def build_candidate(host: Host, used: Capacity) -> Candidate:
+def build_candidate(host: Host, standard: Standard, used: Capacity) -> Candidate:
     """Return the host as a candidate."""
-    return Candidate(build_offer(host), used)
+    return Candidate(build_offer(host, standard), used)
 
 
 def reject_other_hosts(demand: Demand, candidate: Candidate) -> str | None:

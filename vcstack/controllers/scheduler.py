@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from vcstack.controllers.capacity import add, build_allocatable, build_request, find_shortage, largest
+from vcstack.controllers.capacity import OVERCOMMIT_SETTINGS, add, build_request, find_shortage, largest, read_standard
 from vcstack.controllers.placement import (
     Candidate,
     Demand,
@@ -30,6 +30,7 @@ from vcstack.specs.kinds.flavor import Flavor
 from vcstack.specs.kinds.host import Capacity, Host
 from vcstack.specs.kinds.image import Image
 from vcstack.specs.kinds.instance import SCHEDULED, UP_TO_DATE, Instance
+from vcstack.specs.kinds.setting import Setting
 from vcstack.specs.meta import Condition
 from vcstack.specs.resource import Ref
 from vcstack.specs.settings import SCHEDULER_STRATEGY, SettingReader
@@ -173,8 +174,9 @@ class Scheduler:
         if wanted == before or host is None:
             await self._write(instance, condition)
             return
-        candidate = build_candidate(host, add(self.ledger.used(name), before, times=-1))
-        shortage = find_shortage(wanted, candidate.used, build_allocatable(host) or Capacity())
+        standard = read_standard(self._settings)
+        candidate = build_candidate(host, standard, add(self.ledger.used(name), before, times=-1))
+        shortage = find_shortage(wanted, candidate.used, candidate.allocatable or Capacity())
         if shortage and largest(before, wanted) != before:
             message = (
                 f"Host {name} has no room for flavor {instance.spec.flavor}: {shortage}. It keeps its old size; "
@@ -185,11 +187,12 @@ class Scheduler:
         await self._claim(instance, candidate, {}, wanted, condition)
 
     def _candidates(self) -> Iterator[Candidate]:
+        standard = read_standard(self._settings)
         for host in self._hosts.list():
             name = host.metadata.name
             offer = self._offers.get(name)
-            if offer is None or offer.host is not host:
-                offer = self._offers[name] = build_offer(host)
+            if offer is None or offer.host is not host or offer.standard != standard:
+                offer = self._offers[name] = build_offer(host, standard)
             yield Candidate(offer, self.ledger.used(name))
 
     def _find_digest(self, instance: Instance) -> str | None:
@@ -235,6 +238,11 @@ class Wakers:
             self._offers[host.metadata.name] = offer
             yield from self._pending()
 
+    def on_setting(self, setting: Setting) -> Iterator[Ref]:
+        """All that pend, when hosts may offer more now."""
+        if setting.spec.setting in OVERCOMMIT_SETTINGS:
+            yield from self._pending()
+
     def on_flavor(self, flavor: Flavor) -> Iterator[Ref]:
         """Those that pend with the flavor."""
         yield from (i.ref for i in self._instances.by_index(_PENDING, flavor.metadata.name))
@@ -255,7 +263,12 @@ def build(context: ControllerContext) -> Controller:
         Instance,
         name="scheduler",
         workers=WORKERS,
-        watches={Host: wakers.on_host, Flavor: wakers.on_flavor, Instance: wakers.on_instance},
+        watches={
+            Host: wakers.on_host,
+            Flavor: wakers.on_flavor,
+            Setting: wakers.on_setting,
+            Instance: wakers.on_instance,
+        },
         listeners=[(instances, scheduler.ledger.on_instance)],
         matters={Instance: _read_of_instance},
     )

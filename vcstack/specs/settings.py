@@ -184,6 +184,8 @@ SESSIONS_LIFETIME_UNASKED: Final = "sessions.lifetimeUnasked"
 NETWORK_DEFAULT_GROUP: Final = "network.defaultGroup"
 PROJECTS_DEFAULT_QUOTA: Final = "projects.defaultQuota"
 HOSTS_JOIN_TOKEN_LIFETIME: Final = "hosts.joinTokenLifetime"  # noqa: S105 (a name)
+HOSTS_VCPU_OVERCOMMIT: Final = "hosts.vcpuOvercommitPercent"
+HOSTS_MEMORY_OVERCOMMIT: Final = "hosts.memoryOvercommitPercent"
 SCHEDULER_STRATEGY: Final = "scheduler.strategy"
 
 _ALL = (
@@ -297,6 +299,26 @@ _ALL = (
         minimum="1m",
         maximum="7d",
         description="How long a host's join token is good: long enough to carry it to the host by hand.",
+    ),
+    KnownSetting(
+        name=HOSTS_VCPU_OVERCOMMIT,
+        type=SettingType.INT,
+        default=400,
+        minimum=10,
+        maximum=10_000,
+        description="How many virtual CPUs instances may claim of a host, in percent of its physical ones: four for "
+        "each by default, for most guests idle most of the time. A host's spec.overcommit goes before. Holds at once for "
+        "what is placed from then on; what runs stays.",
+    ),
+    KnownSetting(
+        name=HOSTS_MEMORY_OVERCOMMIT,
+        type=SettingType.INT,
+        default=100,
+        minimum=10,
+        maximum=1000,
+        description="How much memory instances may claim of a host, in percent of what it has less its reserve. 100: "
+        "no more than there is, for guests that use theirs would otherwise be killed. A host's spec.overcommit goes "
+        "before. Holds at once for what is placed from then on; what runs stays.",
     ),
     KnownSetting(
         name=SCHEDULER_STRATEGY,

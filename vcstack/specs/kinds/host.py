@@ -30,10 +30,10 @@ class Scheduling(StrEnum):
 class Overcommit(Model):
     """How much more than the physical capacity may be claimed, in percent of it."""
 
-    vcpu_percent: Annotated[int, Field(ge=10, le=10_000)] = 400
-    """400: four virtual CPUs a physical one."""
-    memory_percent: Annotated[int, Field(ge=10, le=1_000)] = 100
-    """100: no overcommit."""
+    vcpu_percent: Annotated[int | None, Field(ge=10, le=10_000)] = None
+    """400: four virtual CPUs a physical one. Default: what the setting hosts.vcpuOvercommitPercent says."""
+    memory_percent: Annotated[int | None, Field(ge=10, le=1_000)] = None
+    """100: no overcommit. Default: what the setting hosts.memoryOvercommitPercent says."""
     disk_percent: Annotated[int, Field(ge=10, le=10_000)] = 100
     """100: no overcommit."""
 
@@ -69,6 +69,8 @@ class HostStatus(Status):
     """Physical capacity."""
     allocatable: Capacity | None = None
     """What instances may claim in sum: capacity less the reserve, times overcommit. By the host controller."""
+    overcommit: Overcommit | None = None
+    """What allocatable was worked out with: what the host's spec says, else the settings. By the host controller."""
     allocated: Capacity | None = None
     """What instances claim now. By the host controller."""
     instance_count: int | None = None
