@@ -5,8 +5,9 @@ from typing import Annotated
 
 from pydantic import StringConstraints
 
+from vcstack.specs.kinds.identityprovider import ProviderType
 from vcstack.specs.meta import Time
-from vcstack.specs.model import Model
+from vcstack.specs.model import Model, Name
 
 Short = Annotated[str, StringConstraints(max_length=512)]
 Secret = Annotated[str, StringConstraints(max_length=4096)]
@@ -90,6 +91,24 @@ class KeyRequest(Model):
     """Its id."""
     secret: Short
     """Its secret."""
+
+
+class OfferedProvider(Model):
+    """An identity provider that everybody may know of."""
+
+    name: Name
+    """The IdentityProvider."""
+    display_name: str = ""
+    """What people choose; empty: its name."""
+    type: ProviderType
+    """OIDC: log in there with a browser; LDAP: with the password that the directory knows."""
+
+
+class ProvidersReply(Model):
+    """What the page for logging in offers besides a password."""
+
+    items: list[OfferedProvider]
+    """By name."""
 
 
 class TokensReply(Model):

@@ -24,6 +24,7 @@ from vcstack.apiclient.authmessages import (
     LogoutRequest,
     PasswordRequest,
     ProofRequest,
+    ProvidersReply,
     RefreshRequest,
     TokensReply,
 )
@@ -63,6 +64,7 @@ AUTH_MODELS: tuple[type[BaseModel], ...] = (
     OidcPollRequest,
     PasswordRequest,
     ProofRequest,
+    ProvidersReply,
     RefreshRequest,
     TokensReply,
     Me,
@@ -99,6 +101,14 @@ def auth_paths() -> Iterator[tuple[str, Json]]:
     anything = {"application/json": {"schema": {"type": "object"}}}
     keys = operation(TAG, "The public keys that access tokens are verified with (a JWK set).", content=anything)
     yield PREFIX + "keys", {"get": {**keys, "security": []}}
+    offered = operation(
+        TAG,
+        "The identity providers that the page for logging in offers to everybody.",
+        content=_json(reference("ProvidersReply")),
+        parameters=(("domain", "Those of this domain, too.", {"type": "string"}),),
+        public=True,
+    )
+    yield PREFIX + "providers", {"get": offered}
     who = operation(TAG, "Who am I, and what was given to me where?", content=_json(reference("Me")))
     yield "/api/v1/me", {"get": who}
     yield _ask("review", "May somebody do something?", "Review")

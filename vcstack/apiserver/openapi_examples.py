@@ -327,6 +327,8 @@ class Examples:
         if name.removesuffix("List") in self._kinds:
             item = stored(self._kinds[name.removesuffix("List")], in_project=_is_in_project(path) or None)
             return {"apiVersion": API_VERSION, "kind": name, "metadata": {"resourceVersion": "1042"}, "items": [item]}
+        if name == "ProvidersReply":
+            return {"items": [{"name": "corporate", "displayName": "Example Corporation", "type": "OIDC"}]}
         if name == "PlanRequest":
             return {"objects": [written(self._kinds["RoleBinding"])]}
         if name == "ApplyPlanRequest":

@@ -23,6 +23,7 @@ WATCH_LENT = frozenset({"shared", "watch", "resourceVersion", "allowWatchBookmar
 GET = frozenset({"atRevision"})
 HISTORY = frozenset({"limit", "before"})
 LOG = frozenset({"tail", "follow"})
+PROVIDERS = frozenset({"domain"})
 NONE: frozenset[str] = frozenset()
 
 

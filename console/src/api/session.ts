@@ -80,11 +80,18 @@ export async function logOut(): Promise<void> {
 }
 
 /** POST to a route of logging in; returns its answer or the refusal. Raises Unreachable. */
-export async function post(path: string, body: unknown, token?: string): Promise<unknown> {
+export function post(path: string, body: unknown, token?: string): Promise<unknown> {
   const headers = { ...COOKIE_HEADERS, ...(token ? { authorization: `Bearer ${token}` } : {}) };
+  return send(path, { method: "POST", headers, body: JSON.stringify(body) });
+}
+
+/** GET a route of logging in, as nobody; returns its answer or the refusal. Raises Unreachable. */
+export const look = (path: string): Promise<unknown> => send(path, { credentials: "omit" });
+
+async function send(path: string, init: RequestInit): Promise<unknown> {
   let response: Response;
   try {
-    response = await fetch(`/api/v1/auth/${path}`, { method: "POST", headers, body: JSON.stringify(body) });
+    response = await fetch(`/api/v1/auth/${path}`, init);
   } catch (error) {
     throw new Unreachable(error);
   }

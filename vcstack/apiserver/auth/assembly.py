@@ -11,6 +11,7 @@ from vcstack.apiserver.auth.ldapdirectory import LdapDirectories
 from vcstack.apiserver.auth.ldaplogins import LdapLogins
 from vcstack.apiserver.auth.ldaproutes import LdapRoutes
 from vcstack.apiserver.auth.login import LoginParts, LoginService
+from vcstack.apiserver.auth.offered import OfferedProviders
 from vcstack.apiserver.auth.oidc import OidcLogins
 from vcstack.apiserver.auth.oidcprovider import OidcProviders
 from vcstack.apiserver.auth.oidcroutes import OidcRoutes
@@ -81,7 +82,8 @@ class Auth:
         self.ldap = LdapLogins(store, self._directories, users, self.throttle, clock)
         self.sessions.vouching = ProviderVouching(store, self.oidc, self.ldap)
         more = {**OidcRoutes(self.oidc).posts, **LdapRoutes(self.ldap).posts}
-        self.routes = AuthRoutes(self.login, self.keys, self.tokens, self.signing, self.directory, more)
+        offered = OfferedProviders(store.cache)
+        self.routes = AuthRoutes(self.login, self.keys, self.tokens, self.signing, self.directory, offered, more)
 
     async def start(self) -> None:
         """Read the signing keys, or make the first one. Raises Unavailable."""

@@ -12,6 +12,7 @@
     POST logout               {refreshToken}, or {} with cookie or *
     POST token                {keyId, secret}                    an access token for an API key
     GET  keys                                                    the public keys, a JWK set
+    GET  providers[?domain=NAME]                                 identity providers that everybody may know of
     POST oidc/...                                                see ``oidcroutes``
     POST ldap/login           {provider, user, password}         tokens or challenge
 
@@ -37,6 +38,7 @@ from vcstack.apiclient.authmessages import (
     LogoutRequest,
     PasswordRequest,
     ProofRequest,
+    ProvidersReply,
     RefreshRequest,
 )
 from vcstack.apiserver.audit.entry import note_error
@@ -44,19 +46,16 @@ from vcstack.apiserver.auth.apikeys import ApiKeys
 from vcstack.apiserver.auth.cookies import find_refresh_token, forget, reply_step, reply_tokens
 from vcstack.apiserver.auth.directory import Directory
 from vcstack.apiserver.auth.login import Enrolled, LoginService
+from vcstack.apiserver.auth.offered import OfferedProviders
 from vcstack.apiserver.auth.requests import client_of, read
 from vcstack.apiserver.auth.secondfactor import Enrolment
 from vcstack.apiserver.auth.signing import SigningKeys
 from vcstack.apiserver.auth.tokens import NOT_VALID, Access, AccessTokens
-from vcstack.apiserver.queries import NONE, Query
+from vcstack.apiserver.queries import NONE, PROVIDERS, Query
 from vcstack.apiserver.replies import error_reply, model_reply, value_reply
 from vcstack.specs.errors import MethodNotAllowed, NotFound, Unauthorized
 
 PREFIX: Final = "/api/v1/auth/"
-PUBLIC: Final = frozenset(
-    {"login", "password", "mfa/verify", "mfa/enrol", "mfa/confirm", "refresh", "logout", "token", "keys"}
-)
-"""What may be called without a credential; the others, and these where they need one, look at it themselves."""
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -70,6 +69,7 @@ class AuthRoutes:
         tokens: AccessTokens,
         signing: SigningKeys,
         directory: Directory,
+        offered: OfferedProviders,
         more: Mapping[str, Handler],
     ) -> None:
         """Take the services, and ``more`` routes by their paths."""
@@ -78,6 +78,8 @@ class AuthRoutes:
         self._tokens = tokens
         self._signing = signing
         self._directory = directory
+        self._offered = offered
+        self.gets: dict[str, Handler] = {"keys": self.keys, "providers": self.providers}
         self.posts: dict[str, Handler] = {
             "login": self.login,
             "password": self.password,
@@ -95,15 +97,25 @@ class AuthRoutes:
     async def answer(self, request: Request) -> Response:
         """Return the answer to a request below the prefix. Raises ApiError."""
         path = request.scope["path"].removeprefix(PREFIX)
-        Query.parse(request.scope["query_string"]).only(NONE)
-        if path == "keys":
+        Query.parse(request.scope["query_string"]).only(PROVIDERS if path == "providers" else NONE)
+        handler = self.gets.get(path)
+        if handler is not None:
             _demand_method(request, "GET", "HEAD")
-            return value_reply(self._signing.publish())
+            return await handler(request)
         handler = self.posts.get(path)
         if handler is None:
             raise NotFound(f"there is no route {request.scope['path'][:200]!r}; see /api/docs")
         _demand_method(request, "POST")
         return await handler(request)
+
+    async def keys(self, request: Request) -> Response:
+        """Return what access tokens are verified with."""
+        return value_reply(self._signing.publish())
+
+    async def providers(self, request: Request) -> Response:
+        """Return the identity providers that say that everybody may know of them."""
+        domain = Query.parse(request.scope["query_string"]).text("domain")
+        return model_reply(ProvidersReply(items=self._offered.find(domain)))
 
     async def login(self, request: Request) -> Response:
         """Log in."""

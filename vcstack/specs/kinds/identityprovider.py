@@ -144,6 +144,9 @@ class IdentityProviderSpec(Spec):
     """false: nobody logs in by it, and the sessions that began by it end within seconds."""
     display_name: Text = ""
     """What people choose at login."""
+    offered: bool = False
+    """true: the page for logging in shows its display name, name and type to everybody who opens it; of a provider with
+    a domain, to who opens it as /console/login?domain=DOMAIN. Default: who logs in by it has to know its name."""
     domain: Annotated[Name | None, RefersTo("Domain"), Takes(Change.IMMUTABLE)] = None
     """The domain that its users get into; default the top of the tree."""
     oidc: OIDCProvider | None = None

@@ -59,7 +59,7 @@ export function Component() {
         </Button>
       </div>
       <p>{say("who", { subject: me.subject })}</p>
-      {me.role === "User" ? <Credentials user={me.name} /> : null}
+      {me.role === "User" ? <Credentials me={me} /> : null}
       <p className="text-quiet">{say("text")}</p>
       {list.error ? <Failure error={list.error} onRetry={list.retry} /> : null}
       <ul className="flex flex-col gap-2">

@@ -2,7 +2,7 @@ import { type FormEvent, type ReactNode, useState } from "react";
 import { collectionPath } from "~/api/kinds";
 import { useLiveObject } from "~/api/lists";
 import { freshToken } from "~/api/session";
-import type { Resource, Schemas } from "~/api/types";
+import type { Me, Resource, Schemas } from "~/api/types";
 import { Badge } from "~/components/Badge";
 import { Button } from "~/components/Button";
 import { Dialog } from "~/components/Dialog";
@@ -15,7 +15,6 @@ import { ask } from "~/pages/login/steps";
 import { words } from "./words";
 
 interface Person extends Resource {
-  spec: { identityProvider?: string | null };
   status?: { mfaEnrolled?: boolean | null };
 }
 
@@ -25,13 +24,15 @@ const own = async <T,>(path: string, body: unknown): Promise<T> =>
   ask<T>(path, body, (await freshToken()) ?? undefined);
 
 /** The user's own password and second factor. */
-export function Credentials({ user }: { user: string }) {
+export function Credentials({ me }: { me: Me }) {
   const say = useWords(words);
-  const { object } = useLiveObject<Person>(collectionPath("users"), user);
+  const { object } = useLiveObject<Person>(collectionPath("users"), me.name);
   const [open, setOpen] = useState<What | null>(null);
   const [enrolment, setEnrolment] = useState<Schemas["EnrolmentReply"] | null>(null);
   const [codes, setCodes] = useState<string[] | null>(null);
-  const enrolled = object?.status?.mfaEnrolled === true;
+  const [changed, setChanged] = useState<boolean | null>(null);
+  // Not everybody may read the object of their own; the session says how it began, then.
+  const enrolled = object ? object.status?.mfaEnrolled === true : (changed ?? me.methods?.includes("otp") ?? false);
   const close = () => {
     setOpen(null);
     setEnrolment(null);
@@ -46,20 +47,24 @@ export function Credentials({ user }: { user: string }) {
     } else if (open === "Disable") {
       await own("mfa/disable", { password, code });
       toast("good", say("disabled"));
+      setChanged(false);
       close();
     } else if (open === "Codes")
       setCodes((await own<{ recoveryCodes: string[] }>("mfa/recoverycodes", { password, code })).recoveryCodes);
-    else if (enrolment) setCodes((await own<{ recoveryCodes: string[] }>("mfa/confirm", { code })).recoveryCodes);
-    else setEnrolment(await own("mfa/enrol", { password, code }));
+    else if (enrolment) {
+      setCodes((await own<{ recoveryCodes: string[] }>("mfa/confirm", { code })).recoveryCodes);
+      setChanged(true);
+    } else setEnrolment(await own("mfa/enrol", { password, code }));
   };
-  if (object?.spec.identityProvider)
-    return <p className="text-quiet">{say("elsewhere", { provider: object.spec.identityProvider })}</p>;
+  // Whom a provider vouches for has no password here: that the login was just now proves enough.
+  const vouched = me.methods?.some((method) => method === "oidc" || method === "ldap");
   return (
     <section className="flex flex-wrap items-center gap-2">
       <h2 className="mr-2 font-semibold text-base">{say("credentials")}</h2>
       <Badge tone={enrolled ? "good" : "warn"}>{say(enrolled ? "factorOn" : "factorOff")}</Badge>
+      {vouched ? <span className="text-quiet">{say("elsewhere")}</span> : null}
       <div className="flex-1" />
-      <Button onClick={() => setOpen("Password")}>{say("changePassword")}</Button>
+      {vouched ? null : <Button onClick={() => setOpen("Password")}>{say("changePassword")}</Button>}
       <Button onClick={() => setOpen("Enrol")}>{say(enrolled ? "enrolAnew" : "enrol")}</Button>
       {enrolled ? (
         <>
@@ -83,18 +88,22 @@ export function Credentials({ user }: { user: string }) {
               <Enrolment enrolment={enrolment} />
             ) : (
               <>
-                <Field label={say("password")}>
-                  {(control) => (
-                    <Input
-                      {...control}
-                      name="password"
-                      type="password"
-                      autoComplete="current-password"
-                      required
-                      autoFocus
-                    />
-                  )}
-                </Field>
+                {vouched ? (
+                  <p>{say("justNow")}</p>
+                ) : (
+                  <Field label={say("password")}>
+                    {(control) => (
+                      <Input
+                        {...control}
+                        name="password"
+                        type="password"
+                        autoComplete="current-password"
+                        required
+                        autoFocus
+                      />
+                    )}
+                  </Field>
+                )}
                 {open === "Password" ? (
                   <Field label={say("newPassword")}>
                     {(control) => (

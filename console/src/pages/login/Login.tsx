@@ -1,217 +1,166 @@
-import { type FormEvent, type ReactNode, useState } from "react";
+import { useQuery } from "@tanstack/react-query";
+import { useState } from "react";
 import { Navigate, useSearchParams } from "react-router";
 import { enter, useSession } from "~/api/session";
+import { Busy } from "~/components/Busy";
 import { Button } from "~/components/Button";
 import { Failure } from "~/components/Failure";
 import { Field, Input } from "~/components/Field";
 import { useWords } from "~/i18n/language";
 import { Frame } from "./Frame";
-import { Enrolment, RecoveryCodes } from "./secondfactor";
-import { beginProvider, confirm, logIn, logInByDirectory, type Step, safeTarget, setPassword, verify } from "./steps";
+import { Form, Remaining, text } from "./Remaining";
+import {
+  beginProvider,
+  lastProvider,
+  logIn,
+  logInByDirectory,
+  offeredProviders,
+  type Provider,
+  rememberProvider,
+  type Step,
+  safeTarget,
+} from "./steps";
 import { words } from "./words";
-
-const WAYS = ["Password", "Oidc", "Ldap"] as const;
-type Way = (typeof WAYS)[number];
-const LAST_WAY = "vcstack-login";
-
-function lastWay(): { way: Way; provider: string } {
-  const [way = "", provider = ""] = (localStorage.getItem(LAST_WAY) ?? "").split(" ");
-  return { way: WAYS.find((each) => each === way) ?? "Password", provider };
-}
 
 export function Component() {
   const say = useWords(words);
   const [parameters] = useSearchParams();
-  const { state, ended } = useSession();
+  const { state } = useSession();
   const [step, setStep] = useState<Step>({ kind: "Credentials" });
   const to = safeTarget(parameters.get("to"));
 
   const advance = (next: Step) => {
     if (next.kind === "Done") enter(next.tokens);
-    else setStep(next);
+    setStep(next);
   };
   // Recovery codes are shown once, so nothing may take them away.
   if (state === "In" && step.kind !== "Recovery") return <Navigate to={to} replace />;
-  switch (step.kind) {
-    case "SetPassword":
-      return <NewPassword onSet={(password) => setPassword(step.challenge, password).then(advance)} />;
-    case "VerifyMFA":
-      return (
-        <Form
-          title={say("verifyTitle")}
-          action={say("goOn")}
-          submit={(form) => verify(step.challenge, text(form, "code")).then(advance)}
-        >
-          <Field label={say("code")}>
-            {(control) => <Input {...control} name="code" autoComplete="one-time-code" required autoFocus />}
-          </Field>
-          <Button onClick={() => setStep({ kind: "Credentials" })}>{say("back")}</Button>
-        </Form>
-      );
-    case "EnrolMFA":
-      return (
-        <Form
-          title={say("enrolTitle")}
-          action={say("goOn")}
-          submit={(form) => confirm(step.challenge, text(form, "code")).then(advance)}
-        >
-          <Enrolment enrolment={step.enrolment} />
-        </Form>
-      );
-    case "Recovery":
-      return (
-        <Frame title={say("recoveryTitle")}>
-          <RecoveryCodes codes={step.codes} />
-          <Button
-            look="primary"
-            onClick={() => {
-              enter(step.tokens);
-              setStep({ kind: "Credentials" });
-            }}
-          >
-            {say("recoveryDone")}
-          </Button>
-        </Frame>
-      );
-    default:
-      return <Credentials ended={ended} to={to} onStep={advance} />;
+  if (state === "Unknown" || step.kind === "Done") {
+    return (
+      <Frame title={say("title")}>
+        <Busy />
+      </Frame>
+    );
   }
+  return step.kind === "Credentials" ? (
+    <Credentials to={to} domain={parameters.get("domain")} onStep={advance} />
+  ) : (
+    <Remaining step={step} onStep={advance} />
+  );
 }
 
-function Credentials({ ended, to, onStep }: { ended: boolean; to: string; onStep: (step: Step) => void }) {
+function Credentials({ to, domain, onStep }: { to: string; domain: string | null; onStep: (step: Step) => void }) {
   const say = useWords(words);
-  const [parameters] = useSearchParams();
-  const [{ way, provider }, setWay] = useState(lastWay);
-  const submit = async (form: FormData) => {
-    const named = text(form, "provider").trim();
-    localStorage.setItem(LAST_WAY, way === "Password" ? way : `${way} ${named}`);
-    if (way === "Oidc") location.assign(await beginProvider(named, to));
-    else if (way === "Ldap") onStep(await logInByDirectory(named, text(form, "user").trim(), text(form, "password")));
-    else onStep(await logIn(text(form, "user").trim(), text(form, "password")));
+  const { ended } = useSession();
+  const { data: offered = [], error } = useQuery({
+    queryKey: ["login-providers", domain],
+    queryFn: () => offeredProviders(domain),
+  });
+  const [last, setLast] = useState(lastProvider);
+  const [chosen, setChosen] = useState(last?.type === "LDAP" ? last.name : "");
+  const [another, setAnother] = useState(false);
+  const [failure, setFailure] = useState<unknown>(null);
+  // Who typed a provider's name here once need not do so again.
+  const known = last && !offered.some((each) => each.name === last.name) ? [...offered, last] : offered;
+  const directories = known.filter((each) => each.type === "LDAP");
+  const directory = directories.find((each) => each.name === chosen);
+
+  const goTo = async (provider: Provider) => {
+    const address = await beginProvider(provider.name, to);
+    const found: Provider = address === null ? { ...provider, type: "LDAP" } : provider;
+    rememberProvider(found);
+    if (address !== null) return location.assign(address);
+    setLast(found);
+    setChosen(found.name);
+    setAnother(false);
   };
+  const submit = async (form: FormData) => {
+    const [user, password] = [text(form, "user").trim(), text(form, "password")];
+    const next = directory ? await logInByDirectory(directory.name, user, password) : await logIn(user, password);
+    rememberProvider(directory ?? null);
+    onStep(next);
+  };
+  if (another) {
+    return (
+      <Form
+        title={say("anotherTitle")}
+        action={say("goOn")}
+        submit={(form) => goTo({ name: text(form, "provider").trim(), displayName: "", type: "OIDC" })}
+        below={<Button onClick={() => setAnother(false)}>{say("withPassword")}</Button>}
+      >
+        <Field label={say("provider")} help={say("providerHelp")}>
+          {(control) => (
+            <Input {...control} name="provider" required autoFocus autoCapitalize="none" spellCheck={false} />
+          )}
+        </Field>
+      </Form>
+    );
+  }
+  const elsewhere = (
+    <div className="flex flex-col gap-2">
+      <p className="flex items-center gap-2 text-quiet before:h-px before:flex-1 before:bg-line after:h-px after:flex-1 after:bg-line">
+        {say("or")}
+      </p>
+      {failure ? <Failure error={failure} /> : null}
+      {error ? <Failure error={error} /> : null}
+      {known
+        .filter((each) => each.type === "OIDC")
+        .map((each) => (
+          <Button
+            key={each.name}
+            className="whitespace-normal break-words"
+            onClick={() => {
+              setFailure(null);
+              goTo(each).catch(setFailure);
+            }}
+          >
+            {each.displayName || say("by", { provider: each.name })}
+          </Button>
+        ))}
+      <Button look="quiet" onClick={() => setAnother(true)}>
+        {say("another")}
+      </Button>
+    </div>
+  );
   return (
-    <Form title={say("title")} action={say("logIn")} submit={submit}>
+    <Form title={say("title")} action={say("logIn")} submit={submit} below={elsewhere}>
       {ended ? (
         <p role="status" className="rounded-md bg-info-ground p-2 text-info">
           {say("ended")}
         </p>
       ) : null}
-      <fieldset className="flex flex-wrap gap-x-4 gap-y-1">
-        <legend className="mb-1 font-medium">{say("way")}</legend>
-        {WAYS.map((each) => (
-          <label key={each} className="flex items-center gap-1.5">
-            <input type="radio" name="way" checked={way === each} onChange={() => setWay({ way: each, provider })} />
-            {say(`way.${each}`)}
-          </label>
-        ))}
-      </fieldset>
-      {way !== "Password" ? (
-        <Field label={say("provider")} help={say("providerHelp")}>
-          {(control) => (
-            <Input
-              {...control}
-              name="provider"
-              defaultValue={parameters.get("provider") ?? provider}
-              required
-              autoCapitalize="none"
-              spellCheck={false}
-            />
-          )}
-        </Field>
-      ) : null}
-      {way !== "Oidc" ? (
-        <>
-          <Field label={say("user")}>
-            {(control) => (
-              <Input
-                {...control}
-                name="user"
-                autoComplete="username"
-                autoCapitalize="none"
-                spellCheck={false}
-                required
-                autoFocus
+      {directories.length > 0 ? (
+        <fieldset className="flex flex-col gap-1">
+          <legend className="mb-1 font-medium">{say("way")}</legend>
+          {[{ name: "", displayName: say("ownPassword") }, ...directories].map((each) => (
+            <label key={each.name} className="flex items-center gap-1.5">
+              <input
+                type="radio"
+                name="way"
+                checked={(directory?.name ?? "") === each.name}
+                onChange={() => setChosen(each.name)}
               />
-            )}
-          </Field>
-          <Field
-            label={say(way === "Ldap" ? "directoryPassword" : "password")}
-            help={way === "Password" ? say("forgot") : undefined}
-          >
-            {(control) => (
-              <Input {...control} name="password" type="password" autoComplete="current-password" required />
-            )}
-          </Field>
-        </>
+              <span className="min-w-0 break-words">{each.displayName || each.name}</span>
+            </label>
+          ))}
+        </fieldset>
       ) : null}
-    </Form>
-  );
-}
-
-function NewPassword({ onSet }: { onSet: (password: string) => Promise<void> }) {
-  const say = useWords(words);
-  const [differ, setDiffer] = useState(false);
-  const submit = async (form: FormData) => {
-    const different = text(form, "new") !== text(form, "repeat");
-    setDiffer(different);
-    if (!different) await onSet(text(form, "new"));
-  };
-  return (
-    <Form title={say("setTitle")} action={say("goOn")} submit={submit}>
-      <p>{say("setText")}</p>
-      <Field label={say("newPassword")}>
+      <Field label={say("user")}>
         {(control) => (
           <Input
             {...control}
-            name="new"
-            type="password"
-            autoComplete="new-password"
-            minLength={12}
+            name="user"
+            autoComplete="username"
+            autoCapitalize="none"
+            spellCheck={false}
             required
             autoFocus
           />
         )}
       </Field>
-      <Field label={say("repeat")} error={differ ? say("differ") : undefined}>
-        {(control) => <Input {...control} name="repeat" type="password" autoComplete="new-password" required />}
+      <Field label={say(directory ? "directoryPassword" : "password")} help={directory ? undefined : say("forgot")}>
+        {(control) => <Input {...control} name="password" type="password" autoComplete="current-password" required />}
       </Field>
     </Form>
   );
 }
-
-interface FormProps {
-  title: string;
-  action: string;
-  submit: (form: FormData) => Promise<void>;
-  children: ReactNode;
-}
-
-function Form({ title, action, submit, children }: FormProps) {
-  const [error, setError] = useState<unknown>(null);
-  const [busy, setBusy] = useState(false);
-  const onSubmit = async (event: FormEvent<HTMLFormElement>) => {
-    event.preventDefault();
-    setBusy(true);
-    setError(null);
-    try {
-      await submit(new FormData(event.currentTarget));
-    } catch (caught) {
-      setError(caught);
-    } finally {
-      setBusy(false);
-    }
-  };
-  return (
-    <Frame title={title}>
-      <form onSubmit={onSubmit} className="flex flex-col gap-4">
-        {children}
-        {error ? <Failure error={error} /> : null}
-        <Button look="primary" type="submit" disabled={busy}>
-          {action}
-        </Button>
-      </form>
-    </Frame>
-  );
-}
-
-const text = (form: FormData, name: string): string => String(form.get(name) ?? "");

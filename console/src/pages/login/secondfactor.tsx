@@ -36,7 +36,7 @@ export function RecoveryCodes({ codes }: { codes: string[] }) {
   return (
     <>
       <p>{say("recoveryText")}</p>
-      <ul className="grid grid-cols-2 gap-1 rounded-md bg-raised p-3 font-mono">
+      <ul data-testid="recovery" className="grid grid-cols-2 gap-1 rounded-md bg-raised p-3 font-mono">
         {codes.map((code) => (
           <li key={code}>{code}</li>
         ))}

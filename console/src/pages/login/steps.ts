@@ -1,11 +1,12 @@
 /** The steps of a login as the API takes them; pure but for the requests. */
 import { Refused } from "~/api/errors";
-import { post, type Tokens } from "~/api/session";
+import { look, post, type Tokens } from "~/api/session";
 import type { Schemas } from "~/api/types";
 
 type Challenge = Schemas["ChallengeReply"];
 type Enrolled = Schemas["EnrolledReply"];
 type Enrolment = Schemas["EnrolmentReply"];
+export type Provider = Schemas["OfferedProvider"];
 
 export type Step =
   | { kind: "Credentials" }
@@ -19,11 +20,32 @@ export type Step =
 const DEVICE = "vcstack-device";
 const device = () => localStorage.getItem(DEVICE) ?? "";
 
-export async function ask<T>(path: string, body: unknown, token?: string): Promise<T> {
-  const answer = await post(path, body, token);
+export const ask = async <T>(path: string, body: unknown, token?: string): Promise<T> =>
+  accepted(await post(path, body, token));
+
+function accepted<T>(answer: unknown): T {
   if (answer instanceof Refused) throw answer;
   return answer as T;
 }
+
+/** What the page offers besides a password; those of one domain to who came for it. */
+export async function offeredProviders(domain: string | null): Promise<Provider[]> {
+  const query = domain ? `?${new URLSearchParams({ domain })}` : "";
+  return accepted<Schemas["ProvidersReply"]>(await look(`providers${query}`)).items;
+}
+
+/** Which provider this browser logged in by; null: by a password of the cloud's own, or nobody did yet. */
+const LAST = "vcstack-login";
+export function lastProvider(): Provider | null {
+  try {
+    const { name, displayName, type } = JSON.parse(localStorage.getItem(LAST) ?? "{}");
+    return name && (type === "OIDC" || type === "LDAP") ? { name, displayName, type } : null;
+  } catch {
+    return null;
+  }
+}
+export const rememberProvider = (provider: Provider | null): void =>
+  provider ? localStorage.setItem(LAST, JSON.stringify(provider)) : localStorage.removeItem(LAST);
 
 async function next(answer: Challenge | Tokens): Promise<Step> {
   if (!("challenge" in answer)) return done(answer);
@@ -65,13 +87,18 @@ interface UnderWay {
 }
 const UNDER_WAY = "vcstack-oidc";
 
-/** Begin a login by OpenID Connect; returns where the browser goes. */
-export async function beginProvider(provider: string, to: string): Promise<string> {
+/** Begin a login by OpenID Connect; returns where the browser goes, null when the provider is a directory. */
+export async function beginProvider(provider: string, to: string): Promise<string | null> {
   const redirectUri = `${location.origin}/console/oidc/${encodeURIComponent(provider)}`;
-  const answer = await ask<Schemas["OidcBeginReply"]>("oidc/begin", { provider, redirectUri });
-  const underWay: UnderWay = { provider, state: answer.state, challenge: answer.challenge, to };
+  const answer = await post("oidc/begin", { provider, redirectUri });
+  const causes = answer instanceof Refused ? answer.status.details?.causes : undefined;
+  if (causes?.some((cause) => cause.reason === "PasswordLogin")) return null;
+  const begun = accepted<Schemas["OidcBeginReply"]>(answer);
+  // What a provider says of itself must not become a script of this page.
+  if (!begun.authorizationUrl.startsWith("https://")) throw new Error(`not https: ${begun.authorizationUrl}`);
+  const underWay: UnderWay = { provider, state: begun.state, challenge: begun.challenge, to };
   sessionStorage.setItem(UNDER_WAY, JSON.stringify(underWay));
-  return answer.authorizationUrl;
+  return begun.authorizationUrl;
 }
 
 /** Returns the login that the browser comes back from, once; null when it was not begun here. */
@@ -82,13 +109,15 @@ export function takeUnderWay(provider: string, state: string | null): UnderWay |
   return underWay?.provider === provider && underWay.state === state ? underWay : null;
 }
 
-export const completeProvider = (challenge: string, given: URLSearchParams): Promise<Tokens> =>
-  ask<Tokens>("oidc/complete", {
-    challenge,
-    code: given.get("code") ?? "",
-    state: given.get("state") ?? "",
-    issuer: given.get("iss") ?? "",
-  });
+export const completeProvider = async (challenge: string, given: URLSearchParams): Promise<Step> =>
+  next(
+    await ask("oidc/complete", {
+      challenge,
+      code: given.get("code") ?? "",
+      state: given.get("state") ?? "",
+      issuer: given.get("iss") ?? "",
+    }),
+  );
 
 /** Returns an address within the console, whatever the address bar asks for. */
 export const safeTarget = (to: string | null): string => (to && /^\/(?![/\\])/.test(to) ? to : "/");
