@@ -17,8 +17,8 @@ Http = httpx2.AsyncClient
 INSTANCE = get_kind("Instance")
 
 
-async def plan(client: Http, *items: Any, manager: str = "console", force: bool = False) -> dict[str, Any]:
-    answer = await client.post("/api/v1/plan", json={"items": items, "fieldManager": manager, "force": force})
+async def plan(client: Http, *items: Any, manager: str = "console", **how: bool) -> dict[str, Any]:
+    answer = await client.post("/api/v1/plan", json={"items": items, "fieldManager": manager, **how})
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()
     return found
@@ -263,3 +263,24 @@ async def test_who_may_ask_and_how(api: Api) -> None:
         assert error_of(await nobody.post("/api/v1/plan", json=body))["code"] == 401
         assert error_of(await client.get("/api/v1/plan"))["code"] == 405
         assert error_of(await client.post("/api/v1/plan?dryRun=All", json=body))["code"] == 400
+
+
+async def test_a_plan_that_replaces_takes_away_what_others_own_and_knows_the_set(api: Api) -> None:
+    await create_samples(api, "Project")
+    await put(api, "Network", "blue", {"mtuBytes": 1400}, "demo")
+    await put(api, "Subnet", "blue", {"network": "blue", "cidr": "10.9.0.0/24"}, "demo")
+    await put(api, "Port", "door", {"network": "blue", "subnet": "blue"}, "demo")
+    before = await snapshot(api)
+    group = {"kind": "SecurityGroup", "metadata": {"name": "ssh", "project": "demo"}, "spec": {}}
+    port = await api.store.get(get_kind("Port"), "demo", "door")
+    door = {"kind": "Port", "metadata": {"name": "door", "project": "demo"}, "spec": dict(port.wire["spec"])}
+    door["spec"]["securityGroups"] = ["ssh"]
+    async with api.raw() as client:
+        gently = await plan_one(client, network())
+        assert gently["action"] == "Unchanged", "an apply leaves fields alone that are not given"
+        found = await plan_one(client, network(), replace=True)
+        assert (found["action"], [c["path"] for c in found["changes"]]) == ("Update", ["spec.mtuBytes"])
+        assert (await plan_one(client, door, replace=True))["action"] == "Refused"
+        both = (await plan(client, door, group, replace=True))["items"]
+    assert [item["action"] for item in both] == ["Update", "Create"], "what is there may name what the set makes"
+    assert await snapshot(api) == before

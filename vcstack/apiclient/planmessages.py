@@ -22,6 +22,8 @@ class ApplyPlanRequest(Model):
     """Who would own the fields written."""
     force: bool = False
     """Whether fields of other managers would be taken over."""
+    replace: bool = False
+    """Whether objects that are there would be made just so, whoever owns their fields, as by PUT."""
 
 
 class PlannedAction(StrEnum):

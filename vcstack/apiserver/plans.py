@@ -45,6 +45,7 @@ class _Terms:
     identity: Identity
     manager: str
     force: bool
+    replace: bool
     made: frozenset[tuple[str, str]]
     """Kind and name of all objects of the set."""
 
@@ -65,7 +66,7 @@ class PlanRoutes:
         self._authorizer.grants_of(identity)
         asked = await bodies.read_model(request, ApplyPlanRequest)
         made = frozenset((str(item.get("kind")), _name_of(item)) for item in asked.items)
-        terms = _Terms(identity, asked.field_manager, asked.force, made)
+        terms = _Terms(identity, asked.field_manager, asked.force, asked.replace, made)
         seen: set[tuple[str, str | None, str]] = set()
         items = []
         for wire in asked.items:
@@ -113,7 +114,7 @@ class PlanRoutes:
         admission = self._policies.admission_of(terms.identity)
         try:
             fitted = bodies.fit_to_path(dict(wire, metadata=dict(wire["metadata"])), target, named=True)
-            after = await self._try(fitted, target, terms, admission)
+            after = await self._try(fitted, target, terms, admission, is_new=live is None)
         except ApiError as error:
             if self._may_read(terms.identity, target):
                 item.changes = self._guess(live, wire, target, terms)
@@ -132,23 +133,29 @@ class PlanRoutes:
         except NotFound:
             return None
 
-    async def _try(self, wire: Wire, target: Target, terms: _Terms, admission: Admission | None) -> Wire:
+    async def _try(
+        self, wire: Wire, target: Target, terms: _Terms, admission: Admission | None, *, is_new: bool
+    ) -> Wire:
         """Return the object as it would be. Raises ApiError."""
         guard = self._authorizer.guard_of(terms.identity)
         actor = Actor(terms.identity.subject, terms.manager, guard=guard, review=admission)
 
         async def attempt(*, allow_missing: bool) -> Wire:
-            stored = await self._store.apply(
-                target.definition,
-                target.project,
-                target.name,
-                wire,
-                manager=terms.manager,
-                force=terms.force,
-                actor=actor,
-                dry_run=True,
-                allow_missing_references=allow_missing,
-            )
+            place = (target.definition, target.project, target.name)
+            if terms.replace and not is_new:
+                stored = await self._store.replace(
+                    *place, wire, actor=actor, dry_run=True, allow_missing_references=allow_missing
+                )
+            else:
+                stored = await self._store.apply(
+                    *place,
+                    wire,
+                    manager=terms.manager,
+                    force=terms.force,
+                    actor=actor,
+                    dry_run=True,
+                    allow_missing_references=allow_missing,
+                )
             return stored.wire
 
         try:

@@ -26,6 +26,7 @@ export interface Metadata {
   labels?: Record<string, string>;
   annotations?: Record<string, string>;
   finalizers?: string[];
+  ownerReferences?: { kind: string; name: string; uid: string }[];
 }
 
 /** Any object. Pages for one kind use its generated type, `Schemas["Instance"]`. */

@@ -88,7 +88,8 @@ export function DeleteDialog({ kind, object, onClose }: DeleteDialogProps) {
   );
 }
 
-function Losses({ title, groups }: { title: string; groups: Schemas["Links"][] }) {
+/** What an object takes with it, or what keeps it. */
+export function Losses({ title, groups }: { title: string; groups: Schemas["Links"][] }) {
   const say = useWords(words);
   return (
     <div>

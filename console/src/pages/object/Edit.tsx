@@ -20,7 +20,7 @@ import { change, type Manifest, type Mark, pathOfField, rangeOf, read, write } f
 import { dropDraft, findDraft, keepDraft } from "./draft";
 import { Form } from "./Form";
 import { PlanDialog } from "./PlanDialog";
-import { GENTLY, manifestOf, namesOf, planOne, type Wanted } from "./plan";
+import { GENTLY, manifestOf, namesOf, plan, type Wanted } from "./plan";
 import { words } from "./words";
 
 const Editor = lazy(() => import("~/yaml/Editor"));
@@ -93,7 +93,7 @@ function Workbench({ kind, live, project }: WorkbenchProps) {
     () => (manifest.value ? check(manifest.value, schema).map((problem) => told(problem, say)) : []),
     [manifest.value, schema, say],
   );
-  const remote = useOpinion(kind, manifest, live, local.length === 0 && text !== base);
+  const remote = useOpinion(kind, manifest, local.length === 0 && text !== base);
   const problems = useMemo(() => {
     const seen = new Set(local.map(({ field }) => field));
     return [...local, ...remote.filter(({ field }) => !seen.has(field))];
@@ -267,7 +267,7 @@ function told({ path, rule, expected }: Problem, say: ReturnType<typeof useWords
 }
 
 /** What the API thinks of the text, asked while nobody types. */
-function useOpinion(kind: KindDescription, manifest: Manifest, live: Resource | undefined, isAsked: boolean): Told[] {
+function useOpinion(kind: KindDescription, manifest: Manifest, isAsked: boolean): Told[] {
   const value = useDeferredValue(manifest.value);
   const [settled, setSettled] = useState<Record<string, unknown> | null>(null);
   useEffect(() => {
@@ -277,7 +277,7 @@ function useOpinion(kind: KindDescription, manifest: Manifest, live: Resource | 
   const isReady = isAsked && settled !== null && settled === manifest.value;
   const query = useQuery({
     queryKey: ["opinion", kind.plural, settled],
-    queryFn: () => planOne(kind, kind.schema, settled as Wanted, live, { ...GENTLY, force: true }),
+    queryFn: async ({ signal }) => (await plan([settled as Wanted], { ...GENTLY, force: true }, signal)).items[0],
     enabled: isReady,
     gcTime: 0,
     retry: false,

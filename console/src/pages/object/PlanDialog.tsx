@@ -11,7 +11,7 @@ import { Failure } from "~/components/Failure";
 import { useWords } from "~/i18n/language";
 import type { FieldChange } from "~/schema/changes";
 import type { JsonSchema, Takes } from "~/schema/schema";
-import { carryOut, GENTLY, type How, isStale, type PlannedItem, planOne, staying, type Wanted } from "./plan";
+import { carryOut, GENTLY, type How, isStale, type PlannedItem, plan, staying, type Wanted } from "./plan";
 import { words } from "./words";
 
 const TAKES: Record<Takes, Tone> = { Live: "good", Reboot: "warn", Recreate: "bad", Immutable: "bad" };
@@ -44,7 +44,7 @@ export function PlanDialog(props: PlanDialogProps) {
   const [error, setError] = useState<unknown>(null);
   const query = useQuery({
     queryKey: ["plan", wanted, how, live?.metadata.resourceVersion],
-    queryFn: () => planOne(kind, schema, wanted, live, how),
+    queryFn: async () => (await plan([wanted], how)).items[0],
     gcTime: 0,
     staleTime: 0,
     retry: false,

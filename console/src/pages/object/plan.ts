@@ -3,7 +3,7 @@ import { request } from "~/api/client";
 import { Refused } from "~/api/errors";
 import { collectionPath, type KindInfo, objectPath } from "~/api/kinds";
 import type { ErrorStatus, Resource } from "~/api/types";
-import { compare, type FieldChange, missing } from "~/schema/changes";
+import { type FieldChange, missing } from "~/schema/changes";
 import type { JsonSchema } from "~/schema/schema";
 
 export const MANAGER = "console";
@@ -43,41 +43,9 @@ export const GENTLY: How = { force: false, replace: false };
 
 const jsonApply = "application/apply-patch+json";
 
-export function plan(items: readonly Wanted[], force: boolean, signal?: AbortSignal): Promise<Plan> {
-  const body = { items, fieldManager: MANAGER, force };
+export function plan(items: readonly Wanted[], { force, replace }: How, signal?: AbortSignal): Promise<Plan> {
+  const body = { items, fieldManager: MANAGER, force, replace };
   return request<Plan>("POST", "/api/v1/plan", { body, ...(signal ? { signal } : {}) });
-}
-
-/** Returns the plan of one object; one that replaces is made by a dry run. */
-export async function planOne(
-  kind: KindInfo,
-  schema: JsonSchema,
-  wanted: Wanted,
-  live: Resource | undefined,
-  how: How,
-) {
-  if (!how.replace || !live) return (await plan([wanted], how.force)).items[0];
-  const path = pathOf(kind, wanted);
-  const item: PlannedItem = {
-    action: "Update",
-    kind: kind.kind,
-    name: live.metadata.name,
-    resourceVersion: live.metadata.resourceVersion,
-    changes: compare(schema, live, wanted as Resource),
-    warnings: [],
-    ...(live.metadata.project ? { project: live.metadata.project } : {}),
-  };
-  try {
-    const body = withVersion(wanted, live.metadata.resourceVersion);
-    const after = await request<Resource>("PUT", path, { query: { dryRun: "All", fieldManager: MANAGER }, body });
-    item.changes = compare(schema, live, after);
-    if (item.changes.length === 0) item.action = "Unchanged";
-  } catch (error) {
-    if (!(error instanceof Refused)) throw error;
-    item.action = "Refused";
-    item.refusal = error.status;
-  }
-  return item;
 }
 
 /** Returns the object as it is after what was planned was done; refused when it changed since. */

@@ -1,6 +1,6 @@
 import { useInfiniteQuery, useQuery } from "@tanstack/react-query";
 import { lazy, Suspense, useMemo, useState } from "react";
-import { Link, useParams, useSearchParams } from "react-router";
+import { Link, useNavigate, useParams, useSearchParams } from "react-router";
 import { request } from "~/api/client";
 import { Refused } from "~/api/errors";
 import { collectionPath, type KindInfo, objectLink, objectPath, useKind, useKinds, vcctl } from "~/api/kinds";
@@ -20,6 +20,7 @@ import { same } from "~/schema/changes";
 import { useKindDescription } from "~/schema/schema";
 import { write } from "~/yaml/document";
 import { type Moment, positionOf, type Touched, touchedBetween } from "./moments";
+import { RollbackDialog } from "./Rollback";
 import { words } from "./words";
 
 const Comparison = lazy(() => import("~/yaml/Comparison"));
@@ -101,6 +102,14 @@ function OfProject({ project }: { project: string }) {
   const touched = before && after ? touchedBetween(moments, before, after) : [];
   const chosen = shown && touched.find((each) => each.kind === shown.kind && each.name === shown.name);
   const kind = kinds.find((each) => each.kind === chosen?.kind);
+  const navigate = useNavigate();
+  const [search] = useSearchParams();
+  const planned = /^\d{1,18}$/.exec(search.get("plan") ?? "")?.[0] ?? null;
+  // In the address, so that undoing works from wherever one is by then.
+  const setPlanned = (revision: string | null) => {
+    const address = `${objectLink("projects", null, project)}/timeline`;
+    navigate({ pathname: address, search: revision === null ? "" : `?plan=${revision}` }, { replace: true });
+  };
   return (
     <Frame
       title={say("title", { name: say("project", { name: project }) })}
@@ -109,7 +118,14 @@ function OfProject({ project }: { project: string }) {
       <Found query={query} moments={moments}>
         <Slider moments={moments} from={from} to={to} onMove={move} />
         <section aria-label={say("objects")} className="flex flex-col gap-1">
-          <h2 className="font-semibold">{say("objects")}</h2>
+          <div className="flex flex-wrap items-center gap-2">
+            <h2 className="flex-1 font-semibold">{say("objects")}</h2>
+            {before ? (
+              <Button look="primary" onClick={() => setPlanned(before)}>
+                {say("projectBack")}
+              </Button>
+            ) : null}
+          </div>
           {touched.length === 0 ? <p className="text-quiet">{say("same")}</p> : null}
           <ul className="flex flex-col gap-1">
             {touched.map((each) => (
@@ -130,6 +146,18 @@ function OfProject({ project }: { project: string }) {
           <Between kind={kind} project={chosen.project} name={chosen.name} before={before} after={after} />
         ) : null}
       </Found>
+      {planned ? (
+        <RollbackDialog
+          key={planned}
+          project={project}
+          revision={planned}
+          onClose={() => {
+            setPlanned(null);
+            void query.refetch();
+          }}
+          onUndo={setPlanned}
+        />
+      ) : null}
     </Frame>
   );
 }
