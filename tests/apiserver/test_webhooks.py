@@ -2,6 +2,8 @@
 
 import hashlib
 import hmac
+import itertools
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from tests.apiserver.test_accounts import as_, log_in, put
 from tests.apiserver.test_tenancy import put_roles
 from tests.fixtures.api import SYSTEM, Api
 from vcstack.apiserver.auth.tokens import Bearer
+from vcstack.apiserver.webhooks import SPACING_SECONDS
 from vcstack.specs.kinds.gitsource import REQUESTED
 from vcstack.specs.registry import get_kind
 
@@ -50,9 +53,14 @@ async def test_a_push_has_the_source_look_at_once(shop: Api, header: str, prefix
         assert answer.status_code == 202, answer.text
         first = await requested(shop)
         assert first
-        # Pushes that follow at once are taken, and change nothing.
-        assert (await nobody.post(PATH, content=BODY, headers={header: prefix + sign(BODY)})).status_code == 202
-        assert await requested(shop) == first
+        # The next push has its turn when the first one's seconds are over, however soon it comes, and others with it.
+        asked = [first]
+        for _ in range(3):
+            assert (await nobody.post(PATH, content=BODY, headers={header: prefix + sign(BODY)})).status_code == 202
+            asked.append(await requested(shop) or "")
+        turns = [datetime.fromisoformat(text) for text in dict.fromkeys(asked)]
+        assert len(turns) > 1
+        assert all(b - a >= timedelta(seconds=SPACING_SECONDS - 1) for a, b in itertools.pairwise(turns))
 
 
 async def test_without_the_secret_nobody_learns_anything(shop: Api) -> None:
@@ -137,6 +145,12 @@ async def test_a_token_for_a_source_ends_with_what_the_source_says(shop: Api) ->
     assert await status(good) == 401
     await patch(suspend=False)
     assert await status(good) == 200
+    await patch(deletionPolicy="Delete")
+    await shop.store.delete(get_kind("GitSource"), "demo", "shop", actor=SYSTEM)
+    assert await status(good) == 200, "it has its objects to delete"
+    await patch(deletionPolicy="Orphan")
+    assert await status(good) == 401
+    await patch(deletionPolicy="Delete")
     await put(shop, "ServiceAccount", "other", {}, "demo")
     await patch(serviceAccount="other")
     assert await status(good) == 401

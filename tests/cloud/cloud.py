@@ -1,6 +1,6 @@
-"""A whole cloud in one process: etcd, OVN and hosts that keep their state, and programs that may be killed.
+"""A whole cloud in one process: etcd, OVN, Git and hosts that keep their state, and programs that may be killed.
 
-Only the edges are fakes, and each of them passes the contract tests of the real one: etcd, OVN's northbound
+Only the edges are fakes, and each of them passes the contract tests of the real one: etcd, Git, OVN's northbound
 database with its ovn-controllers, and on every host hypervisor, taps, bridge and disks.
 """
 
@@ -18,6 +18,7 @@ from tests.cloud.fake_host import FakeHost, HostState
 from tests.cloud.manager import ManagerProcess, TimedEtcd
 from tests.cloud.program import follow_programs
 from tests.cloud.virtual_time import InlineExecutor, VirtualClock, VirtualLoop
+from tests.fakes.git import MemoryGit
 from tests.fakes.ovn_nb import FakeOvn
 from vcstack.controllers.backends.ovn_changes import ChangeHub
 from vcstack.store.actor import Actor
@@ -36,6 +37,7 @@ class Snapshot:
 
     etcd: TimedEtcd
     ovn: FakeOvn
+    git: MemoryGit
     hosts: dict[str, HostState]
     files: Path
     time: float
@@ -46,7 +48,7 @@ class Cloud:
 
     def __init__(self, folder: Path, *hosts: str, grace_seconds: int = 60) -> None:
         self.folder = folder
-        self.etcd, self.ovn = TimedEtcd(), FakeOvn()
+        self.etcd, self.ovn, self.git = TimedEtcd(), FakeOvn(), MemoryGit()
         self.clock = VirtualClock()
         self.hosts = {name: FakeHost(name, self.clock) for name in hosts}
         self.manager: ManagerProcess | None = None
@@ -86,7 +88,7 @@ class Cloud:
     # programs
 
     def start_manager(self) -> ManagerProcess:
-        self.manager = ManagerProcess(self.etcd, self.ovn)
+        self.manager = ManagerProcess(self.etcd, self.ovn, self.git)
         self.manager.start()
         self._supervise(self.manager, self.start_manager)
         return self.manager
@@ -129,7 +131,8 @@ class Cloud:
         shutil.rmtree(files, ignore_errors=True)
         shutil.copytree(self.folder, files)
         states = {name: host.save() for name, host in self.hosts.items()}
-        return Snapshot(self.etcd.copy(), _copy_ovn(self.ovn), states, files, asyncio.get_running_loop().time())
+        now = asyncio.get_running_loop().time()
+        return Snapshot(self.etcd.copy(), _copy_ovn(self.ovn), self.git.copy(), states, files, now)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Make the world so, before any program was started."""
@@ -138,7 +141,7 @@ class Cloud:
         loop.jump_to(snapshot.time)
         shutil.rmtree(self.folder, ignore_errors=True)
         shutil.copytree(snapshot.files, self.folder)
-        self.etcd, self.ovn = snapshot.etcd.copy(), _copy_ovn(snapshot.ovn)
+        self.etcd, self.ovn, self.git = snapshot.etcd.copy(), _copy_ovn(snapshot.ovn), snapshot.git.copy()
         for name, state in snapshot.hosts.items():
             self.hosts[name].load(state)
 

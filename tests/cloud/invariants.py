@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 import orjson
+import yaml
 
 from tests.cloud.cloud import Cloud
 from tests.cloud.fake_host import FakeHost
@@ -17,10 +18,12 @@ from vcstack.nodeagent.backends.files import TEMPORARY
 from vcstack.nodeagent.backends.hypervisor import Power
 from vcstack.nodeagent.names import tap_name
 from vcstack.specs.conditions import READY
+from vcstack.specs.kinds.gitsource import GitSource
 from vcstack.specs.kinds.instance import Instance, PowerState, port_name_of
 from vcstack.specs.kinds.port import Port, security_groups_of
 from vcstack.specs.kinds.subnet import DHCP, Subnet
 from vcstack.specs.kinds.task import Phase, Task
+from vcstack.specs.meta import APPLY_SET_LABEL
 from vcstack.specs.registry import load_kinds
 from vcstack.specs.resource import AnyResource, Ref
 from vcstack.store.keys import CLAIMS, NUDGE, PREFIX, TOMBSTONE, object_key, row_of
@@ -61,6 +64,7 @@ def find_violations(cloud: Cloud) -> list[str]:
         *_claims(cloud, objects),
         *_duplicates(objects),
         *_network(cloud, objects),
+        *_repository(cloud, objects),
         *(fault for host in cloud.hosts.values() for fault in _host(cloud, host, objects)),
     ]
 
@@ -130,6 +134,25 @@ def _network(cloud: Cloud, objects: Objects) -> Iterator[str]:
         wanted_groups = {groups.get((port.metadata.project, n)) for n in security_groups_of(port.spec)}
         if row is not None and (row.groups != wanted_groups or row.mac != port.status.mac):
             yield f"{port.ref} in OVN has groups {set(row.groups)} and MAC {row.mac}"
+
+
+def _repository(cloud: Cloud, objects: Objects) -> Iterator[str]:
+    """Sets are exactly as the newest commit says; those of sources that are gone are gone."""
+    sources = [r for r in objects.values() if isinstance(r, GitSource)]
+    wanted: dict[Ref, tuple[str, object]] = {}
+    for source in sources:
+        commit, files = cloud.git.commits[-1]
+        if source.status.applied_commit != commit.name:
+            yield f"{source.ref} has applied {source.status.applied_commit}, there is {commit.name}"
+        for document in (d for text in files.values() for d in yaml.safe_load_all(text) if d):
+            ref = Ref(document["kind"], source.metadata.project, document["metadata"]["name"])
+            model = KINDS[ref.kind].model
+            wire = {**document, "metadata": {**document["metadata"], "project": ref.project}}
+            wanted[ref] = (source.set_name, model.from_wire(wire).spec)
+    found = {r.ref: (s, r.spec) for r in objects.values() if (s := r.metadata.labels.get(APPLY_SET_LABEL)) is not None}
+    for ref in wanted.keys() | found.keys():
+        if wanted.get(ref) != found.get(ref):
+            yield f"{ref} of a repository is {found.get(ref)}, should be {wanted.get(ref)}"
 
 
 def _host(cloud: Cloud, host: FakeHost, objects: Objects) -> Iterator[str]:

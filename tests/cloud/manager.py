@@ -1,16 +1,21 @@
 """The manager as a process: a store on etcd, elections, all controllers. Put together as vc-management does."""
 
 import asyncio
-from collections.abc import Mapping
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from tests.cloud.program import Counted, Program
 from tests.cloud.virtual_time import VirtualClock
+from tests.fakes.git import MemoryGit
 from tests.fakes.master_keys import MasterKeys, credentials_on
 from tests.fakes.memory_etcd import MemoryEtcd
 from tests.fakes.ovn_nb import FakeOvn
+from vcstack.apiclient.wire import Wire, WirePage
 from vcstack.apiserver.images.files import ImageFiles
 from vcstack.apiserver.images.importing import ImageImports
 from vcstack.controllers.backends.network import Fence
@@ -32,7 +37,11 @@ from vcstack.outbound.client import OutboundClient
 from vcstack.policy.sandbox import Sandbox
 from vcstack.runtime.context import Build
 from vcstack.runtime.manager import Manager
-from vcstack.specs.errors import Unavailable
+from vcstack.specs.access import Propagation
+from vcstack.specs.errors import NotFound, Unavailable
+from vcstack.specs.kinds.gitsource import GitSource
+from vcstack.specs.kinds.serviceaccount import ServiceAccount
+from vcstack.specs.registry import KindDefinition, get_kind
 from vcstack.store.actor import Actor
 from vcstack.store.apiworkers import ApiWorkers
 from vcstack.store.authorities import AuthorityRecords, CertificateRecords
@@ -52,6 +61,70 @@ MASTER_KEYS = MasterKeys()
 OVN_CALLS = frozenset(
     f"{verb}_{noun}" for verb in ("ensure", "delete", "observe") for noun in ("switch", "dhcp_options", "port")
 ) | {"ensure_port_group", "delete_port_group", "observe_port_group", "list_owned"}
+
+
+GIT_CALLS = frozenset({"fetch", "read"})
+
+
+class OwnApi:
+    """The manager's own API, as it is for Git sources; rights are tested where there is an API server."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def read_secret(self, project: str, name: str) -> Mapping[str, str]:
+        raise NotFound("no source here names a secret")
+
+    @contextlib.asynccontextmanager
+    async def connect(self, source: GitSource, account: ServiceAccount) -> AsyncIterator["OwnApiClient"]:
+        meta = account.metadata
+        yield OwnApiClient(self._store, Actor(f"serviceaccount:{meta.project}/{meta.name}", source.manager))
+
+
+class OwnApiClient:
+    """Those requests of a ``WireClient`` that applying and pruning make."""
+
+    def __init__(self, store: Store, actor: Actor) -> None:
+        self._store, self._actor = store, actor
+
+    async def check_quotas(self, wires: Sequence[Wire]) -> None:
+        found = [(get_kind(wire["kind"]), wire) for wire in wires]
+        await self._store.check_quotas(found, actor=self._actor)
+
+    async def get_wire(self, definition: KindDefinition, name: str, project: str | None = None) -> Wire:
+        return (await self._store.get(definition, project, name)).wire
+
+    async def list_wire(self, definition: KindDefinition, *, labels: str) -> WirePage:
+        page = await self._store.list(definition, label_selector=labels)
+        return WirePage([orjson.loads(item) for item in page.items], str(page.revision))
+
+    async def apply_wire(
+        self,
+        definition: KindDefinition,
+        wire: Wire,
+        *,
+        manager: str,
+        force: bool,
+        dry_run: bool,
+        missing_references: str | None,
+    ) -> Wire:
+        meta = wire["metadata"]
+        stored = await self._store.apply(
+            definition, meta.get("project"), meta["name"], wire, actor=self._actor, manager=manager, force=force
+        )
+        return stored.wire
+
+    async def delete_wire(
+        self,
+        definition: KindDefinition,
+        name: str,
+        *,
+        project: str | None,
+        uid: str | None,
+        propagation: Propagation,
+        dry_run: bool,
+    ) -> None:
+        await self._store.delete(definition, project, name, actor=self._actor, uid=uid, propagation=propagation)
 
 
 class TimedEtcd(MemoryEtcd):
@@ -120,8 +193,11 @@ class NoWitnesses:
 class ManagerProcess:
     """One life of the manager."""
 
-    def __init__(self, etcd: TimedEtcd, ovn: FakeOvn, builds: Mapping[str, Build] | None = None) -> None:
+    def __init__(
+        self, etcd: TimedEtcd, ovn: FakeOvn, git: MemoryGit, builds: Mapping[str, Build] | None = None
+    ) -> None:
         self.program = Program("vc-management")
+        self._git = Counted(git, self.program.crasher, GIT_CALLS)
         self._etcd: Any = Counted(etcd, self.program.crasher, ETCD_WRITES)
         self._ovn = CountedOvn(ovn, self.program)
         self._builds = builds or find_builds()
@@ -180,9 +256,8 @@ class ManagerProcess:
                 CERTIFICATE_RECORDS.name: CertificateRecords(credentials),
                 RESERVED_NAMES.name: lambda: ("127.0.0.1",),
                 EVALUATING.name: Sandbox(),
-                # Nobody follows a repository here; tests/kinds/test_gitsource.py has its own kills.
-                GIT.name: object(),
-                SOURCE_ACCESS.name: object(),
+                GIT.name: self._git,
+                SOURCE_ACCESS.name: OwnApi(store),
             },
         )
         self.leading = manager.leading

@@ -54,6 +54,38 @@ async def recreate(user: Tenant) -> None:
     await user.apply("Task", "recreate", {"type": "Recreate", "target": {"kind": "Instance", "name": "web-1"}})
 
 
+def manifest(kind: str, name: str, spec: str = "{}") -> str:
+    """A manifest as it lies in a repository."""
+    return f"---\napiVersion: vcstack.io/v1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {spec}\n"
+
+
+SUBNET = manifest("Subnet", "shop", "{network: shop, cidr: 10.11.0.0/24}")
+GROUPS = [manifest("SecurityGroup", name, "{rules: []}") for name in ("shop-a", "shop-b")]
+WEB_RULE = "{name: web, direction: Ingress, protocol: TCP, portMin: 80, portMax: 80}"
+
+
+async def follow(user: Tenant) -> None:
+    """Follow a repository that has a network and two security groups."""
+    user.cloud.git.commit({"net.yaml": manifest("Network", "shop") + SUBNET, "groups.yaml": "".join(GROUPS)})
+    await user.apply("ServiceAccount", "deployer", {})
+    spec = {"url": "https://git.example.com/shop", "serviceAccount": "deployer", "deletionPolicy": "Delete"}
+    await user.apply("GitSource", "shop", {**spec, "intervalSeconds": 30})
+
+
+async def push(user: Tenant) -> None:
+    """Push a commit that changes one object, has one more, and leaves two out."""
+    changed = manifest("SecurityGroup", "shop-a", f"{{rules: [{WEB_RULE}]}}")
+    files = {"net.yaml": manifest("Network", "shop"), "groups.yaml": changed, "c.yaml": manifest("Network", "shop-c")}
+    user.cloud.git.commit(files)
+
+
+async def unfollow(user: Tenant) -> None:
+    """Delete the source, which takes along what it made."""
+    await user.delete("GitSource", "shop")
+    await user.wait_gone("GitSource", "shop")
+    await user.delete("ServiceAccount", "deployer")
+
+
 async def delete(user: Tenant) -> None:
     """Delete everything at once."""
     for kind, name in (
@@ -90,6 +122,9 @@ STEPS: dict[str, Step] = {
     "start": change(powerState="Running"),
     "reboot": reboot,
     "recreate": recreate,
+    "follow": follow,
+    "push": push,
+    "unfollow": unfollow,
     "delete": delete,
     "delete_project": delete_project,
 }

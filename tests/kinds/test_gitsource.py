@@ -6,6 +6,7 @@ import os
 import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import timedelta
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ from vcstack.specs.kinds.rolebinding import RoleBinding
 from vcstack.specs.kinds.secret import Secret, SecretSpec, SecretType
 from vcstack.specs.kinds.securitygroup import SecurityGroup
 from vcstack.specs.kinds.serviceaccount import ServiceAccount
-from vcstack.specs.meta import APPLY_SET_LABEL, PRUNE_LABEL
+from vcstack.specs.meta import APPLY_SET_LABEL, PRUNE_LABEL, format_time
 from vcstack.specs.permissions import built_in_roles
 from vcstack.specs.registry import get_kind
 from vcstack.store.actor import Actor
@@ -502,6 +503,28 @@ async def test_it_looks_when_it_is_asked_and_not_while_it_is_suspended(cloud: Cl
     assert state(source, "Reconciling") == ("False", "Suspended")
     assert source.is_true("Ready")
     assert await cloud.networks() == ["a", "b"]
+
+
+async def test_a_look_that_is_asked_for_some_seconds_ahead_is_taken_then(cloud: Cloud) -> None:
+    cloud.repository.write("a.yaml", network("a"))
+    cloud.repository.commit()
+    await cloud.follow()
+    cloud.repository.write("b.yaml", network("b"))
+    cloud.repository.commit()
+    due = format_time(cloud.world.clock.now() + timedelta(seconds=7))
+    await cloud.annotate(REQUESTED, due)
+    source = await cloud.settle(after=6)
+    assert await cloud.networks() == ["a"]
+    assert source.status.handled_request is None
+    source = await cloud.settle(after=2)
+    assert await cloud.networks() == ["a", "b"]
+    assert source.status.handled_request == due
+    # Whose clock is wrong by an hour does not wait for it.
+    cloud.repository.write("c.yaml", network("c"))
+    cloud.repository.commit()
+    await cloud.annotate(REQUESTED, format_time(cloud.world.clock.now() + timedelta(hours=1)))
+    await cloud.settle(after=1)
+    assert await cloud.networks() == ["a", "b", "c"]
 
 
 async def test_overlays_change_the_base_field_by_field(cloud: Cloud) -> None:

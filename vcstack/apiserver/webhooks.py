@@ -8,6 +8,7 @@ repository looked at, once in some seconds. Whether there is such a source nobod
 import hashlib
 import hmac
 import re
+from datetime import timedelta
 from typing import Final
 
 from starlette.requests import Request
@@ -25,7 +26,8 @@ from vcstack.store.actor import Actor
 PREFIX: Final = "/api/v1/webhooks/git/"
 BODY_LIMIT: Final = 1024 * 1024
 SPACING_SECONDS: Final = 5.0
-"""A source is asked to look no more often; what comes in between is answered alike."""
+"""A source is asked to look no more often. A push that comes sooner has its turn after them, and stands for those that
+come until then."""
 REMEMBERED: Final = 10_000
 WRONG: Final = "there is no such webhook, or the signature is wrong"
 _PATH: Final = re.compile(re.escape(PREFIX) + r"([a-z0-9-]{1,63})/([a-z0-9-]{1,63})")
@@ -44,6 +46,7 @@ class WebhookRoutes:
         self._store = parts.store
         self._clock = parts.clock
         self._asked: dict[str, float] = {}
+        """When a source was asked last, or is going to be."""
 
     async def answer(self, request: Request) -> Response:
         """Have the source look, and answer 202. Raises ApiError."""
@@ -57,12 +60,7 @@ class WebhookRoutes:
         body = await _read(request)
         source = await self._verify(project, name, request, body)
         note_caller(f"webhook:{project}/{name}")
-        now = self._clock.monotonic()
-        if now - self._asked.get(source.uid, now - SPACING_SECONDS) >= SPACING_SECONDS:
-            if len(self._asked) >= REMEMBERED:
-                self._asked.clear()
-            self._asked[source.uid] = now
-            await self._ask(source)
+        await self._ask_in_turn(source)
         return Response(status_code=202)
 
     async def _verify(self, project: str, name: str, request: Request, body: bytes) -> GitSource:
@@ -83,9 +81,20 @@ class WebhookRoutes:
             raise Unauthorized(WRONG)
         return source
 
-    async def _ask(self, source: GitSource) -> None:
-        meta = source.metadata
-        patch = {"metadata": {"uid": meta.uid, "annotations": {REQUESTED: format_time(self._clock.now())}}}
+    async def _ask_in_turn(self, source: GitSource) -> None:
+        """Have the source look now, or once those seconds are over: nothing pushed is left for the next interval."""
+        now, last = self._clock.monotonic(), self._asked.get(source.uid)
+        if last is not None and last > now:
+            return  # that look is still to come
+        turn = now if last is None else max(now, last + SPACING_SECONDS)
+        if len(self._asked) >= REMEMBERED:
+            self._asked.clear()
+        self._asked[source.uid] = turn
+        await self._ask(source, turn - now)
+
+    async def _ask(self, source: GitSource, after: float) -> None:
+        meta, at = source.metadata, self._clock.now() + timedelta(seconds=after)
+        patch = {"metadata": {"uid": meta.uid, "annotations": {REQUESTED: format_time(at)}}}
         actor = Actor(f"webhook:{meta.project}/{meta.name}", "webhook")
         try:
             await self._store.merge_patch(definition_of(GitSource), meta.project, meta.name, patch, actor=actor)

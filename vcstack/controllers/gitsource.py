@@ -7,24 +7,17 @@ applied first.
 """
 
 import asyncio
-import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final, Protocol
 
-import orjson
-
-import vcstack
 from vcstack.apiclient.wire import WireClient
 from vcstack.applying.manifests import BadManifest, Manifest, collect
 from vcstack.applying.overlays import lay_over
 from vcstack.applying.sets import Applier, Options, Outcome, Result, is_kept, project_in, set_of
 from vcstack.applying.sops import read_identities
-from vcstack.controllers.backends import gitreader
 from vcstack.controllers.backends.git import Commit, GitError, GitRepositories, Remote, Signers
 from vcstack.runtime.context import BackendKey, ControllerContext
 from vcstack.runtime.controller import Controller, asked_of
@@ -63,17 +56,15 @@ OF_ONE_PROJECT: Final = 2
 BUSY_SECONDS: Final = 2.0
 APPLY_SECONDS: Final = 300.0
 """For applying and pruning; the account's token lasts longer."""
-READ_SECONDS: Final = 60.0
 SETTLE_SECONDS: Final = 5.0
 """Between two looks at what members of the set were changed to."""
+AHEAD_SECONDS: Final = 10.0
+"""A look may be asked for so long before it is due; what is further away is somebody's wrong clock."""
 GONE_SECONDS: Final = 2.0
 """Between two looks at whether objects that were deleted with their source are gone."""
 RETRY_SECONDS: Final = 20.0
 RETRY_MOST_SECONDS: Final = 600.0
 MESSAGE_LIMIT: Final = 1000
-ROOT: Final = str(Path(vcstack.__file__).resolve().parents[1])
-"""Where the reader's process finds our code."""
-ANSWER_LIMIT: Final = 64 * 1024 * 1024
 
 
 class SourceAccess(Protocol):
@@ -233,6 +224,8 @@ class GitSourceReconciler:
         known = self._known.setdefault(source.uid, _Known())
         now = self._clock.monotonic()
         asks = known.fetch_at <= now or known.commit is None or self._is_new(source)
+        if not asks and (turn := self._rest_until_request(source)):
+            return Next(requeue_after=turn)
         rest = known.settled_at + SETTLE_SECONDS - now
         if not asks and rest > 0:
             return Next(requeue_after=rest)
@@ -258,8 +251,19 @@ class GitSourceReconciler:
         fetched = source.find_condition(FETCHED)
         if fetched is None or fetched.observed_generation != source.metadata.generation:
             return True
-        annotations, status = source.metadata.annotations, source.status
-        return (annotations.get(REQUESTED) or None) != status.handled_request or self._is_approved_now(source)
+        requested = (source.metadata.annotations.get(REQUESTED) or None) != source.status.handled_request
+        return (requested and not self._rest_until_request(source)) or self._is_approved_now(source)
+
+    def _rest_until_request(self, source: GitSource) -> float:
+        """Return in how many seconds a look is asked for: webhooks ask for one after what is pushed just now."""
+        text = source.metadata.annotations.get(REQUESTED)
+        if not text or text == source.status.handled_request:
+            return 0.0
+        try:
+            rest = (datetime.fromisoformat(text) - self._clock.now()).total_seconds()
+        except (ValueError, TypeError):  # any text will do
+            return 0.0
+        return rest if 0 < rest <= AHEAD_SECONDS else 0.0
 
     def _is_approved_now(self, source: GitSource) -> bool:
         applied = source.find_condition(APPLIED)
@@ -367,13 +371,7 @@ class GitSourceReconciler:
         if spec.decryption is not None:
             values = await self._secret(source, spec.decryption.name, APPLIED)
             identities = read_identities(values.get(spec.decryption.key, ""))
-        asked = {
-            "gitDir": str(self._git.path(source.uid)),
-            "commit": commit.name,
-            "folders": [spec.path, *spec.overlays],
-            "identities": identities,
-        }
-        answer = await _ask_reader(asked)
+        answer = await self._git.read(source.uid, commit.name, [spec.path, *spec.overlays], identities)
         if "reason" in answer:
             raise Held(APPLIED, answer["reason"], f"{_shorten(source, commit)}: {answer['message']}", final=True)
         try:
@@ -618,33 +616,6 @@ def _is(source: GitSource, wire: Mapping[str, Any]) -> bool:
 def _note_of(wire: Mapping[str, Any], result: str, message: str) -> GitObject:
     kind, project, name = _key(wire)
     return GitObject(kind=kind, project=project, object=name, result=result, message=message[:500])
-
-
-async def _ask_reader(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the reader's answer; one that was ended by its limits has none."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-s", "-P", "-m", gitreader.__name__,
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-        env={"PYTHONPATH": ROOT, "PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C.UTF-8",
-             "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_ALLOW_PROTOCOL": "none"},
-        cwd="/", limit=ANSWER_LIMIT,
-    )  # fmt: skip
-    try:
-        async with asyncio.timeout(READ_SECONDS):
-            out, _ = await process.communicate(orjson.dumps(asked) + b"\n")
-    except TimeoutError:
-        return {"reason": "TooLarge", "message": f"reading the manifests took longer than {READ_SECONDS:.0f} s"}
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await asyncio.shield(process.wait())
-        transport = getattr(process, "_transport", None)
-        if transport is not None:
-            transport.close()
-    if process.returncode != 0 or not out:
-        return {"reason": "TooLarge", "message": "reading the manifests took too much time or memory"}
-    found: dict[str, Any] = orjson.loads(out)
-    return found
 
 
 def build(context: ControllerContext) -> Controller:

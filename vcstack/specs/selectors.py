@@ -10,7 +10,7 @@ from typing import Any
 
 from vcstack.specs.columns import find_value
 from vcstack.specs.errors import BadRequest
-from vcstack.specs.introspect import fields_of, shapes_along
+from vcstack.specs.introspect import fields_of, shapes_along, split_path
 from vcstack.specs.model import Model
 from vcstack.specs.resource import AnyResource
 
@@ -170,8 +170,12 @@ def _parse_fields(text: str) -> FieldSelector:
         match = _EQUALITY.fullmatch(term)
         if match is None:
             raise BadRequest(f"field selector: {term!r} cannot be read; write field=value or field!=value")
-        operator = Operator.NOT_IN if match["operator"] == "!=" else Operator.IN
-        requirements.append(Requirement(match["key"].strip(), operator, frozenset([match["value"].strip()])))
+        operator, key = Operator.NOT_IN if match["operator"] == "!=" else Operator.IN, match["key"].strip()
+        try:
+            split_path(key)
+        except ValueError as error:
+            raise BadRequest(f"field selector: {error}") from error
+        requirements.append(Requirement(key, operator, frozenset([match["value"].strip()])))
     return FieldSelector(tuple(requirements))
 
 

@@ -14,15 +14,19 @@ import shlex
 import shutil
 import signal
 import ssl
+import sys
 import tempfile
 from base64 import b64encode
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import orjson
 import structlog
 
+import vcstack
+from vcstack.controllers.backends import gitreader
 from vcstack.outbound.addresses import Address
 from vcstack.outbound.client import OutboundClient
 from vcstack.outbound.errors import BadUrl, NotReachable
@@ -33,6 +37,10 @@ DEPTH: Final = 50
 """Commits of history that are fetched: as far back it can be told whether history was rewritten."""
 HTTPS_PORTS: Final = frozenset({443, 8443})
 SSH_PORTS: Final = frozenset({SSH_PORT, 443})
+READ_SECONDS: Final = 60.0
+ROOT: Final = str(Path(vcstack.__file__).resolve().parents[1])
+"""Where the reader's process finds our code."""
+ANSWER_LIMIT: Final = 64 * MIB
 _SAID: Final = 4000
 """Characters of what git says that are looked at."""
 
@@ -196,6 +204,13 @@ class GitRepositories:
         raise GitError(
             "NotVerified", f"the commit {commit[:10]} is signed, but not well by any of the given keys", final=True
         )
+
+    async def read(
+        self, uid: str, commit: str, folders: Sequence[str], identities: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        """Return what ``gitreader`` answers: the manifests of the folders, or why they cannot be read."""
+        asked = {"gitDir": str(self.path(uid)), "commit": commit, "folders": folders, "identities": identities}
+        return await _ask_reader(asked)
 
     # Processes.
 
@@ -392,11 +407,40 @@ _CONFIG: Final = {
 }
 
 
+async def _ask_reader(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the reader's answer; one that was ended by its limits has none."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-s", "-P", "-m", gitreader.__name__,
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+        env={"PYTHONPATH": ROOT, "PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C.UTF-8",
+             "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_ALLOW_PROTOCOL": "none"},
+        cwd="/", limit=ANSWER_LIMIT,
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(READ_SECONDS):
+            out, _ = await process.communicate(orjson.dumps(asked) + b"\n")
+    except TimeoutError:
+        return {"reason": "TooLarge", "message": f"reading the manifests took longer than {READ_SECONDS:.0f} s"}
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await asyncio.shield(process.wait())
+        _close(process)
+    if process.returncode != 0 or not out:
+        return {"reason": "TooLarge", "message": "reading the manifests took too much time or memory"}
+    found: dict[str, Any] = orjson.loads(out)
+    return found
+
+
 async def _end(process: asyncio.subprocess.Process) -> None:
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         await asyncio.shield(process.wait())
+    _close(process)
+
+
+def _close(process: asyncio.subprocess.Process) -> None:
     transport = getattr(process, "_transport", None)  # else its pipes are closed by the garbage collector
     if transport is not None:
         transport.close()
