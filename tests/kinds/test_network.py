@@ -1,6 +1,7 @@
 """The network's reconciler."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -10,7 +11,7 @@ from vcstack.controllers.backends.network import LogicalSwitch, Owner
 from vcstack.runtime.errors import BackendUnavailable
 from vcstack.specs.kinds.network import Network, NetworkSpec
 from vcstack.specs.kinds.port import Port
-from vcstack.specs.kinds.subnet import Subnet
+from vcstack.specs.kinds.subnet import DHCP, Subnet, SubnetSpec
 from vcstack.store.store import Store
 
 
@@ -27,6 +28,32 @@ async def test_create_makes_a_switch_and_reports_the_mtu(world: World) -> None:
         found = await world.ready(Network, "web")
     assert found.status.mtu_bytes == 1442
     assert await world.backend.observe_switch(made.uid) == LogicalSwitch(Owner.of(made), 1442)
+
+
+async def test_shells_come_from_the_gateways_of_the_subnets_that_there_are(world: World) -> None:
+    async with world.running():
+        made = await world.add_network("web", "10.0.0.0/24", "fd00::/64", dhcp=DHCP.DISABLED)
+
+        def has(*addresses: str) -> Callable[[], Awaitable[bool]]:
+            async def look() -> bool:
+                switch = await world.backend.observe_switch(made.uid)
+                return switch is not None and switch.shell_addresses == addresses
+
+            return look
+
+        await world.until(has("10.0.0.1", "fd00::1"))
+        subnet = await world.get(Subnet, "web-0")
+        await world.change(subnet, subnet.spec.model_copy(update={"gateway": "10.0.0.9"}))
+        await world.until(has("10.0.0.9", "fd00::1"))
+        await world.delete(Subnet, "web-1")
+        await world.until(has("10.0.0.9"))
+        await world.add(Subnet, "late", SubnetSpec(network="web", cidr="10.0.1.0/24", gateway="10.0.1.200"))
+        await world.until(has("10.0.0.9", "10.0.1.200"))
+        held = await world.add_port(address="10.0.1.7")
+        await world.ready(Port, held.metadata.name)
+        late = await world.get(Subnet, "late")
+        await world.change(late, late.spec.model_copy(update={"gateway": "10.0.1.7"}))
+        await world.until(has("10.0.0.9"))  # never an address that a port has
 
 
 async def test_the_mtu_can_be_chosen(world: World) -> None:

@@ -12,8 +12,8 @@ from tests.fakes.memory_etcd import MemoryEtcd
 from tests.fakes.ovn_nb import FakeOvn
 from vcstack.controllers.backends.network import LogicalSwitchPort, Owner
 from vcstack.runtime.errors import BackendUnavailable
-from vcstack.specs.errors import ApiError
-from vcstack.specs.kinds.network import Network
+from vcstack.specs.errors import ApiError, Invalid
+from vcstack.specs.kinds.network import Network, shell_mac_of
 from vcstack.specs.kinds.port import Port, PortSpec
 from vcstack.specs.kinds.securitygroup import SecurityGroup, SecurityGroupSpec
 from vcstack.specs.kinds.subnet import AllocationRange, Subnet, SubnetSpec
@@ -102,6 +102,12 @@ async def test_addresses_that_others_ask_for_are_skipped(world: World) -> None:
         assert addresses_of(await world.ready(Port, "chosen")) == ["10.0.0.3"]
         fixed = await world.ready(Port, "fixed")
         assert (addresses_of(fixed), fixed.status.mac) == (["10.0.0.2"], "02:00:00:00:00:01")
+
+
+async def test_no_port_may_ask_for_a_mac_of_the_clouds_own(world: World) -> None:
+    made = await world.add_network("web", "10.0.0.0/24")
+    with pytest.raises(Invalid, match="the cloud's own"):
+        await world.add_port("p", mac=shell_mac_of(made.uid))
 
 
 async def test_a_freed_address_is_given_again(world: World) -> None:

@@ -1,6 +1,6 @@
 """Network → OVN logical switch, and with whom it is shared."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from vcstack.clock import Clock
@@ -16,15 +16,19 @@ from vcstack.runtime.status import condition_of, hold_shown, write_status
 from vcstack.runtime.users import ensure_unused, watch_users
 from vcstack.specs.kinds.domain import Domain
 from vcstack.specs.kinds.network import DEFAULT_MTU_BYTES, FINALIZER, REALIZED, SHARED, Network, target_of
-from vcstack.specs.kinds.port import Port
+from vcstack.specs.kinds.port import Port, network_of
 from vcstack.specs.kinds.project import Project
+from vcstack.specs.kinds.subnet import Subnet, find_shell_address
 from vcstack.specs.meta import Condition
 from vcstack.specs.resource import Ref
 
+SUBNETS = "switch-subnets"
 
-def build_switch(network: Network) -> LogicalSwitch:
+
+def build_switch(network: Network, subnets: Iterable[Subnet] = ()) -> LogicalSwitch:
     """Return what is wanted in OVN."""
-    return LogicalSwitch(Owner.of(network), network.spec.mtu_bytes or DEFAULT_MTU_BYTES)
+    addresses = sorted(a for a in map(find_shell_address, subnets) if a is not None)
+    return LogicalSwitch(Owner.of(network), network.spec.mtu_bytes or DEFAULT_MTU_BYTES, tuple(addresses))
 
 
 class NetworkReconciler:
@@ -35,6 +39,8 @@ class NetworkReconciler:
         self._backend = backend
         self._repairs = Repairs(context.events)
         self._lendings = Lendings(context)
+        self._subnets = context.informer(Subnet)
+        self._subnets.add_index(SUBNETS, lambda s: [network_of(s)])
 
     async def reconcile(self, resource: Network | None, ref: Ref) -> Result | None:
         """Make it so, once."""
@@ -56,7 +62,8 @@ class NetworkReconciler:
         self._repairs.forget(network.uid)
 
     async def _ensure_switch(self, network: Network) -> None:
-        client, clock, wanted = self._context.client, self._context.clock, build_switch(network)
+        client, clock = self._context.client, self._context.clock
+        wanted = build_switch(network, self._subnets.by_index(SUBNETS, network.ref))
         async with hold_shown(client, network, REALIZED, clock=clock):
             ensured = await self._backend.ensure_switch(wanted)
             if ensured.observed != wanted:
@@ -102,6 +109,12 @@ def build(context: ControllerContext) -> Controller:
         if old is None or new is None:
             yield from borrowed_by(new or old)  # type: ignore[arg-type]  # one of them is there
 
+    def of_subnet(old: Subnet | None, new: Subnet | None) -> Iterator[Ref]:
+        """A gateway's address came or went."""
+        before, after = (s and find_shell_address(s) for s in (old, new))
+        if before != after:
+            yield network_of(new or old)  # type: ignore[arg-type]  # one of them is there
+
     def of_target(kind: str) -> Callable[[Any, Any], Iterator[Ref]]:
         def changed(old: Any, new: Any) -> Iterator[Ref]:
             if old is None or new is None or old.uid != new.uid:
@@ -112,10 +125,11 @@ def build(context: ControllerContext) -> Controller:
     return context.controller(
         reconciler,
         Network,
-        watches={Port: ignore, Project: ignore, Domain: ignore, **watch_users(context, Network)},
+        watches={Port: ignore, Subnet: ignore, Project: ignore, Domain: ignore, **watch_users(context, Network)},
         sources=(*rows.sources, woken.stream),
         listeners=(
             (context.informer(Port), woken.on(of_port)),
+            (context.informer(Subnet), woken.on(of_subnet)),
             (context.informer(Project), woken.on(of_target("project"))),
             (context.informer(Domain), woken.on(of_target("domain"))),
         ),

@@ -5,7 +5,7 @@ from ipaddress import ip_network
 from typing import Any
 
 from vcstack.controllers.backends.address_pool import subnet_ref
-from vcstack.controllers.backends.allocation import SERVER_MAC_PREFIX, build_mac, count_free
+from vcstack.controllers.backends.allocation import count_free
 from vcstack.controllers.backends.network import DhcpOptions, NetworkBackend, Owner
 from vcstack.controllers.backends.network_sources import OwnedRows, Throttle, Wake, build_backend, ignore
 from vcstack.controllers.backends.repairs import Repairs
@@ -17,7 +17,8 @@ from vcstack.runtime.status import condition_of, hold_shown, write_status
 from vcstack.runtime.users import ensure_unused, name_some, refuse_deletion, watch_users
 from vcstack.specs.kinds.network import DEFAULT_MTU_BYTES, Network
 from vcstack.specs.kinds.port import Port
-from vcstack.specs.kinds.subnet import DHCP, FINALIZER, REALIZED, Subnet, find_router, gateway_of
+from vcstack.specs.kinds.subnet import DHCP, FINALIZER, GATEWAY_TAKEN, REALIZED, Subnet, find_router, gateway_of
+from vcstack.specs.macs import SERVER_MAC_PREFIX, build_mac
 from vcstack.specs.meta import Condition
 from vcstack.specs.model import join_lent
 from vcstack.specs.resource import Ref
@@ -131,7 +132,7 @@ class SubnetReconciler:
         if gateway in used:
             holder = name_some([used[gateway].ref], home=subnet.metadata.project)
             message = f"{holder} holds the gateway's address {gateway}; choose another gateway."
-            realized = condition_of(subnet, REALIZED, False, "GatewayTaken", message, clock=self._context.clock)
+            realized = condition_of(subnet, REALIZED, False, GATEWAY_TAKEN, message, clock=self._context.clock)
         fields: dict[str, Any] = {"gateway": gateway}
         wait = self._counting.remaining(subnet.uid)
         if not wait:

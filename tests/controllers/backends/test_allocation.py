@@ -7,15 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vcstack.controllers.backends.allocation import (
-    MAC_PREFIX,
-    SERVER_MAC_PREFIX,
-    build_mac,
     count_free,
     iter_addresses,
     spans_of,
 )
 from vcstack.specs.kinds.port import check_mac, find_address_fault
 from vcstack.specs.kinds.subnet import AllocationRange, Subnet, SubnetSpec, gateway_of
+from vcstack.specs.macs import MAC_PREFIX, SERVER_MAC_PREFIX, build_mac
 
 
 def build_subnet(cidr: str, gateway: str | None = None, *ranges: tuple[str, str]) -> Subnet:

@@ -33,7 +33,7 @@ PORT = Owner("Port", "p-00000000000a", "demo", "eth0")
 GROUP = Owner("SecurityGroup", "sg-00000000000a", "demo", "ssh")
 OTHER = Owner("SecurityGroup", "sg-00000000000b", "demo", "web")
 
-SWITCH = LogicalSwitch(NET, 1442)
+SWITCH = LogicalSwitch(NET, 1442, ("10.0.0.1", "fd00::1"))
 DHCP = DhcpOptions(
     SUBNET, "10.0.0.0/24", {"server_id": "10.0.0.1", "server_mac": "0a:00:00:00:00:01", "lease_time": "3600"}
 )
@@ -177,7 +177,7 @@ async def test_deleting_twice_succeeds(subject: Subject) -> None:
 
 async def test_changed_wishes_are_followed(subject: Subject) -> None:
     await build_all(subject.backend)
-    await subject.backend.ensure_switch(replace(SWITCH, mtu_bytes=1400))
+    await subject.backend.ensure_switch(replace(SWITCH, mtu_bytes=1400, shell_addresses=("10.0.0.9",)))
     await subject.backend.ensure_dhcp_options(replace(DHCP, options={**DHCP.options, "lease_time": "60"}))
     await subject.backend.ensure_port_group(build_group(GROUP, 22, 80))
     await subject.backend.ensure_port_group(build_group(GROUP, 80))
@@ -187,7 +187,7 @@ async def test_changed_wishes_are_followed(subject: Subject) -> None:
     assert ensured.observed.port == wanted
     switch = await subject.backend.observe_switch(NET.uid)
     assert switch is not None
-    assert switch.mtu_bytes == 1400
+    assert (switch.mtu_bytes, switch.shell_addresses) == (1400, ("10.0.0.9",))
     group = await subject.backend.observe_port_group(GROUP.uid)
     assert group is not None
     assert (group.group, group.ports) == (build_group(GROUP, 80), 0)

@@ -22,6 +22,7 @@ from vcstack.controllers.backends.ovn_connection import OvnSettings
 from vcstack.controllers.backends.ovn_nb import OvnNorthbound
 from vcstack.controllers.security_group import build_acls
 from vcstack.controllers.subnet import build_dhcp_options
+from vcstack.specs.kinds.network import shell_mac_of, shell_port_of
 from vcstack.specs.kinds.securitygroup import Direction, Protocol, SecurityGroup, SecurityGroupRule, SecurityGroupSpec
 from vcstack.specs.kinds.subnet import Subnet, SubnetSpec
 
@@ -29,9 +30,10 @@ pytestmark = pytest.mark.daemons
 
 NET = "net-0000000000aa"
 A, B, C = "p-0000000000a1", "p-0000000000b1", "p-0000000000c1"
-MACS = {A: "52:54:00:00:00:a1", B: "52:54:00:00:00:b1", C: "52:54:00:00:00:c1"}
-V4 = {A: "10.0.0.10", B: "10.0.0.11", C: "10.0.0.12"}
-V6 = {A: "fd00::10", B: "fd00::11", C: "fd00::12"}
+SHELL = shell_port_of(NET)
+MACS = {A: "52:54:00:00:00:a1", B: "52:54:00:00:00:b1", C: "52:54:00:00:00:c1", SHELL: shell_mac_of(NET)}
+V4 = {A: "10.0.0.10", B: "10.0.0.11", C: "10.0.0.12", SHELL: "10.0.0.1"}
+V6 = {A: "fd00::10", B: "fd00::11", C: "fd00::12", SHELL: "fd00::1"}
 CHASSIS = "hv"
 
 
@@ -81,7 +83,7 @@ async def cloud(shared_central: Central) -> AsyncIterator[OvnNorthbound]:
     backend = OvnNorthbound(OvnSettings(remote=shared_central.remote))
     for group in (WEB, OPEN, OPEN6, IN):
         await backend.ensure_port_group(PortGroup(Owner.of(group), build_acls(group, {"web": WEB.uid})))
-    await backend.ensure_switch(LogicalSwitch(Owner("Network", NET, "demo", "web"), 1442))
+    await backend.ensure_switch(LogicalSwitch(Owner("Network", NET, "demo", "web"), 1442, (V4[SHELL], V6[SHELL])))
     await backend.ensure_dhcp_options(build_subnet("sn-0000000000a4", "10.0.0.0/24"))
     await backend.ensure_dhcp_options(build_subnet("sn-0000000000a6", "fd00::/64"))
     for port, groups in ((A, {WEB.uid}), (B, {OPEN.uid, OPEN6.uid}), (C, set[str]())):
@@ -173,6 +175,41 @@ async def test_remote_cidr_and_port_range_hold(cloud: NetworkBackend, shared_cen
     assert await arrives(shared_central, packet(C, A, "udp && udp.dst == 1010"), A)
     assert not await arrives(shared_central, packet(C, A, "udp && udp.dst == 1011"), A)
     await cloud.ensure_port(build_port(C, set()))
+
+
+@pytest.mark.parametrize("family", ["", "6:"], ids=["IPv4", "IPv6"])
+async def test_shells_reach_port_22_whatever_the_groups_say_and_nothing_reaches_them(
+    family: str, cloud: NetworkBackend, shared_central: Central
+) -> None:
+    for guest in (A, C):  # C's groups allow nothing
+        assert await arrives(shared_central, packet(SHELL, guest, f"{family}tcp && tcp.dst == 22"), guest)
+        for other in ("tcp && tcp.dst == 23", "udp && udp.dst == 22"):
+            assert not await arrives(shared_central, packet(SHELL, guest, family + other), guest)
+    await cloud.ensure_port(build_port(B, {OPEN.uid, OPEN6.uid, IN.uid}))  # may send and receive anything
+    for port in (22, 80):
+        assert not await arrives(shared_central, packet(B, SHELL, f"{family}tcp && tcp.dst == {port}"), SHELL)
+    ping = "6:icmp6.type == 128 && icmp6.code == 0" if family else "icmp4.type == 8 && icmp4.code == 0"
+    assert not await arrives(shared_central, packet(B, SHELL, ping), SHELL)
+    await cloud.ensure_port(build_port(B, {OPEN.uid, OPEN6.uid}))
+
+
+async def test_shells_get_their_answers(cloud: NetworkBackend, shared_central: Central) -> None:
+    flow = packet(C, SHELL, "tcp && tcp.src == 22")
+    out = await asyncio.to_thread(shared_central.trace, NET, flow, "--summary", "--ct=est,rpl", "--ct=est,rpl")
+    assert f'output to "{SHELL}"' in out
+
+
+async def test_no_guest_can_say_that_it_is_where_shells_come_from(
+    cloud: NetworkBackend, shared_central: Central
+) -> None:
+    as_shell = packet(SHELL, A, "tcp && tcp.dst == 22").replace(f'inport == "{SHELL}"', f'inport == "{B}"')
+    assert not await arrives(shared_central, as_shell, A)
+    assert not await arrives(shared_central, as_shell.replace(MACS[SHELL], MACS[B]), A)
+    arp = (
+        f'inport == "{B}" && eth.src == {MACS[B]} && eth.dst == {MACS[A]} && arp.op == 2 '
+        f"&& arp.sha == {MACS[B]} && arp.spa == {V4[SHELL]} && arp.tpa == {V4[A]} && arp.tha == {MACS[A]}"
+    )
+    assert not await arrives(shared_central, arp, A)
 
 
 async def test_spoofed_senders_are_dropped(cloud: NetworkBackend, shared_central: Central) -> None:

@@ -24,6 +24,7 @@ from vcstack.controllers.backends.ovn_connection import OvnSettings, fetch_schem
 from vcstack.controllers.backends.ovn_nb import OvnNorthbound
 from vcstack.runtime.errors import BackendConflict, BackendUnavailable
 from vcstack.specs.errors import FencedOut
+from vcstack.specs.kinds.network import shell_port_of
 
 pytestmark = pytest.mark.daemons
 
@@ -55,6 +56,12 @@ EDITS = {
     "switch's mtu": ("set", "Logical_Switch", NET.uid, "external_ids:vcstack-mtu=9"),
     "drop group gone": ("pg-del", group_name(NET.uid)),
     "drop group's ACLs gone": ("clear", "Port_Group", group_name(NET.uid), "acls"),
+    "shell's port gone": ("lsp-del", shell_port_of(NET.uid)),
+    "shell's port like a guest's": ("lsp-set-type", shell_port_of(NET.uid), ""),
+    "shell's addresses": ("lsp-set-addresses", shell_port_of(NET.uid), "unknown"),
+    "shell's port security off": ("lsp-set-port-security", shell_port_of(NET.uid)),
+    "shell's port disabled": ("lsp-set-enabled", shell_port_of(NET.uid), "disabled"),
+    "shell's port without external_ids": ("clear", "Logical_Switch_Port", shell_port_of(NET.uid), "external_ids"),
     "port left the drop group": ("clear", "Port_Group", group_name(NET.uid), "ports"),
     "port's addresses": ("lsp-set-addresses", PORT.uid, "unknown"),
     "port security off": ("lsp-set-port-security", PORT.uid),

@@ -9,12 +9,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 
-from vcstack.controllers.backends.allocation import build_mac, iter_addresses
+from vcstack.controllers.backends.allocation import iter_addresses
 from vcstack.runtime.errors import WaitingFor
 from vcstack.runtime.informer import Informer
 from vcstack.specs.kinds.network import network_ref
 from vcstack.specs.kinds.port import Port, PortAddress, find_address_fault, network_of
 from vcstack.specs.kinds.subnet import Subnet
+from vcstack.specs.macs import build_mac
 from vcstack.specs.model import join_lent, split_lent
 from vcstack.specs.resource import Ref
 

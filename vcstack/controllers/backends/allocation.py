@@ -1,26 +1,15 @@
-"""Choosing MAC and IP addresses: pure arithmetic that the network controllers share."""
+"""Choosing IP addresses: pure arithmetic that the network controllers share."""
 
-import hashlib
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 
 from vcstack.specs.kinds.subnet import Subnet, gateway_of
 
-MAC_PREFIX = "52:54"
-"""Locally administered, unicast; with QEMU's and KVM's usual beginning."""
-SERVER_MAC_PREFIX = "0a:54"
-"""Locally administered, unicast; for OVN's own DHCP servers, so that no port ever has one of them."""
 FREE_LIMIT = 2**53
 """The largest integer that every JSON reader keeps exactly."""
 
 Span = tuple[int, int]
 """An inclusive range of addresses as integers."""
-
-
-def build_mac(uid: str, attempt: int = 0, *, prefix: str = MAC_PREFIX) -> str:
-    """Return the MAC address made from a uid; another one for each attempt."""
-    digest = hashlib.sha256(f"{uid}/{attempt}".encode()).hexdigest()
-    return ":".join((prefix, *(digest[i : i + 2] for i in range(0, 8, 2))))
 
 
 def spans_of(subnet: Subnet) -> list[Span]:

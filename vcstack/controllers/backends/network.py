@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, Protocol, Self, TypeVar
 
+from vcstack.specs.kinds.network import shell_port_of
 from vcstack.specs.resource import AnyResource, Ref
 
 DROP_PRIORITY = 1000
@@ -45,11 +46,17 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class LogicalSwitch:
-    """A network: a Logical_Switch, with a Port_Group of all its ports that drops what nobody allows."""
+    """A network: a Logical_Switch, a Port_Group of all its ports that drops what nobody allows, and the shell's port.
+
+    That one is a Logical_Switch_Port of type localport: it is on every host, its packets never leave it, and a
+    host's agent plugs something in only while a shell is open.
+    """
 
     owner: Owner
     mtu_bytes: int
     """Kept in external_ids: OVN tells it by DHCP only."""
+    shell_addresses: tuple[str, ...] = ()
+    """What the shell's port has: the gateways of its subnets, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,15 +257,21 @@ def build_drop_acls(network_uid: str) -> frozenset[Acl]:
     ACLs to drop: beside stateful ones northd lets them pass by (ls_in_acl, priority 65532). ARP is no IP and
     needs no rule: its senders are checked by port_security. ``nd``, ``nd_rs`` and the like are symbols of
     ovn-sb(5), Logical_Flow.match.
+
+    The shell's port is one of the group and in no security group: it may begin TCP to port 22 of guests, whatever
+    theirs say, and nothing else; and nothing but answers gets to it.
     """
     name = group_name(network_uid)
     into, out = f"inport == @{name}", f"outport == @{name}"
+    shell = f'inport == "{shell_port_of(network_uid)}"'
     sent, received = AclDirection.FROM_PORT, AclDirection.TO_PORT
     allow = [
         Acl(sent, BASE_PRIORITY, f"{into} && ip4 && udp.src == 68 && udp.dst == 67", AclAction.ALLOW, "dhcpv4"),
         Acl(sent, BASE_PRIORITY, f"{into} && ip6 && udp.src == 546 && udp.dst == 547", AclAction.ALLOW, "dhcpv6"),
         Acl(sent, BASE_PRIORITY, f"{into} && (nd || nd_rs || mldv1 || mldv2)", AclAction.ALLOW, "nd"),
         Acl(received, BASE_PRIORITY, f"{out} && (nd || nd_ra || mldv1 || mldv2)", AclAction.ALLOW, "nd"),
+        Acl(sent, BASE_PRIORITY, f"{shell} && tcp.dst == 22", AclAction.ALLOW_RELATED, "shell"),
+        Acl(received, BASE_PRIORITY, f"{out} && {shell} && tcp.dst == 22", AclAction.ALLOW_RELATED, "shell"),
     ]
     rogue = [
         Acl(sent, ROGUE_PRIORITY, f"{into} && ip4 && udp.src == 67 && udp.dst == 68", AclAction.DROP, "dhcpv4-server"),

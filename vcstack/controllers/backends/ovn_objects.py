@@ -35,29 +35,70 @@ from vcstack.controllers.backends.ovn_rows import (
     read_owner,
 )
 from vcstack.runtime.errors import BackendNotFound
+from vcstack.specs.kinds.network import shell_mac_of, shell_port_of
 
 MTU, RULE = PREFIX + "mtu", PREFIX + "rule"
 
 
 def ensure_switch(rows: Rows, wanted: LogicalSwitch) -> None:
-    """Logical_Switch named by the uid, and the Port_Group that drops."""
+    """Logical_Switch named by the uid, the port that shells come from, and the Port_Group that drops."""
     row, twins = rows.claim_named(SWITCH, wanted.owner.uid, wanted.owner)
     for twin in twins:
         rows.delete(twin)
-    ids = build_ids(wanted.owner, mtu=str(wanted.mtu_bytes))
-    rows.write_or_insert(SWITCH, row, name=wanted.owner.uid, external_ids=ids)
-    ensure_group(rows, PortGroup(wanted.owner, build_drop_acls(wanted.owner.uid)))
+    ids, shell = build_ids(wanted.owner, mtu=str(wanted.mtu_bytes)), _ensure_shell_port(rows, wanted)
+    if row is None:
+        rows.insert(SWITCH, name=wanted.owner.uid, external_ids=ids, ports=[shell])
+    else:
+        rows.write(row, external_ids=ids)
+        rows.join(row, "ports", shell)
+    ensure_group(rows, PortGroup(wanted.owner, build_drop_acls(wanted.owner.uid)), shell)
+
+
+def _ensure_shell_port(rows: Rows, wanted: LogicalSwitch) -> Row:
+    """Logical_Switch_Port of type localport, on no other switch."""
+    name = shell_port_of(wanted.owner.uid)
+    row, _ = rows.claim_named(PORT, name, wanted.owner)
+    address = " ".join((shell_mac_of(wanted.owner.uid), *wanted.shell_addresses))
+    for holder in rows.holders(SWITCH, "ports", row) if row is not None else ():
+        if holder.name != wanted.owner.uid:
+            rows.leave(holder, "ports", row)
+    return rows.write_or_insert(
+        PORT,
+        row,
+        name=name,
+        type="localport",
+        addresses=[address],
+        port_security=[address],
+        enabled=[],
+        external_ids=build_ids(wanted.owner),
+    )
 
 
 def observe_switch(rows: Rows, uid: str) -> LogicalSwitch | None:
-    """Return the switch; None also when its drop group is not as it has to be."""
+    """Return the switch; None also when its drop group or the shell's port is not as it has to be."""
     row = _find(rows, SWITCH, uid, uid)
     owner = read_owner(row) if row else None
     drops = observe_group(rows, uid)
     if row is None or owner is None or drops is None or drops.group.acls != build_drop_acls(uid):
         return None
+    addresses = _observe_shell_port(rows, row)
+    if addresses is None:
+        return None
     mtu = row.external_ids.get(MTU, "")
-    return LogicalSwitch(owner, int(mtu) if mtu.isdecimal() else 0)
+    return LogicalSwitch(owner, int(mtu) if mtu.isdecimal() else 0, addresses)
+
+
+def _observe_shell_port(rows: Rows, switch: Row) -> tuple[str, ...] | None:
+    """Return the addresses of the switch's port for shells, None when it is not as it has to be."""
+    uid = switch.name
+    row, group = _find(rows, PORT, shell_port_of(uid), uid), _find(rows, GROUP, group_name(uid), uid)
+    if row is None or group is None or row.type != "localport" or row.enabled == [False]:
+        return None
+    words = " ".join(row.addresses).split()
+    placed = rows.contains(switch, "ports", row) and rows.contains(group, "ports", row)
+    if not placed or row.addresses != row.port_security or words[:1] != [shell_mac_of(uid)]:
+        return None
+    return tuple(words[1:])
 
 
 def delete_switch(rows: Rows, uid: str) -> None:
@@ -164,16 +205,18 @@ def delete_port(rows: Rows, uid: str) -> None:
     rows.delete(row)
 
 
-def ensure_group(rows: Rows, wanted: PortGroup) -> None:
-    """Port_Group named after the uid, with exactly these ACLs; its members stay."""
+def ensure_group(rows: Rows, wanted: PortGroup, *members: Row) -> None:
+    """Port_Group named after the uid, with exactly these ACLs; its members stay, and these join."""
     name = group_name(wanted.owner.uid)
     row, _ = rows.claim_named(GROUP, name, wanted.owner)
     ids = build_ids(wanted.owner)
     if row is None:
         added = [_insert_acl(rows, acl, wanted.owner) for acl in sorted(wanted.acls)]
-        rows.insert(GROUP, name=name, external_ids=ids, acls=added, ports=[])
+        rows.insert(GROUP, name=name, external_ids=ids, acls=added, ports=list(members))
         return
     rows.write(row, external_ids=ids)
+    for member in members:
+        rows.join(row, "ports", member)
     missing = set(wanted.acls)
     for found in row.acls:
         acl = _read_acl(found, wanted.owner)

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from vcstack.specs.errors import Cause
+from vcstack.specs.macs import SERVER_MAC_PREFIX, build_mac
 from vcstack.specs.model import Change, Model, Name, Takes, split_lent
 from vcstack.specs.registry import (
     Column,
@@ -74,6 +75,16 @@ class Network(Resource[NetworkSpec, NetworkStatus]):
     KIND = "Network"
     spec: NetworkSpec = Field(default_factory=NetworkSpec)
     status: NetworkStatus = Field(default_factory=NetworkStatus)
+
+
+def shell_port_of(network_uid: str) -> str:
+    """Return the logical switch port that shells come from."""
+    return f"{network_uid}-shell"
+
+
+def shell_mac_of(network_uid: str) -> str:
+    """Return the MAC address of the port that shells come from."""
+    return build_mac(network_uid, prefix=SERVER_MAC_PREFIX)
 
 
 def network_ref(name: str, home: str | None) -> Ref:

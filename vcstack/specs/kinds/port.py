@@ -12,6 +12,7 @@ from vcstack.specs.errors import Cause
 from vcstack.specs.kinds.network import network_ref
 from vcstack.specs.kinds.securitygroup import DEFAULT_NAME
 from vcstack.specs.kinds.subnet import Address, Subnet, gateway_of
+from vcstack.specs.macs import SERVER_MAC_PREFIX
 from vcstack.specs.model import Change, LentName, Model, Name, RefersTo, Takes, split_lent
 from vcstack.specs.registry import Column, KindDefinition, Referenced, Scope, ViewColumn, register
 from vcstack.specs.resource import Ref, Resource, Spec, Status
@@ -94,6 +95,9 @@ def _check(new: Port, old: Port | None, referenced: Referenced) -> Sequence[Caus
     home = new.metadata.project
     causes = find_needless_project(new.spec.network, home, "spec.network")
     causes += find_needless_project(new.spec.subnet, home, "spec.subnet")
+    if old is None and (new.spec.mac or "").startswith(SERVER_MAC_PREFIX):
+        message = f"{SERVER_MAC_PREFIX} is how the cloud's own addresses begin; choose another one"
+        causes.append(Cause(field="spec.mac", reason="FieldValueInvalid", message=message))
     if causes:
         return causes
     subnet = referenced.get(Ref("Subnet", *split_lent(new.spec.subnet or "", home)))

@@ -18,6 +18,9 @@ FINALIZER = "vcstack.io/subnet"
 REALIZED = "Realized"
 """True when the DHCP options were read back from OVN (or DHCP is disabled and none are there)."""
 
+GATEWAY_TAKEN = "GatewayTaken"
+"""Reason of Realized: a port got the address before it was made the gateway's."""
+
 
 def check_cidr(value: str) -> str:
     """Return the canonical prefix, else raise ValueError with the fix."""
@@ -127,6 +130,16 @@ def find_router(subnet: Subnet) -> str | None:
     that a subnet can be attached to. A default route to nobody makes guests wait instead of failing at once.
     """
     return None
+
+
+def find_shell_address(subnet: Subnet) -> str | None:
+    """Return the address that shells come from to the subnet's guests: the gateway's, which no port ever has.
+
+    None before it was observed, and while a port holds it all the same.
+    """
+    realized = subnet.find_condition(REALIZED)
+    taken = realized is not None and realized.reason == GATEWAY_TAKEN
+    return None if taken else subnet.status.gateway
 
 
 def _inside(network: IPv4Network | IPv6Network, address: str) -> bool:
