@@ -256,7 +256,7 @@ def test_a_deleted_switch_comes_back_with_its_ports(cloud: Cloud, pair: Tenant) 
     uid = pair.get("networks", "net")["metadata"]["uid"]
     cloud.nbctl("ls-del", uid)
     repaired(cloud, "the switch", lambda: cloud.nb_find("Logical_Switch", vcstack_uid=uid))
-    repaired(cloud, "its ports", lambda: len(cloud.nbctl("lsp-list", uid).splitlines()) == 2)
+    repaired(cloud, "its ports", lambda: len(cloud.nbctl("lsp-list", uid).splitlines()) == 3)
     cloud.wait("traffic", lambda: other.reaches(guest.address))
 
 
