@@ -56,6 +56,7 @@ RECORD: Final[Json] = {
         "verb": _TEXT,
         "kind": _TEXT,
         "project": _TEXT,
+        "domain": _told("Of what lies outside projects."),
         "name": _TEXT,
         "subresource": _TEXT,
         "method": _TEXT,

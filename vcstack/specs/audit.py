@@ -273,5 +273,9 @@ class AuditFilter:
     """As ``format_instant``, inclusive."""
     until: str = ""
     """Exclusive."""
+    domain: str = ""
+    """Of what is outside projects."""
     projects: tuple[tuple[str, str], ...] | None = None
     """Only what was done in these projects, of each from a time on; not what looked missing to who did it."""
+    domains: tuple[tuple[str, str], ...] = ()
+    """With ``projects``: likewise what was done in these domains, outside projects."""

@@ -238,7 +238,7 @@ def built_in_roles() -> Mapping[str, BuiltInRole]:
                 ),
                 Rule(verbs=[ANY], kinds=delegated, subresources=[ANY]),
                 Rule(verbs=[Verb.GET], kinds=[*organization, *catalogue, "Session"], subresources=looked_at),
-                Rule(verbs=[Verb.GET], kinds=["Project"], subresources=["audit"]),
+                Rule(verbs=[Verb.GET], kinds=["Domain", "Project"], subresources=["audit"]),
                 Rule(verbs=[*READ, Verb.DELETE], kinds=["Session"]),
                 Rule(verbs=[*READ], kinds=[*catalogue, "IdentityProvider"]),
             ),

@@ -307,8 +307,8 @@ _ALL = (
         minimum=10,
         maximum=10_000,
         description="How many virtual CPUs instances may claim of a host, in percent of its physical ones: four for "
-        "each by default, for most guests idle most of the time. A host's spec.overcommit goes before. Holds at once for "
-        "what is placed from then on; what runs stays.",
+        "each by default, for most guests idle most of the time. A host's spec.overcommit goes before. Holds at once "
+        "for what is placed from then on; what runs stays.",
     ),
     KnownSetting(
         name=HOSTS_MEMORY_OVERCOMMIT,

@@ -76,6 +76,17 @@ class LimitBook:
             domain = find_value(wire, definition.domain_path) if definition.domain_path else None
         return self.level_of_domain(domain if isinstance(domain, str) else None, made)
 
+    def domain_of(self, definition: KindDefinition, wire: Wire) -> str:
+        """Return the domain that an object outside projects lies in; empty: at the top."""
+        owner = find_value(wire, definition.owner_path) if definition.owner_path else None
+        if isinstance(owner, Mapping):  # whose session it is; service accounts lie in projects
+            entry = (
+                self._users.objects.get(row_of(None, str(owner.get("name")))) if owner.get("kind") == "User" else None
+            )
+            return (orjson.loads(entry.json)["spec"].get("domain") or "") if entry else ""
+        above, _, domain = self.level_of(definition, wire).rpartition("/")
+        return domain if above else ""
+
     def level_of_project(self, name: str, made: Mapping[str, Wire] | None = None) -> str:
         """Return where what lies in the project is counted."""
         row = row_of(None, name)

@@ -91,7 +91,7 @@ class Writer:
                 result = await self._send(attempt, terms)
                 if result.succeeded:
                     if (writes := WRITES.get()) is not None:
-                        writes.append(Written(definition.kind, row, attempt.draft.revision, result.revision))
+                        writes.append(self._written(row, attempt.draft, result.revision))
                     await turn.rest()
                     return self._stored(row, attempt, result.revision)
                 _check_fence(terms.actor.fence, result)
@@ -128,6 +128,12 @@ class Writer:
         except ApiError as error:
             return error
         return Stored(entry.json, entry.revision)
+
+    def _written(self, row: str, draft: Draft, revision: int) -> Written:
+        domain = ""
+        if draft.project is None:
+            domain = self._cache.limits.domain_of(draft.definition, {"metadata": draft.metadata, "spec": draft.spec})
+        return Written(draft.definition.kind, row, draft.revision, revision, domain)
 
     def _stored(self, row: str, transaction: Transaction, revision: int) -> Stored:
         definition = transaction.draft.definition

@@ -14,6 +14,8 @@ class Written(NamedTuple):
     """The object's version before; 0: there was none."""
     after: int
     """The store's revision of this write."""
+    domain: str = ""
+    """Of an object outside projects: the domain that it lies in, or lay."""
 
 
 WRITES: Final[ContextVar[list[Written] | None]] = ContextVar("writes", default=None)

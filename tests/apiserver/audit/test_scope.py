@@ -71,6 +71,57 @@ async def test_everybody_sees_the_records_of_what_they_audit_and_no_others(cloud
         assert await found(clients[name], project="outer") == []
 
 
+async def test_who_audits_a_domain_sees_its_grants_users_and_logins(cloud: tuple[Audited, Clients]) -> None:
+    audited, clients = cloud
+    api = audited.api
+    async with api.raw() as admin:
+
+        async def make(kind: str, name: str, spec: dict[str, Any]) -> None:
+            body = {"metadata": {"name": name}, "spec": spec}
+            answer = await admin.post(f"/api/v1/{get_kind(kind).plural}", json=body)
+            assert answer.status_code == 201, answer.text
+
+        await make("Domain", "lab", {"parent": "acme"})
+        await make("Domain", "rival", {})
+        for domain, user in (("acme", "ann"), ("lab", "lea"), ("rival", "rob")):
+            await make("User", user, {"domain": domain})
+            subject = {"kind": "User", "name": user}
+            await make("RoleBinding", f"grant-{user}", {"subject": subject, "role": "reader", "domain": domain})
+            assert (await admin.delete(f"/api/v1/rolebindings/grant-{user}")).status_code == 204
+            await make("Project", f"project-{user}", {"domain": domain})
+            assert (await admin.delete(f"/api/v1/projects/project-{user}")).status_code == 200
+        answer = await admin.patch(
+            "/api/v1/domains/acme",
+            json={"spec": {"description": "new"}},
+            headers={"content-type": "application/merge-patch+json"},
+        )
+        assert answer.status_code == 200, answer.text
+    for user in ("ann", "lea", "rob"):
+        async with api.raw(api.settings(token="")) as nobody:
+            await nobody.post("/api/v1/auth/login", json={"user": user, "password": "wrong and long enough"})
+    async with as_(api, await log_in(api, "lea")) as lea:
+        assert (await lea.post("/api/v1/users", json={"metadata": {"name": "x"}, "spec": {}})).status_code == 403
+    await audited.trail.shipper.ship()
+
+    def told(records: list[dict[str, Any]]) -> set[tuple[str, str, str]]:
+        """Return verb, kind and whom or what it is about, of what lies in no project."""
+        return {(r["verb"], r.get("kind", ""), r.get("name") or r.get("user", "")) for r in records if "domain" in r}
+
+    for name in ("domain-auditor", "domain-admin"):
+        seen = told(await found(clients[name], limit=500))
+        for user in ("ann", "lea"):
+            for verb in ("create", "delete"):
+                assert {(verb, "RoleBinding", f"grant-{user}"), (verb, "Project", f"project-{user}")} <= seen, name
+            assert {("create", "User", user), ("login", "", user)} <= seen, name
+        assert {("create", "Domain", "lab"), ("update", "Domain", "acme")} <= seen, name
+        assert not [r for r in seen if r[2].endswith("rob") or r[2] == "rival"], name
+    everything = await found(clients["auditor"], limit=500)
+    assert ("create", "RoleBinding", "grant-rob") in told(everything)
+    assert told(await found(clients["auditor"], domain="rival", limit=500)) >= {("create", "User", "rob")}
+    assert await found(clients["domain-auditor"], domain="rival") == []
+    assert not told(await found(clients["project-admin"], limit=500))
+
+
 async def test_an_export_holds_no_more_than_the_list(cloud: tuple[Audited, Clients]) -> None:
     _, clients = cloud
     assert b"net-outer" in (await clients["auditor"].get("/api/v1/audit/export")).content

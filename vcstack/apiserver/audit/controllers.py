@@ -65,6 +65,8 @@ class RecordedStore(BoundStore):
             return  # it was so already
         found = {"verb": verb, "kind": ref.kind, **({"project": ref.project} if ref.project else {}), "name": ref.name}
         found |= {"before": str(writes[0].before), "after": str(writes[0].after)}
+        if writes[0].domain:
+            found["domain"] = writes[0].domain
         await self._trail.note_controller(self.actor.subject, found, _find_cause())
 
 

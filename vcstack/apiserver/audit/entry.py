@@ -145,10 +145,12 @@ class Entry:
         ):
             if value:
                 found[field] = value
-        if self.error is not None:
-            found["reason"], found["message"] = self.error.REASON, clean(self.error.message)
         if self.writes:
             self._add_revisions(found)
+        if "project" not in found and (domain := self._trail.find_domain(found, target)):
+            found["domain"] = domain
+        if self.error is not None:
+            found["reason"], found["message"] = self.error.REASON, clean(self.error.message)
         if self._body is not None and target is not None:
             found["body"] = self._trail.read_body(target.definition, self._header(b"content-type"), self._body)
         return found
@@ -217,6 +219,8 @@ class Entry:
                 found["after"], found["name"] = str(written.after), name
                 if project:
                     found["project"] = project
+                elif written.domain:
+                    found["domain"] = written.domain
             elif len(found.setdefault("also", [])) < ALSO_LIMIT:
                 found["also"].append(f"{written.kind} {written.row} {written.after}")
 

@@ -9,7 +9,11 @@ from vcstack.specs.audit import VerificationReport
 
 AUDIT_MODELS: Final = (VerificationReport,)
 _TEXT: Final[Json] = {"type": "string"}
-_FILTERS: Final = (*AUDIT_FILTERS, ("project", "The object's project.", _TEXT))
+_FILTERS: Final = (
+    *AUDIT_FILTERS,
+    ("project", "The object's project.", _TEXT),
+    ("domain", "The domain that an object outside projects lies in.", _TEXT),
+)
 
 
 def audit_paths() -> Iterator[tuple[str, Json]]:
@@ -24,7 +28,7 @@ def audit_paths() -> Iterator[tuple[str, Json]]:
     yield (
         "/api/v1/audit",
         read(
-            "Who did what, the newest first: all of it, or of the projects that one audits.",
+            "Who did what, the newest first: all of it, or of the domains and projects that one audits.",
             listed,
             *_FILTERS,
             *AUDIT_PAGE,

@@ -41,6 +41,7 @@ FIELDS: Final = {
     "subject": "subject",
     "kind": "kind",
     "project": "project",
+    "domain": "domain",
     "name": "name",
     "verb": "verb",
     "outcome": "outcome",
@@ -90,7 +91,7 @@ class AuditRoutes:
         """Return a page of a project's records."""
         if call.method not in ("GET", "HEAD"):
             raise MethodNotAllowed("the audit trail is only read")
-        query, name = call.query.only((FILTERS | PAGING) - {"project"}), call.target.name
+        query, name = call.query.only((FILTERS | PAGING) - {"project", "domain"}), call.target.name
         await self._authorizer.authorize(call.identity, Action(Verb.GET, call.target))
         since = find_beginning(self._cache, name)
         if since is None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import re
 import socket
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -20,6 +21,7 @@ from vcstack.apiserver.audit.policy import Policy
 from vcstack.apiserver.audit.redaction import BODY_LIMIT, clean, clean_body
 from vcstack.apiserver.audit.settings import AuditSettings, Level
 from vcstack.apiserver.audit.shipper import Archive, Shipper
+from vcstack.apiserver.targets import Target
 from vcstack.clock import Clock
 from vcstack.outbound.client import OutboundClient
 from vcstack.specs.audit import Anchor, AuditFilter, format_instant
@@ -34,6 +36,7 @@ from vcstack.store.keys import row_of
 FLUSH_SECONDS = 10.0
 """How often it is told what was suppressed."""
 UNKNOWN = "(unknown)"
+USER = "user:"
 REMEMBERED = 4096
 """Writers kept in memory, to name them for what controllers do because of them."""
 LOOKED_AT = 10
@@ -182,6 +185,24 @@ class Trail:
         """Return the name if there is such a user, else nothing."""
         known = self._cache is not None and _is_label(name) and self._cache.find(get_kind("User"), row_of(None, name))
         return name if known else UNKNOWN
+
+    def find_domain(self, record: Mapping[str, Any], target: Target | None) -> str:
+        """Return the domain that a record outside projects is about, empty for none: that which its object lies in, of
+        logins the user's. A domain is changed within itself, made and removed within the one above."""
+        if self._cache is None:
+            return ""
+        found: str = record.get("domain", "")
+        definition, name = (target.definition, record.get("name", "")) if target is not None else (None, "")
+        if definition is None:
+            subject = str(record["subject"])
+            name = subject.removeprefix(USER) if subject.startswith(USER) else str(record.get("user", ""))
+            definition = get_kind("User")
+        elif definition.kind == "Domain" and record["verb"] not in ("create", "delete"):
+            found = name
+        if found or not _is_label(name):
+            return found
+        entry = self._cache.find(definition, row_of(None, name))
+        return "" if entry is None else self._cache.limits.domain_of(definition, orjson.loads(entry.json))
 
     def read_body(self, definition: KindDefinition, media_type: str, raw: bytearray) -> dict[str, Any] | str:
         """Return a request's body without secrets, or why it is left out."""

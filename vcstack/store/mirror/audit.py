@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from sqlalchemy import Text, case, cast, delete, exists, func, literal, not_, or_, select, tuple_
+from sqlalchemy import ColumnElement, Text, case, cast, delete, exists, func, literal, not_, or_, select, tuple_
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 from sqlalchemy.exc import DBAPIError, InterfaceError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -135,27 +135,32 @@ async def _earlier_cuts(connection: AsyncConnection, told: set[str]) -> list[Cut
 
 
 def _matches(wanted: AuditFilter) -> list[Any]:
-    columns = ("subject", "kind", "project", "name", "verb", "outcome", "request_id", "chain")
+    columns = ("subject", "kind", "project", "domain", "name", "verb", "outcome", "request_id", "chain")
     found: list[Any] = [AUDIT.c[c] == value for c in columns if (value := getattr(wanted, c))]
     if wanted.since:
         found.append(AUDIT.c.time >= wanted.since)
     if wanted.until:
         found.append(AUDIT.c.time < wanted.until)
     if wanted.projects is not None:
-        found += _is_of(wanted.projects)
+        found += _is_of(wanted.projects, wanted.domains)
     return found
 
 
-def _is_of(projects: Sequence[tuple[str, str]]) -> list[Any]:
-    names, times = [name for name, _ in projects], [since for _, since in projects]
-    given = func.unnest(literal(names, ARRAY(Text)), literal(times, ARRAY(Text)))
-    allowed = given.table_valued("name", "since").render_derived()
-    place = case((AUDIT.c.kind == "Project", AUDIT.c.name), else_=AUDIT.c.project)
+def _is_of(projects: Sequence[tuple[str, str]], domains: Sequence[tuple[str, str]]) -> list[Any]:
+    project = case((AUDIT.c.kind == "Project", AUDIT.c.name), else_=AUDIT.c.project)
     looked_missing = cast(AUDIT.c.record, JSONB)["status"].astext == "404"
     return [
-        exists(select(1).select_from(allowed).where(allowed.c.name == place, allowed.c.since <= AUDIT.c.time)),
+        or_(_is_among(project, projects), _is_among(AUDIT.c.domain, domains)),
         or_(AUDIT.c.outcome != "Denied", not_(looked_missing)),
     ]
+
+
+def _is_among(place: ColumnElement[str], allowed: Sequence[tuple[str, str]]) -> ColumnElement[bool]:
+    """Return whether the record is of one of the places, and not older than that."""
+    names, times = [name for name, _ in allowed], [since for _, since in allowed]
+    given = func.unnest(literal(names, ARRAY(Text)), literal(times, ARRAY(Text)))
+    table = given.table_valued("name", "since").render_derived()
+    return exists(select(1).select_from(table).where(table.c.name == place, table.c.since <= AUDIT.c.time))
 
 
 @contextlib.contextmanager

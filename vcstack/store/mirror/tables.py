@@ -83,6 +83,7 @@ AUDIT = Table(
     _generated("name", "name"),
     _generated("outcome", "outcome"),
     _generated("request_id", "requestId"),
+    _generated("domain", "domain"),
 )
 """The audit trail. What it is found by is generated from the record itself."""
 
