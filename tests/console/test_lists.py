@@ -113,3 +113,51 @@ def test_what_tenants_write_is_text(console: ConsoleApi, page: Page) -> None:
     expect(page.get_by_role("link", name="mallory")).to_be_visible()
     assert page.locator("img[src=x]").count() == 0
     assert page.title() != "owned"
+
+
+def test_deleting_many_names_what_goes_with_them_and_what_keeps_them(
+    console: ConsoleApi, page: Page, built_console: Path
+) -> None:
+    console.create("Project", {"metadata": {"name": "demo"}, "spec": {}})
+    for name in ("green", "blue"):
+        console.create("Network", {"metadata": {"name": name, "project": "demo"}, "spec": {}})
+    subnet = {"network": "blue", "cidr": "10.7.0.0/24"}
+    console.create("Subnet", {"metadata": {"name": "v4", "project": "demo"}, "spec": subnet})
+    uid = console.request("GET", "projects/demo/networks/green")["metadata"]["uid"]
+    owner = {"kind": "Network", "name": "green", "uid": uid}
+    metadata = {"name": "its-own", "project": "demo", "ownerReferences": [owner]}
+    console.create("SecurityGroup", {"metadata": metadata, "spec": {}})
+    console.make_known_user("alice")
+    log_in(page, "alice")
+    page.goto("/console/projects/demo/networks")
+    page.get_by_label("Select all that are shown").check()
+    page.get_by_role("button", name="Delete").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_text("This goes with them:")).to_be_visible()
+    expect(dialog.get_by_role("listitem").filter(has_text="SecurityGroup its-own")).to_be_visible()
+    expect(dialog.get_by_text("These name them.")).to_be_visible()
+    expect(dialog.get_by_role("listitem").filter(has_text="Subnet v4")).to_be_visible()
+    assert find_barriers(page, built_console) == []
+    go = dialog.get_by_role("button", name="Delete 2")
+    expect(go).to_be_disabled()
+    dialog.get_by_label("Type 2 to go on").fill("2")
+    go.click()
+    expect(page.get_by_text("2 × Network on the way out")).to_be_visible()
+    for name in ("green", "blue"):
+        assert console.request("GET", f"projects/demo/networks/{name}")["metadata"]["deletionTimestamp"]
+
+    # Of what nothing depends on, nobody has to type anything.
+    page.goto("/console/projects/demo/subnets")
+    page.get_by_label("Select v4").check()
+    page.get_by_role("button", name="Delete").click()
+    expect(dialog.get_by_role("button", name="Delete 1")).to_be_enabled()
+
+    page.goto("/console/projects?q=demo")
+    page.get_by_label("Select demo").check()
+    page.get_by_role("button", name="Delete").click()
+    for lost in ("Network green", "Network blue", "Subnet v4", "SecurityGroup its-own"):
+        expect(dialog.get_by_role("listitem").filter(has_text=lost)).to_be_visible()
+    page.keyboard.press("Escape")
+    page.goto("/console/projects/demo")
+    page.get_by_role("button", name="Delete").click()
+    expect(dialog.get_by_role("listitem").filter(has_text="Subnet v4")).to_be_visible()

@@ -1,14 +1,27 @@
+import { useQuery } from "@tanstack/react-query";
 import { Tag, Trash2 } from "lucide-react";
 import { type FormEvent, useState } from "react";
-import { type KindInfo, vcctl } from "~/api/kinds";
+import { type KindInfo, useKinds, vcctl } from "~/api/kinds";
 import type { Resource } from "~/api/types";
+import { Busy } from "~/components/Busy";
 import { Button } from "~/components/Button";
 import { CopyButton } from "~/components/CopyButton";
 import { Dialog } from "~/components/Dialog";
+import { Failure } from "~/components/Failure";
 import { Field, Input } from "~/components/Field";
 import { useWords } from "~/i18n/language";
 import { toast } from "~/layout/toasts";
-import { deleteAll, type Labels, labelAll, type Outcome, parseLabels, unlabelAll } from "./bulk";
+import { Losses } from "~/pages/object/Delete";
+import {
+  deleteAll,
+  findDependents,
+  type Labels,
+  labelAll,
+  MOST_ASKED,
+  type Outcome,
+  parseLabels,
+  unlabelAll,
+} from "./bulk";
 import { words } from "./words";
 
 const NAMED = 12;
@@ -64,7 +77,18 @@ export function DeleteDialog({ kind, getObjects, onDone, onClose }: BulkActionsP
   const [busy, setBusy] = useState(false);
   // What was selected when the question was asked, whatever comes and goes behind it.
   const [asked] = useState(getObjects);
-  const sure = asked.length < MANY || typed.trim() === String(asked.length);
+  const kinds = useKinds();
+  const dependents = useQuery({
+    queryKey: ["dependents", kind.plural, asked.map(({ metadata }) => metadata.uid)],
+    queryFn: ({ signal }) => findDependents(kind, asked, kinds, signal),
+    enabled: kinds.length > 0,
+    gcTime: 0,
+    staleTime: Number.POSITIVE_INFINITY,
+  });
+  const { owned = [], users = [] } = dependents.data ?? {};
+  const hasLosses = owned.length > 0 || users.length > 0 || kind.kind === "Project" || kind.kind === "Domain";
+  const mustType = asked.length >= MANY || hasLosses;
+  const sure = !dependents.isPending && (!mustType || typed.trim() === String(asked.length));
   const projects = new Set(asked.map(({ metadata }) => metadata.project ?? ""));
   const [project] = projects;
   const command = vcctl(
@@ -107,7 +131,12 @@ export function DeleteDialog({ kind, getObjects, onDone, onClose }: BulkActionsP
         ))}
         {asked.length > NAMED ? <li>{say("andMore", { count: asked.length - NAMED })}</li> : null}
       </ul>
-      {asked.length >= MANY ? (
+      {dependents.isPending ? <Busy label={say("looking")} /> : null}
+      {dependents.error ? <Failure error={dependents.error} onRetry={() => void dependents.refetch()} /> : null}
+      {owned.length > 0 ? <Losses title={say("goWithThem")} groups={owned} /> : null}
+      {users.length > 0 ? <Losses title={say("nameThem")} groups={users} /> : null}
+      {asked.length > MOST_ASKED ? <p className="text-quiet">{say("firstOnly", { count: MOST_ASKED })}</p> : null}
+      {mustType ? (
         <Field label={say("typeCount", { count: asked.length })}>
           {(control) => (
             <Input {...control} inputMode="numeric" value={typed} onChange={(event) => setTyped(event.target.value)} />

@@ -1,9 +1,12 @@
 /** What is done to many objects at once: each by its own request, some at a time, and told as a whole. */
 import { messageOf, request } from "~/api/client";
+import { Refused } from "~/api/errors";
 import { type KindInfo, objectPath } from "~/api/kinds";
-import type { Resource } from "~/api/types";
+import { inTurns } from "~/api/turns";
+import type { Resource, Schemas } from "~/api/types";
+import { contentsOf } from "~/pages/object/contents";
+import { type Links, merged, placeOf, without } from "~/pages/object/losses";
 
-const AT_A_TIME = 6;
 const MERGE = "application/merge-patch+json";
 
 export interface Outcome {
@@ -17,18 +20,14 @@ export async function forEach(
   run: (object: Resource) => Promise<unknown>,
 ): Promise<Outcome> {
   const outcome: Outcome = { done: [], failed: [] };
-  const waiting = [...objects];
-  const work = async () => {
-    for (let object = waiting.shift(); object; object = waiting.shift()) {
-      try {
-        await run(object);
-        outcome.done.push(object);
-      } catch (error) {
-        outcome.failed.push({ object, message: messageOf(error) });
-      }
+  await inTurns(objects, async (object) => {
+    try {
+      await run(object);
+      outcome.done.push(object);
+    } catch (error) {
+      outcome.failed.push({ object, message: messageOf(error) });
     }
-  };
-  await Promise.all(Array.from({ length: AT_A_TIME }, work));
+  });
   return outcome;
 }
 
@@ -37,6 +36,41 @@ const pathOf = (kind: KindInfo, { metadata }: Resource) => objectPath(kind.plura
 /** Delete exactly these: an object of the same name that was made meanwhile stays. */
 export const deleteAll = (kind: KindInfo, objects: readonly Resource[]): Promise<Outcome> =>
   forEach(objects, (object) => request("DELETE", pathOf(kind, object), { query: { uid: object.metadata.uid } }));
+
+/** So many are asked for what depends on them; for more the question would take longer than the answer is worth. */
+export const MOST_ASKED = 100;
+
+/** What depends on objects that are to be deleted, and is not deleted with them by name. */
+export interface Dependents {
+  /** What goes with them. */
+  owned: Links[];
+  /** What names them: it keeps them from going, or will miss them. */
+  users: Links[];
+}
+
+export async function findDependents(
+  kind: KindInfo,
+  objects: readonly Resource[],
+  kinds: readonly KindInfo[],
+  signal: AbortSignal,
+): Promise<Dependents> {
+  const found = await inTurns(objects.slice(0, MOST_ASKED), (object) =>
+    request<Schemas["RelatedReply"]>("GET", `${pathOf(kind, object)}/related`, { signal }).catch((error) => {
+      // One that is gone meanwhile takes nothing with it.
+      if (error instanceof Refused && error.code === 404) return null;
+      throw error;
+    }),
+  );
+  const contents =
+    kind.kind === "Project"
+      ? await inTurns(objects.slice(0, MOST_ASKED), ({ metadata }) => contentsOf(metadata.name, kinds, signal))
+      : [];
+  const places = new Set(objects.map(placeOf));
+  return {
+    owned: without(places, merged([...found.flatMap((each) => each?.owned ?? []), ...contents.flat()])),
+    users: without(places, merged(found.flatMap((each) => each?.users ?? []))),
+  };
+}
 
 export type Labels = Record<string, string | null>;
 

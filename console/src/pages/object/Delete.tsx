@@ -1,7 +1,8 @@
+import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 import { request } from "~/api/client";
-import { type KindInfo, objectPath, vcctl } from "~/api/kinds";
-import type { Resource, Schemas } from "~/api/types";
+import { type KindInfo, objectPath, useKinds, vcctl } from "~/api/kinds";
+import type { Resource } from "~/api/types";
 import { Age } from "~/components/Age";
 import { Busy } from "~/components/Busy";
 import { Button } from "~/components/Button";
@@ -11,6 +12,8 @@ import { Failure } from "~/components/Failure";
 import { Field, Input } from "~/components/Field";
 import { useWords } from "~/i18n/language";
 import { toast } from "~/layout/toasts";
+import { contentsOf } from "./contents";
+import type { Links } from "./losses";
 import { useRelated } from "./Related";
 import { words } from "./words";
 
@@ -28,9 +31,18 @@ export function DeleteDialog({ kind, object, onClose }: DeleteDialogProps) {
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState<unknown>(null);
   const { name, project, uid } = object.metadata;
-  const owned = related.data?.owned ?? [];
+  const kinds = useKinds();
+  const isProject = kind.kind === "Project";
+  const contents = useQuery({
+    queryKey: ["contents", uid],
+    queryFn: ({ signal }) => contentsOf(name, kinds, signal),
+    enabled: isProject && kinds.length > 0,
+    gcTime: 0,
+  });
+  const owned = [...(related.data?.owned ?? []), ...(contents.data ?? [])];
+  const isLooking = related.isPending || (isProject && contents.isPending);
   const users = related.data?.users ?? [];
-  const hasLosses = owned.length > 0 || users.length > 0 || kind.kind === "Project" || kind.kind === "Domain";
+  const hasLosses = owned.length > 0 || users.length > 0 || isProject || kind.kind === "Domain";
   const command = vcctl("delete", `${kind.singular}/${name}`, ...(project ? ["-p", project] : []));
   const remove = async () => {
     setBusy(true);
@@ -57,7 +69,7 @@ export function DeleteDialog({ kind, object, onClose }: DeleteDialogProps) {
           <Button onClick={onClose}>{say("cancel")}</Button>
           <Button
             look="danger"
-            disabled={busy || related.isPending || (hasLosses && typed !== name)}
+            disabled={busy || isLooking || (hasLosses && typed !== name)}
             onClick={() => void remove()}
           >
             {say("delete")}
@@ -65,11 +77,13 @@ export function DeleteDialog({ kind, object, onClose }: DeleteDialogProps) {
         </>
       }
     >
-      {related.isPending ? <Busy /> : null}
-      {related.error ? <Failure error={related.error} /> : null}
+      {isLooking ? <Busy /> : null}
+      {(related.error ?? contents.error) ? <Failure error={related.error ?? contents.error} /> : null}
       {owned.length > 0 ? <Losses title={say("lost")} groups={owned} /> : null}
       {users.length > 0 ? <Losses title={say("held")} groups={users} /> : null}
-      {related.data && owned.length === 0 && users.length === 0 ? <p className="text-quiet">{say("nobody")}</p> : null}
+      {!isLooking && related.data && owned.length === 0 && users.length === 0 ? (
+        <p className="text-quiet">{say("nobody")}</p>
+      ) : null}
       {hasLosses ? (
         <Field label={say("confirmName", { name })}>
           {(control) => (
@@ -89,16 +103,20 @@ export function DeleteDialog({ kind, object, onClose }: DeleteDialogProps) {
 }
 
 /** What an object takes with it, or what keeps it. */
-export function Losses({ title, groups }: { title: string; groups: Schemas["Links"][] }) {
+export function Losses({ title, groups }: { title: string; groups: Links[] }) {
   const say = useWords(words);
+  const projects = new Set(groups.flatMap(({ links }) => links.map(({ project }) => project)));
+  const titleOf = ({ kind, project, name }: Links["links"][number]) =>
+    projects.size > 1 && project ? `${kind} ${project}/${name}` : `${kind} ${name}`;
   return (
     <div>
       <p className="font-medium">{title}</p>
-      <ul className="max-h-40 list-disc overflow-y-auto pl-5">
+      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls has to be reached with the keyboard (WCAG 2.1.1) */}
+      <ul tabIndex={0} className="max-h-40 list-disc overflow-y-auto pl-5">
         {groups.flatMap(({ links }) =>
           links.map((link) => (
             <li key={`${link.kind}/${link.project}/${link.name}`} className="break-words">
-              {`${link.kind} ${link.name}`}
+              {titleOf(link)}
             </li>
           )),
         )}

@@ -2,15 +2,15 @@
 import { messageOf, request } from "~/api/client";
 import { Refused } from "~/api/errors";
 import { type KindInfo, objectPath } from "~/api/kinds";
+import { inTurns } from "~/api/turns";
 import type { Resource, Schemas } from "~/api/types";
+import { type Links, placeOf, without } from "~/pages/object/losses";
 import { carryOut, type How, isStale, manifestOf, type PlannedItem, plan, type Wanted } from "~/pages/object/plan";
 import { same } from "~/schema/changes";
 import { type Moment, type Touched, touchedBetween } from "./moments";
 
 const REPLACE: How = { force: true, replace: true };
 const PAGE = 500;
-/** So many objects are looked at side by side. */
-const AT_A_TIME = 6;
 /** So many the API plans at once (vcstack/apiclient/planmessages.py). */
 const MOST = 1_000;
 
@@ -33,9 +33,9 @@ export interface Making extends Step {
 export interface Leaving extends Step {
   object: Resource;
   /** What goes with it. */
-  owned: Schemas["Links"][];
+  owned: Links[];
   /** What names it, stays, and so keeps it from going. */
-  users: Schemas["Links"][];
+  users: Links[];
 }
 
 export interface WayBack {
@@ -47,17 +47,6 @@ export interface WayBack {
   refusal: string | null;
   /** The newest revision that the plan knows of. */
   newest: string | null;
-}
-
-/** Run something for each, some at a time, and return the results in order. */
-export async function inTurns<T, R>(items: readonly T[], run: (item: T) => Promise<R>): Promise<R[]> {
-  const results: R[] = new Array(items.length);
-  let next = 0;
-  const work = async () => {
-    for (let at = next++; at < items.length; at = next++) results[at] = await run(items[at] as T);
-  };
-  await Promise.all(Array.from({ length: AT_A_TIME }, work));
-  return results;
 }
 
 /** Returns what a request finds, null when there is nothing. */
@@ -118,24 +107,15 @@ export async function planWayBack(
     });
   }
   const gone = found.flatMap(({ step, was, is }) => (!was && is ? [{ step, object: is }] : []));
-  const going = new Set(gone.map(({ step }) => nameOf(step.kind.kind, step.project, step.name)));
-  const stays = (links: Schemas["Links"][]) =>
-    links
-      .map((group) => ({
-        ...group,
-        links: group.links.filter((link) => !going.has(nameOf(link.kind, link.project ?? null, link.name))),
-      }))
-      .filter((group) => group.links.length > 0 || group.more);
+  const going = new Set(gone.map(({ object }) => placeOf(object)));
   const leavings = await inTurns(gone, async ({ step, object }): Promise<Leaving> => {
     const path = `${objectPath(step.kind.plural, step.project, step.name)}/related`;
     const related = await find<Schemas["RelatedReply"]>(path, {}, signal);
-    return { ...step, object, owned: related?.owned ?? [], users: stays(related?.users ?? []) };
+    return { ...step, object, owned: related?.owned ?? [], users: without(going, related?.users ?? []) };
   });
   const followers = seen.length - found.length;
   return { makings, leavings, followers, refusal, newest };
 }
-
-const nameOf = (kind: string, project: string | null, name: string) => `${kind}/${project ?? ""}/${name}`;
 
 interface Seen {
   step: Step;
