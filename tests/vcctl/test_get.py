@@ -123,20 +123,26 @@ async def test_an_unknown_kind_is_a_usage_error_with_similar_ones(vcctl: Vcctl) 
     assert "Did you mean instances" in ended.err
 
 
-async def test_watch_prints_the_list_and_every_change_until_interrupted(vcctl: Vcctl, hands: Hands) -> None:
-    await set_scene(vcctl)
+async def begin(vcctl: Vcctl, *arguments: str) -> tuple[asyncio.subprocess.Process, asyncio.StreamReader]:
+    """Start vcctl, to be interrupted; return it and what it prints."""
     # Shells start what runs in their background with SIGINT ignored, and children inherit that.
     program = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     program += "from vcstack.vcctl.main import main; main()"
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", program, "get", "networks", "-w",
+        sys.executable, "-c", program, *arguments,
         env={**os.environ, **vcctl.environ}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None
-    assert (await process.stdout.readline()).split()[0] == b"NAME"
-    assert (await process.stdout.readline()).split()[0] == b"web"
+    return process, process.stdout
+
+
+async def test_watch_prints_the_list_and_every_change_until_interrupted(vcctl: Vcctl, hands: Hands) -> None:
+    await set_scene(vcctl)
+    process, out = await begin(vcctl, "get", "networks", "-w")
+    assert (await out.readline()).split()[0] == b"NAME"
+    assert (await out.readline()).split()[0] == b"web"
     await hands.observe(await hands.get(Network, "web"))
-    assert (await process.stdout.readline()).split()[:2] == [b"web", b"True"]
+    assert (await out.readline()).split()[:2] == [b"web", b"True"]
     process.send_signal(signal.SIGINT)
     _, err = await process.communicate()
     assert process.returncode == ExitCode.INTERRUPTED
@@ -268,3 +274,23 @@ spec: {network: lab/blue, securityGroups: []}
         "lab",
         "spec.network",
     ]
+
+
+async def test_what_others_share_is_followed_as_it_comes_and_goes(vcctl: Vcctl) -> None:
+    await set_scene(vcctl)
+    network = "kind: Network\nmetadata: {{name: {}, project: lab}}\nspec: {{sharedWith: [{}]}}\n"
+    project = "kind: Project\nmetadata: {name: lab}\n---\n"
+    await vcctl.ok("apply", "-f", "-", stdin=project + network.format("blue", "{project: demo}"))
+    process, out = await begin(vcctl, "get", "networks", "--shared", "-w")
+    assert (await out.readline()).split()[:2] == [b"PROJECT", b"NAME"]
+    assert (await out.readline()).split()[:2] == [b"lab", b"blue"]
+    await vcctl.ok("apply", "-f", "-", stdin=network.format("red", "{project: demo}"))
+    assert (await out.readline()).split()[:2] == [b"lab", b"red"]
+    await vcctl.ok("apply", "-f", "-", stdin=network.format("blue", ""))
+    gone = await out.readline()
+    assert gone.split()[:2] == [b"lab", b"blue"]
+    assert b"(deleted)" in gone
+    process.send_signal(signal.SIGINT)
+    _, err = await process.communicate()
+    assert process.returncode == ExitCode.INTERRUPTED
+    assert b"Traceback" not in err

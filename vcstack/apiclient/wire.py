@@ -100,11 +100,11 @@ class WireClient:
             if not token:
                 return WirePage(items, version)
 
-    async def list_lent(self, definition: KindDefinition, project: str) -> list[Wire]:
+    async def list_lent(self, definition: KindDefinition, project: str) -> WirePage:
         """Return what of the kind other projects share with this one, as borrowers see it."""
-        answer = await self.connection.request("GET", collection_path(definition, project), params={"shared": "true"})
-        items: list[Wire] = decode(answer)["items"]
-        return items
+        path = collection_path(definition, project)
+        body = decode(await self.connection.request("GET", path, params={"shared": "true"}))
+        return WirePage(body["items"], body["metadata"]["resourceVersion"])
 
     async def create_wire(
         self, definition: KindDefinition, wire: Wire, *, dry_run: bool = False, missing_references: str | None = None
@@ -204,6 +204,16 @@ class WireClient:
             "resourceVersion": since,
             "labelSelector": labels or None,
             "fieldSelector": fields or None,
+        }
+        return read_events(self.connection, collection_path(definition, project), params)
+
+    def watch_lent(self, definition: KindDefinition, project: str, *, since: str) -> AsyncGenerator[WireEvent]:
+        """Yield what happens to what other projects share with this one; raises and ends as ``watch_wire``."""
+        params: Params = {
+            "shared": "true",
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": since,
         }
         return read_events(self.connection, collection_path(definition, project), params)
 

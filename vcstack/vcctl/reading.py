@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vcstack.apiclient.watch import WireEvent
+from vcstack.apiclient.wire import WirePage
 from vcstack.applying.sets import project_in
 from vcstack.specs.access import EventType
 from vcstack.specs.errors import ApiError, Expired, NotFound, Unavailable
@@ -28,6 +29,8 @@ class Place:
     project: str | None
     fields: str = ""
     labels: str = ""
+    lent: bool = False
+    """What other projects share with the project, instead of its own."""
 
 
 def label_of(definition: KindDefinition, wire: Wire) -> str:
@@ -98,10 +101,7 @@ async def list_objects(session: Session, places: Iterable[Place]) -> list[Wire]:
     """Return all objects at the places, sorted by project and name."""
     items: list[Wire] = []
     for place in places:
-        page = await session.client.list_wire(
-            place.definition, project=place.project, labels=place.labels, fields=place.fields
-        )
-        items += page.items
+        items += (await _list(session, place)).items
     return sorted(items, key=lambda w: (project_in(w) or "", w["metadata"]["name"]))
 
 
@@ -115,9 +115,7 @@ async def follow(session: Session, place: Place) -> AsyncGenerator[tuple[EventTy
     first = True
     while True:
         try:
-            page = await session.client.list_wire(
-                place.definition, project=place.project, labels=place.labels, fields=place.fields
-            )
+            page = await _list(session, place)
             for kind, wire in _differences(known, page.items):
                 yield kind, wire
             known = {_key(w): w for w in page.items}
@@ -143,15 +141,28 @@ async def _events(session: Session, place: Place, since: str) -> AsyncGenerator[
     """Yield the changes after a version; reopens streams that the server ended."""
     version = since
     while True:
-        stream = session.client.watch_wire(
-            place.definition, since=version, project=place.project, labels=place.labels, fields=place.fields
-        )
-        async with aclosing(stream):
+        async with aclosing(_watch(session, place, version)) as stream:
             async for event in stream:
                 version = event.resource_version
                 if event.type is not EventType.BOOKMARK:
                     yield event
         await asyncio.sleep(0.05)
+
+
+async def _list(session: Session, place: Place) -> WirePage:
+    if place.lent and place.project is not None:
+        return await session.client.list_lent(place.definition, place.project)
+    return await session.client.list_wire(
+        place.definition, project=place.project, labels=place.labels, fields=place.fields
+    )
+
+
+def _watch(session: Session, place: Place, since: str) -> AsyncGenerator[WireEvent]:
+    if place.lent and place.project is not None:
+        return session.client.watch_lent(place.definition, place.project, since=since)
+    return session.client.watch_wire(
+        place.definition, since=since, project=place.project, labels=place.labels, fields=place.fields
+    )
 
 
 def _key(wire: Wire) -> tuple[str | None, str]:

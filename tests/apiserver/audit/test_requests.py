@@ -169,12 +169,15 @@ async def test_levels_change_while_the_server_runs_and_that_is_recorded(open_aud
 
 async def test_a_flood_of_denials_is_counted_and_does_not_hide_other_callers(demo: Audited) -> None:
     async with demo.api.raw(demo.api.settings(token=None)) as http:
-        for _ in range(4):
+        sent = denied = 0
+        while denied == sent:  # each second ten more are recorded, so on a slow machine it takes more of them
+            assert sent < 5000
             await asyncio.gather(*(http.get(NETWORKS) for _ in range(100)))
+            sent += 100
+            denied = sum(r["outcome"] == "Denied" for r in demo.records)
+    assert denied >= 200
     async with demo.api.raw() as http:
         await http.post(NETWORKS, json=network())
-    denied = [r for r in demo.records if r["outcome"] == "Denied"]
-    assert 200 <= len(denied) < 400
     assert demo.records[-1]["verb"] == "create"
 
 

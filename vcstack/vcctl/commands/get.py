@@ -48,6 +48,7 @@ _INDEX = re.compile(r"\[[^]]*\]")
     vcctl get networks,subnets -A -o wide
     vcctl get instances -l app=web --field-selector status.host=h1 --sort-by .metadata.creationTimestamp
     vcctl get networks,subnets --shared
+    vcctl get networks --shared -w
     vcctl get hosts -w
     vcctl get instance web-1 -o jsonpath='{.status.addresses[0].address}'
     vcctl get instance web-1 --at-revision 1042 -o yaml
@@ -76,7 +77,7 @@ async def get(
     if at_revision is not None:
         return await view.show_past(selections, at_revision)
     if shared:
-        await view.show_lent(selections, sort_by)
+        await view.show_lent(selections, sort_by, watch=watch)
         return 0
     places = [p for s in selections for p in _places(session, s, all_projects, selector, field_selector)]
     if watch:
@@ -170,16 +171,21 @@ class _View:
         text = f"Nothing found in project {project}; -A looks in all projects." if project else "Nothing found."
         self._session.err.print(text, soft_wrap=True)
 
-    async def show_lent(self, selections: Sequence[Selection], sort_by: str | None) -> None:
-        """Print what other projects share with the one that is meant."""
-        found: list[tuple[KindDefinition, Wire]] = []
+    async def show_lent(self, selections: Sequence[Selection], sort_by: str | None, *, watch: bool) -> None:
+        """Print what other projects share with the one that is meant, once or as it changes."""
+        places: list[Place] = []
         for definition in {s.definition.kind: s.definition for s in selections}.values():
             project = self._session.project_of(definition)
             if definition.lent_view is None or project is None:
                 raise CommandError(f"{definition.plural} are not shared", hint="Networks and their subnets are.")
-            items = await self._session.client.list_lent(definition, project)
-            found += [(definition, wire) for wire in sort_objects(items, sort_by)]
+            places.append(Place(definition, project, lent=True))
         self._everywhere = True  # whose it is, is in the table
+        if watch:
+            await self.follow(places)
+        found: list[tuple[KindDefinition, Wire]] = []
+        for place in places:
+            items = await list_objects(self._session, [place])
+            found += [(place.definition, wire) for wire in sort_objects(items, sort_by)]
         self.show(found, single=False)
         if not found:
             self._session.err.print(f"Nothing is shared with project {self._session.default_project}.", soft_wrap=True)
