@@ -15,10 +15,8 @@ import { ReadyBadge } from "~/components/ReadyBadge";
 import { useWords } from "~/i18n/language";
 import { Review } from "./Review";
 import { RuleRow } from "./RuleRow";
-import { addPreset, compare, PRESETS, type Preset, type Rule } from "./rules";
+import { addPreset, compare, PRESETS, type Preset, type Rule, rulesOf } from "./rules";
 import { words } from "./words";
-
-export const rulesOf = (group: Resource): Rule[] => (group.spec?.rules ?? []) as unknown as Rule[];
 
 /** A project's security groups, one at a time, as a table of rules. */
 export function Component() {

@@ -11,7 +11,7 @@ import { Dialog } from "~/components/Dialog";
 import { Failure } from "~/components/Failure";
 import { useWords } from "~/i18n/language";
 import { toast } from "~/layout/toasts";
-import { clean, compare, type Difference, portsText, type Rule } from "./rules";
+import { clean, compare, type Difference, portsText, type Rule, rulesOf } from "./rules";
 import { words } from "./words";
 
 const TONES: Record<Difference["change"], Tone> = { added: "good", removed: "bad", changed: "info" };
@@ -47,7 +47,7 @@ export function Review({ group, rules, onClose, onDone }: ReviewProps) {
     let over = false;
     replace(group, rules, true).then(
       (after) => {
-        if (!over) setPlanned(compare(before, (after.spec?.rules ?? []) as unknown as Rule[]));
+        if (!over) setPlanned(compare(before, rulesOf(after)));
       },
       (failure) => {
         if (!over) setError(failure);

@@ -1,7 +1,14 @@
 import { describe, expect, it } from "vitest";
-import { addPreset, clean, compare, isWide, parsePorts, portsText, type Rule } from "./rules";
+import type { Resource } from "~/api/types";
+import { addPreset, clean, compare, isWide, parsePorts, portsText, type Rule, rulesOf } from "./rules";
 
 const ssh: Rule = { name: "ssh", direction: "Ingress", protocol: "TCP", portMin: 22 };
+
+it("have a protocol even where the API leaves the default out", () => {
+  const group = { spec: { rules: [{ name: "from-members", direction: "Ingress" }, ssh] } } as unknown as Resource;
+  expect(rulesOf(group).map(({ protocol }) => protocol)).toEqual(["Any", "TCP"]);
+  expect(rulesOf({ ...group, spec: {} })).toEqual([]);
+});
 
 describe("presets", () => {
   it("take names that are free", () => {

@@ -1,4 +1,5 @@
 /** Rules of a security group while they are edited: presets, what is wrong with one, what would change. */
+import type { Resource } from "~/api/types";
 
 export const DIRECTIONS = ["Ingress", "Egress"] as const;
 export const PROTOCOLS = ["Any", "TCP", "UDP", "ICMP", "ICMPv6"] as const;
@@ -13,6 +14,12 @@ export interface Rule {
   icmpCode?: number | null;
   remoteCidr?: string | null;
   remoteSecurityGroup?: string | null;
+}
+
+/** Returns a group's rules; what the API leaves out, since it is the default, is filled in. */
+export function rulesOf({ spec }: Resource): Rule[] {
+  const rules = (spec?.rules ?? []) as (Omit<Rule, "protocol"> & Partial<Rule>)[];
+  return rules.map((rule) => ({ ...rule, protocol: rule.protocol ?? "Any" }));
 }
 
 export const hasPorts = ({ protocol }: Rule): boolean => protocol === "TCP" || protocol === "UDP";
