@@ -16,6 +16,7 @@ pytest_plugins = [
     "tests.fixtures.sandbox",
     "tests.fixtures.chromium",
     "tests.fixtures.etcd",
+    "tests.fixtures.guest",
     "tests.fixtures.helm",
     "tests.fixtures.git_server",
     "tests.fixtures.lab",

@@ -57,11 +57,12 @@ VERBS = {
     ("POST", "secret"): "update",
     ("GET", "console"): "update",
     ("GET", "vnc"): "update",
+    ("GET", "shell"): "update",
     ("GET", "tunnel"): "get",
 }
-"""What each method on each subresource asks for; the last three are websockets."""
+"""What each method on each subresource asks for; the last four are websockets."""
 VERBS |= {("POST", name): "update" for name in ("encrypt", "decrypt", "reencrypt", "datakey", "sign", "verify")}
-WEBSOCKETS = frozenset({"console", "tunnel", "vnc"})
+WEBSOCKETS = frozenset({"console", "shell", "tunnel", "vnc"})
 FOR_SYSTEMS = frozenset({"status", "finalize", "heartbeat", "certificate"})
 READS = frozenset({"get", "list", "watch"})
 MERGE = {"content-type": "application/merge-patch+json"}

@@ -19,6 +19,7 @@ from vcstack.apiclient.connection import Connection
 from vcstack.apiclient.instancemessages import InstanceStream
 from vcstack.apiclient.instances import InstanceViews
 from vcstack.apiserver.audit.trail import Trail
+from vcstack.apiserver.auth.tokens import Bearer
 from vcstack.apiserver.tickets import PREFIX
 from vcstack.clock import SystemClock
 from vcstack.specs.errors import ApiError, Forbidden, Invalid, NotFound, Unauthorized, Unavailable
@@ -74,7 +75,7 @@ async def echo(page: InstanceViews, ticket: str, stream: InstanceStream = CONSOL
         return await socket.receive()
 
 
-@pytest.mark.parametrize("stream", list(InstanceStream))
+@pytest.mark.parametrize("stream", [CONSOLE, SCREEN])
 async def test_a_ticket_opens_its_stream_once(api: Api, alice: InstanceViews, page: InstanceViews, stream: str) -> None:
     which = InstanceStream(stream)
     ticket = await alice.get_ticket("web-1", which)
@@ -200,6 +201,29 @@ async def test_a_ticket_gives_no_more_than_its_holder_has_left(
             await screen.receive()  # nothing was sent that is still to be answered
     with pytest.raises((Forbidden, NotFound, Unauthorized)):
         await echo(page, unused, SCREEN)
+
+
+async def test_a_ticket_stands_for_all_that_its_holder_asked_with(
+    memory_store: Store, memory_etcd: MemoryEtcd, api: Api, alice: InstanceViews, page: InstanceViews
+) -> None:
+    """What the cloud does for a Git source ends with the source, also what a ticket was got for."""
+    spec = {"url": "https://git.example/x.git", "serviceAccount": "ci"}
+    source = await put(api, "GitSource", "site", spec, "demo")
+    account = (await api.store.get(get_kind("ServiceAccount"), "demo", "ci")).wire
+    subject = {"kind": "ServiceAccount", "name": "ci", "project": "demo"}
+    await put(api, "RoleBinding", "ci", {"subject": subject, "role": "member"}, "demo")
+    bearer = Bearer(
+        subject="serviceaccount:demo/ci", uid=account["metadata"]["uid"], source=f"site/{source['metadata']['uid']}"
+    )
+    async with views(api, api.auth.tokens.issue(bearer)[0]) as machine:
+        first, second = [(await machine.get_ticket("web-1", CONSOLE)).ticket for _ in range(2)]
+    assert await echo(page, first) == b"HELLO"
+    async with api.raw() as admin:
+        merge = {"content-type": "application/merge-patch+json"}
+        url = "/api/v1/projects/demo/gitsources/site"
+        assert (await admin.patch(url, content=b'{"spec":{"suspend":true}}', headers=merge)).is_success
+    with pytest.raises(Unauthorized, match="not logged in any more"):
+        await echo(page, second)
 
 
 @pytest.mark.parametrize(("origin", "status"), [("https://evil.example", 403), ("null", 403), ("", 101), ("own", 101)])

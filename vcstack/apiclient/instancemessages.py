@@ -70,6 +70,9 @@ class InstanceStream(StrEnum):
     VNC = "VNC"
     """Its screen, keyboard and pointer, by the RFB protocol."""
 
+    SHELL = "Shell"
+    """A terminal in the guest, by SSH."""
+
     @property
     def subresource(self) -> str:
         """Return the websocket that it is opened at."""
@@ -80,11 +83,12 @@ class TicketRequest(Model):
     """Which stream a ticket is for."""
 
     stream: InstanceStream
-    """Console or VNC."""
+    """Console, VNC or Shell."""
 
 
 class Ticket(Model):
-    """Opens one websocket, once: ``GET .../instances/NAME/console?ticket=...`` or ``.../vnc?ticket=...``."""
+    """Opens one websocket, once: ``GET .../instances/NAME/console?ticket=...`` ``.../vnc?ticket=...`` or
+    ``.../shell?ticket=...``."""
 
     ticket: str
     """The ticket; it stands for who asked for it."""

@@ -1,5 +1,8 @@
 """What is said about shells in guests, as it is on the wire."""
 
+from pydantic import Field
+
+from vcstack.specs.errors import ErrorStatus
 from vcstack.specs.model import Model
 
 
@@ -8,3 +11,43 @@ class SshAuthority(Model):
 
     public_key: str
     """As it stands in authorized_keys behind ``cert-authority``: ssh-ed25519 AAAA..."""
+
+
+SIZE_LIMIT = 1000
+"""Most columns and rows of a terminal."""
+
+
+class TerminalSize(Model):
+    """How large a terminal is, in characters."""
+
+    columns: int = Field(ge=1, le=SIZE_LIMIT)
+    """Characters of a line."""
+    rows: int = Field(ge=1, le=SIZE_LIMIT)
+    """Lines."""
+
+
+class TerminalChange(Model):
+    """What a client says beside what is typed."""
+
+    resize: TerminalSize
+    """The terminal's new size."""
+
+
+class ShellEnd(Model):
+    """How a shell or command ended."""
+
+    status: int
+    """Its exit status; 255 when a signal ended it."""
+    signal: str = ""
+    """The signal, e.g. TERM."""
+
+
+class ShellNotice(Model):
+    """What the server says beside what is shown: one of these at a time."""
+
+    recording: bool | None = None
+    """True: the shell is recorded. The first that is said, if it is."""
+    exit: ShellEnd | None = None
+    """How it ended; the last that is said."""
+    error: ErrorStatus | None = None
+    """Why there is no shell, or no more; the last that is said."""

@@ -2,8 +2,8 @@
 
 import contextlib
 import importlib
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Awaitable
+from typing import TYPE_CHECKING, TypeVar
 
 import httpx2
 
@@ -14,6 +14,7 @@ from vcstack.specs.errors import ApiError, Unavailable
 if TYPE_CHECKING:
     from httpx2.websockets import AsyncWebSocketSession
 
+T = TypeVar("T")
 PING_SECONDS = 10.0
 """A peer that does not answer a ping for that long is dead."""
 QUEUE_MESSAGES = 64
@@ -37,16 +38,35 @@ class ByteSocket:
         except (HTTPXWSException, _closed_already()) as error:
             raise Unavailable(f"the connection to {self._url} broke") from error
 
+    async def send_text(self, message: str) -> None:
+        """Send a message of text. Raises Unavailable when the connection is gone."""
+        from httpx2.websockets import HTTPXWSException
+
+        try:
+            await self._session.send_text(message)
+        except (HTTPXWSException, _closed_already()) as error:
+            raise Unavailable(f"the connection to {self._url} broke") from error
+
     async def receive(self) -> bytes | None:
         """Return the next message; None when the other side closed in good order.
 
         Raises:
             Unavailable: when the connection broke or the other side closed it with a reason.
         """
+        return await self._told(self._session.receive_bytes())
+
+    async def receive_any(self) -> bytes | str | None:
+        """Return the next message, of bytes or of text; as ``receive``."""
+        event = await self._told(self._session.receive())
+        data = getattr(event, "data", None)
+        return data if isinstance(data, str) or data is None else bytes(data)
+
+    async def _told(self, receiving: Awaitable[T]) -> T | None:
+        """Return what comes; None when the other side closed in good order."""
         from httpx2.websockets import HTTPXWSException, WebSocketDisconnect
 
         try:
-            return await self._session.receive_bytes()
+            return await receiving
         except WebSocketDisconnect as error:
             if error.code in ORDERLY_CLOSES:
                 return None

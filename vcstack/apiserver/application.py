@@ -54,6 +54,7 @@ from vcstack.apiserver.resources import ResourceRoutes
 from vcstack.apiserver.secretvalues import SecretRoutes
 from vcstack.apiserver.settings import EFFECTIVE, SettingRoutes
 from vcstack.apiserver.shell.authorities import SshAuthorityRoutes
+from vcstack.apiserver.shell.sessions import ShellRoutes
 from vcstack.apiserver.shutdown import Drain
 from vcstack.apiserver.sockets import SocketRoutes
 from vcstack.apiserver.streams import StreamRoutes
@@ -100,15 +101,16 @@ class Application:
         streams = StreamRoutes(parts, self._authorizer, self.tunnels, self.drain)
         tickets = Tickets(parts, self._authorizer, bearers)
         live = LiveStreams(parts, self._authenticator, self._authorizer, self.gate, self.drain)
+        shell_keys = ShellKeyRecords(parts.etcd, parts.auth.credentials, parts.store.cache)
+        shells = ShellRoutes(parts, shell_keys, self.tunnels, self.drain)
         self._sockets = SocketRoutes(
-            self._authenticator, self._authorizer, self.tunnels, streams, self.drain, self.gate, tickets, live
+            self._authenticator, self._authorizer, self.tunnels, streams, self.drain, self.gate, tickets, live, shells
         )
         self._plans = PlanRoutes(parts.store, self._authorizer, self._policies)
         identities = IdentitySubresources(parts.auth, self._authorizer)
         self._quotas = QuotaRoutes(parts, self._authorizer)
         self._settings = SettingRoutes(parts.store, self._authorizer)
         self._webhooks = WebhookRoutes(parts)
-        shell_keys = ShellKeyRecords(parts.etcd, parts.auth.credentials, parts.store.cache)
         common, content = CommonSubresources(parts, self._authorizer), ContentRoutes(parts, self._authorizer)
         keys = KeyOperations(parts, self._authorizer)
         explaining = ExplainRoutes(parts.store, self._authorizer)
@@ -143,6 +145,7 @@ class Application:
             "tickets": tickets.create,
             "console": _only_websocket,
             "vnc": _only_websocket,
+            "shell": _only_websocket,
             "tunnel": _only_websocket,
         }
 

@@ -254,7 +254,7 @@ def subresource_operations(definition: KindDefinition, subresource: str, *, in_p
             content = {"application/json": {"schema": reference("InstanceMetrics")}}
             return one("get", "What the running machine has used, as its hypervisor says.", content=content)
         case "tickets":
-            summary = "A ticket that opens a websocket once, within 60 s: .../console?ticket=, .../vnc?ticket=."
+            summary = "A ticket that opens .../console, .../vnc or .../shell once, within 60 s: ?ticket=."
             return posted(summary, "TicketRequest", "Ticket", "201")
         case "encrypt" | "decrypt" | "reencrypt" | "datakey" | "sign" | "verify":
             summary = f"{KEY_OPERATIONS[subresource]} The caller needs update on this subresource."

@@ -53,6 +53,7 @@ RECORD: Final[Json] = {
         "session": _TEXT,
         "key": _told("The API key's uid."),
         "user": _told("Who a failed login or a refused credential was of."),
+        "login": _told("As whom somebody logged in to a guest."),
         "verb": _TEXT,
         "kind": _TEXT,
         "project": _TEXT,

@@ -1,4 +1,4 @@
-"""Websockets: a host's tunnel, streams of other replicas through it, consoles and screens."""
+"""Websockets: a host's tunnel, streams of other replicas through it, consoles, screens and shells."""
 
 from collections.abc import Callable
 
@@ -16,6 +16,8 @@ from vcstack.apiserver.limits.gate import Gate
 from vcstack.apiserver.livestream import LiveStreams
 from vcstack.apiserver.queries import NONE, Query
 from vcstack.apiserver.replies import error_reply
+from vcstack.apiserver.shell.sessions import SUBRESOURCE as SHELL
+from vcstack.apiserver.shell.sessions import ShellRoutes
 from vcstack.apiserver.shutdown import Drain
 from vcstack.apiserver.streams import StreamRoutes, bridge
 from vcstack.apiserver.targets import STREAM, Target, parse_target
@@ -44,6 +46,7 @@ class SocketRoutes:
         gate: Gate,
         tickets: Tickets,
         live: LiveStreams,
+        shells: ShellRoutes,
     ) -> None:
         self._authenticator = authenticator
         self._authorizer = authorizer
@@ -53,6 +56,7 @@ class SocketRoutes:
         self._gate = gate
         self._tickets = tickets
         self._live = live
+        self._shells = shells
 
     async def serve(self, socket: WebSocket, admit: Callable[[], None]) -> None:
         """Serve one websocket to its end, if ``admit`` does not raise."""
@@ -107,10 +111,14 @@ class SocketRoutes:
     async def _serve_target(self, identity: Identity, target: Target, socket: WebSocket, uid: str) -> None:
         query = Query.parse(socket.scope["query_string"])
         if target.subresource in STREAMS:
-            query.only(TICKET if uid else NONE)
             action = Action(Verb.UPDATE, target)
             await self._authorizer.authorize(identity, action)
-            await self._streams.connect(target, socket, self._authorizer.permit(identity, action), uid)
+            permit = self._authorizer.permit(identity, action)
+            if target.subresource == SHELL:
+                await self._shells.connect(identity, target, query, socket, permit, uid)
+                return
+            query.only(TICKET if uid else NONE)
+            await self._streams.connect(target, socket, permit, uid)
         elif target.subresource == "tunnel":
             await self._tunnel(identity, target, query, socket)
         else:

@@ -17,7 +17,7 @@ PLAN = "/api/v1/plan"
 COMMON_SUBRESOURCES = frozenset({"status", "finalize", "history", "related", "why"})
 KIND_SUBRESOURCES = {
     "Image": frozenset({"content"}),
-    "Instance": frozenset({"log", "console", "vnc", "screenshot", "metrics", "tickets"}),
+    "Instance": frozenset({"log", "console", "vnc", "shell", "screenshot", "metrics", "tickets"}),
     "Secret": frozenset({"value"}),
     "Project": frozenset({"audit", "sshauthority", "timeline", "usage"}),
     "Quota": frozenset({"usage"}),

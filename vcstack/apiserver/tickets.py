@@ -45,6 +45,7 @@ class Holder(Model):
     uid: str
     session: str
     key: str
+    source: str = ""
     methods: list[str]
     rules: list[dict[str, Any]] | None = None
     networks: list[str]
@@ -152,6 +153,7 @@ def _holder_of(access: Access) -> Holder:
         uid=access.uid,
         session=access.session,
         key=access.key,
+        source=access.source,
         methods=list(access.methods),
         rules=None if access.rules is None else [dict(rule) for rule in access.rules],
         networks=[str(network) for network in access.networks],
@@ -167,6 +169,7 @@ def _access_of(holder: Holder) -> Access:
         uid=holder.uid,
         session=holder.session,
         key=holder.key,
+        source=holder.source,
         methods=tuple(holder.methods),
         rules=None if holder.rules is None else tuple(holder.rules),
         networks=read_networks(holder.networks),

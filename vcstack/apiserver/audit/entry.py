@@ -35,7 +35,7 @@ class Entry:
     """One request. ``identity``, ``target`` and ``error`` are set by who finds them out."""
 
     __slots__ = (
-        "_body", "_done", "_plan", "_scope", "_trail", "attempt", "denied", "error", "identity", "key", "name",
+        "_body", "_done", "_plan", "_scope", "_trail", "attempt", "denied", "error", "identity", "key", "login", "name",
         "on_behalf_of", "project", "request_id", "session", "subject", "target", "writes",
     )  # fmt: skip
 
@@ -52,7 +52,7 @@ class Entry:
         self.denied = False
         self.writes: list[Written] = []
         self.subject = self.session = self.key = self.on_behalf_of = self.attempt = ""
-        self.project = self.name = ""
+        self.project = self.name = self.login = ""
 
     @property
     def is_read(self) -> bool:
@@ -141,6 +141,7 @@ class Entry:
             ("key", self.key or (access.key if access is not None else "")),
             ("onBehalfOf", self.on_behalf_of),
             ("user", self.attempt or self._claimed()),
+            ("login", self.login),
             ("program", clean(self._header(b"user-agent"), 100)),
         ):
             if value:
@@ -304,6 +305,12 @@ def note_attempt(user: str) -> None:
     """Note as whom somebody tries to log in. Kept is the name of a user that exists: people type passwords here."""
     if (entry := CURRENT.get()) is not None:
         entry.attempt = entry._trail.known_user(user)
+
+
+def note_login(name: str) -> None:
+    """Note as whom somebody logs in to a guest."""
+    if (entry := CURRENT.get()) is not None:
+        entry.login = clean(name, 64)
 
 
 def find_subject() -> str:

@@ -25,6 +25,7 @@ _SUBRESOURCES: Final = {
     "log": RouteClass.STREAM,
     "console": RouteClass.STREAM,
     "vnc": RouteClass.STREAM,
+    "shell": RouteClass.STREAM,
     "screenshot": RouteClass.QUERY,
     "tunnel": RouteClass.STREAM,
     "heartbeat": RouteClass.HEARTBEAT,
