@@ -6,7 +6,8 @@ LAB := $(PYTHON) -m deploy.lab
 
 # All state of the lab; every path in this file and in the lab follows it.
 export VCSTACK_STATE ?= $(CURDIR)/var
-# Handed over by the environment, not by make's quoting, so that any shell line may stand in CMD.
+# Handed over by the environment and as it was given, not as make expands or quotes it: any shell line may stand there.
+override CMD := $(value CMD)
 export CMD
 
 HOSTS ?= 1

@@ -3,10 +3,12 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from deploy.lab import namespaces
+from deploy.lab.errors import LabError
 from deploy.lab.layout import BIN, CENTRAL, CHECKOUT, Layout, write
 from deploy.lab.programs import Program
 from deploy.lab.shell import run, wait_until
@@ -200,10 +202,10 @@ def _api_probe(pki: Path) -> list[str]:
 
 
 def write_management_config(layout: Layout) -> bool:
-    """Writes vc-management's configuration; returns whether it changed."""
+    """Writes vc-management's configuration, with what stands in management.extra.yaml; returns whether it changed."""
     pki = layout.state / "pki"
     client = {"caFile": f"{pki}/ca.crt", "certFile": f"{pki}/management.crt", "keyFile": f"{pki}/management.key"}
-    config = {
+    config: dict[str, Any] = {
         "stateDir": str(layout.state),
         "etcd": {"endpoints": ["127.0.0.1:2379"], **client},
         "postgres": {"dsn": "postgresql://vcstack@/vcstack?host=/run/postgresql"},
@@ -217,4 +219,20 @@ def write_management_config(layout: Layout) -> bool:
         "pki": {"caCertFile": f"{pki}/ca.crt", "caKeyFile": f"{pki}/ca.key"},
         "imageDir": str(layout.state / "images"),
     }
+    for section, more in _extra_settings(layout.state / "management.extra.yaml").items():
+        mine = config.get(section)
+        config[section] = {**mine, **more} if isinstance(mine, dict) and isinstance(more, dict) else more
     return write(layout.state / "management.yaml", yaml.safe_dump(config, sort_keys=False), mode=0o600)
+
+
+def _extra_settings(path: Path) -> dict[str, Any]:
+    """Returns the settings that people add to those of the lab, such as `outbound`; vc-management checks them."""
+    if not path.exists():
+        return {}
+    try:
+        found = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise LabError("settings", f"{path} cannot be read: {error}") from error
+    if not isinstance(found, dict | None):
+        raise LabError("settings", f"{path} has to hold sections of settings, such as outbound:")
+    return found or {}

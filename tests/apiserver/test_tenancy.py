@@ -147,6 +147,7 @@ async def test_nobody_grants_what_he_does_not_have(cloud: Api, alice: Http) -> N
 
     assert (await alice.post(path, json=binding("reader"))).status_code == 201
     assert "nobody grants" in error_of(await alice.post(path, json=binding("admin")))["message"]
+    assert "there is no Role nowhere" in error_of(await alice.post(path, json=binding("nowhere")))["message"]
     # A user whom she may not see is as good as missing.
     hidden = error_of(await alice.post(path, json=binding("reader", "User", "mallory")))
     missing = error_of(await alice.post(path, json=binding("reader", "User", "nowhere")))

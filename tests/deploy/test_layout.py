@@ -6,8 +6,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
-from deploy.lab import Lab, host, kvm, ports
+from deploy.lab import Lab, central, host, kvm, ports
 from deploy.lab.errors import LabError
 from deploy.lab.layout import CHECKOUT, Layout, write
 
@@ -95,3 +96,25 @@ def test_clean_removes_a_folder_that_holds_only_the_cache(tmp_path: Path) -> Non
     (tmp_path / "state" / "cache").mkdir(parents=True)
     Lab(tmp_path / "state").clean()
     assert not (tmp_path / "state").exists()
+
+
+def test_settings_that_people_add_are_kept_beside_those_of_the_lab(tmp_path: Path) -> None:
+    layout = Layout.of(tmp_path)
+    assert central.write_management_config(layout)
+    assert not central.write_management_config(layout)
+    (tmp_path / "management.extra.yaml").write_text(
+        "outbound: {allowed: [{network: 127.0.0.1/32, ports: [9443]}]}\napi: {accessLog: All}\n"
+    )
+    assert central.write_management_config(layout), "the manager is started anew with them"
+    written = yaml.safe_load((tmp_path / "management.yaml").read_text())
+    assert written["outbound"] == {"allowed": [{"network": "127.0.0.1/32", "ports": [9443]}]}
+    assert written["api"]["accessLog"] == "All"
+    assert written["api"]["listen"]
+    assert not central.write_management_config(layout)
+
+
+@pytest.mark.parametrize("text", ["- a list", "outbound: {", "text"])
+def test_added_settings_that_are_none_are_told_with_their_file(tmp_path: Path, text: str) -> None:
+    (tmp_path / "management.extra.yaml").write_text(text)
+    with pytest.raises(LabError, match=r"management\.extra\.yaml"):
+        central.write_management_config(Layout.of(tmp_path))

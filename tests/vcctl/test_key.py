@@ -77,6 +77,8 @@ async def test_a_key_is_rotated_disabled_enabled_and_its_deletion_scheduled_and_
     assert (await spec())["state"] == "Disabled"
     await project.ok("key", "enable", "disks")
     assert (await spec())["state"] == "Enabled"
+    ended = await project("key", "cancel-deletion", "disks")
+    assert (ended.code, (await spec())["state"]) == (ExitCode.REFUSED, "Enabled"), "nothing was to be called off"
     await project.ok("key", "schedule-deletion", "disks", "--days", "9", "--yes")
     assert ((await spec())["state"], (await spec())["deletionWaitDays"]) == ("PendingDeletion", 9)
     await project.ok("key", "cancel-deletion", "disks")

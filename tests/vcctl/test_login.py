@@ -139,6 +139,9 @@ async def test_after_logout_the_session_is_over_everywhere_and_the_context_count
     assert "logged out" in (await alice("logout")).err
     assert "admin at" in await alice.ok("whoami")
     assert "tokens" not in held(alice)
+    await alice.ok("login", stdin=lines(PASSWORD))
+    assert "user:alice" in await alice.ok("whoami"), "who did so last is meant again"
+    await alice.ok("logout")
     # A copy of the file, taken before, is worth nothing.
     session_file(alice).write_text(json.dumps(before))
     ended = await alice("whoami")

@@ -46,6 +46,8 @@ async def test_contexts_are_set_listed_used_and_deleted(vcctl: Vcctl) -> None:
     assert yaml.safe_load(vcctl.config.read_text())["currentContext"] == "other"
     assert "shop" in await vcctl.ok("config", "view")
     assert (await vcctl("config", "use-context", "nope")).code == ExitCode.LOCAL
+    await vcctl.ok("config", "set-context", "other", "--api-key-file", str(vcctl.folder / "ci.key"))
+    assert f"apiKeyFile: {vcctl.folder / 'ci.key'}" in await vcctl.ok("config", "view")
     assert (await vcctl("config", "set-context", "third")).code == ExitCode.USAGE
     assert (await vcctl("config", "set-context", "third", "--api-url", "http://x")).code == ExitCode.USAGE
     await vcctl.ok("config", "delete-context", "other")

@@ -56,6 +56,8 @@ class HeldSession(Model):
     """Who is, or was, logged in."""
     tokens: HeldTokens | None = None
     """None: the session has ended, and nobody else is to be taken for the user instead."""
+    logged_out: bool = False
+    """Whether the user ended it, so that what else the context says counts again."""
     devices: dict[str, str] = Field(default_factory=dict)
     """By user, the token that tells this device at the next login; it lets nobody in."""
 
@@ -134,7 +136,7 @@ class SessionCredentials:
 
     def _read(self) -> HeldTokens:
         session = self._place.read()
-        if session is None or session.api_url != self._api_url:
+        if session is None or session.api_url != self._api_url or session.logged_out:
             raise LoggedOut(f"nobody is logged in to {self._api_url}")
         if session.tokens is None:
             raise LoggedOut(f"the session of {session.user} at {self._api_url} has ended")

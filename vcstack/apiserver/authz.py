@@ -17,7 +17,14 @@ import orjson
 from vcstack.apiserver.audit.entry import note_denial
 from vcstack.apiserver.auth.accounts import AccessIndex
 from vcstack.apiserver.auth.bearers import Bearers
-from vcstack.apiserver.auth.granting import EVERYTHING, Excess, describe, find_excess, find_excess_of
+from vcstack.apiserver.auth.granting import (
+    EVERYTHING,
+    Excess,
+    describe,
+    describe_missing_role,
+    find_excess,
+    find_excess_of,
+)
 from vcstack.apiserver.auth.grants import ALWAYS, Grants, Selectors
 from vcstack.apiserver.auth.keyguard import find_lacking
 from vcstack.apiserver.auth.naming import find_hidden
@@ -354,7 +361,7 @@ class Authorizer:
         old = definition.model.from_wire(live) if live is not None else None
         excess = find_excess(self._index, grants, _own_account(identity), new, old)
         if excess:
-            raise Forbidden(describe(excess))
+            raise Forbidden(describe_missing_role(self._index, new) or describe(excess))
         lacking = find_lacking(grants, new, old)
         if lacking:
             raise Forbidden(f"{identity.subject} may not {lacking}")

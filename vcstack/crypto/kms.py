@@ -286,9 +286,7 @@ _MAKERS: Final[dict[KeyKind, Callable[[], rsa.RSAPrivateKey | ec.EllipticCurvePr
 
 def _need(key: ManagedKey, *, encrypts: bool) -> None:
     if key.kind.encrypts != encrypts:
-        raise UnfitKey(
-            f"key {key.uid} is {key.kind}; it cannot {'encrypt or decrypt' if encrypts else 'sign or verify'}"
-        )
+        raise UnfitKey(f"the key is {key.kind}; it cannot {'encrypt or decrypt' if encrypts else 'sign or verify'}")
 
 
 def _place(uid: str, number: int) -> Place:

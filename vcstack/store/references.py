@@ -143,7 +143,7 @@ def check_project(cache: WatchCache, definition: KindDefinition, project: str) -
 
 def no_project(project: str) -> NotFound:
     """Return the error of a project that is not there, or is to seem so."""
-    cause = build_cause("metadata.project", NOT_FOUND, f"there is no Project {project}; create it first")
+    cause = build_cause("metadata.project", NOT_FOUND, f"there is no Project {project}")
     details = ErrorDetails(kind="Project", name=project)
     return NotFound(f"there is no Project {project}", causes=[cause], details=details)
 

@@ -89,7 +89,7 @@ class Contexts:
             raise CommandError(
                 f"there is no context in {self.path}",
                 hint="`make up` writes one for the local cloud; else: vcctl config set-context NAME --api-url URL "
-                "--ca-file FILE --token-file FILE",
+                "--ca-file FILE, then vcctl login. $VCCTL_CONFIG names another file.",
                 code=ExitCode.LOCAL,
             )
         message = f"there is no context {wanted!r} in {self.path}" if wanted else f"no context is chosen in {self.path}"

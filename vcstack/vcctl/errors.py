@@ -5,8 +5,17 @@ from enum import IntEnum
 from rich.console import Console
 from rich.markup import escape
 
-from vcstack.apiclient.faults import BadCredential, LoggedOut
-from vcstack.specs.errors import ApiError, Conflict, Forbidden, NotFound, PolicyDenied, Unauthorized, Unavailable
+from vcstack.apiclient.faults import BadCredential, LoggedOut, NotSent, OutcomeUnknown
+from vcstack.specs.errors import (
+    ApiError,
+    Conflict,
+    Forbidden,
+    NotFound,
+    PolicyDenied,
+    QuotaExceeded,
+    Unauthorized,
+    Unavailable,
+)
 
 
 class ExitCode(IntEnum):
@@ -68,10 +77,14 @@ def hint_of(error: Exception) -> str:
         return "vcctl config view says which token or certificate was shown; vcctl login shows another one."
     if isinstance(error, PolicyDenied):
         return "vcctl describe policy NAME says what holds; the manifest has to be changed."
+    if isinstance(error, QuotaExceeded):
+        return "vcctl quota shows all limits, and what takes most of them."
     if isinstance(error, Forbidden):
         return "vcctl auth can-i --list says what you may do; ask who runs the project or the cloud for more."
-    if isinstance(error, Unavailable):
+    if isinstance(error, NotSent | OutcomeUnknown):
         return "Is the cloud up (`make status`)? Which API is asked is shown by `vcctl config view`."
+    if isinstance(error, NotFound) and error.details.kind == "Project" and error.causes:
+        return "vcctl get projects lists those that you see; -p names another one."
     if isinstance(error, Conflict) and any(c.reason == "FieldManagerConflict" for c in error.causes):
         return "Take the fields over with --force-conflicts, or leave them out of the manifest."
     if isinstance(error, OSError) and error.filename:
@@ -86,6 +99,8 @@ def describe_error(error: Exception) -> list[str]:
     if not isinstance(error, ApiError | CommandError):
         return [str(error) or type(error).__name__]
     causes = error.causes if isinstance(error, ApiError) else []
+    if len(causes) == 1 or isinstance(error, QuotaExceeded):  # the sentence may say it without the field
+        causes = [cause for cause in causes if cause.message not in error.message]
     lines = [f"{cause.field}: {cause.message}" for cause in causes]
     return [error.message, *(f"  {line}" for line in lines if line not in error.message)]
 

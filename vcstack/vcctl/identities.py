@@ -67,7 +67,7 @@ class Identities:
         if not self.session_path.exists():
             return False
         held = self.open_session_file().read()
-        return held is not None and bool(held.user) and held.api_url == self._context.api_url
+        return held is not None and bool(held.user) and not held.logged_out and held.api_url == self._context.api_url
 
     def open_session_file(self) -> "SessionFile":
         """Return where the context's session is kept."""

@@ -15,11 +15,15 @@ from vcstack.vcctl.session import Session
 
 ATTEMPTS = 3
 """How often a code may be typed wrongly before the command ends."""
+FORGOTTEN = "Who forgot the password asks an administrator for: vcctl auth reset-user USER"
 T = TypeVar("T")
 
 
 class Proving:
     """Shows a refused proof as what it is, and not as a token that was not accepted."""
+
+    def __init__(self, hint: str = FORGOTTEN) -> None:
+        self._hint = hint
 
     def __enter__(self) -> None:
         return None
@@ -28,8 +32,7 @@ class Proving:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if isinstance(error, Unauthorized) and not isinstance(error, LoggedOut):
-            hint = "Who forgot the password asks an administrator for: vcctl auth reset-user USER"
-            raise CommandError(error.message, hint=hint, code=ExitCode.REFUSED) from error
+            raise CommandError(error.message, hint=self._hint, code=ExitCode.REFUSED) from error
         if isinstance(error, TooManyRequests):
             seconds = error.details.retry_after_seconds
             hint = f"Wait {seconds} s." if seconds else "Wait a little."
@@ -55,7 +58,7 @@ async def complete(session: Session, auth: AuthClient, step: Step, *, device: st
                 session,
                 lambda code, c=challenge: auth.confirm_enrolment(c, code, device=device),  # type: ignore[misc]
             )
-            show_recovery_codes(session, enrolled.recovery_codes)
+            show_recovery_codes(session, "Second factor enrolled.", enrolled.recovery_codes)
             if enrolled.tokens is None:
                 raise CommandError("the API gave no tokens", code=ExitCode.REFUSED)
             step = enrolled.tokens
@@ -97,10 +100,10 @@ def show_enrolment(session: Session, enrolment: EnrolmentReply) -> None:
         session.err.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def show_recovery_codes(session: Session, codes: list[str]) -> None:
-    """Show recovery codes, which nobody can show again."""
+def show_recovery_codes(session: Session, done: str, codes: list[str]) -> None:
+    """Show recovery codes, which nobody can show again, and what was done."""
     session.err.print(
-        f"Second factor enrolled. {len(codes)} recovery codes, each good once instead of a code; they are not shown "
+        f"{done} {len(codes)} recovery codes, each good once instead of a code; they are not shown "
         "again. Keep them apart from the password:",
         soft_wrap=True,
     )

@@ -114,6 +114,20 @@ async def test_logins_with_a_browser_are_recorded_like_local_ones(
     assert (denied[1:4], denied[5]) == (("Denied", 403, "corp"), "Forbidden")
 
 
+async def test_asking_whether_a_device_is_let_in_is_recorded_once_it_is(
+    audited: Audited, oidc_provider: OidcProvider
+) -> None:
+    async with nobody(audited) as http, contextlib.aclosing(oidc_provider.browser()) as browser:
+        device = (await http.post("/api/v1/auth/oidc/device", json={"provider": "corp"})).json()
+        body = {"challenge": device["challenge"]}
+        assert (await http.post("/api/v1/auth/oidc/poll", json=body)).json()["pending"]
+        assert told(audited.records, "oidc/poll") == []
+        await browser.log_in_elsewhere(device["verificationUriComplete"], "alice")
+        assert (await http.post("/api/v1/auth/oidc/poll", json=body)).json()["accessToken"]
+    (record,) = told(audited.records, "oidc/poll")
+    assert record[:4] == ("user:corp-alice", "Allowed", 200, "corp")
+
+
 async def test_a_provider_that_is_down_is_recorded_as_a_failure(audited: Audited, slapd: Slapd) -> None:
     await slapd.stop()
     assert await by_directory(audited, "alice", USERS["alice"]) == 503

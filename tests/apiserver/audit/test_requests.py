@@ -43,6 +43,17 @@ async def test_a_create_is_recorded_before_it_is_answered(demo: Audited) -> None
     assert "body" not in record
 
 
+async def test_an_apply_that_makes_the_object_is_recorded_as_a_create(demo: Audited) -> None:
+    headers = {"content-type": "application/apply-patch+json"}
+    wire = {"apiVersion": "vcstack.io/v1", "kind": "Network", "metadata": {"project": "demo", "name": "web"}}
+    async with demo.api.raw() as http:
+        for spec in ({}, {"mtuBytes": 1400}):
+            body = json.dumps({**wire, "spec": spec})
+            answer = await http.patch(f"{NETWORKS}/web?fieldManager=tests", content=body, headers=headers)
+            assert answer.is_success, answer.text
+    assert [r["verb"] for r in demo.records] == ["create", "update"]
+
+
 async def test_a_change_has_the_versions_before_and_after(demo: Audited) -> None:
     async with demo.api.raw() as http:
         made = (await http.post(NETWORKS, json=network())).json()["metadata"]["resourceVersion"]

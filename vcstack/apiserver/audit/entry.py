@@ -93,6 +93,10 @@ class Entry:
         if self._planned() is not Level.NONE and not self.is_read:
             self._trail.demand()
 
+    def dismiss(self) -> None:
+        """Have it not recorded."""
+        self._done = True
+
     async def finish(self, status: int) -> None:
         """Record the request, once; the answer is sent after that. Raises Unavailable when it cannot be."""
         if self._done:
@@ -148,6 +152,8 @@ class Entry:
                 found[field] = value
         if self.writes:
             self._add_revisions(found)
+            if found.get("before") == "0" and target is not None and not target.subresource:
+                found["verb"] = "create"  # by an apply
         if "project" not in found and (domain := self._trail.find_domain(found, target)):
             found["domain"] = domain
         if self.error is not None:
@@ -317,6 +323,12 @@ def find_subject() -> str:
     """Return who asks, where no identity is at hand; nothing where no trail is kept."""
     entry = CURRENT.get()
     return "" if entry is None else entry.on_behalf_of or entry.identity.subject
+
+
+def note_nothing_done() -> None:
+    """Note that nothing came of the request that anybody could ask for later, such as that a login still waits."""
+    if (entry := CURRENT.get()) is not None:
+        entry.dismiss()
 
 
 def note_denial() -> None:

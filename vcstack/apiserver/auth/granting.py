@@ -127,6 +127,13 @@ def owner_of_key(key: APIKey) -> Ref:
     return Ref("User", None, key.spec.user or "")
 
 
+def describe_missing_role(index: AccessIndex, new: AnyResource) -> str:
+    """Return a sentence for who binds a role that is not there, which counts as one that may everything; else empty."""
+    if not isinstance(new, RoleBinding) or index.role_rules(new.spec.role) is not None:
+        return ""
+    return f"there is no Role {new.spec.role}; only who may everything binds one before it is there"
+
+
 def describe(excess: Excess, *, most: int = 5) -> str:
     """Return a sentence for the writer."""
     named = [f"{permission} {_where(place)}" for place, permission in excess[:most]]

@@ -20,6 +20,7 @@ from vcstack.apiclient.oidcmessages import (
     OidcPendingReply,
     OidcPollRequest,
 )
+from vcstack.apiserver.audit.entry import note_nothing_done
 from vcstack.apiserver.auth.cookies import reply_step
 from vcstack.apiserver.auth.oidc import OidcLogins, Pending
 from vcstack.apiserver.auth.requests import client_of, read
@@ -74,5 +75,6 @@ class OidcRoutes:
         body = await read(request, OidcPollRequest)
         found = await self._logins.poll(body.challenge, client_of(request))
         if isinstance(found, Pending):
+            note_nothing_done()
             return model_reply(OidcPendingReply(interval_seconds=found.interval_seconds))
         return reply_step(request, found)

@@ -180,7 +180,8 @@ def _show(session: Session, report: VerificationReport) -> None:
         for finding in report.findings:
             table.add([finding.problem, finding.chain, finding.seq, finding.message])
         table.print(session.out)
-    verdict = "intact" if report.intact else f"{len(report.findings)} findings: it was tampered with, or damaged"
+    found = "1 finding" if len(report.findings) == 1 else f"{len(report.findings)} findings"
+    verdict = "intact" if report.intact else f"{found}: it was tampered with, or damaged"
     session.out.print(f"\n{report.records} records: {verdict}", soft_wrap=True)
 
 

@@ -37,7 +37,7 @@ async def enrol(session: Session, replace: Replace = False) -> None:
         present = _ask_code(session) if replace else ""
         show_enrolment(session, await client.enrol(password, present, device=device))
         codes = await with_code(session, client.confirm)
-    show_recovery_codes(session, codes)
+    show_recovery_codes(session, "Second factor enrolled.", codes)
 
 
 @command("disable", panel=SETTINGS, within=mfa, examples="vcctl auth mfa disable")
@@ -55,7 +55,7 @@ async def recovery_codes(session: Session) -> None:
     client, device = own_login(session)
     with Proving():
         codes = await client.renew_recovery_codes(await _ask_password(session), _ask_code(session), device=device)
-    show_recovery_codes(session, codes)
+    show_recovery_codes(session, "The old recovery codes are good no more.", codes)
 
 
 def _ask_code(session: Session) -> str:

@@ -54,6 +54,7 @@ async def use_context(session: Session, name: ContextName) -> None:
     within=config,
     examples="""
     vcctl config set-context lab --api-url https://10.98.0.1:8443 --ca-file ca.crt --token-file admin-token
+    vcctl config set-context prod --api-url https://cloud.example:8443 --ca-file ca.crt
     vcctl config set-context lab -p demo
     """,
 )
@@ -65,10 +66,14 @@ async def set_context(
     token_file: Annotated[Path | None, typer.Option("--token-file", metavar="FILE", help="Your token.")] = None,
     cert_file: Annotated[Path | None, typer.Option("--cert-file", metavar="FILE", help="Your certificate.")] = None,
     key_file: Annotated[Path | None, typer.Option("--key-file", metavar="FILE", help="Its key.")] = None,
+    api_key_file: Annotated[
+        Path | None, typer.Option("--api-key-file", metavar="FILE", help="An API key, of vcctl auth key create.")
+    ] = None,
 ) -> None:
     """Add a context or change one. -p sets its project."""
     found = session.contexts.file.find(name)
     given = {"ca_file": ca_file, "token_file": token_file, "cert_file": cert_file, "key_file": key_file}
+    given["api_key_file"] = api_key_file
     changes: dict[str, str] = {k: str(v.expanduser().resolve()) for k, v in given.items() if v is not None}
     if session.options.project:
         changes["project"] = session.options.project

@@ -163,7 +163,13 @@ async def schedule_deletion(
 @command("cancel-deletion", panel=CHANGE, within=key, examples="vcctl key cancel-deletion disks")
 async def cancel_deletion(session: Session, name: Name) -> None:
     """Call off a scheduled deletion; the key stays disabled until it is enabled."""
-    await _change(session, name, {"state": KeyState.DISABLED.value}, "stays, disabled")
+    definition = get_kind(Key.KIND)
+    found = await session.client.get_wire(definition, name, project=session.project_of(definition))
+    state = found["spec"]["state"]
+    if state != KeyState.PENDING_DELETION:
+        raise CommandError(f"key {name} is not to be deleted; it is {state}", code=ExitCode.REFUSED)
+    version = found["metadata"]["resourceVersion"]
+    await _change(session, name, {"state": KeyState.DISABLED.value}, "stays, disabled", version=version)
 
 
 async def _do(session: Session, name: str, operation: str, body: dict[str, Any]) -> Wire:
@@ -173,9 +179,10 @@ async def _do(session: Session, name: str, operation: str, body: dict[str, Any])
     )
 
 
-async def _change(session: Session, name: str, spec: dict[str, Any], done: str) -> None:
+async def _change(session: Session, name: str, spec: dict[str, Any], done: str, *, version: str = "") -> None:
     definition = get_kind(Key.KIND)
-    await session.client.merge_patch_wire(definition, name, {"spec": spec}, project=session.project_of(definition))
+    patch = {"spec": spec, **({"metadata": {"resourceVersion": version}} if version else {})}
+    await session.client.merge_patch_wire(definition, name, patch, project=session.project_of(definition))
     session.out.print(f"key/{escape(name)} {done}", soft_wrap=True)
 
 

@@ -61,7 +61,7 @@ async def login(session: Session, user: User = None, provider: Provider = None, 
     file = session.identities.open_session_file()
     auth = session.identities.connect_anonymously()
     async with auth.connection:
-        with Proving():
+        with Proving(hint="") if provider else Proving():
             if provider:
                 step = await _log_in_there(session, auth, provider, user, device)
                 tokens = await complete(session, auth, step, device="")
@@ -182,7 +182,7 @@ async def logout(
         if held is None:
             return
         ended = await _end_own(session, held)
-        file.write(held.model_copy(update={"user": "", "tokens": None}))
+        file.write(held.model_copy(update={"logged_out": True, "tokens": None}))
     session.err.print(f"{escape(held.user)} is logged out{'' if ended else '; the session had ended before'}.")
     if session.identities.means is not Means.SESSION:
         session.err.print(f"Commands use {session.identities.means} now.")

@@ -55,7 +55,7 @@ async def quota(
     if failures:
         raise failures[0]
     found = [u for u in usages if not isinstance(u, Exception)]
-    nothing = f"Domain {domain} has no quota of its own; quotas of what is above it may hold."
+    nothing = f"There is no quota of domain {domain} that you may see; those of domains above it may hold there."
     return _show(session, found, output, nothing if domain else "There is no quota that you may see.")
 
 
