@@ -18,7 +18,7 @@ PYTEST_ARGS ?=
 WORKERS ?= -n 3 --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help install guest console kubernetes up down clean status logs exec rotate test test-fast test-k8s check format generate sbom bench
+.PHONY: help install guest console kubernetes up down clean status logs exec rotate test test-fast test-k8s check format generate screenshots sbom bench
 
 help: ## show this list
 	@echo "VC Stack. State is kept in $(VCSTACK_STATE) (VCSTACK_STATE overrides)."
@@ -82,6 +82,9 @@ format: install ## format the code and sort its imports
 
 generate: install ## write everything that is derived from the kinds
 	$(PYTHON) -m vcstack.generate
+
+screenshots: guest console ## take the documentation's pictures of the console anew, of a real cloud
+	@VCSTACK_SCREENSHOTS=docs/screenshots VCSTACK_CACHE="$${VCSTACK_CACHE:-$(VCSTACK_STATE)/cache}" $(PYTHON) -m pytest -q tests/e2e/test_screenshots.py
 
 sbom: install ## write bills of materials of all images, CycloneDX, into the state folder
 	@$(PYTHON) -m deploy.containers.sbom --to "$(VCSTACK_STATE)/sbom"

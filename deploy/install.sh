@@ -20,9 +20,9 @@ COMPUTE="libvirt-daemon libvirt-daemon-system libvirt-clients libvirt-dev qemu-s
 PYTHON="python3 python3-venv python3-dev gcc libc6-dev pkg-config libldap2-dev libsasl2-dev"
 GUEST="cpio lz4 mtools dosfstools syslinux syslinux-common e2fsprogs fdisk openssl"
 SECRETS="softhsm2"
-# For tests: a directory, and the browser of the console's users. Node is in the Python environment: Debian 12's is
-# beyond its end of life.
-IDENTITY="slapd ldap-utils chromium"
+# For tests: a directory, the browser of the console's users, letters for its Chinese pages, what makes pictures
+# of it small. Node is in the Python environment: Debian 12's is beyond its end of life.
+IDENTITY="slapd ldap-utils chromium fonts-wqy-microhei pngquant"
 # Git sources: git fetches, gpg and ssh-keygen verify signatures; the tests have a server for ssh.
 GITOPS="git gpg openssh-client openssh-server"
 TOOLS="util-linux procps kmod iputils-ping openssh-client ca-certificates make git dpkg-dev"

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx2
-from playwright.sync_api import Page, expect
+import pytest
+from playwright.sync_api import Error, Page, expect
 
 from tests.fixtures.browsing import ConsoleApi, find_barriers, log_in
 
@@ -99,6 +100,7 @@ def test_the_page_is_served_so_that_nothing_foreign_runs_in_it(console: ConsoleA
         assert policy["script-src"] == "'self'"
         assert policy["connect-src"] == "'self'"
         assert policy["default-src"] == policy["frame-ancestors"] == policy["base-uri"] == "'none'"
+        assert (policy["require-trusted-types-for"], policy["trusted-types"]) == ("'script'", "'none'")
         assert "<script>" not in page.text
         script = page.text.split('src="', 1)[1].split('"')[0]
         packed = client.get(script, headers={"accept-encoding": "gzip"})
@@ -108,6 +110,21 @@ def test_the_page_is_served_so_that_nothing_foreign_runs_in_it(console: ConsoleA
         assert client.get("/console/assets/of-another-build.js").status_code == 404
         assert client.get("/console/%2e%2e/%2e%2e/pyproject.toml").text == page.text, "names are looked up, not opened"
         assert client.post("/console/").status_code == 405
+
+
+def test_no_text_becomes_markup_or_a_script_even_where_a_page_is_careless(
+    console: ConsoleApi, chromium_pages: Callable[..., Page]
+) -> None:
+    page = chromium_pages(console.url)
+    page.goto("/console/login")
+    expect(page.get_by_label("User")).to_be_visible()
+    for careless in (
+        "document.body.innerHTML = '<b>text</b>'",
+        "document.createElement('script').text = 'text'",
+        "trustedTypes.createPolicy('default', {createHTML: text => text})",
+    ):
+        with pytest.raises(Error, match=r"Trusted|policy|Policy"):
+            page.evaluate(f"() => {{ {careless} }}")
 
 
 def test_where_nothing_is_built_the_page_says_how(console: ConsoleApi, tmp_path: Path) -> None:

@@ -24,9 +24,11 @@ DEFAULT_FOLDER: Final = Path(__file__).resolve().parents[2] / "console" / "dist"
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
     "font-src 'self' data:; connect-src 'self'; worker-src 'self'; manifest-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'"
 )
-"""Scripts from this server alone, never in the page. Styles may: terminals and menus place themselves so."""
+"""Scripts from this server alone, never in the page. Styles may: terminals and menus place themselves so. Trusted
+Types: the browser refuses each text that would become markup or a script, and no script can declare one harmless."""
 PAGE_HEADERS: Final = {
     "content-security-policy": POLICY,
     "cross-origin-opener-policy": "same-origin",
