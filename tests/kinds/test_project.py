@@ -7,9 +7,9 @@ from tests.kinds.identities import make_project
 from vcstack.controllers import flavor, project
 from vcstack.controllers.project import build_default_group, contained_kinds
 from vcstack.runtime.users import DELETABLE
-from vcstack.specs.errors import Invalid
+from vcstack.specs.errors import Invalid, QuotaExceeded
 from vcstack.specs.kinds.instance import Instance
-from vcstack.specs.kinds.network import Network
+from vcstack.specs.kinds.network import Network, NetworkSpec
 from vcstack.specs.kinds.project import Project, ProjectSpec
 from vcstack.specs.kinds.quota import Quota
 from vcstack.specs.kinds.securitygroup import SecurityGroup
@@ -140,15 +140,20 @@ async def test_where_no_default_group_is_wished_none_is_made_or_taken_away(world
     assert (await world.admin.get(Project, "demo")).is_true("DefaultsCreated")
 
 
-async def test_a_new_project_gets_the_default_quota_once(world: World) -> None:
+async def test_a_new_project_gets_the_default_quota_once_in_its_own_transaction(world: World) -> None:
     await make_project(world, "before")
     await world.settle(project.build)
-    await set_value(world, "projects.defaultQuota", "instances=3, vcpus=6")
-    await make_project(world)
+    await set_value(world, "projects.defaultQuota", "networks=1, instances=3, vcpus=6")
+    made = await make_project(world)
+    [quota] = (await world.admin.list(Quota)).items
+    assert quota.metadata.resource_version == made.metadata.resource_version
+    await world.admin.create(Network.new("one", NetworkSpec(), project="demo"))
+    with pytest.raises(QuotaExceeded):
+        await world.admin.create(Network.new("two", NetworkSpec(), project="demo"))
     await world.settle(project.build)
     [quota] = (await world.admin.list(Quota)).items
     assert (quota.metadata.project, quota.metadata.name) == ("demo", "default")
-    assert quota.spec.limits == {"instances": 3, "vcpus": 6}
+    assert quota.spec.limits == {"networks": 1, "instances": 3, "vcpus": 6}
     await world.admin.delete(quota.ref)
     await world.settle(project.build)
     assert (await world.admin.list(Quota)).items == []

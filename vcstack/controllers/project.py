@@ -1,6 +1,5 @@
-"""Projects: given their default security group and quota as the settings say, and emptied before they go."""
+"""Projects: given their default security group as the settings say, and emptied before they go."""
 
-import contextlib
 from collections.abc import Iterator, Sequence
 
 from vcstack.controllers.certificate import CERTIFICATE_RECORDS
@@ -13,7 +12,6 @@ from vcstack.runtime.status import condition_of, write_status
 from vcstack.runtime.users import DELETABLE, name_some, refuse_deletion
 from vcstack.specs.errors import AlreadyExists, QuotaExceeded
 from vcstack.specs.kinds.project import TERMINATING_FINALIZER, Project
-from vcstack.specs.kinds.quota import Quota, QuotaSpec
 from vcstack.specs.kinds.securitygroup import (
     DEFAULT_NAME,
     Direction,
@@ -23,11 +21,11 @@ from vcstack.specs.kinds.securitygroup import (
 )
 from vcstack.specs.registry import KindDefinition, Scope, load_kinds
 from vcstack.specs.resource import AnyResource, Ref
-from vcstack.specs.settings import NETWORK_DEFAULT_GROUP, PROJECTS_DEFAULT_QUOTA, read_limits
+from vcstack.specs.settings import NETWORK_DEFAULT_GROUP
 
 REASONS_TOLD = 3
 DEFAULTS_CREATED = "DefaultsCreated"
-"""True when the project has had what every new one gets: its default security group and quota."""
+"""True when the project has had what every new one gets: its default security group."""
 
 
 def contained_kinds() -> list[KindDefinition]:
@@ -63,8 +61,6 @@ class ProjectReconciler:
         if project.deleting:
             await self._finalize(project)
             return None
-        if not project.is_true(DEFAULTS_CREATED):
-            await self._make_default_quota(project)
         wanted = self._settings.text(NETWORK_DEFAULT_GROUP, domain=project.spec.domain)
         if wanted == "None":
             message = "The settings say that no default security group is made."
@@ -74,14 +70,6 @@ class ProjectReconciler:
         condition = condition_of(project, DEFAULTS_CREATED, True, "Created", message, clock=self._context.clock)
         await write_status(self._client, project, conditions=[condition])
         return None
-
-    async def _make_default_quota(self, project: Project) -> None:
-        """Give a new project its limits, once: afterwards they are its administrators' to change."""
-        limits = read_limits(self._settings.text(PROJECTS_DEFAULT_QUOTA, domain=project.spec.domain))
-        if limits:
-            with contextlib.suppress(AlreadyExists):
-                name = project.metadata.name
-                await self._client.create(Quota.new(DEFAULT_NAME, QuotaSpec(limits=limits), project=name))
 
     async def _ensure_default_group(self, project: Project, lets_in: str) -> None:
         name = project.metadata.name

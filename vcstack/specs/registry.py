@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from vcstack.specs.claims import Claim
 from vcstack.specs.errors import Cause
 from vcstack.specs.resource import AnyResource, Ref
+from vcstack.specs.settings import SettingReader
 
 
 class Scope(StrEnum):
@@ -95,6 +96,11 @@ def makes_nothing(resource: AnyResource) -> Mapping[str, int]:
     return {}
 
 
+def begins_empty(resource: Any, settings: SettingReader) -> Sequence[AnyResource]:
+    """Return nothing."""
+    return ()
+
+
 def no_neighbours(resource: AnyResource) -> Sequence[str]:
     """Return nothing: the check needs only what the object refers to."""
     return ()
@@ -144,6 +150,8 @@ class KindDefinition:
     """The names that ``amounts`` may return."""
     amounts_path: str = ""
     """The field to blame when an amount exceeds a quota (spec.flavor)."""
+    begins_with: Callable[[Any, SettingReader], Sequence[AnyResource]] = begins_empty
+    """What the cloud makes with a new object, in the same transaction: there is never one without; pure."""
     makes: Callable[[Any], Mapping[str, int]] = makes_nothing
     """What its controllers will make and quotas count, by plural; pure. For the check of a whole set beforehand."""
     counted: bool = True

@@ -3,7 +3,7 @@
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -11,14 +11,14 @@ from vcstack.specs.errors import Cause
 from vcstack.specs.meta import API_VERSION, format_time
 from vcstack.specs.model import Change
 from vcstack.specs.plan import compare
-from vcstack.specs.registry import no_causes
+from vcstack.specs.registry import get_kind, no_causes
 from vcstack.specs.resource import AnyResource
 from vcstack.specs.sensitive import has_sensitive
 from vcstack.store.actor import Actor
 from vcstack.store.allowances import NO_MARK
 from vcstack.store.cache import WatchCache
 from vcstack.store.claims import Limits, plan_claims, plan_emptiness, plan_release
-from vcstack.store.draft import Draft, Wire
+from vcstack.store.draft import Draft, Wire, build_new
 from vcstack.store.encoding import build_value
 from vcstack.store.etcd.ops import Compare, Delete, Op, Put
 from vcstack.store.keys import POLICIES, TOMBSTONE, object_key, row_of
@@ -28,6 +28,9 @@ from vcstack.store.readiness import derive_ready
 from vcstack.store.references import Referenced, Resolution, check_project, resolve
 from vcstack.store.validation import build_cause, check_size, encode, refuse, validate
 from vcstack.store.values import Masked, delete_values
+
+BEGINNER: Final = Actor("system:defaults", "defaults")
+"""Who makes what objects begin with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +108,25 @@ def compose(cache: WatchCache, draft: Draft, terms: Terms, now: datetime) -> Tra
         transaction.ops.append(Put(POLICIES, b""))
     if terms.values is not None:
         transaction.ops += terms.values.settle(draft)
+    if draft.live is None:
+        for each in draft.definition.begins_with(resource, cache.setting_book):
+            _add_beginning(cache, transaction, each, now)
     return transaction
+
+
+def _add_beginning(cache: WatchCache, transaction: Transaction, resource: AnyResource, now: datetime) -> None:
+    """Add the creation of what an object begins with; its project may be made by the same transaction."""
+    definition = get_kind(resource.kind)
+    draft = build_new(definition, resource.to_wire(), actor=BEGINNER, now=now)
+    row = row_of(draft.project, draft.name)
+    if cache.find(definition, row) is not None:
+        return
+    key, body = object_key(definition, row), encode_draft(draft)
+    validate(definition, draft.project, draft.name, body)
+    fields = encode_managed_fields(draft, len(body), BEGINNER.manager, "", now)
+    value = build_value(definition, body, fields, encode_actor(BEGINNER, now))
+    transaction.compares.append(Compare.mod_revision(key, "=", 0))
+    transaction.ops += [Put(key, value), *plan_change_of_limits(draft)]
 
 
 def encode_actor(actor: Actor, now: datetime) -> bytes:
