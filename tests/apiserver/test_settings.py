@@ -26,7 +26,7 @@ async def cloud(api: Api) -> Api:
     await bind(api, "dora", "dora", "domain-admin", domain="acme")
     await put(api, "Setting", "cloud", {"setting": "images.maxSizeGiB", "value": 10})
     await put(api, "Setting", "acme", {"setting": "sessions.idle", "value": "2h", "domain": "acme"})
-    await put(api, "Setting", "mine", {"setting": "images.maxSizeGiB", "value": 20}, "mine")
+    await put(api, "Setting", "mine", {"setting": "images.maxSizeGiB", "value": 20, "locked": True}, "mine")
     return api
 
 
@@ -41,6 +41,16 @@ async def test_a_member_sees_what_counts_in_the_project_and_where_it_is_from(clo
         assert of(body, "images.maxSizeGiB") == {"value": 20, "source": "Project", "place": "mine", "name": "mine"}
         assert of(body, "sessions.idle") == {"value": "2h", "source": "Domain", "place": "acme", "name": "acme"}
         assert of(body, "events.retention") == {"value": "24h", "source": "Default", "place": "", "name": ""}
+
+
+async def test_what_is_stricter_above_counts_and_what_it_overrules_is_told(cloud: Api) -> None:
+    await put(cloud, "Setting", "own", {"setting": "images.maxVirtualSizeGiB", "value": 80}, "mine")
+    await put(cloud, "Setting", "strict", {"setting": "images.maxVirtualSizeGiB", "value": 60, "domain": "acme"})
+    async with as_(cloud, await log_in(cloud, "alice")) as alice:
+        body = (await alice.get(EFFECTIVE, params={"project": "mine"})).json()
+    assert of(body, "images.maxVirtualSizeGiB") == {"value": 60, "source": "Domain", "place": "acme", "name": "strict"}
+    [found] = [item for item in body["items"] if item["setting"] == "images.maxVirtualSizeGiB"]
+    assert found["overrules"] == "Setting own of project mine: 80"
 
 
 async def test_places_of_others_are_like_missing_ones(cloud: Api) -> None:
@@ -101,7 +111,7 @@ async def test_who_administers_a_project_goes_no_further_than_its_domain(cloud: 
         assert (await paul.post(path, json=wanted("short", "events.retention", "1h"))).status_code == 201
         body = (await paul.get(EFFECTIVE, params={"project": "mine"})).json()
         assert of(body, "events.retention")["value"] == "1h"
-        # What was set for the project from above, and not locked, he may lower; not raise.
+        # An exception for the project, made above.
         patch = {"content-type": "application/merge-patch+json"}
         raised = await paul.patch(f"{path}/mine", content=b'{"spec": {"value": 21}}', headers=patch)
         assert raised.status_code == 403

@@ -106,22 +106,61 @@ async def test_the_nearest_setting_counts_and_a_deletion_uncovers_the_next(world
 
     assert seen() == 50
     places: list[tuple[int, str | None, str | None]] = [
-        (1, None, None),
-        (2, None, "acme"),
-        (3, None, "dev"),
-        (4, "shop", None),
+        (4, None, None),
+        (3, None, "acme"),
+        (2, None, "dev"),
+        (1, "shop", None),
     ]
     for value, project, domain in places:
         await world.admin.create(build(f"s{value}", IMAGES_MAX_SIZE, value, project, domain))
         assert seen() == value
     found = book.find(IMAGES_MAX_SIZE, project="shop")
-    assert (found.scope, found.place, found.name) == ("Project", "shop", "s4")
-    assert book.number(IMAGES_MAX_SIZE, domain="acme") == 2
-    assert book.number(IMAGES_MAX_SIZE, project="elsewhere") == 1
+    assert (found.scope, found.place, found.name) == ("Project", "shop", "s1")
+    assert book.number(IMAGES_MAX_SIZE, domain="acme") == 3
+    assert book.number(IMAGES_MAX_SIZE, project="elsewhere") == 4
     for value, project, _ in reversed(places):
         assert seen() == value
         await world.admin.delete(Ref("Setting", project, f"s{value}"))
     assert seen() == 50
+
+
+async def test_what_becomes_stricter_above_bounds_what_is_set_below_until_it_is_loosened(world: World) -> None:
+    await make_domain(world)
+    await world.admin.create(Project(metadata=ObjectMeta(name="shop"), spec=ProjectSpec(domain="acme")))
+    await world.admin.create(Project(metadata=ObjectMeta(name="lab"), spec=ProjectSpec(domain="acme")))
+    await world.admin.create(build("own", IMAGES_MAX_SIZE, 40, "shop"))
+    exception = build("exception", IMAGES_MAX_SIZE, 90, "lab")
+    exception.spec.locked = True
+    await world.admin.create(exception)
+    await world.admin.create(build("mfa", LOGIN_MFA_REQUIRED, False, domain="acme"))
+    book = world.store.cache.setting_book
+
+    async def told(name: str, project: str | None = None) -> tuple[object, str | None]:
+        await world.settle(setting.build)
+        found = await world.admin.get(Setting, name, project)
+        assert found.is_true("Ready")
+        return found.status.effective, found.status.limited_by
+
+    assert await told("own", "shop") == (40, None)
+    stricter = await world.admin.create(build("stricter", IMAGES_MAX_SIZE, 30, domain="acme"))
+    await world.admin.create(build("must", LOGIN_MFA_REQUIRED, True))
+    assert book.number(IMAGES_MAX_SIZE, project="shop") == 30
+    assert book.number(IMAGES_MAX_SIZE, project="lab") == 90, "locked from above: an exception"
+    assert book.flag(LOGIN_MFA_REQUIRED, domain="acme")
+    assert await told("own", "shop") == (30, "Setting stricter of domain acme")
+    assert await told("exception", "lab") == (90, None)
+    assert await told("mfa") == (True, "Setting must of the whole cloud")
+    found = book.find(IMAGES_MAX_SIZE, project="shop")
+    assert found.overrules is not None
+    assert (found.name, found.overrules.name, found.overrules.value) == ("stricter", "own", 40)
+    await world.admin.create(build("strictest", IMAGES_MAX_SIZE, 20))
+    assert await told("own", "shop") == (20, "Setting strictest of the whole cloud")
+    assert await told("stricter") == (20, "Setting strictest of the whole cloud")
+    await world.admin.delete(Ref("Setting", None, "strictest"))
+    await world.admin.delete(stricter.ref)
+    assert await told("own", "shop") == (40, None)
+    assert book.number(IMAGES_MAX_SIZE, project="shop") == 40
+    assert await world.writes_of(setting.build) == 0
 
 
 async def test_a_change_counts_at_once(world: World) -> None:

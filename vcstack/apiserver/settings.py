@@ -55,6 +55,8 @@ class EffectiveSetting(Model):
     above."""
     locked: bool
     """Whether the Setting that says so is changed by those above only."""
+    overrules: str = ""
+    """The nearer Setting that does not count because its value goes beyond this one, and what it says."""
     description: str
     """What it does."""
 
@@ -121,5 +123,6 @@ class SettingRoutes:
             scopes=[scope.value for scope in known.scopes],
             delegation=known.delegation.value,
             locked=found.locked,
+            overrules=f"{found.overrules.describe()}: {found.overrules.value}" if found.overrules else "",
             description=known.description,
         )

@@ -55,9 +55,38 @@ class Delegation(StrEnum):
     """No less."""
 
 
+BOUNDED: Final = frozenset({Delegation.AT_MOST, Delegation.AT_LEAST})
+"""What is set above bounds what is set below."""
 CLOUD_ONLY: Final = (SettingScope.CLOUD,)
 BY_DOMAIN: Final = (SettingScope.CLOUD, SettingScope.DOMAIN)
 EVERYWHERE: Final = (SettingScope.CLOUD, SettingScope.DOMAIN, SettingScope.PROJECT)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A value that counts, and where it is from."""
+
+    value: Value
+    """As it is written."""
+    used: Effective
+    """As it is used."""
+    scope: SettingScope | None = None
+    """None: nothing is set, it is the default."""
+    place: str = ""
+    """The project or domain."""
+    name: str = ""
+    """The Setting object."""
+    locked: bool = False
+    """Whether it is changed by those above only."""
+    overrules: "Source | None" = None
+    """The nearest value that does not count because it goes beyond this one."""
+
+    def describe(self) -> str:
+        """Return where it is from, for people."""
+        if self.scope is None:
+            return "the default"
+        where = "the whole cloud" if self.scope is SettingScope.CLOUD else f"{self.scope.value.lower()} {self.place}"
+        return f"Setting {self.name} of {where}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -356,3 +385,6 @@ class SettingReader(Protocol):
 
     def flag(self, name: str, *, project: str | None = None, domain: str | None = None) -> bool:
         """Return yes or no."""
+
+    def find(self, name: str, *, project: str | None = None, domain: str | None = None) -> Source:
+        """Return what counts, as it is written, and where it is from."""

@@ -1,37 +1,19 @@
 """The settings in force, kept from the cached objects: what counts for a project or domain, and where that is from."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import orjson
 import structlog
 
-from vcstack.specs.settings import KNOWN_SETTINGS, Effective, SettingScope, Value
+from vcstack.specs.settings import BOUNDED, KNOWN_SETTINGS, KnownSetting, SettingScope, Source
 from vcstack.store.levels import levels_of
 from vcstack.store.limits import LimitBook
 from vcstack.store.table import Table
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A value, and where it is from."""
-
-    value: Value
-    """As it is written."""
-    used: Effective
-    """As it is used."""
-    scope: SettingScope | None = None
-    """None: nothing is set, it is the default."""
-    place: str = ""
-    """The project or domain."""
-    name: str = ""
-    """The Setting object."""
-    locked: bool = False
-    """Whether it is changed by those above only."""
 
 
 _DEFAULTS: Mapping[str, Source] = {k.name: Source(k.default, k.read(k.default)) for k in KNOWN_SETTINGS.values()}
@@ -47,16 +29,20 @@ class SettingBook:
         self._at: dict[tuple[str, str], Source] = {}
 
     def find(self, name: str, *, project: str | None = None, domain: str | None = None) -> Source:
-        """Return what counts for the project, else the domain, else the whole cloud, and where it is from."""
+        """Return what counts for the project, else the domain, else the whole cloud, and where it is from.
+
+        Of what can be at most or at least what is set above, a nearer value counts as far as that allows, unless it
+        is locked: an exception that somebody above has made.
+        """
         if self._seen[1] != self._table.revision or self._seen[0] is not self._table.objects:
             self._read()
         if self._at:
             limits = self._limits
             level = limits.level_of_project(project) if project else limits.level_of_domain(domain)
-            for each in reversed(levels_of(level)):
-                found = self._at.get((each, name))
-                if found is not None:
-                    return found
+            set_ = [found for each in levels_of(level) if (found := self._at.get((each, name))) is not None]
+            if set_:
+                known = KNOWN_SETTINGS[name]
+                return _narrow(known, set_) if known.delegation in BOUNDED else set_[-1]
         return _DEFAULTS[name]
 
     def duration(self, name: str, *, project: str | None = None, domain: str | None = None) -> timedelta:
@@ -100,3 +86,14 @@ class SettingBook:
             spec["value"], used, scope, project or domain or "", wire["metadata"]["name"], spec.get("locked") is True
         )
         self._at[self._limits.level_of_quota(wire), spec["setting"]] = source
+
+
+def _narrow(known: KnownSetting, set_: Sequence[Source]) -> Source:
+    """Return what counts of the values that are set, the outermost first."""
+    counts = set_[0]
+    for nearer in set_[1:]:
+        if nearer.locked or known.is_within(nearer.used, counts.used):
+            counts = nearer
+        else:
+            counts = replace(counts, overrules=nearer)
+    return counts

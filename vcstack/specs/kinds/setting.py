@@ -41,14 +41,21 @@ class SettingSpec(Spec):
     """Its value: true or false, a number, a text, or a duration like 90s, 30m, 8h, 7d."""
     domain: Annotated[Name | None, RefersTo("Domain"), Takes(Change.IMMUTABLE)] = None
     """Of a setting outside projects: the domain that it holds for, with all below it; default the whole cloud. The
-    nearest setting counts: a project's before its domain's before those above before the cloud's."""
+    nearest setting counts: a project's before its domain's before those above before the cloud's; of what may be at
+    most or at least what is set above (`vcctl settings -o wide`) no further than that allows."""
     locked: bool = False
-    """true: changed and removed only by who may set settings a level above, who alone may write this. Without it, who
-    administers the domain or project may set what is delegated (`vcctl settings -o wide`), within what counts above."""
+    """true: changed and removed only by who may set settings a level above, who alone may write this; it counts also
+    where what is set above is or becomes stricter. Without it, who administers the domain or project may set what is
+    delegated (`vcctl settings -o wide`), within what counts above."""
 
 
 class SettingStatus(Status):
     """What was observed of the setting."""
+
+    effective: Annotated[bool | int | str | None, Field(union_mode="left_to_right")] = None
+    """What counts where it is set: its value, or what is set above where that is stricter and this is not locked."""
+    limited_by: str | None = None
+    """What is stricter, if anything: its value counts instead."""
 
 
 class Setting(Resource[SettingSpec, SettingStatus]):
@@ -125,7 +132,9 @@ register(
         columns=(
             Column("SETTING", "spec.setting"),
             Column("VALUE", "spec.value"),
+            Column("COUNTS", "status.effective"),
             Column("DOMAIN", "spec.domain"),
+            Column("LIMITED_BY", "status.limitedBy", wide=True),
         ),
         view=(
             ViewColumn("setting", "spec.setting"),

@@ -66,4 +66,5 @@ def _source(item: dict[str, Any]) -> str:
     if not item.get("name"):
         return "default"
     place = "cloud" if item["source"] == SettingScope.CLOUD else f"{item['source'].lower()} {item['place']}"
-    return f"{place} (setting {item['name']}{', locked' if item.get('locked') else ''})"
+    over = f"; stricter than {item['overrules']}" if item.get("overrules") else ""
+    return f"{place} (setting {item['name']}{', locked' if item.get('locked') else ''}){over}"
