@@ -240,7 +240,7 @@ async def test_diff_says_what_would_be_refused_for_what_is_missing(vcctl: Vcctl)
     await vcctl.ok("apply", "-f", vcctl.write("a.yaml", project(), network("web")))
     alone = vcctl.write("b.yaml", subnet("s", "nowhere"))
     ended = await vcctl("diff", "-f", alone)
-    assert ended.code == ExitCode.DIFFERENCE
+    assert ended.code == ExitCode.REFUSED
     assert "would be refused" in ended.err
     assert "there is no Network nowhere" in ended.err
     # Of a set another one may make it.

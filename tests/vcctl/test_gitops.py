@@ -89,6 +89,22 @@ async def test_a_plan_is_refused_when_the_world_moved_on_and_says_what_moved(vcc
     assert (await vcctl.ok("get", "network", "web", "-o", "jsonpath={.spec.mtuBytes}")).strip() == "1290"
 
 
+async def test_a_set_that_is_too_large_for_one_request_is_planned_as_one(vcctl: Vcctl) -> None:
+    """What is in the project, and what refers to what, is in other requests than that."""
+    for n in range(4):
+        large = [
+            {"kind": "Secret", "metadata": {"name": f"s{n}{m}"}, "spec": {"data": {"a": "x" * 60_000}}}
+            for m in range(6)
+        ]
+        vcctl.write(f"set/{n}.yaml", *large)
+    vcctl.write("set/a.yaml", project())
+    subnet = {"kind": "Subnet", "metadata": {"name": "s"}, "spec": {"network": "web", "cidr": "10.0.0.0/24"}}
+    vcctl.write("set/z.yaml", network("web"), subnet)
+    ended = await vcctl("diff", "-f", str(vcctl.folder / "set"))
+    assert (ended.code, ended.err) == (ExitCode.DIFFERENCE, "")
+    assert ended.out.count("would be created") == 27
+
+
 async def test_secret_values_are_in_no_plan_and_come_from_the_manifests(vcctl: Vcctl) -> None:
     secret = {"kind": "Secret", "metadata": {"name": "db"}, "spec": {"data": {"password": "correct horse"}}}
     kept = vcctl.folder / "change.plan"

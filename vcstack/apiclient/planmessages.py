@@ -13,6 +13,15 @@ MOST_ITEMS = 1000
 ManagerName = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,128}$")]
 
 
+class PlannedElsewhere(Model):
+    """An object of the same set that is planned in another request."""
+
+    kind: str
+    """Its kind."""
+    name: str
+    """Its name."""
+
+
 class ApplyPlanRequest(Model):
     """What would an apply of these objects do?"""
 
@@ -22,6 +31,8 @@ class ApplyPlanRequest(Model):
     """Who would own the fields written."""
     force: bool = False
     """Whether fields of other managers would be taken over."""
+    beside: Annotated[list[PlannedElsewhere], Field(max_length=10_000)] = Field(default_factory=list)
+    """What else is in the set, where that is too large for one request: objects may refer to it."""
     replace: bool = False
     """Whether objects that are there would be made just so, whoever owns their fields, as by PUT."""
 

@@ -9,6 +9,7 @@ import orjson
 from vcstack.apiclient.connection import APPLY_JSON, APPLY_YAML, MERGE_PATCH, Connection, Params, decode
 from vcstack.apiclient.explainmessages import RelatedReply, WhyFinding, WhyReply
 from vcstack.apiclient.paths import API_ROOT, collection_path, object_path
+from vcstack.apiclient.planmessages import ApplyPlanReply, PlannedElsewhere
 from vcstack.apiclient.watch import WireEvent, read_events
 from vcstack.specs.access import Propagation
 from vcstack.specs.model import Model
@@ -277,6 +278,14 @@ class WireClient:
     async def check_quotas(self, wires: Sequence[Mapping[str, Any]]) -> None:
         """Ask whether quotas leave room for all these objects, applied together. Raises QuotaExceeded."""
         await self._write("POST", f"{API_ROOT}/quotacheck", {"items": list(wires)})
+
+    async def plan(
+        self, wires: Sequence[Wire], *, manager: str, force: bool = False, beside: Sequence[PlannedElsewhere] = ()
+    ) -> ApplyPlanReply:
+        """Return what an apply would do. Raises TooLarge for what is too large for one request."""
+        asked = {"items": list(wires), "fieldManager": manager, "force": force}
+        asked["beside"] = [other.to_wire() for other in beside]
+        return ApplyPlanReply.from_wire(await self._write("POST", f"{API_ROOT}/plan", asked))
 
     async def effective_settings(self, *, project: str | None = None, domain: str | None = None) -> Wire:
         """Return which settings count in a project, a domain or the cloud, and where each is from."""

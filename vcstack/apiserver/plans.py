@@ -66,6 +66,7 @@ class PlanRoutes:
         self._authorizer.grants_of(identity)
         asked = await bodies.read_model(request, ApplyPlanRequest)
         made = frozenset((str(item.get("kind")), _name_of(item)) for item in asked.items)
+        made |= {(other.kind, other.name) for other in asked.beside}
         terms = _Terms(identity, asked.field_manager, asked.force, asked.replace, made)
         seen: set[tuple[str, str | None, str]] = set()
         items = []

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from vcstack.applying.manifests import Manifest
-from vcstack.applying.sets import changes_to
 from vcstack.specs.model import Change
 from vcstack.specs.plan import FieldChange, compare
 from vcstack.specs.registry import find_kind
@@ -55,13 +54,14 @@ class Plan:
     objects: Sequence[PlannedObject] = field(default_factory=list)
 
 
-def plan_object(manifest: Manifest, live: Wire | None, result: Wire | None) -> PlannedObject:
-    """Return what applying does to an object; result None: it is deleted."""
+def plan_object(
+    manifest: Manifest, live: Wire | None, changes: Sequence[FieldChange], *, deleted: bool = False
+) -> PlannedObject:
+    """Return what applying does to an object."""
     model = manifest.definition.model
     before = None if live is None else _content(live)
-    if result is None:
+    if deleted:
         return PlannedObject(DELETE, manifest, False, before)
-    changes = changes_to(manifest, live, result)
     action = CREATE if live is None else UPDATE if changes else UNCHANGED
     hidden = any(True for _ in iter_sensitive(model, manifest.wire))
     shown = Manifest(manifest.definition, redact(model, manifest.wire), manifest.source)

@@ -1,16 +1,17 @@
-"""What applying would do, object by object: for diff and plan."""
+"""What applying would do, object by object: for diff and plan. The server says it, which does all but write."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from vcstack.apiclient.planmessages import MOST_ITEMS, PlannedElsewhere, PlannedItem
 from vcstack.applying.concurrency import gather
 from vcstack.applying.manifests import Manifest
-from vcstack.applying.sets import changes_to, with_set
-from vcstack.specs.errors import ApiError
+from vcstack.applying.sets import with_set
+from vcstack.specs.errors import ApiError, TooLarge, from_status
+from vcstack.specs.meta import APPLY_SET_LABEL
 from vcstack.specs.plan import FieldChange
 from vcstack.specs.registry import get_kind
-from vcstack.specs.sensitive import has_sensitive, redact
 from vcstack.vcctl.reading import Wire
 from vcstack.vcctl.session import MANAGER, Session
 
@@ -22,9 +23,10 @@ class Examined:
     manifest: Manifest
     live: Wire | None = None
     """As it is; None: it would be created."""
-    result: Wire | None = None
-    """As it would be, secret values left out; None: it would be deleted."""
     changes: Sequence[FieldChange] = ()
+    """Secrets are stand-ins."""
+    deleted: bool = False
+    """Whether it would be pruned."""
     refusal: ApiError | None = None
     """Why the API would refuse it."""
     error: Exception | None = None
@@ -33,52 +35,70 @@ class Examined:
     @property
     def differs(self) -> bool:
         """Return whether something would happen."""
-        return self.error is None and (self.live is None or self.result is None or bool(self.changes))
+        return self.error is None and (self.live is None or self.deleted or bool(self.changes))
 
 
 async def examine_all(
-    session: Session, manifests: Sequence[Manifest], *, set_name: str | None = None, prune: bool = False
+    session: Session,
+    manifests: Sequence[Manifest],
+    *,
+    set_name: str | None = None,
+    prune: bool = False,
+    force: bool = False,
 ) -> list[Examined]:
-    """Return what applying would do, in the manifests' order, and then what would be pruned."""
-    projects = frozenset(m.name for m in manifests if m.definition.kind == "Project")
-    in_set = len(manifests) > 1
-    calls = [partial(_examine, session, m, projects, set_name, in_set=in_set) for m in manifests]
-    found = [
-        Examined(manifest, error=each) if isinstance(each, Exception) else each
-        for manifest, each in zip(manifests, await gather(calls), strict=True)
-    ]
+    """Return what applying would do, in the manifests' order, and then what would be pruned.
+
+    Raises:
+        QuotaExceeded: there is no room for all of it together, though there is for each.
+    """
+    lives = await gather([partial(session.applier.find_live, manifest) for manifest in manifests])
+    found = {
+        m.key: Examined(m, error=live) if isinstance(live, Exception) else Examined(m, live)
+        for m, live in zip(manifests, lives, strict=True)
+    }
+    wanted = [(e, with_set(e.manifest, e.live, set_name).wire) for e in found.values() if e.error is None]
+    beside = [(m.definition.kind, m.name) for m in manifests]
+    for each, item in await _ask(session, wanted, beside, force=force):
+        found[each.manifest.key] = _judge(session, each, item)
+    examined = list(found.values())
     if prune and set_name is not None:
         for wire in await session.applier.find_stale(manifests, set_name):
             metadata = {k: wire["metadata"][k] for k in ("project", "name") if k in wire["metadata"]}
             manifest = Manifest(get_kind(wire["kind"]), {"kind": wire["kind"], "metadata": metadata}, "the apply set")
-            found.append(Examined(manifest, live=wire))
-    return found
+            examined.append(Examined(manifest, live=wire, deleted=True))
+    return examined
 
 
-async def _examine(
-    session: Session, manifest: Manifest, projects: frozenset[str], set_name: str | None, *, in_set: bool
-) -> Examined:
-    """Look at one object. What it refers to may be missing when others of its set might make it."""
-    live = await session.applier.find_live(manifest)
-    wanted = with_set(manifest, live, set_name)
-    model = manifest.definition.model
-    # What is secret in the manifest is not shown; the API's answer says whether it differs.
-    result = redact(model, session.applier.lay_over(wanted, live))
-    changes = changes_to(manifest, live, result)
-    if live is None and manifest.project in projects:
-        return Examined(manifest, live, result, changes)
+async def _ask(
+    session: Session,
+    wanted: Sequence[tuple[Examined, Wire]],
+    names: Sequence[tuple[str, str]],
+    *,
+    force: bool,
+) -> list[tuple[Examined, PlannedItem]]:
+    """Return the server's answer for each; what is too large for one request is asked in halves."""
+    if not wanted:
+        return []
+    given = {(e.manifest.definition.kind, e.manifest.name) for e, _ in wanted}
+    beside = [PlannedElsewhere(kind=kind, name=name) for kind, name in names if (kind, name) not in given]
     try:
-        answer = await session.client.apply_wire(
-            manifest.definition,
-            wanted.wire,
-            manager=MANAGER,
-            dry_run=True,
-            missing_references="Allow" if in_set else None,
-        )
-        if has_sensitive(model):
-            result, changes = answer, changes_to(manifest, live, answer)
-    except ApiError as error:
-        if error.CODE >= 500:
+        if len(wanted) > MOST_ITEMS:
+            raise TooLarge("more than one request takes")
+        reply = await session.client.plan([wire for _, wire in wanted], manager=MANAGER, force=force, beside=beside)
+    except TooLarge:
+        half = len(wanted) // 2
+        if not half:
             raise
-        return Examined(manifest, live, result, changes, refusal=error)
-    return Examined(manifest, live, result, changes)
+        first = await _ask(session, wanted[:half], names, force=force)
+        return first + await _ask(session, wanted[half:], names, force=force)
+    if reply.refusal is not None:
+        raise from_status(reply.refusal)
+    return [(each, item) for (each, _), item in zip(wanted, reply.items, strict=True)]
+
+
+def _judge(session: Session, each: Examined, item: PlannedItem) -> Examined:
+    for text in item.warnings:
+        session.warn(text)
+    changes = [FieldChange(c.path, c.takes, c.from_, c.to) for c in item.changes if APPLY_SET_LABEL not in c.path]
+    refusal = from_status(item.refusal) if item.refusal is not None else None
+    return Examined(each.manifest, each.live, changes, refusal=refusal)

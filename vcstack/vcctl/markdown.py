@@ -50,7 +50,7 @@ def _group_of(each: Examined) -> str:
         return "refused"
     if each.live is None:
         return "created"
-    if each.result is None:
+    if each.deleted:
         return "deleted"
     return "changed" if each.changes else ""
 

@@ -64,7 +64,7 @@ class Session:
     def client(self) -> ApiClient:
         """Return the API client, connecting on the first call."""
         if self._client is None:
-            self._client = ApiClient(self.identities.connect(self._tell_wait, self._warn))
+            self._client = ApiClient(self.identities.connect(self._tell_wait, self.warn))
         return self._client
 
     @property
@@ -79,7 +79,7 @@ class Session:
             self._quiet_until = now + seconds
             self.err.print(f"[dim]Waiting {seconds} s: {escape(reason)}[/]", soft_wrap=True)
 
-    def _warn(self, text: str) -> None:
+    def warn(self, text: str) -> None:
         """Pass on what the server warns of, once."""
         if text not in self._warned:
             self._warned.add(text)

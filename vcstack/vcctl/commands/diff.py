@@ -81,6 +81,6 @@ def code_of(examined: Sequence[Examined]) -> ExitCode:
 
 def _print(session: Session, each: Examined) -> None:
     project = f" [dim](project {each.manifest.project})[/]" if each.manifest.project else ""
-    what = " [green]would be created[/]" if each.live is None else " [red]would be pruned[/]" if not each.result else ""
+    what = " [green]would be created[/]" if each.live is None else " [red]would be pruned[/]" if each.deleted else ""
     session.out.print(f"[bold]{escape(str(each.manifest))}[/]{project}{what}", soft_wrap=True)
     print_changes(session.out, each.changes, new=each.live is None)

@@ -49,21 +49,20 @@ async def plan(
     """
     manifests = read_manifests(session, file, recursive=recursive, overlays=overlay)
     name = choose_set(file, set_name, prune=prune_set)
-    examined = await examine_all(session, manifests, set_name=name, prune=prune_set)
+    examined = await examine_all(session, manifests, set_name=name, prune=prune_set, force=force_conflicts)
     show(session, examined)
     worst = code_of(examined)
     refused = [e for e in examined if e.error is not None or e.refusal is not None]
     if output is None:
         return worst if worst > ExitCode.DIFFERENCE else ExitCode.OK
-    conflicts_only = all(e.error is None and e.refusal is not None and e.refusal.CODE == 409 for e in refused)
-    if refused and not (force_conflicts and conflicts_only):
+    if refused:
         raise CommandError("no plan was written, because some of it would be refused", code=ExitCode.REFUSED)
     made = Plan(
         api_url=session.context.api_url,
         created_at=format_time(session.clock.now()),
         set_name=name,
         force=force_conflicts,
-        objects=[plan_object(e.manifest, e.live, e.result) for e in examined],
+        objects=[plan_object(e.manifest, e.live, e.changes, deleted=e.deleted) for e in examined],
     )
     write_atomically(output, json.dumps(to_wire(made), indent=2, ensure_ascii=False).encode() + b"\n", PRIVATE)
     changed = sum(e.differs for e in examined)
