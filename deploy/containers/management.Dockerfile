@@ -28,7 +28,7 @@ LABEL org.opencontainers.image.title="vcstack-management" \
       org.opencontainers.image.licenses="Apache-2.0"
 # libvirt0: the package is one, and its modules are the same in all images.
 RUN apt-get update \
- && apt-get install -y --no-install-recommends python3 ca-certificates tini qemu-utils util-linux git openssh-client \
+ && apt-get install -y --no-install-recommends python3 ca-certificates tini qemu-utils util-linux git gpg openssh-client \
       libldap-2.5-0 libsasl2-2 libvirt0 \
  && rm -rf /var/lib/apt/lists/* \
  && groupadd --gid 10001 vcstack \

@@ -29,6 +29,9 @@ STARTS: dict[str, list[list[str]]] = {
         ["python", "-m", "vcstack.programs.kubernetes", "--help"],
         ["qemu-img", "--version"],
         ["git", "--version"],
+        ["gpg", "--version"],
+        ["ssh", "-V"],
+        ["prlimit", "--version"],
     ],
     "compute": [["vc-compute", "--help"], ["python", "-m", "vcstack.programs.kubernetes", "--help"]],
     "operator": [["vc-operator", "--help"]],
@@ -43,8 +46,10 @@ STARTS: dict[str, list[list[str]]] = {
     ],
 }
 """What has to work in each image, as its user."""
-MACHINE_FILES = ("/etc/resolv.conf", "/etc/hosts", "/etc/pip.conf", "/etc/ssl/certs/ca-certificates.crt")
+MACHINE_FILES = ("/etc/resolv.conf", "/etc/hosts", "/etc/pip.conf")
 """How this machine reaches its registries; bound while a step runs, in no image."""
+AUTHORITIES, TRUSTED = "/etc/ssl/certs/ca-certificates.crt", "/run/machine.crt"
+"""Whom this machine trusts, and where a step sees that: a package writes the image's own."""
 
 
 class Rehearsal:
@@ -81,8 +86,8 @@ class Rehearsal:
         uid, _, gid = user.partition(":")
         lines = [f"mount --bind {root} {root}", f"mount -t proc proc {root}/proc", f"mount --rbind /dev {root}/dev"]
         if network:
-            for each in [Path(name) for name in MACHINE_FILES] + self._binds:
-                target = root / each.relative_to("/")
+            seen = {Path(name): root / name.lstrip("/") for name in (*MACHINE_FILES, *map(str, self._binds))}
+            for each, target in {**seen, Path(AUTHORITIES): root / TRUSTED.lstrip("/")}.items():
                 if each.exists():
                     make = "-d" if each.is_dir() else "-D -m 644 /dev/null"
                     lines.append(f"[ -e {target} ] || install {make} {target}; mount --bind {each} {target}")
@@ -91,9 +96,9 @@ class Rehearsal:
         inside = ["chroot", f"--userspec={uid}:{gid or uid}", str(root), "/usr/bin/env", "-C", str(where), *command]
         lines.append("exec " + shlex.join(inside))
         namespaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child", *([] if network else ["--net"])]
-        machine = {
-            k: v for k, v in os.environ.items() if network and k.startswith(("PIP_", "SSL_CERT", "http", "HTTP"))
-        }
+        machine = {k: v for k, v in os.environ.items() if network and k.startswith(("PIP_", "http", "HTTP"))}
+        if network and Path(AUTHORITIES).exists():
+            machine |= {"PIP_CERT": TRUSTED, "SSL_CERT_FILE": TRUSTED}
         done = subprocess.run(
             [*namespaces, "/bin/sh", "-ec", "\n".join(lines)],
             env={"PATH": PATH, "HOME": "/tmp", "DEBIAN_FRONTEND": "noninteractive", **machine, **env},
