@@ -15,9 +15,11 @@ from vcstack.apiclient.credentials import ApiKey, KeyCredentials
 from vcstack.nodeagent.settings import load_settings
 from vcstack.programs import kubernetes
 from vcstack.programs.kubernetes import API_KEY, ensure_accounts
-from vcstack.specs.errors import ApiError, NotFound
-from vcstack.specs.kinds.project import Project
+from vcstack.specs.errors import ApiError, Forbidden, NotFound
+from vcstack.specs.kinds.network import Network, NetworkSpec
+from vcstack.specs.kinds.project import Project, ProjectSpec
 from vcstack.specs.kinds.role import Role, RoleSpec
+from vcstack.specs.kinds.user import User, UserSpec
 from vcstack.specs.permissions import ADMIN, built_in_roles
 
 
@@ -74,6 +76,15 @@ async def test_hosts_join_with_the_key_of_their_account_which_is_good_for_nothin
         with pytest.raises(NotFound):
             await operator.get(Project, "nosuch")
         assert (await operator.get(Project, "vcstack-kubernetes")).metadata.name == "vcstack-kubernetes"
+        made = await operator.create(Network.new("net", NetworkSpec(), project="vcstack-kubernetes"))
+        await operator.delete(made.ref)
+        for refused in (
+            Project.new("another", ProjectSpec()),
+            Role.new("mine", RoleSpec(rules=list(built_in_roles()[ADMIN].rules))),
+            User.new("eve", UserSpec()),
+        ):
+            with pytest.raises(Forbidden):
+                await operator.create(refused)
 
 
 async def test_a_key_whose_secret_was_deleted_is_made_anew(api: Api, helm: Helm) -> None:
