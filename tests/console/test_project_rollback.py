@@ -15,12 +15,15 @@ from tests.fixtures.browsing import ConsoleApi, find_barriers, log_in
 from vcstack.pki.installation import Installation
 from vcstack.specs.errors import NotFound
 from vcstack.specs.registry import get_kind
+from vcstack.store.actor import Actor
 from vcstack.store.etcd.client import EtcdClient
 from vcstack.store.mirror.database import open_engine
 from vcstack.store.mirror.history import HistoryReader
 from vcstack.store.mirror.mirror import Mirror
 
 pytestmark = pytest.mark.daemons
+BOB = Actor("user:bob", "vcctl")
+"""What the cloud itself makes is not taken back, so a person has to have done it."""
 
 
 class Project:
@@ -31,7 +34,8 @@ class Project:
         self._mirror = mirror
 
     def create(self, kind: str, name: str, **spec: Any) -> None:
-        self._console.create(kind, {"metadata": {"name": name, "project": "demo"}, "spec": spec})
+        wire = {"metadata": {"name": name, "project": "demo"}, "spec": spec}
+        self._console.run(self._console.store.create(get_kind(kind), wire, actor=BOB))
 
     def change(self, kind: str, name: str, **spec: Any) -> None:
         store = self._console.store
@@ -105,7 +109,7 @@ def project(console: ConsoleApi, postgres_dsn: str) -> Iterator[Project]:
 
 
 def test_a_project_goes_back_to_a_moment_by_one_plan_and_forth_again(
-    project: Project, page: Page, built_console: Path
+    console: ConsoleApi, project: Project, page: Page, built_console: Path
 ) -> None:
     project.create("Network", "web", mtuBytes=1400)
     project.create("Network", "old", mtuBytes=1500)
@@ -116,6 +120,7 @@ def test_a_project_goes_back_to_a_moment_by_one_plan_and_forth_again(
     project.delete("Network", "old")
     project.create("Network", "new")
     project.create("Subnet", "new", network="new", cidr="10.8.0.0/24")
+    console.create("SecurityGroup", {"metadata": {"name": "default", "project": "demo"}, "spec": {}})
     project.create("Network", "passing")
     project.delete("Network", "passing")
     project.record()
@@ -129,6 +134,7 @@ def test_a_project_goes_back_to_a_moment_by_one_plan_and_forth_again(
     expect(dialog.get_by_role("heading", name=re.compile("Subnet old will be made"))).to_be_visible()
     expect(dialog.get_by_role("row", name=re.compile("spec.mtuBytes.*1300"))).to_contain_text("1400")
     assert "passing" not in dialog.inner_text(), "what came and went is nothing to do about"
+    assert "SecurityGroup default" not in dialog.inner_text(), "what the cloud itself made is not taken back"
     assert find_barriers(page, built_console) == []
     go = dialog.get_by_role("button", name="Do it all")
     expect(go).to_be_disabled()
@@ -182,7 +188,7 @@ def test_what_follows_others_and_what_cannot_come_back_is_told(
     expect(dialog.get_by_text("0 made again, 0 changed, 1 deleted")).to_be_visible()
     expect(dialog.get_by_text("This goes with it:")).to_be_visible()
     expect(dialog.get_by_role("listitem").filter(has_text="SecurityGroup its-own")).to_be_visible()
-    expect(dialog.get_by_text("1 more belong to these")).to_be_visible()
+    expect(dialog.get_by_text("1 more belong to others")).to_be_visible()
     expect(dialog.get_by_text("1 cannot be brought back")).to_be_visible()
     expect(dialog.get_by_role("heading", name=re.compile("Secret key"))).to_be_visible()
     page.get_by_role("button", name="Cancel").click()

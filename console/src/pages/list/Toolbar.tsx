@@ -147,7 +147,7 @@ function LabelFilter({ value, onChange }: { value: string; onChange: (value: str
         name="label"
         aria-label={say("label")}
         placeholder={say("label")}
-        className="w-44"
+        className="w-52"
         defaultValue={value}
         spellCheck={false}
         onBlur={(event) => {

@@ -5,7 +5,7 @@ import { type KindInfo, objectPath } from "~/api/kinds";
 import { inTurns } from "~/api/turns";
 import type { Resource, Schemas } from "~/api/types";
 import { contentsOf } from "~/pages/object/contents";
-import { type Links, merged, placeOf, without } from "~/pages/object/losses";
+import { type Links, merged, placeOf, placesIn, without } from "~/pages/object/losses";
 
 const MERGE = "application/merge-patch+json";
 
@@ -66,10 +66,9 @@ export async function findDependents(
       ? await inTurns(objects.slice(0, MOST_ASKED), ({ metadata }) => contentsOf(metadata.name, kinds, signal))
       : [];
   const places = new Set(objects.map(placeOf));
-  return {
-    owned: without(places, merged([...found.flatMap((each) => each?.owned ?? []), ...contents.flat()])),
-    users: without(places, merged(found.flatMap((each) => each?.users ?? []))),
-  };
+  const owned = without(places, merged([...found.flatMap((each) => each?.owned ?? []), ...contents.flat()]));
+  const gone = new Set([...places, ...placesIn(owned)]);
+  return { owned, users: without(gone, merged(found.flatMap((each) => each?.users ?? []))) };
 }
 
 export type Labels = Record<string, string | null>;

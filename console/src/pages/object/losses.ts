@@ -13,6 +13,10 @@ const place = (kind: string, project: string | null | undefined, name: string) =
 /** Returns an object's identity. */
 export const placeOf = ({ kind, metadata }: Resource): string => place(kind, metadata.project, metadata.name);
 
+/** Returns the identities of all that is named. */
+export const placesIn = (groups: readonly Links[]): string[] =>
+  groups.flatMap(({ links }) => links.map((link) => place(link.kind, link.project, link.name)));
+
 /** Returns the groups without what is in the set, such as what is deleted itself. */
 export function without(places: ReadonlySet<string>, groups: readonly Links[]): Links[] {
   return groups

@@ -119,7 +119,7 @@ function OfProject({ project }: { project: string }) {
         <Slider moments={moments} from={from} to={to} onMove={move} />
         <section aria-label={say("objects")} className="flex flex-col gap-1">
           <div className="flex flex-wrap items-center gap-2">
-            <h2 className="flex-1 font-semibold">{say("objects")}</h2>
+            <h2 className="flex-1 basis-full font-semibold sm:basis-0">{say("objects")}</h2>
             {before ? (
               <Button look="primary" onClick={() => setPlanned(before)}>
                 {say("projectBack")}

@@ -42,3 +42,12 @@ it("finds the moment that a revision falls into", () => {
   expect(positionOf(MOMENTS, "0")).toBe(0);
   expect(positionOf(MOMENTS, "nonsense")).toBe(0);
 });
+
+it("knows what the cloud itself made", () => {
+  const moments = [{ ...moment(2, "Created", "default"), actor: "system:controller:project" }, ...MOMENTS.slice(2)];
+  expect(touchedBetween(moments, "1", "8").map(({ name, isSystems }) => [name, isSystems])).toEqual([
+    ["default", true],
+    ["b", false],
+    ["c", false],
+  ]);
+});

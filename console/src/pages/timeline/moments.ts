@@ -18,6 +18,8 @@ export interface Touched {
   name: string;
   /** What became of it from the one point to the other. */
   how: "made" | "gone" | "changed";
+  /** Made by the cloud itself, not by people. */
+  isSystems: boolean;
 }
 
 /**
@@ -28,13 +30,14 @@ export interface Touched {
 export function touchedBetween(moments: readonly Moment[], after: string, until: string): Touched[] {
   const [from, to] = [BigInt(after), BigInt(until)];
   const found = new Map<string, Touched & { wasMade: boolean }>();
-  for (const { revision, operation, kind, name, project } of moments) {
+  for (const { revision, operation, actor, kind, name, project } of moments) {
     const at = BigInt(revision);
     if (at <= from || at > to || !kind || !name) continue;
     const key = `${kind}/${project ?? ""}/${name}`;
     const wasMade = found.get(key)?.wasMade ?? operation === "Created";
+    const isSystems = operation === "Created" ? actor.startsWith("system:") : (found.get(key)?.isSystems ?? false);
     const how = operation === "Deleted" ? "gone" : wasMade ? "made" : "changed";
-    found.set(key, { kind, project: project ?? null, name, how, wasMade });
+    found.set(key, { kind, project: project ?? null, name, how, wasMade, isSystems });
   }
   return [...found.values()]
     .filter(({ how, wasMade }) => !(how === "gone" && wasMade))

@@ -4,7 +4,7 @@ import { Refused } from "~/api/errors";
 import { type KindInfo, objectPath } from "~/api/kinds";
 import { inTurns } from "~/api/turns";
 import type { Resource, Schemas } from "~/api/types";
-import { type Links, placeOf, without } from "~/pages/object/losses";
+import { type Links, placeOf, placesIn, without } from "~/pages/object/losses";
 import { carryOut, type How, isStale, manifestOf, type PlannedItem, plan, type Wanted } from "~/pages/object/plan";
 import { same } from "~/schema/changes";
 import { type Moment, type Touched, touchedBetween } from "./moments";
@@ -41,7 +41,7 @@ export interface Leaving extends Step {
 export interface WayBack {
   makings: Making[];
   leavings: Leaving[];
-  /** Objects that others own: they follow their owners by themselves. */
+  /** Objects that follow others by themselves: they have owners, or the cloud made them. */
   followers: number;
   /** Why the API refuses it as a whole: a quota. */
   refusal: string | null;
@@ -111,8 +111,10 @@ export async function planWayBack(
   const leavings = await inTurns(gone, async ({ step, object }): Promise<Leaving> => {
     const path = `${objectPath(step.kind.plural, step.project, step.name)}/related`;
     const related = await find<Schemas["RelatedReply"]>(path, {}, signal);
-    return { ...step, object, owned: related?.owned ?? [], users: without(going, related?.users ?? []) };
+    return { ...step, object, owned: related?.owned ?? [], users: related?.users ?? [] };
   });
+  const goingAlong = leavings.flatMap(({ owned }) => placesIn(owned));
+  for (const leaving of leavings) leaving.users = without(new Set([...going, ...goingAlong]), leaving.users);
   const followers = seen.length - found.length;
   return { makings, leavings, followers, refusal, newest };
 }
@@ -127,7 +129,7 @@ interface Seen {
 
 /** Returns an object then and now; null when it follows others, or cannot be written by people. */
 async function lookAt(
-  { kind: wanted, project, name }: Touched,
+  { kind: wanted, project, name, isSystems }: Touched,
   revision: string,
   kinds: readonly KindInfo[],
   signal: AbortSignal,
@@ -141,7 +143,8 @@ async function lookAt(
   ]);
   // What was on its way out then is not brought back.
   const was = past?.metadata.deletionTimestamp ? null : past;
-  if ((was ?? is)?.metadata.ownerReferences?.length) return null;
+  // What the cloud made by itself, such as a project's default group, is nothing that somebody did and takes back.
+  if ((was ?? is)?.metadata.ownerReferences?.length || (isSystems && !was)) return null;
   const step = { kind, project, name };
   if (was && is && same(manifestOf(was), manifestOf(is))) return { step, was: null, is: null };
   return { step, was, is: was === null && is?.metadata.deletionTimestamp ? null : is };
