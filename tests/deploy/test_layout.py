@@ -118,3 +118,9 @@ def test_added_settings_that_are_none_are_told_with_their_file(tmp_path: Path, t
     (tmp_path / "management.extra.yaml").write_text(text)
     with pytest.raises(LabError, match=r"management\.extra\.yaml"):
         central.write_management_config(Layout.of(tmp_path))
+
+
+def test_make_exec_hands_a_shell_line_over_as_it_was_given(tmp_path: Path) -> None:
+    line = """echo "$(hostname)" `id` '$HOME' # %"""
+    argv = ["make", "-s", "-C", str(CHECKOUT), "exec", f"VCSTACK_STATE={tmp_path}", "LAB=printenv CMD #", f"CMD={line}"]
+    assert subprocess.run(argv, capture_output=True, text=True, check=True).stdout == f"{line}\n"

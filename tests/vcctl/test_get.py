@@ -15,7 +15,8 @@ from tests.vcctl.scene import set_scene
 from vcstack.specs.kinds.instance import Instance
 from vcstack.specs.kinds.network import Network
 from vcstack.specs.registry import load_kinds
-from vcstack.vcctl.errors import ExitCode
+from vcstack.store.references import no_project
+from vcstack.vcctl.errors import ExitCode, describe_error, hint_of
 
 
 async def test_a_table_has_name_ready_the_kinds_columns_and_age(vcctl: Vcctl, hands: Hands) -> None:
@@ -294,3 +295,10 @@ async def test_what_others_share_is_followed_as_it_comes_and_goes(vcctl: Vcctl) 
     _, err = await process.communicate()
     assert process.returncode == ExitCode.INTERRUPTED
     assert b"Traceback" not in err
+
+
+def test_a_project_that_is_not_there_or_not_ones_own_is_told_once_and_where_to_look() -> None:
+    """As tenants get it of another's project; whoever sees all of them is told before he asks."""
+    error = no_project("theirs")
+    assert describe_error(error) == ["there is no Project theirs"]
+    assert "vcctl get projects" in hint_of(error)
