@@ -296,7 +296,7 @@ class Cloud:
             yield from (f"NB {table} {row}" for row in shown.splitlines() if "vcstack-uid=" in row)
 
     def _inventory_of_etcd(self) -> Iterator[str]:
-        overwritten = ("/vcstack/.deleted", "/vcstack/.nudge")
+        overwritten = ("/vcstack/.deleted", "/vcstack/.nudge", "/vcstack/.quotas/limits")
         by_themselves = ("/vcstack/.join/", "/vcstack/.tickets/", "/vcstack/.credentials/sessions/")  # under leases
         volatile = ("/vcstack/events/", "/vcstack/.leases/", *by_themselves, *overwritten)
         yield from (f"etcd {key}" for key in self.etcd_keys() if not key.startswith(volatile))

@@ -18,7 +18,6 @@ from tests.e2e.cloud import FLAVOR, IMAGE, Cloud, Wire
 from tests.e2e.pictures import LARGEST, PICTURES, Picture, size_of
 from tests.fixtures.browsing import PASSWORD, WAIT_MS, log_in
 
-pytestmark = pytest.mark.timeout(600)
 expect.set_options(timeout=WAIT_MS)
 PROJECT, OPERATOR, DEVELOPER = "shop", "ada", "lin"
 ANYWHERE = "0.0.0.0/0"
@@ -276,6 +275,7 @@ def take(page: Page, picture: Picture, folder: Path) -> None:
     assert len(content) <= LARGEST, f"{picture.name} has {len(content)} bytes"
 
 
+@pytest.mark.timeout(600)
 def test_the_pages_of_the_console_are_pictured_as_a_real_cloud_fills_them(
     shop: Cloud, page: Page, tmp_path: Path
 ) -> None:
