@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 import uvloop
 
-from tests.fakes.hypervisor import MemoryDisks, MemoryHypervisor, MemorySwitch, MemoryTaps
+from tests.fakes.hypervisor import MemoryDisks, MemoryHypervisor, MemoryLinks, MemorySwitch, MemoryTaps
 from vcstack.apiclient.client import ApiClient
 from vcstack.apiclient.connection import Connection
 from vcstack.apiclient.content import ImageContent
@@ -119,7 +119,7 @@ async def _run_host(site: Site, name: str, admin: HostClient, switches: list[Mem
     taps, switch = MemoryTaps(), MemorySwitch()
     switches.append(switch)
     images = ImageCache(layout.images, download)
-    backends = Backends(_Hypervisor(taps, clock), taps, switch, MemoryDisks(), images)
+    backends = Backends(_Hypervisor(taps, clock), taps, switch, MemoryDisks(), images, MemoryLinks())
     facts = HostFacts(name, "qemu", userspace_datapath=True)
     known = LastKnownClient(client, layout.cache)
     secrets = SecretReader(connection)

@@ -10,6 +10,7 @@ from tests.cloud.fake_host import FakeHost
 from tests.cloud.program import Counted, Program
 from tests.cloud.virtual_time import BEGINNING, VirtualClock
 from tests.fakes.crash import Crasher, Killed, When
+from tests.fakes.hypervisor import MemoryLinks
 from vcstack.nodeagent.backends.images import ImageCache
 from vcstack.nodeagent.controllers import Backends, HostParts, build_host
 from vcstack.nodeagent.lastknown import LastKnownClient, keep
@@ -57,6 +58,7 @@ class AgentProcess:
             switch=Counted(host.switch, crasher, SWITCH_CALLS),
             disks=Counted(host.disks, crasher, DISK_CALLS),
             images=ImageCache(self._layout.images, crasher.wrap(_Download()).fetch),
+            links=MemoryLinks(),
         )
 
     def start(self) -> None:

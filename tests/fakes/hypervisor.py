@@ -9,6 +9,7 @@ refuse to let go of one.
 
 import asyncio
 import itertools
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -16,8 +17,9 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from vcstack.clock import Clock
+from vcstack.nodeagent.backends.guestlink import LinkWanted, Way
 from vcstack.nodeagent.backends.hypervisor import Domain, HypervisorFacts, Mark, Owned, Power
-from vcstack.nodeagent.backends.switch import ChassisSettings, SwitchFacts, SwitchPort
+from vcstack.nodeagent.backends.switch import ChassisSettings, ShellPort, SwitchFacts, SwitchPort
 from vcstack.nodeagent.backends.tap import Tap
 from vcstack.nodeagent.domain_read import digest_definition, parse, read_interfaces, read_mark
 from vcstack.runtime.errors import BackendAlreadyExists, BackendConflict, BackendNotFound, BackendRefused
@@ -80,6 +82,7 @@ class MemorySwitch:
 
     def __init__(self, datapath: str = "netdev") -> None:
         self.ports: dict[str, SwitchPort] = {}
+        self.shells: dict[str, ShellPort] = {}
         self.chassis: ChassisSettings | None = None
         self.datapath = datapath
         self.streams = Streams()
@@ -93,7 +96,14 @@ class MemorySwitch:
         self.ports[port.tap] = port
         self.streams.tell(port.instance)
 
+    async def list_shells(self) -> list[ShellPort]:
+        return list(self.shells.values())
+
+    async def plug_shell(self, port: ShellPort) -> None:
+        self.shells[port.device] = port
+
     async def unplug(self, tap: str) -> None:
+        self.shells.pop(tap, None)
         known = self.ports.pop(tap, None)
         if known is not None:
             self.changes += 1
@@ -109,6 +119,63 @@ class MemorySwitch:
 
     def events(self) -> AsyncIterator[str | None]:
         return self.streams.listen()
+
+
+class MemoryLink:
+    """The GuestLink protocol: guests are servers on this machine's loopback."""
+
+    def __init__(self, links: "MemoryLinks", device: str) -> None:
+        self._links, self._device = links, device
+        self.ways: list[Way] = []
+
+    async def add(self, way: Way) -> None:
+        self.ways.append(way)
+
+    async def remove(self, way: Way) -> None:
+        self.ways.remove(way)
+
+    async def connect(self, way: Way, seconds: float) -> socket.socket:
+        self._links.tried.append(way)
+        assert way in self.ways
+        port = self._links.servers.get(way.address)
+        if port is None:
+            raise TimeoutError
+        made = socket.socket()
+        made.setblocking(False)
+        try:
+            await asyncio.get_running_loop().sock_connect(made, ("127.0.0.1", port))
+        except BaseException:
+            made.close()
+            raise
+        self._links.made.append(made)
+        return made
+
+    async def close(self) -> None:
+        self._links.open_links.pop(self._device, None)
+
+
+class MemoryLinks:
+    """The GuestLinks protocol."""
+
+    def __init__(self) -> None:
+        self.open_links: dict[str, MemoryLink] = {}
+        self.wanted: list[LinkWanted] = []
+        self.servers: dict[str, int] = {}
+        """The port that answers, by address; who is not named is silent."""
+        self.tried: list[Way] = []
+        self.made: list[socket.socket] = []
+
+    def end_process(self) -> None:
+        """Do what the kernel does when an agent is dead."""
+        self.open_links.clear()
+        for connection in self.made:
+            connection.close()
+
+    async def open(self, wanted: LinkWanted) -> MemoryLink:
+        assert wanted.device not in self.open_links
+        self.wanted.append(wanted)
+        link = self.open_links[wanted.device] = MemoryLink(self, wanted.device)
+        return link
 
 
 class MemoryDisks:

@@ -14,19 +14,22 @@ import pytest
 from tests.fixtures.libvirt import HOST, RealHost
 from tests.fixtures.rfb import Viewer
 from tests.nodeagent.world import PROJECT, World
-from vcstack.apiclient.frames import Multiplexer, StreamRequest
+from vcstack.apiclient.frames import Multiplexer, StreamRequest, TunnelStream
 from vcstack.apiclient.instancemessages import InstanceMetrics
 from vcstack.clock import SystemClock
 from vcstack.nodeagent.backends.disks import QemuDisks
+from vcstack.nodeagent.backends.guestlink import NetnsLinks
 from vcstack.nodeagent.backends.images import ImageCache
 from vcstack.nodeagent.backends.libvirt_views import LibvirtViews
 from vcstack.nodeagent.controllers import Backends, HostParts, build_host
+from vcstack.nodeagent.names import shell_device
 from vcstack.nodeagent.realizers.instance import HostFacts
 from vcstack.nodeagent.settings import Settings
 from vcstack.nodeagent.streams import Streams
 from vcstack.specs.errors import Conflict
 from vcstack.specs.kinds.image import Image
 from vcstack.specs.kinds.instance import DISKS_READY, RUNNING, Instance, NetworkInterface, PowerState, port_name_of
+from vcstack.specs.kinds.network import Network, shell_mac_of, shell_port_of
 from vcstack.specs.kinds.port import Port
 from vcstack.specs.kinds.task import Phase, RebootMode, Task, TaskSpec, TaskTarget, TaskType
 from vcstack.store.store import Store
@@ -45,11 +48,15 @@ class RealWorld(World):
         port = await super().add_port(instance, card)
         assert port.status.addresses
         lsp, address = port.uid, port.status.addresses[0].address
+        network = await self.client.get(Network, "web", PROJECT)
+        shell = shell_port_of(network.uid)
         script = f"""
         ovn-nbctl --may-exist ls-add web
         dhcp=$(ovn-nbctl --bare --columns=_uuid find dhcp_options cidr=10.10.0.0/24)
         [ "$dhcp" ] || dhcp=$(ovn-nbctl create dhcp_options cidr=10.10.0.0/24 options='lease_time="3600" \
             router="10.10.0.1" server_id="10.10.0.1" server_mac="52:54:00:aa:00:01" mtu="1442"')
+        ovn-nbctl --may-exist lsp-add web {shell} -- lsp-set-type {shell} localport \
+            -- lsp-set-addresses {shell} "{shell_mac_of(network.uid)} 10.10.0.1"
         ovn-nbctl --may-exist lsp-add web {lsp} -- lsp-set-addresses {lsp} "{port.status.mac} {address}" \
             -- lsp-set-dhcpv4-options {lsp} $dhcp"""
         await asyncio.to_thread(self.host.lab.host_exec, "central", ["sh", "-ec", script], check=True)
@@ -72,6 +79,7 @@ class RealWorld(World):
             self.host.switch,
             QemuDisks(),
             ImageCache(self.layout.images, download),
+            NetnsLinks(netns=self.host.lab.layout.netns(HOST)),
         )
         self.parts_ = build_host(
             settings,
@@ -103,6 +111,11 @@ class RealWorld(World):
                 return text
             await asyncio.sleep(0.05)
         raise AssertionError(f"no {words!r} in:\n{text}")
+
+    async def until_swept(self, device: str) -> None:
+        """Sweep until the device is seen and gone: what was plugged by hand is told of a moment later."""
+        while device not in await self.parts_.shells.sweep():
+            await asyncio.sleep(0.02)
 
     async def until_created(self) -> Instance:
         """Add an instance and return it when its guest is up."""
@@ -281,7 +294,8 @@ async def test_twenty_at_once(world: RealWorld, record_property: Callable[[str, 
 
 def open_streams(world: RealWorld) -> Multiplexer:
     """Return the API server's end of the host's tunnel."""
-    streams = Streams(world.parts_.instances, world.host.hypervisor, LibvirtViews(world.host.connection), world.layout)
+    parts, views = world.parts_, LibvirtViews(world.host.connection)
+    streams = Streams(parts.instances, world.host.hypervisor, views, parts.shells, world.layout)
 
     async def to_host(message: bytes) -> None:
         await host_end.take(message)
@@ -350,3 +364,58 @@ async def test_a_guest_is_seen_and_typed_at_on_its_screen_and_measured(world: Re
         with pytest.raises(Conflict, match="does not run"):
             await read_all(tunnel, instance, service)
     await tunnel.aclose()
+
+
+async def read_banner(tunnel: Multiplexer, instance: Instance) -> tuple[TunnelStream, bytes]:
+    """Open a shell's stream and read the line that an SSH server begins with."""
+    stream, found = await tunnel.open(about(instance, "ssh")), b""
+    async with asyncio.timeout(60):
+        while b"\n" not in found:
+            chunk = await stream.receive()
+            assert chunk, found
+            found += chunk
+    return stream, found
+
+
+async def test_shells_reach_the_guest_and_nothing_is_left_of_them(world: RealWorld) -> None:
+    instance = await world.until_created()
+    network = await world.client.get(Network, "web", PROJECT)
+    device, tunnel = shell_device(network.uid), open_streams(world)
+    plugged = f"ip -br link; ovs-vsctl --columns=name,external_ids find Interface name={device}"
+    mark = f"external_ids:vcstack-network={network.uid}"
+    left = f"ovs-vsctl --no-wait add-port br-int {device} -- set Interface {device} {mark}"
+
+    # What an agent left that was killed is swept, and in nobody's way.
+    world.host.run(left)
+    await world.until_swept(device)
+    world.host.run(left)
+
+    streams = []
+    for _ in range(2):
+        stream, banner = await read_banner(tunnel, instance)
+        assert banner.startswith(b"SSH-2.0-OpenSSH")
+        streams.append(stream)
+    shown = world.host.run(plugged)
+    assert shown.count(device) == 2
+    assert shell_port_of(network.uid) in shown
+    assert await world.parts_.shells.sweep() == []
+
+    await streams[0].close()
+    stream, banner = await read_banner(tunnel, instance)
+    assert banner.startswith(b"SSH-2.0-OpenSSH")
+    for each in (streams[1], stream):
+        await each.close()
+    await world.until_done(lambda: device not in world.host.run(plugged))
+
+
+async def test_what_keeps_a_shell_from_opening_is_told(world: RealWorld) -> None:
+    await world.add_instance(user_data="#!/bin/sh\nkillall sshd\n")
+    instance = await world.until(running)
+    await world.until_log(instance, "GUEST-READY")
+    tunnel = open_streams(world)
+    with pytest.raises(Conflict, match=r"nothing listens on port 22 of 10\.10\.0\.2"):
+        await read_all(tunnel, instance, "ssh")
+    await world.update(power_state=PowerState.STOPPED)
+    instance = await world.until(lambda i: i.status.power_state is PowerState.STOPPED)
+    with pytest.raises(Conflict, match="does not run"):
+        await read_all(tunnel, instance, "ssh")

@@ -69,7 +69,9 @@ class World:
             await world.client.patch_status(image, status)
         await world.client.create(SSHKey.new("me", SSHKeySpec(public_key=KEY), project=PROJECT))
         await world.client.create(Network.new("web", NetworkSpec(), project=PROJECT))
-        await world.client.create(Subnet.new("web-v4", SubnetSpec(network="web", cidr="10.10.0.0/24"), project=PROJECT))
+        spec = SubnetSpec(network="web", cidr="10.10.0.0/24")
+        subnet = await world.client.create(Subnet.new("web-v4", spec, project=PROJECT))
+        await world.client.patch_status(subnet, {"gateway": "10.10.0.1"})
         return world
 
     async def add_instance(self, name: str = "web-1", *, nics: int = 1, **spec: Any) -> Instance:

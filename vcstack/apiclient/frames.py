@@ -43,7 +43,7 @@ class StreamRequest(Model):
     """What the API server asks the host's agent for."""
 
     service: str
-    """log, console, vnc, screenshot or metrics."""
+    """log, console, vnc, screenshot, metrics or ssh."""
     project: str
     """The instance's project."""
     name: str

@@ -1,7 +1,8 @@
-"""The values of secrets."""
+"""What is read besides objects: the values of secrets, and whom a project's guests trust."""
 
 from vcstack.apiclient.connection import Connection
 from vcstack.apiclient.paths import object_path
+from vcstack.apiclient.shellmessages import SshAuthority
 from vcstack.specs.errors import NotFound
 from vcstack.specs.kinds.secret import SecretValues
 from vcstack.specs.registry import get_kind
@@ -24,3 +25,8 @@ class SecretReader:
         if key not in values:
             raise NotFound(f"Secret {name} has no value {key!r}")
         return values[key]
+
+    async def read_ssh_authority(self, project: str) -> str:
+        """Return the public key of the project's SSH authority. Raises NotFound, Forbidden."""
+        path = object_path(get_kind("Project"), None, project, "sshauthority")
+        return SshAuthority.from_wire((await self._connection.request("GET", path)).content).public_key

@@ -17,6 +17,7 @@ from vcstack.apiclient.settings import ConnectionSettings
 from vcstack.apiclient.tunnel import HostTunnel
 from vcstack.clock import SystemClock
 from vcstack.nodeagent.backends.disks import QemuDisks
+from vcstack.nodeagent.backends.guestlink import NetnsLinks
 from vcstack.nodeagent.backends.images import ImageCache
 from vcstack.nodeagent.backends.kvm import choose_virt_type
 from vcstack.nodeagent.backends.libvirt import Libvirt
@@ -36,6 +37,7 @@ from vcstack.nodeagent.realizers.instance import HostFacts
 from vcstack.nodeagent.realizers.sweep import Sweep
 from vcstack.nodeagent.serial import trim_log
 from vcstack.nodeagent.settings import Settings
+from vcstack.nodeagent.shells import Shells
 from vcstack.nodeagent.streams import Streams
 from vcstack.runtime.errors import BackendError, ReconcileError
 from vcstack.runtime.metrics import RuntimeMetrics
@@ -149,7 +151,7 @@ class Agent:
             trust=self._identity.trust,
             is_late=self._identity.is_late,
         )
-        streams = Streams(host.instances, backends.hypervisor, views, self._layout)
+        streams = Streams(host.instances, backends.hypervisor, views, host.shells, self._layout)
         tunnel = HostTunnel(api.connection, settings.host_name, streams.serve)
         async with asyncio.TaskGroup() as group:
             background = [
@@ -161,6 +163,7 @@ class Agent:
                     "certificate": lambda: self._keep_certified(api.hosts, backends, reporter),
                     "logs": self._trim_logs,
                     "sweep": lambda: self._keep_swept(host.sweep),
+                    "shells": lambda: self._keep_left(host.shells),
                     "images": lambda: self._keep_pruned(host.image_keeper),
                 }.items()
             ]
@@ -194,6 +197,7 @@ class Agent:
             switch=switch,
             disks=QemuDisks(),
             images=ImageCache(self._layout.images, download),
+            links=NetnsLinks(),
         )
 
     async def _find_facts(self, backends: Backends) -> HostFacts:
@@ -286,4 +290,14 @@ class Agent:
                     log.warning("orphan.removed", uid=uid)
             except (ApiError, ReconcileError) as error:
                 log.info("sweep.put_off", error=str(error))
+            await asyncio.sleep(SWEEP_SECONDS)
+
+    async def _keep_left(self, shells: Shells) -> None:
+        """Take away what an agent that was killed had plugged in for shells, at the start and now and then."""
+        while True:
+            try:
+                for device in await shells.sweep():
+                    log.info("shell.swept", device=device)
+            except ReconcileError as error:
+                log.info("shell.sweep_put_off", error=str(error))
             await asyncio.sleep(SWEEP_SECONDS)

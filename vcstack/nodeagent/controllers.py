@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from vcstack.clock import Clock
 from vcstack.nodeagent.backends.disks import Disks
+from vcstack.nodeagent.backends.guestlink import GuestLinks
 from vcstack.nodeagent.backends.hypervisor import Hypervisor
 from vcstack.nodeagent.backends.images import Images
 from vcstack.nodeagent.backends.switch import Switch
@@ -20,6 +21,7 @@ from vcstack.nodeagent.realizers.sweep import Sweep
 from vcstack.nodeagent.realizers.task import TaskParts, TaskRealizer
 from vcstack.nodeagent.references import References, SecretValues
 from vcstack.nodeagent.settings import Settings
+from vcstack.nodeagent.shells import Shells
 from vcstack.nodeagent.wakeups import Wakeups, index_by_uid, source_of
 from vcstack.runtime.client import ResourceClient
 from vcstack.runtime.context import ControllerContext
@@ -45,6 +47,7 @@ class Backends:
     switch: Switch
     disks: Disks
     images: Images
+    links: GuestLinks
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,7 @@ class HostParts:
     sweep: Sweep
     instances: Informer[Instance]
     image_keeper: ImageKeeper
+    shells: Shells
 
 
 def build_host(
@@ -127,7 +131,9 @@ def build_host(
     keeper = ImageKeeper(
         facts.name, api, references, layout, backends.disks, backends.images, clock, settings.image_cache
     )
-    return HostParts(manager, Sweep(_parts(None), api, clock, layout.root / "host-uid"), instances, keeper)
+    shells = Shells(backends.links, backends.switch, backends.hypervisor, references, ports)
+    sweep = Sweep(_parts(None), api, clock, layout.root / "host-uid")
+    return HostParts(manager, sweep, instances, keeper, shells)
 
 
 def _instances(

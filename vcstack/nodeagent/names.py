@@ -20,6 +20,11 @@ def tap_name(port: Port) -> str:
     return f"tap{port.uid.rpartition('-')[2][:12]}"
 
 
+def shell_device(network_uid: str) -> str:
+    """Return the kernel interface by which shells reach the network's guests; 15 characters."""
+    return f"shl{network_uid.rpartition('-')[2][:12]}"
+
+
 def tap_alias(instance_uid: str) -> str:
     """Return the interface alias that marks a tap as ours."""
     return f"{ALIAS_PREFIX}{instance_uid}"

@@ -32,6 +32,9 @@ class SecretValues(Protocol):
     async def read(self, project: str, name: str, key: str) -> str:
         """Return one value. Raises NotFound, Forbidden, Unavailable."""
 
+    async def read_ssh_authority(self, project: str) -> str:
+        """Return the public key of the project's SSH authority. Raises NotFound, Forbidden, Unavailable."""
+
 
 class References:
     """Reads flavors, images, keys, networks and subnets."""
@@ -77,16 +80,29 @@ class References:
             message = f"Secret {source.name} or its value {source.key} does not exist; create it or name another one"
             raise WaitingFor("SecretNotFound", message, 5.0) from error
 
+    async def get_ssh_authority(self, instance: Instance) -> str:
+        """Return whom the guest is to trust when somebody logs in by SSH. Remembered nowhere, as user data."""
+        return await self._secrets.read_ssh_authority(instance.metadata.project or "")
+
+    async def get_network(self, project: str | None, network: str) -> Network:
+        """Return the network that a port is on."""
+        where, name = split_lent(network, project)
+        return await self._get(Network, name, where)
+
     async def get_mtu(self, project: str | None, network: str) -> int:
         """Return the MTU that the network's guests are told."""
-        where, name = split_lent(network, project)
-        found = await self._get(Network, name, where)
+        found = await self.get_network(project, network)
         return found.status.mtu_bytes or found.spec.mtu_bytes or DEFAULT_MTU_BYTES
 
     async def get_subnet(self, project: str | None, name: str) -> Subnet:
         """Return a subnet that a port holds an address of."""
         where, bare = split_lent(name, project)
         return await self._get(Subnet, bare, where)
+
+    async def read_subnet(self, project: str | None, name: str) -> Subnet:
+        """Return a subnet that a port holds an address of, as it is now: its gateway may have been changed."""
+        where, bare = split_lent(name, project)
+        return await self._read(Subnet, (Subnet.KIND, where, bare), f"Subnet {bare} does not exist")
 
     def forget(self) -> None:
         """Read everything anew next time."""

@@ -1,4 +1,4 @@
-"""Serves what the API server opens through the tunnel: logs, consoles, screens and figures of this host's instances."""
+"""Serves what the API server opens through the tunnel: logs, consoles, screens, figures and shells of instances."""
 
 import asyncio
 import contextlib
@@ -9,6 +9,7 @@ from vcstack.apiclient.frames import PAYLOAD_LIMIT, TunnelStream
 from vcstack.nodeagent.backends.hypervisor import Hypervisor, Views
 from vcstack.nodeagent.layout import Layout
 from vcstack.nodeagent.serial import Terminal, read_log
+from vcstack.nodeagent.shells import Shells
 from vcstack.runtime.errors import BackendConflict, BackendNotFound, ReconcileError
 from vcstack.runtime.informer import Informer
 from vcstack.specs.errors import BadRequest, Conflict, NotFound, Unavailable
@@ -18,8 +19,11 @@ from vcstack.specs.kinds.instance import Instance
 class Streams:
     """One stream is one call of ``serve``."""
 
-    def __init__(self, instances: Informer[Instance], hypervisor: Hypervisor, views: Views, layout: Layout) -> None:
+    def __init__(
+        self, instances: Informer[Instance], hypervisor: Hypervisor, views: Views, shells: Shells, layout: Layout
+    ) -> None:
         self._instances, self._hypervisor, self._views, self._layout = instances, hypervisor, views, layout
+        self._shells = shells
         self._consoles: set[str] = set()
 
     async def serve(self, stream: TunnelStream) -> None:
@@ -34,6 +38,7 @@ class Streams:
             "vnc": self._serve_screen,
             "screenshot": self._serve_screenshot,
             "metrics": self._serve_metrics,
+            "ssh": self._serve_ssh,
         }
         serve = services.get(asked.service)
         if serve is None:
@@ -87,6 +92,19 @@ class Streams:
         with _told():
             found = await self._views.measure(instance.uid)
         await stream.send(found.to_json())
+
+    async def _serve_ssh(self, stream: TunnelStream, instance: Instance) -> None:
+        """Copy bytes: whoever asked speaks SSH with the guest itself."""
+        with _told():
+            async with self._shells.connect(instance) as connection:
+                reader, writer = await asyncio.open_connection(sock=connection)
+                try:
+                    await _first_of(_read(reader, stream), _write(writer, stream))
+                except OSError as error:
+                    name = instance.metadata.name
+                    raise Unavailable(f"the connection to {name} broke: {error.strerror or error}") from error
+                finally:
+                    writer.close()
 
     async def _find_device(self, instance: Instance) -> str:
         try:

@@ -1,14 +1,14 @@
 """Open vSwitch through ovsdbapp, on one kept connection whose IDL holds a copy of the rows that we read."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, TypeVar
 
 from ovsdbapp.backend.ovs_idl import command, connection, idlutils
 from ovsdbapp.exceptions import OvsdbAppException, TimeoutException
 from ovsdbapp.schema.open_vswitch import impl_idl
 
-from vcstack.nodeagent.backends.switch import BRIDGE, USERSPACE, ChassisSettings, SwitchFacts, SwitchPort
+from vcstack.nodeagent.backends.switch import BRIDGE, USERSPACE, ChassisSettings, ShellPort, SwitchFacts, SwitchPort
 from vcstack.nodeagent.backends.threads import Threads
 from vcstack.runtime.errors import BackendRefused, BackendUnavailable
 
@@ -19,6 +19,8 @@ WORKERS = 4
 EVENT_LIMIT = 1024
 OWNER = "vcstack-instance"
 """The key in external_ids that marks an interface as ours."""
+SHELL = "vcstack-network"
+"""The key that marks one by which shells reach a network, with the network's uid."""
 COLUMNS = {
     "Open_vSwitch": ["bridges", "external_ids", "ovs_version", "ssl"],
     "Bridge": ["name", "ports", "datapath_type", "fail_mode"],
@@ -64,9 +66,21 @@ class OpenVSwitch:
             OWNER: port.instance,
         }
 
+        await self._plug(port.tap, ids)
+
+    async def list_shells(self) -> list[ShellPort]:
+        """Return the ports for shells."""
+        return await self._read(_list_shells)
+
+    async def plug_shell(self, port: ShellPort) -> None:
+        """Make the port so, in one transaction."""
+        ids = {"iface-id": port.port, "attached-mac": port.mac, "iface-status": "active", SHELL: port.network}
+        await self._plug(port.device, ids)
+
+    async def _plug(self, device: str, ids: dict[str, str]) -> None:
         def commands(api: Any) -> list[Any]:
-            add = api.add_port(BRIDGE, port.tap, may_exist=True)
-            return [add, api.db_set("Interface", port.tap, ("external_ids", ids))]
+            add = api.add_port(BRIDGE, device, may_exist=True)
+            return [add, api.db_set("Interface", device, ("external_ids", ids))]
 
         await self._commit(commands)
 
@@ -208,11 +222,24 @@ def _external_ids(row: Any) -> dict[str, str]:
         return {}
 
 
-def _list_ports(tables: Any) -> dict[str, SwitchPort]:
+def _interfaces(tables: Any) -> Iterator[tuple[Any, dict[str, str]]]:
+    """Yield the bridge's interfaces and their external_ids."""
     bridge = next((b for b in tables["Bridge"].rows.values() if b.name == BRIDGE), None)
-    found = {}
     for interface in (i for p in (bridge.ports if bridge else ()) for i in p.interfaces):
-        ids = _external_ids(interface)
+        yield interface, _external_ids(interface)
+
+
+def _list_shells(tables: Any) -> list[ShellPort]:
+    return [
+        ShellPort(str(i.name), ids.get("iface-id", ""), ids.get("attached-mac", ""), ids[SHELL])
+        for i, ids in _interfaces(tables)
+        if SHELL in ids
+    ]
+
+
+def _list_ports(tables: Any) -> dict[str, SwitchPort]:
+    found = {}
+    for interface, ids in _interfaces(tables):
         if OWNER in ids:
             found[str(interface.name)] = SwitchPort(
                 tap=str(interface.name),

@@ -49,6 +49,7 @@ class SeedWanted:
     instance_id: str
     host_name: str
     ssh_keys: Sequence[str] = ()
+    """Lines as in authorized_keys, with options."""
     user_data: str = ""
     cards: Sequence[SeedCard] = ()
     """In order; of what is not told, cloud-init would ask DHCPv4 on the first card and nothing else."""

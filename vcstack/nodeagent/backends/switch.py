@@ -26,6 +26,18 @@ class SwitchPort:
 
 
 @dataclass(frozen=True, slots=True)
+class ShellPort:
+    """A port of the integration bridge by which shells reach the guests of a network."""
+
+    device: str
+    port: str
+    """OVN's iface-id: the name of the network's localport."""
+    mac: str
+    network: str
+    """The network's uid."""
+
+
+@dataclass(frozen=True, slots=True)
 class ChassisSettings:
     """How ovn-controller finds the southbound database; it reads this from Open vSwitch's own."""
 
@@ -59,6 +71,12 @@ class Switch(Protocol):
 
     async def unplug(self, tap: str) -> None:
         """Remove the port. Absent is success."""
+
+    async def list_shells(self) -> list[ShellPort]:
+        """Return the ports for shells."""
+
+    async def plug_shell(self, port: ShellPort) -> None:
+        """Make the port so; ``unplug`` removes it."""
 
     async def get_facts(self) -> SwitchFacts:
         """Return version, datapath and tunnel address."""

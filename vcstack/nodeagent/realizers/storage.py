@@ -147,12 +147,13 @@ class Storage:
         if network.missing or (network.leaving and instance.status.started_at is None):
             return
         keys = await self._references.get_keys(instance)
+        authority = await self._references.get_ssh_authority(instance)
         record = self.get_record(instance)
         wanted = SeedWanted(
             # cloud-init runs everything anew on a new instance-id: a recreated disk is a new machine.
             instance_id=f"{instance.uid}{'-' + record.token if record and record.token else ''}",
             host_name=instance.metadata.name,
-            ssh_keys=[k.spec.public_key for k in keys],
+            ssh_keys=[*(k.spec.public_key for k in keys), f"cert-authority {authority}"],
             user_data=await self._references.get_user_data(instance),
             cards=[await self._build_card(plug) for plug in network.plugs],
         )
