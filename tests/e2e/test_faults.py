@@ -324,6 +324,7 @@ def test_of_two_managers_one_leads_and_a_frozen_one_is_replaced_and_fenced(
         tenant.patch("securitygroups", "open", {"spec": {"rules": []}})
         for i in range(20):
             tenant.wait_ready("ports", f"early-{i}")
+        tenant.wait_ready("securitygroups", "open")
         before = cloud.inventory()
         freezer.thaw(second.pid)
         cloud.wait("the second has noticed", lambda: _has_noticed(cloud))
