@@ -27,8 +27,8 @@ Wire = dict[str, Any]
 T = TypeVar("T")
 ADMIN_TOKEN = "only-for-tests"
 BUILD_SECONDS = 3600
-START_SECONDS = 60
-WAIT_SECONDS = 40.0
+START_SECONDS = 300
+WAIT_SECONDS = 60.0
 GROUP = "vcstack.io/v1"
 SYSTEM = "vcstack-system"
 """The namespace that the operator runs in."""
@@ -219,7 +219,8 @@ class OperatorProcess:
             "KUBECONFIG": str(cluster.folder / "operator.kubeconfig"),
             "VC_OPERATOR_NAMESPACE": SYSTEM,
             "VC_OPERATOR_HEALTH_ADDRESS": f"127.0.0.1:{self.health}",
-            "VC_OPERATOR_LEASE_SECONDS": "4",
+            # Short, for tests wait for it, and longer than a busy machine lets a process stand still.
+            "VC_OPERATOR_LEASE_SECONDS": "8",
             "POD_NAME": pod,
             **environment,
         }

@@ -12,9 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from deploy.lab.layout import CHECKOUT
 from tests.e2e.cloud import Cloud
+from tests.fixtures.helm import CHART
 from tests.k8s.cluster import ACCOUNT, PROJECT, Cluster, OperatorProcess, build
 from tests.k8s.home import Home
 
@@ -41,12 +43,15 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def environment(cluster: Cluster, cloud: Cloud) -> dict[str, str]:
-    """How the operator reaches VC Stack: as a service account that may what an administrator of the cloud may."""
+    """How the operator reaches VC Stack: as a service account that may what the chart gives it, and write settings."""
     cloud.apply("projects", None, PROJECT, {})
     cloud.wait_ready("projects", None, PROJECT)
     cloud.apply("serviceaccounts", PROJECT, ACCOUNT, {})
     subject = {"kind": "ServiceAccount", "project": PROJECT, "name": ACCOUNT}
-    cloud.apply("rolebindings", None, ACCOUNT, {"role": "admin", "subject": subject})
+    rules = yaml.safe_load((CHART / "values.yaml").read_text())["operator"]["rules"]
+    rules.append({"verbs": ["*"], "kinds": ["Setting"]})
+    cloud.apply("roles", None, ACCOUNT, {"rules": rules})
+    cloud.apply("rolebindings", None, ACCOUNT, {"role": ACCOUNT, "subject": subject})
     cloud.wait_ready("rolebindings", None, ACCOUNT)
     for old in cloud.items("apikeys", PROJECT):  # of a lab that was kept
         cloud.delete("apikeys", PROJECT, old["metadata"]["name"])

@@ -59,8 +59,8 @@ def test_what_is_applied_is_made_mirrored_changed_and_deleted(home: Home) -> Non
     home.delete_custom("securitygroups", "web")
     home.wait_gone("securitygroups", "web")
     assert home.real("securitygroups", "web") is None
-    reasons = {reason for _, reason in wait("events", lambda: home.cluster.events(home.name, "web"))}
-    assert {"Created", "Changed", "Ready", "Deleting"} <= reasons
+    expected = {"Created", "Changed", "Ready", "Deleting"}
+    wait("all events", lambda: expected <= {reason for _, reason in home.cluster.events(home.name, "web")})
 
 
 def test_what_the_api_refuses_stalls_with_its_words_until_it_is_right(home: Home) -> None:

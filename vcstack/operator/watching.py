@@ -58,6 +58,7 @@ class Watcher:
         # kopf takes signals for itself, but we have more to end than it knows of.
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().set_exception_handler(_report)
         await kopf.run_tasks(tasks, ignored=others)
 
     def post(self, resource: Mapping[str, Any], type_: str, reason: str, message: str) -> None:
@@ -79,6 +80,13 @@ class Watcher:
     async def _on_namespace(self, body: kopf.Body, type: str | None, **_: Any) -> None:
         gone = type == "DELETED"
         self._placed(str(body.metadata.name), None if gone else dict(body.metadata.annotations))
+
+
+def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what failed in a callback, but for kopf's own: told to end before a watch is answered, it looks for a task
+    where there is none. What it was to cancel then is cancelled by ``run_tasks``."""
+    if "request_cancel_callback" not in str(context.get("message", "")):
+        loop.default_exception_handler(context)
 
 
 def _log_in(**_: Any) -> kopf.ConnectionInfo:
