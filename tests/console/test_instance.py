@@ -1,11 +1,15 @@
 """An instance's page and its launch, on what controllers and hosts would have reported."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.console.test_overviews import cloud, conditions, demand_accessible, operator, report, settle  # noqa: F401
 from tests.fixtures.browsing import ConsoleApi
+from tests.fixtures.guest import LOGIN, SshGuest, Way, leading_to
+from vcstack.specs.errors import Unavailable
 from vcstack.specs.registry import get_kind
 
 AT = "2026-11-23T09:00:00Z"
@@ -73,3 +77,66 @@ def test_an_instance_is_launched_on_a_network_that_another_project_shares(
     expect(page.get_by_role("heading", name="tiny-1")).to_be_visible()
     made = cloud.run(cloud.store.get(get_kind("Instance"), "demo", "tiny-1")).wire
     assert made["spec"]["networkInterfaces"] == [{"name": "eth0", "network": "lender/lent"}]
+
+
+@pytest.fixture
+def way(cloud: ConsoleApi, guest: SshGuest) -> Iterator[Way]:  # noqa: F811
+    """The instance's host leads to an SSH server that trusts the project's authority."""
+    settle(cloud, "Instance", "web-1", powerState="Running")
+    guest.trust(cloud.request("GET", "projects/demo/sshauthority")["publicKey"])
+    leading = leading_to(cloud.api, guest.port, "h1")
+    yield cloud.run(leading.__aenter__())
+    cloud.run(leading.__aexit__(None, None, None))
+
+
+def shown(page: Page) -> str:
+    """What the shell's terminal shows."""
+    return "\n".join(page.get_by_test_id("shell").locator(".xterm-rows > div").all_inner_texts())
+
+
+def until_shown(page: Page, text: str) -> None:
+    expect(page.get_by_test_id("shell").locator(".xterm-rows")).to_contain_text(text)
+
+
+def test_a_shell_is_opened_typed_at_and_opened_again(
+    operator: Page,  # noqa: F811
+    way: Way,
+    guest: SshGuest,
+    built_console: Path,
+) -> None:
+    page = operator
+    page.goto("/console/projects/demo/instances/web-1?tab=shell")
+    page.get_by_label("Log in as").fill("nobody-there")
+    page.get_by_role("button", name="Open a shell").click()
+    expect(page.get_by_text("the guest lets nobody-there not in")).to_be_visible()
+    page.get_by_label("Log in as").fill(LOGIN)
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("Connected", exact=True)).to_be_visible()
+    terminal = page.get_by_role("textbox", name="Shell")
+    terminal.press_sequentially("clear; echo is-$((6*7))\n")
+    until_shown(page, "is-42")
+    demand_accessible(page, built_console, "shell")
+
+    # The terminal in the guest is as large as the one here, also when that changes.
+    page.set_viewport_size({"width": 700, "height": 600})
+    rows = page.get_by_test_id("shell").locator(".xterm-rows > div")
+    expect(rows).not_to_have_count(24)
+    terminal.press_sequentially(f"until stty size | grep '^{rows.count()} '; do :; done; echo larger-$((6*7))\n")
+    until_shown(page, "larger-42")
+
+    # It goes on while another tab is looked at, and while nobody looks.
+    terminal.press_sequentially("clear; (sleep 1; echo later-$((6*7)))\n")
+    page.get_by_role("tab", name="Events").click()
+    page.get_by_role("tab", name="Shell").click()
+    until_shown(page, "later-42")
+    terminal.press_sequentially("exit 3\n")
+    expect(page.get_by_text("The shell ended with status 3.")).to_be_visible()
+
+    # Cut off, it says so; what is wrong is said in the host's words.
+    page.get_by_role("button", name="Open a shell").click()
+    expect(page.get_by_text("Connected", exact=True)).to_be_visible()
+    guest.kill_sessions()
+    expect(page.get_by_text("the connection to the instance's SSH server broke")).to_be_visible()
+    way.error = Unavailable("nothing listens at port 22 of 10.0.0.5")
+    page.get_by_role("button", name="Open a shell").click()
+    expect(page.get_by_text("nothing listens at port 22 of 10.0.0.5")).to_be_visible()

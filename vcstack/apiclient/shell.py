@@ -26,6 +26,10 @@ class ShellSocket:
         """Say how large the terminal is now. Raises Unavailable when the connection is gone."""
         await self._socket.send_text(TerminalChange(resize=size).to_json().decode())
 
+    async def end_input(self) -> None:
+        """Say that nothing more will be sent. Raises Unavailable when the connection is gone."""
+        await self._socket.send_text(TerminalChange(eof=True).to_json().decode())
+
     async def receive(self) -> bytes | ShellNotice | None:
         """Return what is to be shown, or what is said beside it; None when it is over.
 
@@ -62,8 +66,8 @@ async def open_shell(
         name: the instance.
         project: its project.
         user: the name in the guest; default root.
-        size: the terminal's; default 80 columns of 24 rows.
-        command: what runs instead of a login shell, still in a terminal.
+        size: the terminal's; without one a shell has 80 columns of 24 rows, and a command no terminal.
+        command: what runs instead of a login shell.
         ticket: says who asks instead of a credential.
     """
     params = {"user": user, "command": command, "ticket": ticket}

@@ -27,10 +27,12 @@ class TerminalSize(Model):
 
 
 class TerminalChange(Model):
-    """What a client says beside what is typed."""
+    """What a client says beside what is typed: one of these at a time."""
 
-    resize: TerminalSize
+    resize: TerminalSize | None = None
     """The terminal's new size."""
+    eof: bool = False
+    """True: nothing more will be typed or piped in."""
 
 
 class ShellEnd(Model):
@@ -49,5 +51,7 @@ class ShellNotice(Model):
     """True: the shell is recorded. The first that is said, if it is."""
     exit: ShellEnd | None = None
     """How it ended; the last that is said."""
+    stderr: str | None = None
+    """What a command without a terminal writes to its standard error."""
     error: ErrorStatus | None = None
     """Why there is no shell, or no more; the last that is said."""

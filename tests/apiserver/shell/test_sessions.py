@@ -51,7 +51,7 @@ async def test_a_shell_answers_knows_its_size_and_tells_its_exit(api: Api, alice
 async def test_a_command_runs_instead_of_a_shell(api: Api, alice: str, guest: SshGuest) -> None:
     async with talking(api, alice, command="printf 'one\\ntwo\\n'; exit 3") as shell:
         assert await shell.to_the_end() == ShellEnd(status=3)
-        assert shell.shown == b"one\r\ntwo\r\n"
+        assert shell.shown == b"one\ntwo\n"
     async with talking(api, alice, command="kill -TERM $$") as shell:
         assert await shell.to_the_end() == ShellEnd(status=255, signal="TERM")
 
@@ -61,7 +61,7 @@ async def test_the_guest_learns_who_it_really_is_and_gives_nothing_but_a_termina
 ) -> None:
     async with talking(api, alice, command="echo -$SSH_AUTH_SOCK- ${DISPLAY:-none}") as shell:
         await shell.to_the_end()
-        assert shell.shown == b"-- none\r\n"
+        assert shell.shown == b"-- none\n"
     log = guest.log.read_text()
     assert "ID user:alice " in log
     assert "Accepted publickey" in log
@@ -153,7 +153,7 @@ async def test_a_ticket_opens_a_shell_once(api: Api, alice: str, guest: SshGuest
         other = (await views.get_ticket("web-1", InstanceStream.CONSOLE)).ticket
     async with talking(api, None, ticket=ticket, command="echo $((6*7))") as shell:
         await shell.to_the_end()
-        assert shell.shown == b"42\r\n"
+        assert shell.shown == b"42\n"
     for refused in (ticket, other):
         with pytest.raises(Unauthorized):
             async with talking(api, None, ticket=refused):
@@ -255,7 +255,7 @@ async def test_a_shell_is_reached_through_the_replica_that_has_the_tunnel(
         talking(two, alice, command="echo $((6*7)); exit 4") as shell,
     ):
         assert await shell.to_the_end() == ShellEnd(status=4)
-        assert shell.shown == b"42\r\n"
+        assert shell.shown == b"42\n"
 
 
 async def test_the_trail_says_who_logged_in_as_whom_and_for_how_long(

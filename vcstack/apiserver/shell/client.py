@@ -130,11 +130,21 @@ class Terminal:
         with self._link.telling():
             return await self._process.stdout.read(READ_BYTES)
 
+    async def read_stderr(self) -> bytes:
+        """Return what a command without a terminal writes there; b"" at the end, and where there is a terminal."""
+        with self._link.telling():
+            return await self._process.stderr.read(READ_BYTES)
+
     async def write(self, data: bytes) -> None:
         """Send what was typed, as fast as it is taken."""
         with self._link.telling():
             self._process.stdin.write(data)
             await self._process.stdin.drain()
+
+    def end_input(self) -> None:
+        """Say that nothing more will be written."""
+        with self._link.telling():
+            self._process.stdin.write_eof()
 
     def resize(self, size: Size) -> None:
         """Tell the guest how large the terminal is now."""
@@ -154,9 +164,9 @@ class Terminal:
 
 @contextlib.asynccontextmanager
 async def open_terminal(
-    stream: HostStream, login: Login, size: Size, command: str | None, now: datetime
+    stream: HostStream, login: Login, size: Size | None, command: str | None, now: datetime
 ) -> AsyncIterator[Terminal]:
-    """Log in over the stream and yield a terminal with a shell, or with the command.
+    """Log in over the stream and yield a terminal with a shell, or with the command; no size: without a terminal.
 
     Raises:
         Forbidden: the guest does not let this login in.
@@ -171,10 +181,9 @@ async def open_terminal(
             connection = await _connect(theirs, login, now)
             process = await connection.create_process(
                 command,
-                term_type=TERMINAL,
-                term_size=(size.columns, size.rows),
+                term_type=TERMINAL if size is not None else None,
+                term_size=(size.columns, size.rows) if size is not None else (),
                 encoding=None,
-                stderr=asyncssh.STDOUT,
                 window=WINDOW_BYTES,
             )
         yield Terminal(process, link)

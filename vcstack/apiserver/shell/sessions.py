@@ -1,9 +1,12 @@
 """``.../instances/NAME/shell``: a websocket with a terminal in the guest.
 
 Binary messages are the terminal's bytes, both ways. Text messages are JSON: from the client that the terminal has
-another size, to the client how the shell ended, or why there is none.
+another size or that nothing more will be typed, to the client how the shell ended, or why there is none. A command
+has a terminal where its size is given; else its standard error is told as text.
 """
 
+import asyncio
+import codecs
 import contextlib
 import re
 from dataclasses import dataclass
@@ -41,6 +44,7 @@ PARAMETERS: Final = frozenset({"ticket", "user", "columns", "rows", "command"})
 DEFAULT_LOGIN: Final = "root"
 DEFAULT_SIZE: Final = Size(80, 24)
 COMMAND_LIMIT: Final = 8192
+CHANGES: Final = 'a text message must be {"resize": {"columns": 80, "rows": 24}} or {"eof": true}'
 GONE: Final = (RuntimeError, WebSocketDisconnect)
 """What is raised when the client was faster."""
 _LOGIN: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}")
@@ -51,7 +55,8 @@ class Wanted:
     """What is asked for."""
 
     login: str
-    size: Size
+    size: Size | None
+    """The terminal's; None: there is none."""
     command: str | None
     """None: a login shell."""
 
@@ -64,9 +69,11 @@ class Wanted:
             raise refuse("user", "must be a login name: up to 64 letters, digits, '_', '.', '@' and '-'")
         if command is not None and (len(command) > COMMAND_LIMIT or "\0" in command):
             raise refuse("command", f"must be at most {COMMAND_LIMIT} characters")
-        columns = query.count("columns", least=1, most=SIZE_LIMIT) or DEFAULT_SIZE.columns
-        rows = query.count("rows", least=1, most=SIZE_LIMIT) or DEFAULT_SIZE.rows
-        return cls(login, Size(columns, rows), command)
+        columns = query.count("columns", least=1, most=SIZE_LIMIT)
+        rows = query.count("rows", least=1, most=SIZE_LIMIT)
+        if command is not None and columns is None and rows is None:
+            return cls(login, None, command)
+        return cls(login, Size(columns or DEFAULT_SIZE.columns, rows or DEFAULT_SIZE.rows), command)
 
 
 class ShellRoutes:
@@ -140,24 +147,40 @@ class Session:
             if data := message.get("bytes"):
                 await self._terminal.write(data)
             elif text := message.get("text"):
-                size = _read_size(text)
-                self._terminal.resize(size)
+                self._change(text)
+
+    def _change(self, text: str) -> None:
+        try:
+            change = TerminalChange.from_wire(text)
+        except ValidationError as error:
+            raise BadRequest(CHANGES) from error
+        if change.resize is not None:
+            self._terminal.resize(Size(change.resize.columns, change.resize.rows))
+        elif change.eof:
+            self._terminal.end_input()
+        else:
+            raise BadRequest(CHANGES)
 
     async def _to_client(self) -> None:
-        while data := await self._terminal.read():
-            demand(self._permit)
-            await self._socket.send_bytes(data)
+        telling = asyncio.create_task(self._tell_errors(), name="shell-stderr")
+        try:
+            while data := await self._terminal.read():
+                demand(self._permit)
+                await self._socket.send_bytes(data)
+            await telling
+        finally:
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
         ended = await self._terminal.end()
         said = ShellNotice(exit=ShellEnd(status=ended.status, signal=ended.signal))
         await self._socket.send_text(said.to_json().decode())
 
-
-def _read_size(text: str) -> Size:
-    try:
-        size = TerminalChange.from_wire(text).resize
-    except ValidationError as error:
-        raise BadRequest('a text message must be {"resize": {"columns": 80, "rows": 24}}') from error
-    return Size(size.columns, size.rows)
+    async def _tell_errors(self) -> None:
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        while data := await self._terminal.read_stderr():
+            demand(self._permit)
+            if text := decoder.decode(data):
+                await self._socket.send_text(ShellNotice(stderr=text).to_json().decode())
 
 
 def _key_id(identity: Identity) -> str:

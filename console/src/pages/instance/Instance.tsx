@@ -21,13 +21,14 @@ import { Log } from "./Log";
 import { Overview } from "./Overview";
 import { Power } from "./Power";
 import { Screen } from "./Screen";
+import { Shell } from "./Shell";
 import { Terminal } from "./Terminal";
 import type { Instance } from "./types";
 import { words } from "./words";
 
-const TABS = ["overview", "console", "screen", "log", "related", "events", "yaml", "history"] as const;
+const TABS = ["overview", "shell", "console", "screen", "log", "related", "events", "yaml", "history"] as const;
 /** What was opened stays while other tabs are looked at, and so do its connections. */
-const KEPT: readonly Tab[] = ["overview", "console", "screen", "log"];
+const KEPT: readonly Tab[] = ["overview", "shell", "console", "screen", "log"];
 type Tab = (typeof TABS)[number];
 
 /** One instance: how it is, and the ways in. */
@@ -65,10 +66,10 @@ function Page({ instance, project }: { instance: Instance; project: string }) {
   const say = useWords(words);
   const [query, setQuery] = useSearchParams();
   const asked = query.get("tab") as Tab | null;
+  const name = instance.metadata.name;
   const tab: Tab = asked && TABS.includes(asked) ? asked : "overview";
   const [opened, setOpened] = useState<ReadonlySet<Tab>>(new Set([tab]));
   if (!opened.has(tab)) setOpened(new Set([...opened, tab]));
-  const name = instance.metadata.name;
   const kind = useKind("instances");
   const path = objectPath("instances", project, name);
   const link = objectLink("instances", project, name);
@@ -79,7 +80,8 @@ function Page({ instance, project }: { instance: Instance; project: string }) {
         {kind ? <Why kind={kind} object={instance} /> : null}
       </Overview>
     ),
-    console: <Terminal path={path} stream="Console" shown={tab === "console"} />,
+    shell: <Shell path={path} project={project} name={name} shown={tab === "shell"} />,
+    console: <Terminal path={path} shown={tab === "console"} />,
     screen: <Screen path={path} name={name} shown={tab === "screen"} />,
     log: <Log path={path} project={project} name={name} />,
     related: kind ? <Related kind={kind} object={instance} /> : <Busy />,

@@ -7,8 +7,10 @@ import type { Link } from "./connecting";
 import { words } from "./words";
 
 interface LinkBarProps {
-  link: Link;
-  onAgain: () => void;
+  /** None: nobody has asked for a connection yet. */
+  link: Link | null;
+  /** What connects again; none where something else does. */
+  onAgain?: () => void;
   hint?: string;
   children?: ReactNode;
 }
@@ -19,7 +21,7 @@ export function LinkBar({ link, onAgain, hint, children }: LinkBarProps) {
   return (
     <div className="flex flex-wrap items-center gap-2">
       <span role="status" className="flex min-w-0 flex-wrap items-center gap-2">
-        {link.state === "Open" ? (
+        {!link ? null : link.state === "Open" ? (
           <Badge tone="good">
             <Plug aria-hidden className="size-3" />
             {say("connected")}
@@ -33,14 +35,14 @@ export function LinkBar({ link, onAgain, hint, children }: LinkBarProps) {
           </>
         )}
       </span>
-      {link.state === "Closed" ? (
+      {link?.state === "Closed" && onAgain ? (
         <Button onClick={onAgain}>
           <RotateCcw aria-hidden />
           {say("connectAgain")}
         </Button>
       ) : null}
-      {link.state === "Open" && hint ? <span className="text-quiet text-xs">{hint}</span> : null}
-      <span className="ml-auto flex flex-wrap gap-2">{children}</span>
+      {link?.state === "Open" && hint ? <span className="text-quiet text-xs">{hint}</span> : null}
+      <span className="ml-auto flex flex-wrap items-center gap-2">{children}</span>
     </div>
   );
 }

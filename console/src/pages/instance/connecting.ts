@@ -5,11 +5,18 @@ import type { Schemas } from "~/api/types";
 export type Stream = Schemas["InstanceStream"];
 
 /** Returns the address of a websocket that may be opened now, once. */
-export async function streamAddress(path: string, stream: Stream): Promise<string> {
+export async function streamAddress(
+  path: string,
+  stream: Stream,
+  more: Record<string, string | number | undefined> = {},
+): Promise<string> {
   const { ticket } = await request<Schemas["Ticket"]>("POST", `${path}/tickets`, { body: { stream } });
   const address = new URL(`${path}/${stream.toLowerCase()}`, globalThis.location.origin);
   address.protocol = address.protocol.replace("http", "ws");
   address.searchParams.set("ticket", ticket);
+  for (const [name, value] of Object.entries(more)) {
+    if (value !== undefined) address.searchParams.set(name, String(value));
+  }
   return address.href;
 }
 
