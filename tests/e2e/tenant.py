@@ -18,7 +18,7 @@ from tests.e2e.cloud import FLAVOR, IMAGE, Cloud, Wire, condition
 NETWORK, SUBNET, OPEN = "net", "v4", "open"
 ALL = [{"name": "out", "direction": "Egress"}, {"name": "in", "direction": "Ingress"}]
 ALL_V4 = [{**rule, "remoteCidr": "0.0.0.0/0"} for rule in ALL]
-EXEC_SECONDS = 60
+EXEC_SECONDS = 150
 ANNOUNCE = """
 import socket, sys
 mac, address = bytes.fromhex(sys.argv[1].replace(":", "")), socket.inet_aton(sys.argv[2])
@@ -138,7 +138,7 @@ class Tenant:
     def guest(self, name: str) -> "Guest":
         """A running instance that has booted, from within."""
         found = Guest(self, name)
-        self.cloud.wait(f"{name} booted", lambda: found.succeeds("test -e /run/ready"))
+        self.cloud.wait(f"{name} booted", lambda: found.succeeds("test -e /run/ready"), EXEC_SECONDS)
         return found
 
     def client(self, host: str, name: str, groups: Iterable[str] = (OPEN,)) -> "Client":
