@@ -9,10 +9,11 @@ from tests.fakes.master_keys import MasterKeys, credentials_on
 from tests.fakes.memory_etcd import MemoryEtcd, Phase
 from tests.store.objects import ADMIN, make_project, wire
 from vcstack.crypto.masterkey import KEY_BYTES, LocalMasterKey
-from vcstack.programs.rewrapping import RewrapCollector
+from vcstack.programs.rewrapping import REPORTER, RewrapCollector, RewrapReport
+from vcstack.specs.kinds.masterkey import MasterKey
 from vcstack.specs.registry import get_kind
 from vcstack.store.keymaterial import KeyMaterial
-from vcstack.store.rewrap import Rewrapper
+from vcstack.store.rewrap import Progress, Rewrapper
 from vcstack.store.store import Store
 
 SECRET = get_kind("Secret")
@@ -166,3 +167,31 @@ async def test_how_much_is_left_is_shown_and_goes_down(memory_etcd: MemoryEtcd) 
     assert seen == sorted(seen, reverse=True)
     [gauge] = shown.collect()
     assert [sample.value for sample in gauge.samples] == [0]
+
+
+async def test_the_object_of_the_master_key_says_how_far_it_is(memory_etcd: MemoryEtcd) -> None:
+    site = Site(memory_etcd)
+    await site.fill()
+    site.keys.active = 2
+    async with site.store() as store:
+        client, seen = store.bound(REPORTER), list[tuple[int | None, int | None, bool]]()
+        report = RewrapReport(client, ManualClock())
+
+        async def tell(counted: Progress, left: int) -> None:
+            await report.write(counted, left)
+            found = await client.get(MasterKey, "master")
+            seen.append((found.status.active_version, found.status.left, found.is_true("Ready")))
+
+        rewrapper = Rewrapper(memory_etcd, site.credentials, ManualClock(), tell)
+        await rewrapper._scan(2)
+        assert seen == [(2, 6, False), (2, 0, True)]
+        found = await client.get(MasterKey, "master")
+        assert [(each.version, each.envelopes) for each in found.status.versions or ()] == [(2, 6)]
+        writes = memory_etcd.writes
+        await rewrapper._scan(2)
+        assert memory_etcd.writes == writes, "what is so already is not written again"
+        await memory_etcd.put(b"/vcstack/.credentials/users/usr-2/password", b"damaged")
+        await rewrapper._scan(2)
+        condition = (await client.get(MasterKey, "master")).find_condition("Rewrapped")
+        assert condition is not None
+        assert (condition.status, condition.reason) == ("False", "Unreadable")

@@ -57,6 +57,7 @@ VALUES: Final[Json] = {
     "message": "This is an example.",
     "methods": ["pwd", "otp", "mfa"],
     "name": "web-1",
+    "overrules": "Setting images of project demo: 40",
     "notice": "The cloud is upgraded on Sunday.",
     "newPassword": "nine green lanterns hum",
     "password": "correct horse battery staple",

@@ -67,7 +67,7 @@ from vcstack.programs.certificates import CertificateKeeper, LocalCertificates, 
 from vcstack.programs.expiries import ExpiryCollector
 from vcstack.programs.gitsources import ManagedSourceAccess
 from vcstack.programs.rereading import SettingsFile
-from vcstack.programs.rewrapping import RewrapCollector
+from vcstack.programs.rewrapping import REPORTER, RewrapCollector, RewrapReport
 from vcstack.programs.roles import Role
 from vcstack.programs.settings import (
     AuditSection,
@@ -151,20 +151,21 @@ class Management:
             REGISTRY.register(expiries)
             stack.callback(REGISTRY.unregister, expiries)
             async with asyncio.TaskGroup() as group:
-                beside = [group.create_task(w) for w in (keeper.run(), *self._beside(etcd, lease, credentials))]
+                more = self._beside(etcd, store, lease, credentials)
+                beside = [group.create_task(w) for w in (keeper.run(), *more)]
                 working = [group.create_task(w) for w in await self._work(stack, etcd, store, lease, credentials, stop)]
                 logger.info("started", roles=sorted(self._roles), identity=self._identity)
                 await asyncio.gather(*working)
                 for task in beside:
                     task.cancel()
 
-    def _beside(self, etcd: EtcdClient, lease: SharedLease, credentials: Credentials) -> list[Any]:
+    def _beside(self, etcd: EtcdClient, store: Store, lease: SharedLease, credentials: Credentials) -> list[Any]:
         """Return what runs for ever, wherever nobody else does it."""
         found: list[Any] = []
         if Role.MIRROR in self._roles:
             found.append(self._mirror(etcd, lease))
         if Role.CONTROLLERS in self._roles:
-            found.append(self._rewrap(etcd, lease, credentials))
+            found.append(self._rewrap(etcd, store, lease, credentials))
         return found
 
     async def _work(
@@ -344,7 +345,7 @@ class Management:
         )
         return repositories, access
 
-    async def _rewrap(self, etcd: EtcdClient, lease: SharedLease, credentials: Credentials) -> None:
+    async def _rewrap(self, etcd: EtcdClient, store: Store, lease: SharedLease, credentials: Credentials) -> None:
         """Keep the store under the newest master key while we lead, for ever."""
         election = Election(etcd, "rewrap", self._identity, lease=lease)
         leading: Rewrapper | None = None
@@ -354,7 +355,8 @@ class Management:
             while True:
                 try:
                     term = await election.campaign()
-                    leading = Rewrapper(etcd, credentials, self._clock)
+                    report = RewrapReport(store.bound(REPORTER), self._clock)
+                    leading = Rewrapper(etcd, credentials, self._clock, report.write)
                     await _first_of(leading.run, term.lost.wait)
                 except Exception:
                     logger.exception("putting secrets under a new master key failed, it begins again")

@@ -5,7 +5,7 @@ What cannot be opened is left as it is and counted: it holds back the retirement
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -53,7 +53,15 @@ class Progress:
 class Rewrapper:
     """Counts and rewraps."""
 
-    def __init__(self, etcd: Etcd, credentials: Credentials, clock: Clock) -> None:
+    def __init__(
+        self,
+        etcd: Etcd,
+        credentials: Credentials,
+        clock: Clock,
+        tell: Callable[[Progress, int], Awaitable[None]] | None = None,
+    ) -> None:
+        """``tell`` is called with what was counted, and how much is left since, now and then."""
+        self._tell = tell
         self._etcd = etcd
         self._envelopes: Envelopes = credentials.envelopes
         self._material = KeyMaterial(credentials)
@@ -93,6 +101,7 @@ class Rewrapper:
                     self._done_since += changed
                     if seen % LOG_EVERY == 0:
                         log.info("rewrap.progress", seen=seen, rewrapped=done)
+                        await self._report()
         except EtcdError as error:
             raise Unavailable("the store does not answer; try again") from error
         return done
@@ -122,6 +131,11 @@ class Rewrapper:
 
     async def _recount(self) -> None:
         self._counted, self._done_since = await self.count(), 0
+        await self._report()
+
+    async def _report(self) -> None:
+        if self._tell is not None and self._counted is not None:
+            await self._tell(self._counted, max(0, self._counted.left - self._done_since))
 
     async def _rewrap(self, kv: KeyValue) -> bool:
         try:
