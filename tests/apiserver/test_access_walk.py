@@ -37,6 +37,7 @@ VERBS = {
     ("GET", "history"): "get",
     ("GET", "timeline"): "get",
     ("GET", "sshauthority"): "get",
+    ("GET", "recordings"): "get",
     ("GET", "why"): "get",
     ("GET", "related"): "get",
     ("GET", "log"): "get",
@@ -107,7 +108,7 @@ def steps() -> Iterator[Step]:
         if named and in_project != ("project" in wire["metadata"]):
             continue
         subresource = parts[2] if len(parts) > 2 else ""
-        filled = path.replace("{project}", "demo").replace("{name}", wire["metadata"]["name"])
+        filled = path.replace("{project}", "demo").replace("{name}", wire["metadata"]["name"]).replace("{id}", "rec-1")
         for method in item.keys() - {"parameters"}:
             verb = VERBS[method.upper(), subresource]
             by_body = method == "post" and not named and not in_project and definition.scope is Scope.PROJECT

@@ -24,17 +24,22 @@ from tests.fixtures.postgres import PostgresServer
 from tests.fixtures.samples import sample
 from vcstack.apiserver.audit.settings import KindLevels, Level
 from vcstack.apiserver.audit.trail import Trail
+from vcstack.apiserver.shell.client import Size
+from vcstack.apiserver.targets import Target
 from vcstack.clock import SystemClock
 from vcstack.crypto.envelope import Place
 from vcstack.pki.installation import Installation
 from vcstack.pki.keys import generate_key_and_csr
 from vcstack.specs.registry import get_kind, load_kinds
+from vcstack.specs.settings import SHELL_RECORDING
 from vcstack.store.etcd.client import EtcdClient
 from vcstack.store.keymaterial import KeyMaterial
 from vcstack.store.mirror.audit import AuditArchive
 from vcstack.store.mirror.database import open_engine
 from vcstack.store.mirror.history import HistoryReader
 from vcstack.store.mirror.mirror import Mirror
+from vcstack.store.mirror.recordings import RecordingArchive
+from vcstack.store.shellkeys import ShellKeyRecords
 
 pytestmark = pytest.mark.daemons
 
@@ -192,6 +197,20 @@ async def plant_installation(api: Api, canaries: Canaries) -> None:
     canaries.planted["the key that signs tokens"] = private[1]
 
 
+async def plant_shells(api: Api, canaries: Canaries) -> None:
+    setting = {"setting": SHELL_RECORDING, "value": "Always"}
+    wire = {"metadata": {"name": "recorded", "project": "demo"}, "spec": setting}
+    await api.store.create(get_kind("Setting"), wire, actor=SYSTEM)
+    keys = await ShellKeyRecords(api.etcd, api.auth.credentials, api.store.cache).ensure("demo")
+    canaries.planted["the SSH authority's key"] = keys.authority
+    canaries.planted["the key of recordings"] = keys.recordings
+    target = Target(get_kind("Instance"), "demo", "web-1", "shell")
+    recorder = await api.application._recordings.begin(target, "vm-1", "user:alice", "root", Size(80, 24), keys)
+    assert recorder is not None
+    await recorder.show(canaries.new("what a shell showed").encode())
+    await recorder.end()
+
+
 def inner_line(pem: bytes) -> bytes:
     """The second line of its base64: the first begins as those of all keys do."""
     lines = [line for line in pem.splitlines() if line and b"-----" not in line]
@@ -211,13 +230,16 @@ async def test_no_planted_secret_is_found_anywhere(
             mirroring = asyncio.create_task(mirror.run())
             history = HistoryReader(engine)
             trail = Trail(settings, SystemClock(), store.cache, AuditArchive(engine, dsn))
-            async with trail, serving(store, etcd, pki_installation, tmp_path, history=history, audit=trail) as api:
+            archive = RecordingArchive(engine, dsn)
+            server = serving(store, etcd, pki_installation, tmp_path, history=history, audit=trail, recordings=archive)
+            async with trail, server as api:
                 kinds = ("Project", "Flavor", "Image", "SSHKey", "Network", "SecurityGroup", "Domain", "User", "Key")
                 await create_samples(api, *kinds, "ServiceAccount", "APIKey")
                 await plant_values(api, canaries)
                 await plant_logins(api, canaries)
                 await plant_keys(api, canaries)
                 await plant_installation(api, canaries)
+                await plant_shells(api, canaries)
                 await store.finalize(get_kind("Secret"), "demo", "s", ["vcstack.io/in-use"], actor=SYSTEM)
                 target = await etcd.current_revision()
                 async with asyncio.timeout(30):
@@ -241,6 +263,7 @@ async def test_no_planted_secret_is_found_anywhere(
     assert b"CREATE TABLE public.audit" in dump
     assert told
     assert rows
+    assert any("rec-" in row for row in rows)
     assert any("request" in line for line in lines)
     found = canaries.found_in("history and events", told)
     found += canaries.found_in("the audit trail's export", exported)

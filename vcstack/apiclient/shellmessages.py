@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from vcstack.specs.errors import ErrorStatus
+from vcstack.specs.meta import Time
 from vcstack.specs.model import Model
 
 
@@ -55,3 +56,48 @@ class ShellNotice(Model):
     """What a command without a terminal writes to its standard error."""
     error: ErrorStatus | None = None
     """Why there is no shell, or no more; the last that is said."""
+
+
+class Recording(Model):
+    """A shell that was recorded."""
+
+    id: str
+    """Its id."""
+    instance: str
+    """The instance's name."""
+    instance_uid: str
+    """The instance's uid: another one of that name is not it."""
+    user: str
+    """Who it was: user:alice."""
+    login: str
+    """As whom in the guest."""
+    started_at: Time
+    """When it began."""
+    seconds: float
+    """How long it is."""
+    bytes: int
+    """How much was shown."""
+    ended: bool
+    """Whether it is over."""
+    broken_off: bool
+    """Whether it is over without its end: the server was killed, or could not write it."""
+    expires_at: Time
+    """When it is removed."""
+
+
+class RecordingListMetadata(Model):
+    """Where the list goes on."""
+
+    continue_: str | None = Field(default=None, alias="continue")
+    """Leads to the next page."""
+
+
+class RecordingList(Model):
+    """Recordings, the newest first."""
+
+    kind: str = "RecordingList"
+    """Always RecordingList."""
+    metadata: RecordingListMetadata = Field(default_factory=RecordingListMetadata)
+    """Where it goes on."""
+    items: list[Recording] = Field(default_factory=list)
+    """The recordings."""

@@ -54,6 +54,7 @@ from vcstack.apiserver.resources import ResourceRoutes
 from vcstack.apiserver.secretvalues import SecretRoutes
 from vcstack.apiserver.settings import EFFECTIVE, SettingRoutes
 from vcstack.apiserver.shell.authorities import SshAuthorityRoutes
+from vcstack.apiserver.shell.recordings import Recordings
 from vcstack.apiserver.shell.sessions import ShellRoutes
 from vcstack.apiserver.shutdown import Drain
 from vcstack.apiserver.sockets import SocketRoutes
@@ -102,7 +103,8 @@ class Application:
         tickets = Tickets(parts, self._authorizer, bearers)
         live = LiveStreams(parts, self._authenticator, self._authorizer, self.gate, self.drain)
         shell_keys = ShellKeyRecords(parts.etcd, parts.auth.credentials, parts.store.cache)
-        shells = ShellRoutes(parts, shell_keys, self.tunnels, self.drain)
+        self._recordings = Recordings(parts, self._authorizer, shell_keys)
+        shells = ShellRoutes(parts, shell_keys, self._recordings, self.tunnels, self.drain)
         self._sockets = SocketRoutes(
             self._authenticator, self._authorizer, self.tunnels, streams, self.drain, self.gate, tickets, live, shells
         )
@@ -120,6 +122,7 @@ class Application:
             "finalize": common.finalize,
             "history": common.history,
             "timeline": TimelineRoutes(parts, self._authorizer).answer,
+            "recordings": self._recordings.answer,
             "sshauthority": SshAuthorityRoutes(shell_keys, self._authorizer).answer,
             "why": explaining.why,
             "related": explaining.related,
@@ -155,6 +158,7 @@ class Application:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._replicas.run())
                 group.create_task(self.gate.run())
+                group.create_task(self._recordings.run())
                 group.create_task(self._failures.run())
         finally:
             await self._sandbox.close()

@@ -13,7 +13,7 @@ from vcstack.apiclient.hosts import CertificateRequest, Heartbeat, IssuedCertifi
 from vcstack.apiclient.instancemessages import InstanceMetrics, Ticket, TicketRequest
 from vcstack.apiclient.keymessages import REPLIES, REQUESTS
 from vcstack.apiclient.planmessages import ApplyPlanReply, ApplyPlanRequest
-from vcstack.apiclient.shellmessages import SshAuthority
+from vcstack.apiclient.shellmessages import RecordingList, SshAuthority
 from vcstack.apiserver import kindroutes
 from vcstack.apiserver.audit.openapi import AUDIT_MODELS, audit_paths
 from vcstack.apiserver.consolefiles import PREFIX as CONSOLE
@@ -24,6 +24,7 @@ from vcstack.apiserver.openapi_examples import Examples
 from vcstack.apiserver.openapi_operations import (
     Json,
     collection_operations,
+    item_operations,
     object_operations,
     operation,
     parameter,
@@ -34,7 +35,7 @@ from vcstack.apiserver.openapi_security import EVERYBODY, GIVING_TOKENS, SCHEMES
 from vcstack.apiserver.quotas import CHECK, QuotaCheckReply, QuotaCheckRequest
 from vcstack.apiserver.settings import EFFECTIVE, EffectiveSettings
 from vcstack.apiserver.subresources import FinalizeRequest
-from vcstack.apiserver.targets import PLAN, subresources_of
+from vcstack.apiserver.targets import PLAN, WITH_ITEMS, subresources_of
 from vcstack.specs.errors import ErrorStatus
 from vcstack.specs.kinds.secret import SecretValues
 from vcstack.specs.registry import KindDefinition, Scope, load_kinds
@@ -61,6 +62,7 @@ EXTRA_MODELS: tuple[type[BaseModel], ...] = (
     InstanceMetrics,
     Ticket,
     TicketRequest,
+    RecordingList,
     SshAuthority,
     ApplyPlanReply,
     ApplyPlanRequest,
@@ -179,6 +181,12 @@ def _paths(kinds: list[KindDefinition]) -> Iterator[tuple[str, Json]]:
                 operations = subresource_operations(definition, subresource, in_project=in_project)
                 if operations:
                     yield f"{base}/{{name}}/{subresource}", _with(named, operations)
+                if subresource in WITH_ITEMS:
+                    item = {**parameter("id", "path", "Which one."), "example": "rec-0ad0764b1589703c3fe2"}
+                    yield (
+                        f"{base}/{{name}}/{subresource}/{{id}}",
+                        _with([*named, item], item_operations(definition, subresource)),
+                    )
 
 
 def _prefixes(definition: KindDefinition) -> list[tuple[str, bool]]:

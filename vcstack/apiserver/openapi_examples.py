@@ -67,6 +67,11 @@ VALUES: Final[Json] = {
     "projects": ["demo"],
     "provider": "corporate",
     "recoveryCodes": ["k7d2-9xq4-m3pz", "v8s1-h5wn-c6ty"],
+    "id": "rec-0ad0764b1589703c3fe2",
+    "instance": "web-1",
+    "instanceUid": "vm-7f3c2a9e",
+    "login": "root",
+    "continue": "WyIyMDI2LTExLTIzIl0=",
     "publicKey": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBk0Vb7v2cXwJm3d8m1y3s1P8i0l7F9C9m0bq2uX3f1D",
     "redirectUri": "http://127.0.0.1:8400/oidc/corporate",
     "refreshToken": "s-0ad0764b1589703c3fe2.0.Zm9v.9f86d081884c7d65",
@@ -214,6 +219,7 @@ ANSWERS: Final[dict[str, Any]] = {
         "items": [{"kind": "Instance", "project": "demo", "name": "web-1", **REVISION}],
     },
     "screenshot": "the bytes of a PNG",
+    "{id}": '{"version":2,"width":80,"height":24,"timestamp":1795424400}\n[0.5,"o","root@web-1:~# "]\n',
     "log": "[    0.000000] Linux version 6.1.0\n",
     "content": "the bytes of a disk image",
 }
@@ -417,5 +423,5 @@ def _fill_path(item: Json, definition: KindDefinition) -> None:
     metadata = definition.example["metadata"]
     known = {"name": metadata["name"], "project": metadata.get("project", "demo")}
     for parameter in item.get("parameters", ()):
-        if parameter["in"] == "path":
+        if parameter["in"] == "path" and "example" not in parameter:
             parameter["example"] = known[parameter["name"]]

@@ -253,6 +253,13 @@ def subresource_operations(definition: KindDefinition, subresource: str, *, in_p
         case "metrics":
             content = {"application/json": {"schema": reference("InstanceMetrics")}}
             return one("get", "What the running machine has used, as its hypervisor says.", content=content)
+        case "recordings":
+            page = (
+                ("limit", "How many.", {"type": "integer", "minimum": 1, "maximum": 500}),
+                ("continue", "The token of the page before.", _TEXT),
+            )
+            content = {"application/json": {"schema": reference("RecordingList")}}
+            return one("get", "Shells that were recorded, the newest first.", content=content, parameters=page)
         case "tickets":
             summary = "A ticket that opens .../console, .../vnc or .../shell once, within 60 s: ?ticket=."
             return posted(summary, "TicketRequest", "Ticket", "201")
@@ -289,6 +296,12 @@ def subresource_operations(definition: KindDefinition, subresource: str, *, in_p
         case "certificate":
             return posted("Renew the host's certificate (the host only).", "CertificateRequest", "IssuedCertificate")
     return {}
+
+
+def item_operations(definition: KindDefinition, subresource: str) -> Json:
+    """Return the operations of one of several that a subresource is."""
+    cast = {"application/x-asciicast": {"schema": _TEXT}}
+    return {"get": operation(definition.plural, "What was shown in a shell, asciicast v2.", content=cast)}
 
 
 def _object(definition: KindDefinition) -> Json:

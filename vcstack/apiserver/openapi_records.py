@@ -54,6 +54,7 @@ RECORD: Final[Json] = {
         "key": _told("The API key's uid."),
         "user": _told("Who a failed login or a refused credential was of."),
         "login": _told("As whom somebody logged in to a guest."),
+        "recording": _told("The recording of the shell."),
         "verb": _TEXT,
         "kind": _TEXT,
         "project": _TEXT,

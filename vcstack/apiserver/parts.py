@@ -11,6 +11,7 @@ from vcstack.apiserver.auth.assembly import Auth
 from vcstack.apiserver.auth.tokens import Network
 from vcstack.apiserver.consolefiles import DEFAULT_FOLDER
 from vcstack.apiserver.limits.settings import LimitSettings
+from vcstack.apiserver.shell.archive import Archive
 from vcstack.clock import Clock
 from vcstack.pki.local import LocalAuthority
 from vcstack.specs.pastevents import PastEvents, PastPlace
@@ -100,3 +101,5 @@ class ApiParts:
     """None: no mirror is configured."""
     audit: Trail | None = None
     """None: no audit trail is kept."""
+    recordings: Archive | None = None
+    """None: no recordings of shells are kept."""

@@ -17,15 +17,17 @@ PLAN = "/api/v1/plan"
 COMMON_SUBRESOURCES = frozenset({"status", "finalize", "history", "related", "why"})
 KIND_SUBRESOURCES = {
     "Image": frozenset({"content"}),
-    "Instance": frozenset({"log", "console", "vnc", "shell", "screenshot", "metrics", "tickets"}),
+    "Instance": frozenset({"log", "console", "vnc", "shell", "recordings", "screenshot", "metrics", "tickets"}),
     "Secret": frozenset({"value"}),
-    "Project": frozenset({"audit", "sshauthority", "timeline", "usage"}),
+    "Project": frozenset({"audit", "recordings", "sshauthority", "timeline", "usage"}),
     "Quota": frozenset({"usage"}),
     "Key": frozenset({"encrypt", "decrypt", "reencrypt", "datakey", "sign", "verify"}),
     "User": frozenset({"initialsecret", "mfa"}),
     "APIKey": frozenset({"secret"}),
     "Host": frozenset({"heartbeat", "jointoken", "certificate", "tunnel"}),
 }
+WITH_ITEMS = frozenset({"recordings"})
+"""Subresources behind which one of several is named."""
 RIGHTS_ONLY = {"Key": frozenset({"policy", "state"})}
 """What a right can name like a subresource, and no path does: to change spec.policy, spec.state."""
 PROJECTS_OWN = COMMON_SUBRESOURCES | KIND_SUBRESOURCES["Project"]
@@ -43,6 +45,8 @@ class Target:
     name: str = ""
     """Empty: the collection."""
     subresource: str = ""
+    item: str = ""
+    """Which one, of a subresource that is several; empty: all of them."""
 
     @property
     def ref(self) -> Ref:
@@ -80,7 +84,8 @@ def parse_target(path: str) -> Target:
     definition = _by_plural().get(steps[0])
     if definition is None:
         raise NotFound(unknown_kind(steps[0]))
-    if len(steps) > 3 or "" in steps:
+    item = steps[3] if len(steps) == 4 and steps[2] in WITH_ITEMS else ""
+    if len(steps) > (4 if item else 3) or "" in steps:
         raise NotFound(f"there is no route {path!r}; see /api/docs")
     name = steps[1] if len(steps) > 1 else ""
     subresource = steps[2] if len(steps) > 2 else ""
@@ -90,7 +95,9 @@ def parse_target(path: str) -> Target:
     if subresource and subresource not in subresources_of(definition):
         known = ", ".join(sorted(subresources_of(definition)))
         raise NotFound(f"{definition.plural} have no subresource {subresource!r}; they have {known}")
-    return Target(definition, project, name, subresource)
+    if item:
+        _check_label("the name at the end", item)
+    return Target(definition, project, name, subresource, item)
 
 
 def _check_scope(definition: KindDefinition, project: str | None, name: str) -> None:

@@ -96,6 +96,7 @@ from vcstack.store.mirror.audit import AuditArchive
 from vcstack.store.mirror.database import open_engine
 from vcstack.store.mirror.history import HistoryReader as MirrorHistory
 from vcstack.store.mirror.mirror import Mirror
+from vcstack.store.mirror.recordings import RecordingArchive
 from vcstack.store.quotausage import QuotaUse
 from vcstack.store.rewrap import Rewrapper
 from vcstack.store.secretvalues import SecretValues
@@ -207,6 +208,7 @@ class Management:
             settings=_api_settings(settings, peer_url, self._environment),
             history=await self._open_history(stack),
             audit=await self._open_trail(stack, store),
+            recordings=self._open_recordings(stack),
         )
         peers = ConnectionSettings(api_url=peer_url, ca_file=settings.pki.ca_cert_file, token=parts.admin_token)
         context = build_tls(settings.api.cert_file, settings.api.key_file, settings.pki.ca_cert_file)
@@ -278,6 +280,13 @@ class Management:
         engine = open_engine(self._settings.postgres.dsn)
         stack.push_async_callback(engine.dispose)
         return MirrorHistory(engine)
+
+    def _open_recordings(self, stack: contextlib.AsyncExitStack) -> RecordingArchive | None:
+        if self._settings.postgres is None:
+            return None
+        engine = open_engine(self._settings.postgres.dsn)
+        stack.push_async_callback(engine.dispose)
+        return RecordingArchive(engine, self._settings.postgres.dsn)
 
     async def _controllers(
         self,

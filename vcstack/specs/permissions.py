@@ -193,6 +193,12 @@ BUILT_IN_NAMES = frozenset({ADMIN, DOMAIN_ADMIN, PROJECT_ADMIN, MEMBER, READER, 
 TENANT_CATEGORIES = frozenset({"compute", "network", "storage"})
 """What members of a project work with. Kinds of other categories are named one by one below."""
 
+OF_INSTANCES = [
+    "console", "finalize", "history", "log", "metrics", "related", "screenshot", "shell", "status", "tickets", "vnc",
+    "why",
+]  # fmt: skip
+"""What members may of an instance: all but recordings of shells."""
+
 
 def tenant_kinds() -> list[str]:
     """Return the kinds that members of a project make and use."""
@@ -225,6 +231,12 @@ def built_in_roles() -> Mapping[str, BuiltInRole]:
     organization = ["Domain", "Group", "Project", "User"]
     everything = [Rule(verbs=[ANY], kinds=[ANY]), Rule(verbs=[ANY], kinds=[ANY], subresources=[ANY])]
     work = [Rule(verbs=[ANY], kinds=tenant), Rule(verbs=[ANY], kinds=tenant, subresources=[ANY])]
+    # What others did in their shells is not for every member: that is all of an instance but recordings.
+    using = [
+        Rule(verbs=[ANY], kinds=tenant),
+        Rule(verbs=[ANY], kinds=[kind for kind in tenant if kind != "Instance"], subresources=[ANY]),
+        Rule(verbs=[ANY], kinds=["Instance"], subresources=OF_INSTANCES),
+    ]
     roles = [
         BuiltInRole(ADMIN, "Everything.", tuple(everything)),
         BuiltInRole(
@@ -254,14 +266,14 @@ def built_in_roles() -> Mapping[str, BuiltInRole]:
                 Rule(verbs=[*READ, Verb.UPDATE], kinds=["Project"]),
                 Rule(verbs=[*READ], kinds=catalogue),
                 Rule(verbs=[Verb.GET], kinds=["Project", *catalogue], subresources=looked_at),
-                Rule(verbs=[Verb.GET], kinds=["Project"], subresources=["audit"]),
+                Rule(verbs=[Verb.GET], kinds=["Project"], subresources=["audit", "recordings"]),
             ),
         ),
         BuiltInRole(
             MEMBER,
             "Makes and uses what is in a project.",
             (
-                *work,
+                *using,
                 *keeping,
                 Rule(verbs=[*READ], kinds=["Project", *catalogue]),
                 Rule(verbs=[Verb.GET], kinds=["Project", *catalogue], subresources=looked_at),
@@ -277,10 +289,10 @@ def built_in_roles() -> Mapping[str, BuiltInRole]:
         ),
         BuiltInRole(
             AUDITOR,
-            "Sees every object, its history and who did what, grants included, but no logs, consoles and contents.",
+            "Sees every object, its history, who did what, recordings of shells, but no logs, consoles and contents.",
             (
                 Rule(verbs=[*READ], kinds=[ANY]),
-                Rule(verbs=[Verb.GET], kinds=[ANY], subresources=["audit", *looked_at]),
+                Rule(verbs=[Verb.GET], kinds=[ANY], subresources=["audit", "recordings", *looked_at]),
             ),
         ),
     ]

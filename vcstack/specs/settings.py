@@ -105,7 +105,7 @@ class KnownSetting:
     """Of a number or a duration; of a string the smallest number of characters."""
     maximum: int | str | None = None
     choices: tuple[str, ...] = ()
-    """Of an enum."""
+    """Of an enum; in order, where only some may be set below others."""
     delegation: Delegation = Delegation.NONE
     """What may be set by who administers no more than the place."""
 
@@ -155,6 +155,10 @@ class KnownSetting:
                 return False
             case Delegation.FREE:
                 return True
+            case _ if self.type is SettingType.ENUM:
+                # The choices are in order, the least first.
+                steps = self.choices.index(str(value)) - self.choices.index(str(above))
+                return steps <= 0 if self.delegation is Delegation.AT_MOST else steps >= 0
             case Delegation.AT_MOST:
                 return value <= above  # type: ignore[operator] # both are of this setting's type
             case Delegation.AT_LEAST:
@@ -216,6 +220,9 @@ HOSTS_JOIN_TOKEN_LIFETIME: Final = "hosts.joinTokenLifetime"  # noqa: S105 (a na
 HOSTS_VCPU_OVERCOMMIT: Final = "hosts.vcpuOvercommitPercent"
 HOSTS_MEMORY_OVERCOMMIT: Final = "hosts.memoryOvercommitPercent"
 SCHEDULER_STRATEGY: Final = "scheduler.strategy"
+SHELL_RECORDING: Final = "shell.recording"
+SHELL_RECORDING_DAYS: Final = "shell.recordingDays"
+RECORDED: Final = "Always"
 
 _ALL = (
     KnownSetting(
@@ -358,6 +365,26 @@ _ALL = (
         description="Which of the hosts that fit gets an instance: the fullest, which keeps others free for large "
         "instances, or the emptiest, so that a lost host takes few with it. Holds for instances that are placed from "
         "then on.",
+    ),
+    KnownSetting(
+        name=SHELL_RECORDING,
+        type=SettingType.ENUM,
+        default="Never",
+        choices=("Never", RECORDED),
+        scopes=EVERYWHERE,
+        delegation=Delegation.AT_LEAST,
+        description="Whether shells in guests are recorded: what they show, not what is typed. With Always there is no "
+        "shell when PostgreSQL takes no recording, and shells that are not recorded end.",
+    ),
+    KnownSetting(
+        name=SHELL_RECORDING_DAYS,
+        type=SettingType.INT,
+        default=90,
+        minimum=1,
+        maximum=3650,
+        scopes=EVERYWHERE,
+        delegation=Delegation.AT_LEAST,
+        description="How many days recordings of shells are kept. Holds for shells that are opened from then on.",
     ),
 )
 KNOWN_SETTINGS: Final[Mapping[str, KnownSetting]] = {setting.name: setting for setting in _ALL}

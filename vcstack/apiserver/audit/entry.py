@@ -35,8 +35,26 @@ class Entry:
     """One request. ``identity``, ``target`` and ``error`` are set by who finds them out."""
 
     __slots__ = (
-        "_body", "_done", "_plan", "_scope", "_trail", "attempt", "denied", "error", "identity", "key", "login", "name",
-        "on_behalf_of", "project", "request_id", "session", "subject", "target", "writes",
+        "_body",
+        "_done",
+        "_plan",
+        "_scope",
+        "_trail",
+        "attempt",
+        "denied",
+        "error",
+        "identity",
+        "key",
+        "login",
+        "name",
+        "on_behalf_of",
+        "project",
+        "recording",
+        "request_id",
+        "session",
+        "subject",
+        "target",
+        "writes",
     )  # fmt: skip
 
     def __init__(self, trail: "Trail", scope: Any, request_id: str) -> None:
@@ -52,7 +70,7 @@ class Entry:
         self.denied = False
         self.writes: list[Written] = []
         self.subject = self.session = self.key = self.on_behalf_of = self.attempt = ""
-        self.project = self.name = self.login = ""
+        self.project = self.name = self.login = self.recording = ""
 
     @property
     def is_read(self) -> bool:
@@ -146,6 +164,7 @@ class Entry:
             ("onBehalfOf", self.on_behalf_of),
             ("user", self.attempt or self._claimed()),
             ("login", self.login),
+            ("recording", self.recording),
             ("program", clean(self._header(b"user-agent"), 100)),
         ):
             if value:
@@ -317,6 +336,12 @@ def note_login(name: str) -> None:
     """Note as whom somebody logs in to a guest."""
     if (entry := CURRENT.get()) is not None:
         entry.login = clean(name, 64)
+
+
+def note_recording(id_: str) -> None:
+    """Note which recording is made of it."""
+    if (entry := CURRENT.get()) is not None:
+        entry.recording = clean(id_, 64)
 
 
 def find_subject() -> str:

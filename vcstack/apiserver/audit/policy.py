@@ -10,7 +10,7 @@ DENIALS: Final = frozenset({401, 403, 429})
 """Always recorded, whatever the levels say."""
 HOST_WRITES: Final = frozenset({"certificate", "tunnel"})
 """What hosts do that is recorded. All else that they write is observation, and stands in history."""
-REVEALING: Final = frozenset({"audit", "content", "log", "screenshot"})
+REVEALING: Final = frozenset({"audit", "content", "log", "recordings", "screenshot"})
 """Reads by people that are recorded unless a kind's level says otherwise: what is handed out is more than an object."""
 CONTROLLED: Final = frozenset({"Secret", "Session", "Key"})
 """What controllers do to these is recorded besides what they do to kinds that have a level."""

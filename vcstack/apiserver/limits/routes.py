@@ -26,6 +26,7 @@ _SUBRESOURCES: Final = {
     "console": RouteClass.STREAM,
     "vnc": RouteClass.STREAM,
     "shell": RouteClass.STREAM,
+    "recordings": RouteClass.QUERY,
     "screenshot": RouteClass.QUERY,
     "tunnel": RouteClass.STREAM,
     "heartbeat": RouteClass.HEARTBEAT,

@@ -9,7 +9,9 @@ import asyncio
 import codecs
 import contextlib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 import structlog
@@ -17,13 +19,15 @@ from pydantic import ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from vcstack.apiclient.shellmessages import SIZE_LIMIT, ShellEnd, ShellNotice, TerminalChange
-from vcstack.apiserver.audit.entry import note_login
-from vcstack.apiserver.authz import Permit
+from vcstack.apiserver.audit.entry import note_login, note_recording
+from vcstack.apiserver.authz import RECHECK_SECONDS, Permit
 from vcstack.apiserver.identity import Identity
 from vcstack.apiserver.parts import ApiParts
 from vcstack.apiserver.queries import Query, refuse
 from vcstack.apiserver.racing import first_of
 from vcstack.apiserver.shell.client import Login, Size, Terminal, open_terminal
+from vcstack.apiserver.shell.recorder import Recorder
+from vcstack.apiserver.shell.recordings import Recordings
 from vcstack.apiserver.shutdown import Drain
 from vcstack.apiserver.streams import (
     CLOSE_ERROR,
@@ -35,9 +39,11 @@ from vcstack.apiserver.streams import (
     until_lost,
 )
 from vcstack.apiserver.targets import Target
-from vcstack.apiserver.tunnels import Tunnels
-from vcstack.specs.errors import ApiError, BadRequest, Unauthorized
+from vcstack.apiserver.tunnels import HostStream, Tunnels
+from vcstack.specs.errors import ApiError, BadRequest, Conflict, Unauthorized
 from vcstack.store.shellkeys import ShellKeyRecords
+
+logger = structlog.get_logger(__name__)
 
 SUBRESOURCE: Final = "shell"
 PARAMETERS: Final = frozenset({"ticket", "user", "columns", "rows", "command"})
@@ -79,10 +85,13 @@ class Wanted:
 class ShellRoutes:
     """Serves the websockets."""
 
-    def __init__(self, parts: ApiParts, keys: ShellKeyRecords, tunnels: Tunnels, drain: Drain) -> None:
+    def __init__(
+        self, parts: ApiParts, keys: ShellKeyRecords, recordings: Recordings, tunnels: Tunnels, drain: Drain
+    ) -> None:
         self._store = parts.store
         self._clock = parts.clock
         self._keys = keys
+        self._recordings = recordings
         self._tunnels = tunnels
         self._drain = drain
 
@@ -101,86 +110,128 @@ class ShellRoutes:
         keys = await self._keys.ensure(target.project or "")
         note_login(wanted.login)
         login = Login(wanted.login, _key_id(identity), keys.authority)
-        async with self._tunnels.open(host, request) as stream:
-            await socket.accept()
-            code, reason = CLOSE_NORMAL, ""
-            try:
-                now = self._clock.now()
-                async with open_terminal(stream, login, wanted.size, wanted.command, now) as terminal:
-                    await Session(socket, terminal, permit).run(self._drain)
-                if self._drain.started.is_set():
-                    code, reason = CLOSE_GOING_AWAY, "the server stops"
-            except WebSocketDisconnect:
-                return
-            except ApiError as error:
-                code, reason = CLOSE_ERROR, error.message
+        recorder = await self._recordings.begin(
+            target, request.uid, identity.subject, wanted.login, wanted.size or DEFAULT_SIZE, keys
+        )
+        if recorder is not None:
+            note_recording(recorder.id)
+        try:
+            async with self._tunnels.open(host, request) as stream:
+                await socket.accept()
+                session = Session(socket, permit, recorder, lambda: self._recordings.are_demanded(target.project or ""))
+                code, reason = await session.run(stream, login, wanted, self._clock.now(), self._drain)
+                await _end(recorder)
                 with contextlib.suppress(*GONE):
-                    await socket.send_text(ShellNotice(error=error.to_status()).to_json().decode())
-            with contextlib.suppress(*GONE):
-                await socket.close(code, reason.encode()[:CLOSE_REASON_BYTES].decode("utf-8", "ignore"))
+                    await socket.close(code, reason)
+        finally:
+            await _end(recorder)
+
+
+async def _end(recorder: Recorder | None) -> None:
+    """End the recording, once."""
+    if recorder is not None and not recorder.ended:
+        try:
+            await recorder.end()
+        except ApiError as error:
+            logger.warning("a recording of a shell broke off", recording=recorder.id, error=error.message)
 
 
 class Session:
     """One shell that somebody is connected with."""
 
-    def __init__(self, socket: WebSocket, terminal: Terminal, permit: Permit | None) -> None:
+    def __init__(
+        self, socket: WebSocket, permit: Permit | None, recorder: Recorder | None, demands: Callable[[], bool]
+    ) -> None:
+        """``demands`` says whether shells are to be recorded now."""
         self._socket = socket
-        self._terminal = terminal
         self._permit = permit
+        self._recorder = recorder
+        self._demands = demands
 
-    async def run(self, drain: Drain) -> None:
-        """Copy both ways until one side ends or the server stops.
+    async def run(
+        self, stream: HostStream, login: Login, wanted: Wanted, now: datetime, drain: Drain
+    ) -> tuple[int, str]:
+        """Log in and serve the shell to its end; return with what the websocket is to be closed."""
+        try:
+            if self._recorder is not None:
+                await self._say(ShellNotice(recording=True))
+            async with open_terminal(stream, login, wanted.size, wanted.command, now) as terminal:
+                copying = self._to_guest(terminal), self._to_client(terminal)
+                waiting = drain.started.wait(), until_lost(self._permit)
+                await first_of(*copying, *waiting, self._recording())
+            return (CLOSE_GOING_AWAY, "the server stops") if drain.started.is_set() else (CLOSE_NORMAL, "")
+        except WebSocketDisconnect:
+            return CLOSE_NORMAL, ""
+        except ApiError as error:
+            with contextlib.suppress(*GONE):
+                await self._say(ShellNotice(error=error.to_status()))
+            return CLOSE_ERROR, error.message.encode()[:CLOSE_REASON_BYTES].decode("utf-8", "ignore")
+
+    async def _recording(self) -> None:
+        """Write the recording, if there is one; else wait until there has to be.
 
         Raises:
-            Unauthorized, Forbidden: the right or the session is lost.
-            Unavailable: the connection to the guest broke.
+            Unavailable: it cannot be written.
+            Conflict: shells are recorded from now on.
         """
-        copying = (self._to_guest(), self._to_client())
-        await first_of(*copying, drain.started.wait(), until_lost(self._permit))
+        if self._recorder is not None:
+            await self._recorder.run()
+        while not self._demands():  # noqa: ASYNC110 (settings are looked up, nothing tells of them)
+            await asyncio.sleep(RECHECK_SECONDS)
+        raise Conflict("shells are recorded here from now on; connect again")
 
-    async def _to_guest(self) -> None:
+    async def _to_guest(self, terminal: Terminal) -> None:
         while True:
             message = await self._socket.receive()
             if message["type"] == "websocket.disconnect":
                 return
             demand(self._permit)
             if data := message.get("bytes"):
-                await self._terminal.write(data)
+                await terminal.write(data)
             elif text := message.get("text"):
-                self._change(text)
+                await self._change(terminal, text)
 
-    def _change(self, text: str) -> None:
+    async def _change(self, terminal: Terminal, text: str) -> None:
         try:
             change = TerminalChange.from_wire(text)
         except ValidationError as error:
             raise BadRequest(CHANGES) from error
         if change.resize is not None:
-            self._terminal.resize(Size(change.resize.columns, change.resize.rows))
+            size = Size(change.resize.columns, change.resize.rows)
+            if self._recorder is not None:
+                await self._recorder.resize(size)
+            terminal.resize(size)
         elif change.eof:
-            self._terminal.end_input()
+            terminal.end_input()
         else:
             raise BadRequest(CHANGES)
 
-    async def _to_client(self) -> None:
-        telling = asyncio.create_task(self._tell_errors(), name="shell-stderr")
+    async def _to_client(self, terminal: Terminal) -> None:
+        telling = asyncio.create_task(self._tell_errors(terminal), name="shell-stderr")
         try:
-            while data := await self._terminal.read():
+            while data := await terminal.read():
                 demand(self._permit)
+                if self._recorder is not None:
+                    await self._recorder.show(data)
                 await self._socket.send_bytes(data)
             await telling
         finally:
             telling.cancel()
             await asyncio.gather(telling, return_exceptions=True)
-        ended = await self._terminal.end()
-        said = ShellNotice(exit=ShellEnd(status=ended.status, signal=ended.signal))
-        await self._socket.send_text(said.to_json().decode())
+        ended = await terminal.end()
+        await self._say(ShellNotice(exit=ShellEnd(status=ended.status, signal=ended.signal)))
 
-    async def _tell_errors(self) -> None:
+    async def _tell_errors(self, terminal: Terminal) -> None:
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        while data := await self._terminal.read_stderr():
+        while data := await terminal.read_stderr():
             demand(self._permit)
+            if self._recorder is not None:
+                await self._recorder.show(data)
             if text := decoder.decode(data):
-                await self._socket.send_text(ShellNotice(stderr=text).to_json().decode())
+                await self._say(ShellNotice(stderr=text))
+
+    async def _say(self, notice: ShellNotice) -> None:
+        await self._socket.send_text(notice.to_json().decode())
 
 
 def _key_id(identity: Identity) -> str:

@@ -6,7 +6,11 @@ from sqlalchemy import (
     Column,
     Computed,
     DateTime,
+    Float,
+    ForeignKey,
     Index,
+    Integer,
+    LargeBinary,
     MetaData,
     SmallInteger,
     Table,
@@ -106,3 +110,33 @@ EVENTS = Table(
     Column("last_time", DateTime(timezone=True), nullable=False),
 )
 """Events as they last were; they stay when the store has let them go, until their retention is over."""
+
+SHELL_RECORDINGS = Table(
+    "shell_recordings",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("project", Text, nullable=False, comment="the project's uid"),
+    Column("instance", Text, nullable=False),
+    Column("instance_uid", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("login", Text, nullable=False),
+    Column("started_at", DateTime(timezone=True), nullable=False),
+    Column("written_at", DateTime(timezone=True), nullable=False),
+    Column("ended_at", DateTime(timezone=True)),
+    Column("seconds", Float, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("chunks", Integer, nullable=False),
+    Column("expires_at", DateTime(timezone=True), nullable=False),
+    Index("shell_recordings_project", "project", "started_at", "id"),
+    Index("shell_recordings_expires", "expires_at"),
+)
+"""Shells that were recorded."""
+
+SHELL_CHUNKS = Table(
+    "shell_chunks",
+    METADATA,
+    Column("recording", Text, ForeignKey("shell_recordings.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("content", LargeBinary, nullable=False, comment="sealed"),
+)
+"""What was shown in them; keys are in etcd only."""
