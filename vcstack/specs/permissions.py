@@ -236,6 +236,7 @@ def built_in_roles() -> Mapping[str, BuiltInRole]:
         Rule(verbs=[ANY], kinds=tenant),
         Rule(verbs=[ANY], kinds=[kind for kind in tenant if kind != "Instance"], subresources=[ANY]),
         Rule(verbs=[ANY], kinds=["Instance"], subresources=OF_INSTANCES),
+        Rule(verbs=[Verb.GET], kinds=["Instance"], subresources=looked_at),
     ]
     roles = [
         BuiltInRole(ADMIN, "Everything.", tuple(everything)),
@@ -251,6 +252,7 @@ def built_in_roles() -> Mapping[str, BuiltInRole]:
                 Rule(verbs=[ANY], kinds=delegated, subresources=[ANY]),
                 Rule(verbs=[Verb.GET], kinds=[*organization, *catalogue, "Session"], subresources=looked_at),
                 Rule(verbs=[Verb.GET], kinds=["Domain", "Project"], subresources=["audit"]),
+                Rule(verbs=[Verb.GET], kinds=["Project"], subresources=["recordings"]),
                 Rule(verbs=[*READ, Verb.DELETE], kinds=["Session"]),
                 Rule(verbs=[*READ], kinds=[*catalogue, "IdentityProvider"]),
             ),
