@@ -110,9 +110,8 @@ class ShellRoutes:
         keys = await self._keys.ensure(target.project or "")
         note_login(wanted.login)
         login = Login(wanted.login, _key_id(identity), keys.authority)
-        recorder = await self._recordings.begin(
-            target, request.uid, identity.subject, wanted.login, wanted.size or DEFAULT_SIZE, keys
-        )
+        size = wanted.size or DEFAULT_SIZE
+        recorder = await self._recordings.begin(target, request.uid, identity.subject, wanted.login, size, keys)
         if recorder is not None:
             note_recording(recorder.id)
         try:
