@@ -132,21 +132,21 @@ async def test_a_damaged_chain_is_left_alone(tmp_path: Path) -> None:
 def test_a_kill_at_any_moment_loses_nothing_that_was_confirmed(tmp_path: Path, round_: int) -> None:
     confirmed: list[str] = []
     for life in range(4):
-        process = subprocess.Popen(
+        with subprocess.Popen(
             [sys.executable, "-m", "tests.apiserver.audit.writer", str(tmp_path)],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             text=True,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
-        assert process.stdout is not None
-        for _ in range(40 + 37 * round_ + 11 * life):
-            confirmed.append(process.stdout.readline().split()[1])
-        process.send_signal(signal.SIGKILL)
-        rest = process.stdout.read()
-        confirmed += [line.split()[1] for line in rest.split("\n")[:-1]]
-        process.wait()
-        process.stdout.close()
+        ) as process:
+            assert process.stdout is not None
+            try:
+                for _ in range(40 + 37 * round_ + 11 * life):
+                    confirmed.append(process.stdout.readline().split()[1])
+            finally:  # also when the disk is too slow for this test: what is left behind would fail others
+                process.send_signal(signal.SIGKILL)
+            rest = process.stdout.read()
+            confirmed += [line.split()[1] for line in rest.split("\n")[:-1]]
     whole = [line for line in lines_of(tmp_path / "audit") if line]
     if not _is_record(whole[-1]):
         whole.pop()  # half written by the last one, confirmed to nobody

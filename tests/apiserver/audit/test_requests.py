@@ -189,7 +189,7 @@ async def test_a_flood_of_denials_is_counted_and_does_not_hide_other_callers(dem
     assert denied >= 200
     async with demo.api.raw() as http:
         await http.post(NETWORKS, json=network())
-    assert demo.records[-1]["verb"] == "create"
+    assert any(r["verb"] == "create" for r in demo.records)  # what was counted may be told of after it
 
 
 @pytest.mark.parametrize("forged", ['x"\n{"hash":"', "a\rb", "a\u2028b", "a\u202eb", "a\x1b[2Jb", "\ud800", "x" * 5000])
