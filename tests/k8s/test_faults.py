@@ -15,6 +15,8 @@ KILLS = 8
 OBJECTS = 24
 AWAY_SECONDS = 12
 """Longer than the lease of the operator, and than connections are waited for."""
+LONG_AWAY_SECONDS = 75
+"""Longer than the longest pause between two attempts, 60 s; within a minute it comes to that, and there it stays."""
 
 
 def names(count: int = OBJECTS) -> list[str]:
@@ -64,33 +66,42 @@ def test_killed_again_and_again_it_loses_nothing_and_doubles_nothing(home: Home,
     assert all(w["metadata"]["uid"] == uids[w["metadata"]["name"]] for w in home.cloud.items("sshkeys", home.name))
 
 
+def leader(*replicas: OperatorProcess) -> OperatorProcess | None:
+    """The one of them that says it leads; two must never."""
+    found = [each for each in replicas if each.leads]
+    assert len(found) < 2
+    return found[0] if found else None
+
+
 def test_of_two_replicas_one_works_and_the_other_takes_over(
     home: Home, operator: OperatorProcess, cluster: Cluster, environment: dict[str, str]
 ) -> None:
-    wait("the first leads", lambda: operator.leads)
     other = OperatorProcess(cluster, environment, "vc-operator-1").start()
+    both = (operator, other)
     try:
-        wait("the second ready", lambda: other.ask("/readyz")[0] == 200)
+        for each in both:
+            wait("ready", lambda each=each: each.ask("/readyz")[0] == 200)  # type: ignore[misc]
         home.apply("sshkeys", "one", {"publicKey": KEY})
         home.wait_condition("sshkeys", "one", "Ready")
-        assert not other.leads
-        operator.kill()
+        first = wait("one leads", lambda: leader(*both))
+        second = other if first is operator else operator
+        first.kill()
         home.apply("sshkeys", "two", {"publicKey": KEY})
         home.wait_condition("sshkeys", "two", "Ready")
-        assert other.leads
+        assert leader(*both) is second
         # One that stood still comes back as another, and does not work with the one that leads now.
-        operator.start()
-        wait("the first ready again", lambda: operator.ask("/readyz")[0] == 200)
-        freezer.freeze(other.pid)
+        first.start()
+        wait("the first ready again", lambda: first.ask("/readyz")[0] == 200)
+        freezer.freeze(second.pid)
         home.apply("sshkeys", "three", {"publicKey": KEY})
         home.wait_condition("sshkeys", "three", "Ready")
-        freezer.thaw(other.pid)
-        wait("the frozen one ended", lambda: not other.running)
-        assert operator.leads
+        freezer.thaw(second.pid)
+        wait("the frozen one ended", lambda: not second.running)
+        assert leader(*both) is first
         # Told to stop it lets go, so that nobody waits for the lease to end.
-        operator.stop()
-        other.start()
-        wait("taken over at once", lambda: other.leads)
+        first.stop()
+        second.start()
+        wait("taken over", lambda: leader(*both) is second)
     finally:
         other.stop()
         if not operator.running:
@@ -105,7 +116,7 @@ def test_kubernetes_away_for_long_loses_nothing(home: Home, operator: OperatorPr
     pid = operator.pid
     cluster.kill()
     try:
-        home.cloud.delete("sshkeys", home.name, "before", wait=False)
+        home.cloud.delete("sshkeys", home.name, "before")
         time.sleep(AWAY_SECONDS)
         # It writes to neither side while it cannot know what is wanted.
         assert home.real("sshkeys", "before") is None
@@ -127,8 +138,7 @@ def test_the_cloud_away_for_long_loses_nothing(home: Home, operator: OperatorPro
     try:
         home.apply("sshkeys", "during", {"publicKey": KEY})
         home.delete_custom("sshkeys", "gone")
-        found = wait("it said", lambda: _away(home, "during"))
-        assert condition(found, "Reconciling")["reason"] == "ServiceUnavailable"
+        wait("it said", lambda: _is_away(home, "during"))
         # What was observed is kept.
         assert condition(home.get("sshkeys", "before"), "Ready")["status"] == "True"
         time.sleep(AWAY_SECONDS)
@@ -141,9 +151,45 @@ def test_the_cloud_away_for_long_loses_nothing(home: Home, operator: OperatorPro
     assert real_keys(home) == Counter(["before", "during"])
 
 
-def _away(home: Home, name: str) -> dict[str, object] | None:
-    found = home.find("sshkeys", name)
-    return found if condition(found, "Reconciling").get("status") == "True" else None
+def test_both_away_for_longer_than_any_pause_between_attempts_loses_nothing(
+    home: Home, operator: OperatorProcess, cluster: Cluster, cloud: Cloud
+) -> None:
+    for name in ("changed", "gone"):
+        home.apply("sshkeys", name, {"publicKey": KEY}, labels={"round": "0"})
+        home.wait_condition("sshkeys", name, "Ready")
+    pid = operator.pid
+    cloud.lab.stop(CENTRAL, "vc-management")
+    try:
+        home.apply("sshkeys", "during", {"publicKey": KEY})
+        home.apply("sshkeys", "changed", {"publicKey": KEY}, labels={"round": "1"})
+        home.delete_custom("sshkeys", "gone")
+        wait("it said", lambda: _is_away(home, "during"))
+        cluster.kill()
+        try:
+            time.sleep(LONG_AWAY_SECONDS)
+        finally:
+            cluster.serve()
+        # It has Kubernetes again, and nothing is settled by that.
+        assert home.find("sshkeys", "gone") is not None
+        assert _is_away(home, "during")
+    finally:
+        cloud.lab.start(CENTRAL, "vc-management")
+        cloud.lab.wait_ready(CENTRAL, "vc-management")
+    home.wait_condition("sshkeys", "during", "Ready", seconds=90)
+    home.wait_gone("sshkeys", "gone", seconds=90)
+    wait("the change made", lambda: home.must("sshkeys", "changed")["metadata"]["labels"]["round"] == "1", 90)
+    assert real_keys(home) == Counter(["changed", "during"])
+    assert operator.running
+    assert operator.pid == pid
+
+
+def _reason(home: Home, name: str) -> tuple[str, str]:
+    found = condition(home.find("sshkeys", name), "Reconciling")
+    return found.get("status", ""), found.get("reason", "")
+
+
+def _is_away(home: Home, name: str) -> bool:
+    return _reason(home, name) == ("True", "ServiceUnavailable")
 
 
 def test_another_api_key_is_taken_without_a_restart(
@@ -157,7 +203,7 @@ def test_another_api_key_is_taken_without_a_restart(
     cloud.vcctl("auth", "key", "create", f"{old}-b", "--service-account", ACCOUNT, "-p", PROJECT, "--to", fresh)
     cloud.delete("apikeys", PROJECT, old)
     home.apply("sshkeys", "during", {"publicKey": KEY})
-    wait("it said", lambda: condition(_away(home, "during"), "Reconciling").get("reason") == "NotLoggedIn")
+    wait("it said", lambda: _reason(home, "during") == ("True", "NotLoggedIn"))
     fresh.replace(file)
     home.wait_condition("sshkeys", "during", "Ready")
     assert operator.pid == pid

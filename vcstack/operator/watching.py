@@ -8,6 +8,8 @@ import asyncio
 import contextvars
 import signal
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import kopf
@@ -17,6 +19,10 @@ from vcstack.operator.kubernetes import Key, log_in
 from vcstack.specs.registry import load_kinds
 
 COMPONENT = "vc-operator"
+LOGIN_SECONDS = 2.0
+"""Between two logins, so that a server that refuses is not flooded."""
+LOGIN_HOURS = 24
+"""After which credentials are read anew, refused or not."""
 
 
 class _Forever:
@@ -48,7 +54,7 @@ class Watcher:
         settings.watching.server_timeout = 300
         settings.posting.reporting_component = COMPONENT
         settings.posting.event_name_prefix = f"{COMPONENT}-"
-        kopf.on.login(registry=registry)(_log_in)
+        kopf.on.login(registry=registry)(_Login().give)
         kopf.on.event(GROUP, VERSION, kopf.EVERYTHING, registry=registry)(self._on_resource)
         kopf.on.event("", "v1", "namespaces", registry=registry)(self._on_namespace)
         others = asyncio.all_tasks()
@@ -89,5 +95,21 @@ def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         loop.default_exception_handler(context)
 
 
-def _log_in(**_: Any) -> kopf.ConnectionInfo:
-    return log_in()
+class _Login:
+    """Credentials for kopf, which never takes any again that failed once, and ends when it has no others.
+
+    A connection that ended badly is such a failure, and so is a server that is not itself yet: then the same ones are
+    good a moment later. So no two answers are equal, and they are given once in some seconds.
+    """
+
+    def __init__(self, spacing_seconds: float = LOGIN_SECONDS) -> None:
+        self._spacing_seconds = spacing_seconds
+        self._count = 0
+
+    async def give(self, **_: Any) -> kopf.ConnectionInfo:
+        """Return them anew."""
+        if self._count:
+            await asyncio.sleep(self._spacing_seconds)
+        self._count += 1
+        good_until = datetime.now(UTC) + timedelta(hours=LOGIN_HOURS, microseconds=self._count)
+        return replace(log_in(), expiration=good_until)
