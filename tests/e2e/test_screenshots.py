@@ -144,7 +144,12 @@ def until(page: Page, look: Callable[[], Any], what: str) -> None:
 
 
 def login(page: Page) -> None:
-    expect(page.get_by_role("button", name="Log in with Example Corp")).to_be_visible()
+    def is_offered() -> bool:
+        # The page asks once, and the process that answers may not have heard of the provider yet.
+        page.reload(wait_until="networkidle")
+        return page.get_by_role("button", name="Log in with Example Corp").is_visible()
+
+    until(page, is_offered, "no provider is offered")
 
 
 def overview(page: Page) -> None:
