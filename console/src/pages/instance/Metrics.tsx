@@ -2,7 +2,7 @@ import { useEffect, useRef, useState } from "react";
 import { messageOf, request } from "~/api/client";
 import { readableBytes } from "~/components/values";
 import { useWords } from "~/i18n/language";
-import { type Metrics as Observed, type Rates, ratesBetween } from "./rates";
+import { type Metrics as Observed, type Rates, ratesBetween, tellsMemory } from "./rates";
 import { words } from "./words";
 
 const EVERY_MS = 2_000;
@@ -85,6 +85,7 @@ export function Metrics({ path, running }: { path: string; running: boolean }) {
   }, [path, running]);
 
   const now = history.at(-1);
+  const told = tellsMemory(newest);
   const line = (pick: (rates: Rates) => number, className: string) => ({
     points: history.map((rates): [number, number] => [rates.at, pick(rates)]),
     className,
@@ -103,9 +104,11 @@ export function Metrics({ path, running }: { path: string; running: boolean }) {
           lines={[line(({ cpu }) => cpu, "stroke-accent")]}
         />
         <Chart
-          title={say("memory")}
-          now={newest && now ? `${readableBytes(now.memory)} / ${readableBytes(newest.memoryBytes)}` : "–"}
-          most={newest?.memoryBytes ?? 1}
+          title={say(told ? "memory" : "memoryOfHost")}
+          now={
+            newest && now ? readableBytes(now.memory) + (told ? ` / ${readableBytes(newest.memoryBytes)}` : "") : "–"
+          }
+          most={Math.max(newest?.memoryBytes ?? 1, told ? 0 : most(({ memory }) => memory))}
           lines={[line(({ memory }) => memory, "stroke-accent")]}
         />
         <Chart

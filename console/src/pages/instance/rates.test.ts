@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { plain } from "./Log";
-import { type Metrics, ratesBetween } from "./rates";
+import { type Metrics, ratesBetween, tellsMemory } from "./rates";
 
 const metrics = (seconds: number, counter: number, more: Partial<Metrics> = {}): Metrics => ({
   observedAt: new Date(1_700_000_000_000 + seconds * 1000).toISOString(),
@@ -37,6 +37,11 @@ describe("rates", () => {
   });
 
   it("believe the guest about its memory, if it tells", () => {
+    expect([undefined, null, 700].map((usableBytes) => tellsMemory(metrics(0, 1, { usableBytes })))).toEqual([
+      false,
+      false,
+      true,
+    ]);
     expect(ratesBetween(metrics(0, 1), metrics(2, 3, { usableBytes: 700 }))?.memory).toBe(300);
   });
 

@@ -15,6 +15,11 @@ export interface Rates {
   sentBytes: number;
 }
 
+/** Whether the guest itself says how much of its memory it uses. */
+export function tellsMemory(metrics: Metrics | null): boolean {
+  return typeof metrics?.usableBytes === "number";
+}
+
 const sum = (values: number[]): number => values.reduce((all, each) => all + each, 0);
 
 /** Returns what happened each second between two observations; null when they are of different runs. */
