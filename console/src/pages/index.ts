@@ -69,6 +69,7 @@ export const PAGES: readonly Page[] = [
     load: () => import("./firewall/Firewall"),
     entry: { words: "firewall", icon: ShieldHalf },
   },
+  { path: "/projects/:project/recordings", load: () => import("./recordings/Recordings") },
   { path: "/projects/:project/usage", load: () => import("./usage/Usage"), entry: { words: "usage", icon: Gauge } },
   { path: "/usage", load: () => import("./usage/Usage") },
   {

@@ -4,6 +4,7 @@ import { type ReactNode, useState } from "react";
 import { Link, useParams, useSearchParams } from "react-router";
 import { collectionPath, listLink, objectLink, objectPath, useKind, vcctl } from "~/api/kinds";
 import { useLiveObject } from "~/api/lists";
+import { useMay } from "~/api/rights";
 import { Busy } from "~/components/Busy";
 import { Button } from "~/components/Button";
 import { CopyButton } from "~/components/CopyButton";
@@ -17,6 +18,7 @@ import { History } from "~/pages/object/History";
 import { Related } from "~/pages/object/Related";
 import { Why } from "~/pages/object/Why";
 import { Yaml } from "~/pages/object/Yaml";
+import { Recordings } from "~/pages/recordings/Recordings";
 import { Log } from "./Log";
 import { Overview } from "./Overview";
 import { Power } from "./Power";
@@ -26,7 +28,18 @@ import { Terminal } from "./Terminal";
 import type { Instance } from "./types";
 import { words } from "./words";
 
-const TABS = ["overview", "shell", "console", "screen", "log", "related", "events", "yaml", "history"] as const;
+const TABS = [
+  "overview",
+  "shell",
+  "console",
+  "screen",
+  "log",
+  "related",
+  "events",
+  "yaml",
+  "history",
+  "recordings",
+] as const;
 /** What was opened stays while other tabs are looked at, and so do its connections. */
 const KEPT: readonly Tab[] = ["overview", "shell", "console", "screen", "log"];
 type Tab = (typeof TABS)[number];
@@ -67,7 +80,9 @@ function Page({ instance, project }: { instance: Instance; project: string }) {
   const [query, setQuery] = useSearchParams();
   const asked = query.get("tab") as Tab | null;
   const name = instance.metadata.name;
-  const tab: Tab = asked && TABS.includes(asked) ? asked : "overview";
+  const mayReplay = useMay({ verb: "get", kind: "Instance", subresource: "recordings", project, name });
+  const tabs = TABS.filter((each) => each !== "recordings" || mayReplay || (mayReplay === undefined && each === asked));
+  const tab: Tab = asked && tabs.includes(asked) ? asked : "overview";
   const [opened, setOpened] = useState<ReadonlySet<Tab>>(new Set([tab]));
   if (!opened.has(tab)) setOpened(new Set([...opened, tab]));
   const kind = useKind("instances");
@@ -88,6 +103,7 @@ function Page({ instance, project }: { instance: Instance; project: string }) {
     events: <Events object={instance} />,
     yaml: <Yaml object={instance} />,
     history: kind ? <History kind={kind} object={instance} /> : <Busy />,
+    recordings: !mayReplay ? <Busy /> : <Recordings project={project} path={`${path}/recordings`} instance={name} />,
   };
   return (
     <Tabs.Root
@@ -121,7 +137,7 @@ function Page({ instance, project }: { instance: Instance; project: string }) {
       </div>
       {deleting ? <Deleting object={instance} /> : null}
       <Tabs.List aria-label={say("views")} className="flex gap-1 overflow-x-auto border-line border-b">
-        {TABS.map((each) => (
+        {tabs.map((each) => (
           <Tabs.Trigger
             key={each}
             value={each}
@@ -131,7 +147,7 @@ function Page({ instance, project }: { instance: Instance; project: string }) {
           </Tabs.Trigger>
         ))}
       </Tabs.List>
-      {TABS.map((each) => (
+      {tabs.map((each) => (
         <Tabs.Content key={each} value={each} forceMount hidden={each !== tab} className="min-h-0 flex-1">
           {each === tab || (KEPT.includes(each) && opened.has(each)) ? contents[each] : null}
         </Tabs.Content>
