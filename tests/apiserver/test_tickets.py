@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from httpx2.websockets import WebSocketDisconnect, WebSocketUpgradeError
 
 from tests.apiserver.audit.conftest import Audited, audit_settings
 from tests.apiserver.test_accounts import ADMIN, log_in, put
@@ -236,6 +237,37 @@ async def test_a_page_of_another_origin_cannot_use_a_ticket(
         url = f"/api/v1/projects/demo/instances/web-1/console?ticket={ticket}"
         async with http.stream("GET", url, headers=headers) as answer:
             assert answer.status_code == status
+
+
+async def test_a_page_hears_why_it_is_refused_and_the_trail_has_it_as_refused(
+    memory_store: Store, memory_etcd: MemoryEtcd, api: Api, alice: InstanceViews, tmp_path: Path
+) -> None:
+    """Browsers show nothing of a handshake that is refused; all others get a proper answer."""
+    folder = tmp_path / "audited"
+    folder.mkdir()
+    async with (
+        Trail(audit_settings(folder), SystemClock(), memory_store.cache) as trail,
+        serving(memory_store, memory_etcd, api.installation, folder, audit=trail) as audited,
+        views(audited, None) as program,
+        views(audited, await log_in(audited, "alice")) as alice,
+        audited.raw(audited.settings(token=None)) as browser,
+    ):
+        first, second = [(await alice.get_ticket("web-1", CONSOLE)).ticket for _ in range(2)]
+        url, headers = f"{audited.url}/api/v1/projects/demo/instances/web-1/console", {"origin": audited.url}
+        with pytest.raises(Unavailable, match="h9 is not connected"):
+            await echo(program, first)
+        async with browser.websocket(url, params={"ticket": second}, headers=headers) as socket:
+            with pytest.raises(WebSocketDisconnect) as ended:
+                await socket.receive(PATIENCE)
+        assert ended.value.code == 1011
+        assert "h9 is not connected" in (ended.value.reason or "")
+        for bad in (second, "none"):
+            with pytest.raises(WebSocketUpgradeError) as refused:
+                async with browser.websocket(url, params={"ticket": bad}, headers=headers):
+                    pass
+            assert refused.value.response.status_code == 401
+        found = [(r["verb"], r["status"]) for r in Audited(audited, trail).records if r.get("subresource") == "console"]
+        assert found == [("connect", 503), ("connect", 503), ("connect", 401), ("connect", 401)]
 
 
 async def test_the_trail_says_who_opened_what_and_for_how_long(

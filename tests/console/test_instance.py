@@ -100,6 +100,7 @@ def until_shown(page: Page, text: str) -> None:
 
 def test_a_shell_is_opened_typed_at_and_opened_again(
     operator: Page,  # noqa: F811
+    cloud: ConsoleApi,  # noqa: F811
     way: Way,
     guest: SshGuest,
     built_console: Path,
@@ -140,3 +141,6 @@ def test_a_shell_is_opened_typed_at_and_opened_again(
     way.error = Unavailable("nothing listens at port 22 of 10.0.0.5")
     page.get_by_role("button", name="Open a shell").click()
     expect(page.get_by_text("nothing listens at port 22 of 10.0.0.5")).to_be_visible()
+    settle(cloud, "Instance", "web-1", host="h2")
+    page.get_by_role("button", name="Open a shell").click()
+    expect(page.get_by_text("host h2 is not connected at the moment")).to_be_visible()

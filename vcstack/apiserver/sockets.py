@@ -31,10 +31,12 @@ ROOT = "/api/v1/"
 CLOSE_ERROR = 1011
 STREAMS = frozenset(stream.subresource for stream in InstanceStream)
 TICKET = frozenset({"ticket"})
+BY_TICKET = "vcstack.ticket"
+"""In the scope: it was opened by a ticket that was good."""
 
 
 class SocketRoutes:
-    """Serves websockets. Until they are accepted, errors are proper HTTP answers."""
+    """Serves websockets. Until they are accepted, errors are proper HTTP answers, but for pages with a ticket."""
 
     def __init__(
         self,
@@ -103,10 +105,12 @@ class SocketRoutes:
         ticket = Query.parse(scope["query_string"]).text("ticket") or ""
         self._gate.demand_attempt(scope)
         try:
-            return await self._tickets.redeem(ticket, target, (scope.get("client") or ("",))[0])
+            found = await self._tickets.redeem(ticket, target, (scope.get("client") or ("",))[0])
         except Unauthorized:
             self._gate.note_refused(scope)
             raise
+        scope[BY_TICKET] = True
+        return found
 
     async def _serve_target(self, identity: Identity, target: Target, socket: WebSocket, uid: str) -> None:
         query = Query.parse(socket.scope["query_string"])
@@ -148,7 +152,12 @@ def _read_request(text: str) -> StreamRequest:
 
 
 async def _refuse(socket: WebSocket, error: ApiError) -> None:
-    """Answer the handshake with the error, or close what is open already."""
+    """Answer the handshake with the error, or close what is open already.
+
+    A browser shows a page nothing of a handshake that was refused. Whose ticket was good hears why in a websocket.
+    """
+    if socket.scope.get(BY_TICKET) and "origin" in socket.headers and socket.application_state.name == "CONNECTING":
+        await socket.accept()
     if socket.application_state.name == "CONNECTING":
         reply: Response = error_reply(error)
         reply.headers["connection"] = "close"  # uvicorn closes what began as an upgrade

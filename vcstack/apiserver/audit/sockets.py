@@ -27,6 +27,9 @@ class Recording:
         kind, entry = message["type"], self._entry
         if entry is None:
             pass
+        elif kind == "websocket.accept" and entry.error is not None:
+            # Only to tell a page why it is refused.
+            await entry.finish(entry.error.CODE)
         elif kind == "websocket.accept":
             entry.demand()
             await entry.finish(SWITCHING_PROTOCOLS)
