@@ -48,7 +48,7 @@ def member(cloud: Cloud, tenant: Tenant) -> Iterator[str]:
     for session in cloud.items("sessions"):
         if session["spec"]["subject"]["name"] == name:
             cloud.delete("sessions", None, session["metadata"]["name"])
-    for role in ("reader", "member"):
+    for role in ("reader", "member", "project-admin"):
         cloud.delete("rolebindings", tenant.name, f"{name}-{role}")
     cloud.delete("users", None, name)
 
@@ -63,17 +63,52 @@ def browser(cloud: Cloud, built_console: Path, chromium_pages: Callable[..., Pag
     assert not faults
 
 
-def shown(page: Page) -> str:
-    """What the terminal shows, row by row."""
-    return "\n".join(page.locator(".xterm-rows > div").all_inner_texts()).replace("\u00a0", " ")
+def shown(page: Page, terminal: str = "terminal") -> str:
+    """What a terminal shows, row by row."""
+    rows = page.get_by_test_id(terminal).locator(".xterm-rows > div")
+    return "\n".join(rows.all_inner_texts()).replace("\u00a0", " ")
 
 
-def until(page: Page, look: Callable[[], Any], what: str) -> Any:
+def until(page: Page, look: Callable[[], Any], what: str, terminal: str = "terminal") -> Any:
     for _ in range(GUEST_MS // 200):
         if found := look():
             return found
         page.wait_for_timeout(200)
-    raise AssertionError(f"{what}: {shown(page)}")
+    raise AssertionError(f"{what}: {shown(page, terminal)}")
+
+
+def use_recorded_shell(page: Page, cloud: Cloud, project: str, built_console: Path) -> None:
+    """Type in a shell that the project has recorded, and leave it."""
+    setting = {"setting": "shell.recording", "value": "Always"}
+    cloud.apply("settings", project, "recorded", setting)
+    page.get_by_role("tab", name="Shell", exact=True).click()
+    panel = page.get_by_role("tabpanel", name="Shell")
+    panel.get_by_role("button", name="Open a shell").click()
+    expect(panel.get_by_text("Connected", exact=True)).to_be_visible()
+    expect(panel.get_by_text("Recorded", exact=True)).to_be_visible()
+    terminal = panel.get_by_role("textbox", name="Shell")
+    terminal.press_sequentially("echo shell-$((6*7))-$(hostname)\n")
+    until(page, lambda: "shell-42-seen" in shown(page, "shell"), "no answer", "shell")
+    assert find_barriers(page, built_console) == []
+    terminal.press_sequentially("exit\n")
+    expect(panel.get_by_text("The shell ended with status 0.")).to_be_visible()
+
+
+def replay(page: Page, built_console: Path) -> None:
+    """Look at the one recording that is listed, from its end and from its beginning."""
+    page.get_by_role("button", name="Play what user:").click()
+    until(page, lambda: "shell-42-seen" in shown(page, "replay"), "nothing is played", "replay")
+    player = page.get_by_role("region", name="Replay")
+    player.get_by_label("Position").press("End")
+    expect(player.get_by_role("button", name="Play", exact=True)).to_be_visible()
+    player.get_by_label("Position").press("Home")
+    until(page, lambda: "shell-42-seen" not in shown(page, "replay"), "the end is shown at the beginning", "replay")
+    player.get_by_label("Position").press("End")
+    until(page, lambda: "# exit" in shown(page, "replay"), "the end is not shown", "replay")
+    assert find_barriers(page, built_console) == []
+    with page.expect_download() as download:
+        player.get_by_role("button", name="Download").click()
+    assert '"version":2' in download.value.path().read_text().partition("\n")[0].replace(" ", "")
 
 
 def test_an_instance_is_launched_used_and_deleted_without_leaving_the_console(
@@ -148,6 +183,10 @@ def test_an_instance_is_launched_used_and_deleted_without_leaving_the_console(
     assert page.get_by_role("img", name="Screenshot of seen").evaluate("image => image.naturalWidth") >= 640
     page.get_by_role("button", name="Close").click()
 
+    use_recorded_shell(page, cloud, project, built_console)
+    expect(page.get_by_role("tab", name="Events")).to_be_visible()
+    expect(page.get_by_role("tab", name="Recordings")).to_be_hidden()
+
     page.get_by_role("tab", name="Overview").click()
     cpu = page.locator("figure", has_text="CPU").locator("figcaption")
     expect(cpu).to_contain_text(re.compile(r"\d+ %"))
@@ -169,3 +208,11 @@ def test_an_instance_is_launched_used_and_deleted_without_leaving_the_console(
     assert find_barriers(page, built_console) == []
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     cloud.wait("the instance is gone", lambda: cloud.find("instances", project, "seen") is None)
+
+    # Who administers the project sees what was done in it, also where the instance is gone.
+    bind(cloud, project, member, "project-admin")
+    page.goto(f"/console/projects/{project}/audit")
+    page.get_by_role("link", name="Recorded shells").click()
+    expect(page.get_by_role("heading", name=f"Recorded shells of {project}")).to_be_visible()
+    assert find_barriers(page, built_console) == []
+    replay(page, built_console)

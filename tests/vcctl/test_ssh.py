@@ -3,23 +3,32 @@
 import asyncio
 import contextlib
 import fcntl
+import json
 import os
 import pty
+import re
 import signal
 import struct
 import subprocess
 import sys
 import termios
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
+from tests.fakes.memory_etcd import MemoryEtcd
+from tests.fixtures.api import serving
 from tests.fixtures.guest import LOGIN, SshGuest, Way, leading_to
+from tests.fixtures.postgres import PostgresServer
 from tests.vcctl.harness import Hands, Vcctl
 from tests.vcctl.scene import set_scene
 from tests.vcctl.test_serial import run
 from vcstack.specs.errors import Unavailable
 from vcstack.specs.kinds.instance import Instance
+from vcstack.store.mirror.database import open_engine
+from vcstack.store.mirror.recordings import RecordingArchive
+from vcstack.store.store import Store
 from vcstack.vcctl.errors import ExitCode
 from vcstack.vcctl.terminal import TildeEscape
 
@@ -126,6 +135,56 @@ async def test_what_is_wrong_is_said_in_the_hosts_words(vcctl: Vcctl, way: Way) 
     code, out, err = await run(vcctl, *SSH, "--", "true")
     assert (code, out) == (ExitCode.UNREACHABLE, b"")
     assert b"nothing listens at port 22" in err
+
+
+@pytest.mark.usefixtures("way")
+async def test_recorded_shells_are_listed_and_got_also_of_instances_that_are_gone(
+    vcctl: Vcctl, hands: Hands, guest: SshGuest, memory_store: Store, memory_etcd: MemoryEtcd,
+    own_postgres: PostgresServer, tmp_path: Path,
+) -> None:  # fmt: skip
+    assert "no recordings are kept here" in (await vcctl("recordings", "list")).err
+    setting = {"setting": "shell.recording", "value": "Always"}
+    manifest = {"kind": "Setting", "metadata": {"name": "recorded", "project": "demo"}, "spec": setting}
+    await vcctl.ok("apply", "-f", vcctl.write("recorded.yaml", manifest))
+    engine = open_engine(own_postgres.dsn("shells"))
+    archive, folder = RecordingArchive(engine, own_postgres.dsn("shells")), tmp_path / "recording"
+    folder.mkdir()
+    installation = vcctl.api.installation
+    async with (
+        contextlib.AsyncExitStack() as stack,
+        serving(memory_store, memory_etcd, installation, folder, recordings=archive) as api,
+        leading_to(api, guest.port),
+    ):
+        stack.push_async_callback(engine.dispose)
+        there = Vcctl(api, folder)
+        assert "No shell was recorded" in (await there("recordings", "list")).err
+        code, out, _ = await run(there, *SSH, "--", "cat; printf ca''fe", stdin=b"typed\n")
+        assert (code, out) == (0, b"typed\ncafe")
+        with contextlib.closing(Terminal(there, *SSH)) as terminal:
+            async with asyncio.timeout(60):
+                await terminal.type("echo is-$((6*7))\r")
+                await terminal.until(b"is-42")
+                await terminal.type("exit\r")
+                assert await terminal.end() == 0
+        [shell, command] = json.loads(await there.ok("recordings", "list", "web-1", "-o", "json"))
+        assert (shell["login"], shell["ended"], shell["brokenOff"]) == (LOGIN, True, False)
+        file = tmp_path / "web-1.cast"
+        await there.ok("recordings", "get", shell["id"], "--file", str(file))
+        header, *events = [json.loads(line) for line in file.read_text().splitlines()]
+        assert (header["version"], header["width"], header["height"]) == (2, 90, 20)
+        assert "is-42" in "".join(event[2] for event in events if event[1] == "o")
+        assert "No shell was recorded" in (await there("recordings", "list", "db-1")).err
+        await hands.remove("Instance", "web-1")
+        await hands.observe_all()
+        assert (await there("recordings", "list", "web-1")).code == ExitCode.NOT_FOUND
+        listed = (await there.ok("recordings", "list")).splitlines()
+        assert [line.split()[0] for line in listed] == ["ID", shell["id"], command["id"]]
+        assert all(re.search(r" \d+s +\d+ +\d+ +yes$", line) for line in listed[1:]), listed
+        code, out, _ = await run(there, "recordings", "get", command["id"])
+        assert code == 0
+        assert "cafe" in "".join(json.loads(line)[2] for line in out.splitlines()[1:])
+        ended = await there("recordings", "get", "rec-none")
+        assert (ended.code, ended.out) == (ExitCode.NOT_FOUND, "")
 
 
 async def test_a_shell_needs_a_terminal(vcctl: Vcctl) -> None:

@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 from vcstack.apiclient.connection import Connection
 from vcstack.apiclient.paths import API_ROOT
-from vcstack.apiclient.wire import Wire
+from vcstack.apiclient.shellmessages import Recording, RecordingList
 
 
 class Recordings:
@@ -15,16 +15,16 @@ class Recordings:
         self._connection = connection
         self._base = f"{API_ROOT}/projects/{project}"
 
-    async def list(self, instance: str | None = None) -> list[Wire]:
+    async def list(self, instance: str | None = None) -> list[Recording]:
         """Return what was recorded in the instance, or in all of the project, the newest first."""
         place = f"{self._base}/instances/{quote(instance, safe='')}" if instance else self._base
-        found: list[Wire] = []
+        found: list[Recording] = []
         more: str | None = None
         while True:
             answer = await self._connection.request("GET", f"{place}/recordings", params={"continue": more})
-            page = answer.json()
-            found += page["items"]
-            more = page.get("metadata", {}).get("continue")
+            page = RecordingList.from_wire(answer.content)
+            found += page.items
+            more = page.metadata.continue_
             if not more:
                 return found
 

@@ -8,15 +8,16 @@ from typing import Annotated
 import typer
 
 from vcstack.apiclient.recordings import Recordings
+from vcstack.apiclient.shellmessages import Recording
 from vcstack.specs.columns import format_age
 from vcstack.specs.kinds.instance import Instance
+from vcstack.specs.meta import format_time
 from vcstack.specs.registry import get_kind
 from vcstack.vcctl.application import app, command
 from vcstack.vcctl.arguments import INSTANCES, OutputFormat
 from vcstack.vcctl.completing import complete_names_of
 from vcstack.vcctl.errors import CommandError, ExitCode
 from vcstack.vcctl.printing import Table, parse_output, to_yaml, write
-from vcstack.vcctl.reading import Wire
 from vcstack.vcctl.session import Session
 from vcstack.vcctl.terminal import write_raw
 
@@ -52,9 +53,9 @@ async def list_recordings(
         raise CommandError("recordings can be shown as a table, as json or as yaml", code=ExitCode.USAGE)
     found = await Recordings(session.client.connection, _project(session)).list(instance)
     if form.format == "json":
-        write(session.out, json.dumps(found, indent=2))
+        write(session.out, json.dumps([each.to_wire() for each in found], indent=2))
     elif form.format == "yaml":
-        write(session.out, to_yaml(found).rstrip("\n"))
+        write(session.out, to_yaml([each.to_wire() for each in found]).rstrip("\n"))
     elif found:
         _print(session, found)
     else:
@@ -91,12 +92,11 @@ def _project(session: Session) -> str:
     return session.project_of(get_kind(Instance.KIND)) or ""
 
 
-def _print(session: Session, found: list[Wire]) -> None:
+def _print(session: Session, found: list[Recording]) -> None:
     table = Table(["ID", "INSTANCE", "USER", "LOGIN", "AGE", "SECONDS", "BYTES", "ENDED"])
     now = session.clock.now()
     for each in found:
-        age = format_age(each["startedAt"], now)
-        length = f"{each['seconds']:.0f}"
-        cells = [each["user"], each["login"], age, length, each["bytes"], "yes" if each["ended"] else "no"]
-        table.add([each["id"], each["instance"], *cells])
+        ended = "broke off" if each.broken_off else "yes" if each.ended else "no"
+        age = format_age(format_time(each.started_at), now)
+        table.add([each.id, each.instance, each.user, each.login, age, f"{each.seconds:.0f}", str(each.bytes), ended])
     table.print(session.out)

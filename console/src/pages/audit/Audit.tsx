@@ -1,11 +1,12 @@
 import { useInfiniteQuery, useMutation } from "@tanstack/react-query";
-import { FileDown, ScrollText, ShieldAlert, ShieldCheck } from "lucide-react";
+import { FileDown, ScrollText, ShieldAlert, ShieldCheck, Video } from "lucide-react";
 import { useMemo, useState } from "react";
 import { Link, useParams, useSearchParams } from "react-router";
 import { authorizedFetch, messageOf, request } from "~/api/client";
 import { refusalOf } from "~/api/errors";
 import { objectLink, useKinds, vcctl } from "~/api/kinds";
 import { useMe } from "~/api/me";
+import { useMay } from "~/api/rights";
 import type { Schemas } from "~/api/types";
 import { Badge, type Tone } from "~/components/Badge";
 import { Busy } from "~/components/Busy";
@@ -79,6 +80,7 @@ export function Component() {
       <div className="flex flex-wrap items-center gap-2">
         <h1 className="mr-auto font-semibold text-lg">{project ? say("titleOf", { project }) : say("title")}</h1>
         <CopyButton command text={vcctl("audit", "list", ...where, ...flagsOf(filters))} />
+        {project ? <RecordingsLink project={project} /> : null}
         <Export filters={filters} project={project} />
       </div>
       {!project && me?.allProjects ? <Verify /> : null}
@@ -117,6 +119,20 @@ export function Component() {
         </section>
       </Dialog>
     </div>
+  );
+}
+
+/** Leads who may see them to what shells in the project's instances showed. */
+function RecordingsLink({ project }: { project: string }) {
+  const say = useWords(words);
+  if (!useMay({ verb: "get", kind: "Project", subresource: "recordings", name: project })) return null;
+  return (
+    <Button asChild>
+      <Link to={`/projects/${encodeURIComponent(project)}/recordings`}>
+        <Video aria-hidden />
+        {say("recordings")}
+      </Link>
+    </Button>
   );
 }
 

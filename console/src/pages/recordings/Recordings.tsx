@@ -1,9 +1,10 @@
-import { useQuery } from "@tanstack/react-query";
+import { useInfiniteQuery } from "@tanstack/react-query";
 import { Play, Video } from "lucide-react";
 import type { ReactNode } from "react";
 import { Link, useParams, useSearchParams } from "react-router";
 import { request } from "~/api/client";
 import { objectLink, vcctl } from "~/api/kinds";
+import type { Schemas } from "~/api/types";
 import { Age } from "~/components/Age";
 import { Badge } from "~/components/Badge";
 import { Busy } from "~/components/Busy";
@@ -17,16 +18,10 @@ import { clock } from "./asciicast";
 import { Replay } from "./Replay";
 import { words } from "./words";
 
-interface Recording {
-  id: string;
-  instance: string;
-  user: string;
-  login: string;
-  startedAt: string;
-  seconds: number;
-  bytes: number;
-  ended: boolean;
-}
+type RecordingList = Schemas["RecordingList"];
+
+/** No stream tells of them. */
+const LOOK_MS = 15_000;
 
 /** All recorded shells of a project, also of instances that are gone. */
 export function Component() {
@@ -59,17 +54,19 @@ export function Recordings({ project, path, instance }: Props) {
       else before.delete("recording");
       return before;
     });
-  const query = useQuery({
+  const query = useInfiniteQuery({
     queryKey: ["recordings", path],
-    queryFn: ({ signal }) => request<{ items: Recording[] }>("GET", path, { signal }),
-    // No stream tells of them.
-    refetchInterval: 15_000,
+    queryFn: ({ signal, pageParam }) => request<RecordingList>("GET", path, { query: { continue: pageParam }, signal }),
+    initialPageParam: undefined as string | undefined,
+    getNextPageParam: (last) => last.metadata?.continue ?? undefined,
+    // Who reads further back is not disturbed.
+    refetchInterval: ({ state }) => ((state.data?.pages.length ?? 0) < 2 ? LOOK_MS : false),
     enabled: !chosen,
   });
   if (chosen) return <Replay key={chosen} path={path} id={chosen} project={project} onClose={() => choose(null)} />;
   if (query.error) return <Failure error={query.error} onRetry={() => void query.refetch()} />;
   if (!query.data) return <Busy />;
-  const { items } = query.data;
+  const items = query.data.pages.flatMap((page) => page.items ?? []);
   return (
     <div className="flex flex-col gap-2">
       <div className="flex flex-wrap items-center gap-2">
@@ -118,10 +115,16 @@ export function Recordings({ project, path, instance }: Props) {
               <Fact name={say("length")}>{clock(each.seconds)}</Fact>
               <span className="text-quiet">{readableBytes(each.bytes)}</span>
               {each.ended ? null : <Badge tone="info">{say("goesOn")}</Badge>}
+              {each.brokenOff ? <Badge tone="warn">{say("brokeOff")}</Badge> : null}
             </li>
           ))}
         </ul>
       )}
+      {query.hasNextPage ? (
+        <Button className="self-center" disabled={query.isFetchingNextPage} onClick={() => void query.fetchNextPage()}>
+          {say("more")}
+        </Button>
+      ) : null}
     </div>
   );
 }

@@ -122,7 +122,7 @@ function Player({ cast: whole }: { cast: Cast }) {
           type="range"
           min={0}
           max={cast.length}
-          step={0.1}
+          step="any"
           value={playback.position}
           aria-label={say("position")}
           aria-valuetext={`${clock(playback.position)} / ${clock(cast.length)}`}

@@ -95,12 +95,13 @@ export function usePlayback(terminal: Xterm | null, cast: Cast, speed: number): 
     const step = (now: number) => {
       moment.current += Math.min((now - last) / 1000, LONGEST_FRAME) * speed;
       last = now;
-      if (moment.current >= cast.length) {
+      const isOver = moment.current >= cast.length;
+      if (isOver) {
         moment.current = cast.length;
         setPlaying(false);
       } else frame = requestAnimationFrame(step);
       writer.current?.showUntil(moment.current);
-      setPosition(Math.floor(moment.current * 10) / 10);
+      setPosition(isOver ? cast.length : Math.floor(moment.current * 10) / 10);
     };
     frame = requestAnimationFrame(step);
     return () => cancelAnimationFrame(frame);
