@@ -60,7 +60,11 @@ def test_an_instance_is_launched_on_a_network_that_another_project_shares(
     settle(cloud, "Image", "tiny")
     for name, spec in (("lent", {"sharedWith": [{"project": "demo"}]}), ("kept", {})):
         cloud.create("Network", {"metadata": {"project": "lender", "name": name}, "spec": spec})
-    page.goto("/console/projects/demo/launch")
+    page.goto("/console/")
+    page.get_by_role("main").get_by_role("link", name="Launch an instance").click()
+    expect(page.get_by_role("heading", name="in which project?")).to_be_visible()
+    demand_accessible(page, built_console, "where-to-launch")
+    page.get_by_role("main").get_by_role("link", name="demo").click()
     expect(page.get_by_role("checkbox", name="lender/lent")).not_to_be_checked()
     expect(page.get_by_text("Shared by project lender.")).to_be_visible()
     expect(page.get_by_role("checkbox", name="kept")).to_have_count(0)

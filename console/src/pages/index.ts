@@ -51,6 +51,7 @@ interface Entry {
 export const PAGES: readonly Page[] = [
   { path: "/", load: () => import("./dashboard/Dashboard"), entry: { words: "home", icon: House } },
   { path: "/account", load: () => import("./account/Account") },
+  { path: "/launch", load: () => import("./launch/Where") },
   {
     path: "/projects/:project/launch",
     load: () => import("./launch/Launch"),

@@ -51,14 +51,12 @@ export function Component() {
     <div className="flex flex-col gap-4 p-3 sm:p-4">
       <div className="flex flex-wrap items-center justify-between gap-2">
         <h1 className="font-semibold text-lg">{project ? say("titleOf", { project }) : say("title")}</h1>
-        {project ? (
-          <Button asChild look="primary">
-            <Link to={`/projects/${encodeURIComponent(project)}/launch`}>
-              <Rocket aria-hidden />
-              {say("launch")}
-            </Link>
-          </Button>
-        ) : null}
+        <Button asChild look="primary">
+          <Link to={project ? `/projects/${encodeURIComponent(project)}/launch` : "/launch"}>
+            <Rocket aria-hidden />
+            {say("launch")}
+          </Link>
+        </Button>
       </div>
       {me.notice ? <p className="rounded-md bg-info-ground p-3 text-info">{me.notice}</p> : null}
       <Parts key={project ?? ""} project={project} operator={me.allProjects} />

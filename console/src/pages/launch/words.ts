@@ -3,6 +3,12 @@ import { defineWords } from "~/i18n/language";
 export const words = defineWords({
   en: {
     title: "Launch an instance in {project}",
+    whereTitle: "Launch an instance: in which project?",
+    whereText: "An instance, its networks and its keys belong to one project.",
+    nowhereTitle: "There is no project yet",
+    nowhereText: "An instance belongs to a project. Make one, then launch.",
+    nowhereForYou: "An instance belongs to a project. An administrator can make one and let you in.",
+    newProject: "New project",
     image: "Image",
     noImages: "There are no images yet. Upload one: vcctl image upload NAME --file DISK.qcow2",
     flavor: "Size",
@@ -45,6 +51,12 @@ export const words = defineWords({
   },
   zh: {
     title: "在 {project} 中启动实例",
+    whereTitle: "启动实例：在哪个项目中？",
+    whereText: "实例及其网络和密钥都属于一个项目。",
+    nowhereTitle: "还没有项目",
+    nowhereText: "实例属于项目。请先创建项目，然后启动。",
+    nowhereForYou: "实例属于项目。管理员可以创建项目并授权给您。",
+    newProject: "新建项目",
     image: "镜像",
     noImages: "还没有镜像。请上传：vcctl image upload NAME --file DISK.qcow2",
     flavor: "规格",
