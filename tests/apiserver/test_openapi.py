@@ -33,7 +33,7 @@ from vcstack.pki.installation import Installation
 from vcstack.specs.registry import Scope, get_kind, load_kinds
 
 DOCUMENT = build_openapi()
-WEBSOCKETS = {"console", "tunnel", "vnc"}
+WEBSOCKETS = {"console", "shell", "tunnel", "vnc"}
 CHECKS = [
     checks.not_a_server_error,
     status_code_conformance,

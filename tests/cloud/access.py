@@ -39,6 +39,15 @@ class Access:
         """Return a value of a secret."""
         return await self.ask_store(lambda store, actor: StoredSecrets(store).read(project, name, key))
 
+    async def read_ssh_authority(self, project: str) -> str:
+        """Return the public key of the project's SSH authority."""
+        manager = self.running()
+
+        async def answer() -> str:
+            return (await manager.shell_keys().ensure(project)).public_key
+
+        return await manager.program.serve(answer())
+
     async def ask_store(self, work: Callable[[Store, Actor], Awaitable[T]]) -> T:
         """Have the manager do it with wire objects."""
         manager = self.running()

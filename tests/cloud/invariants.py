@@ -21,6 +21,7 @@ from vcstack.specs.conditions import READY
 from vcstack.specs.kinds.gitsource import GitSource
 from vcstack.specs.kinds.instance import Instance, PowerState, port_name_of
 from vcstack.specs.kinds.port import Port, security_groups_of
+from vcstack.specs.kinds.project import Project
 from vcstack.specs.kinds.subnet import DHCP, Subnet
 from vcstack.specs.kinds.task import Phase, Task
 from vcstack.specs.meta import APPLY_SET_LABEL
@@ -104,11 +105,13 @@ def _claims(cloud: Cloud, objects: Objects) -> Iterator[str]:
         found = orjson.loads(stored[object_key(KINDS[ref.kind], row_of(ref.project, ref.name))]).get("takes", {})
         if found != counted.amounts:
             yield f"{ref} counts as {found}, counted anew as {counted.amounts}"
+    projects = [resource.uid for resource in objects.values() if isinstance(resource, Project)]
+    shells = {f"/vcstack/.credentials/shells/{uid}".encode() for uid in projects}
     for key in stored:
         if (
             _plural(key) not in _MODELS
             and _plural(key) not in (".claims", ".leases", ".quotas")
-            and key not in (TOMBSTONE, NUDGE)
+            and key not in {TOMBSTONE, NUDGE, *shells}
         ):
             yield f"the key {key.decode()} belongs to nothing"
 

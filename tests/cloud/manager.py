@@ -52,6 +52,7 @@ from vcstack.store.heartbeats import Heartbeats
 from vcstack.store.keymaterial import KeyMaterial
 from vcstack.store.quotausage import QuotaUse
 from vcstack.store.secretvalues import SecretValues
+from vcstack.store.shellkeys import ShellKeyRecords
 from vcstack.store.store import Store
 
 ETCD_WRITES = frozenset({"txn", "txn_each", "put", "delete", "lease_grant", "lease_revoke"})
@@ -202,6 +203,7 @@ class ManagerProcess:
         self._ovn = CountedOvn(ovn, self.program)
         self._builds = builds or find_builds()
         self._store: Store | None = None
+        self._shell_keys: ShellKeyRecords | None = None
         self.heartbeats = Heartbeats(self._etcd)
         self.ready = asyncio.Event()
         self.leading: set[str] = set()
@@ -214,6 +216,12 @@ class ManagerProcess:
         if self._store is None:
             raise Unavailable("vc-management is starting")
         return self._store
+
+    def shell_keys(self) -> ShellKeyRecords:
+        """Return the keys of projects' shells. Raises Unavailable until the store is loaded."""
+        if self._shell_keys is None:
+            raise Unavailable("vc-management is starting")
+        return self._shell_keys
 
     @property
     def leads_all(self) -> bool:
@@ -230,6 +238,7 @@ class ManagerProcess:
         store = Store(self._etcd, clock, credentials=credentials)
         await store.start()
         self._store = store
+        self._shell_keys = ShellKeyRecords(self._etcd, credentials, store.cache)
         lease = SharedLease(self._etcd)
         outbound = OutboundClient()  # asked for nothing: there are no targets here, and no images with sources
         manager = Manager(
