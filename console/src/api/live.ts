@@ -2,6 +2,7 @@
  * One websocket for all that the page follows (a browser has six connections to a server, so watches share one). It
  * connects again by itself, goes on from the last version that it saw, and says when what is shown may be old.
  */
+import { authorizedFetch } from "./client";
 import { collect, type LiveEvent } from "./events";
 import { useReach } from "./reach";
 import { freshToken, renew, useSession } from "./session";
@@ -114,7 +115,9 @@ export class LiveStream {
     address.protocol = address.protocol.replace("http", "ws");
     const socket = new WebSocket(address, ["vcstack.v1", `vcstack.bearer.${token}`]);
     this.socket = socket;
+    let opened = false;
     socket.onopen = () => {
+      opened = true;
       this.wait = FIRST_WAIT_MS;
       useReach.setState({ answers: true, since: null });
       this.listen();
@@ -138,14 +141,16 @@ export class LiveStream {
           () => this.open(),
           () => this.later(),
         );
-      else void this.findOut();
+      else void this.findOut(opened);
     };
   }
 
-  /** Tell a server that is gone from one that only ended the stream, then try again. */
-  private async findOut(): Promise<void> {
+  /** Tell a server that is gone from one that only ended the stream or refuses it, then try again. */
+  private async findOut(opened: boolean): Promise<void> {
     try {
-      await fetch("/healthz", { cache: "no-store" });
+      // Why a handshake was refused no page is told: asked in the plain way, a session that is over is found out.
+      if (opened) await fetch("/healthz", { cache: "no-store" });
+      else await authorizedFetch(new Request(new URL("/api/v1/me", globalThis.location.href)));
       useReach.setState({ answers: true, since: null });
     } catch {
       if (useReach.getState().answers) useReach.setState({ answers: false, since: Date.now() });
