@@ -27,6 +27,8 @@ from vcstack.specs.kinds.task import Phase, Task
 from vcstack.specs.meta import APPLY_SET_LABEL
 from vcstack.specs.registry import load_kinds
 from vcstack.specs.resource import AnyResource, Ref
+from vcstack.store.authorities import SHELLS
+from vcstack.store.credentials import CREDENTIALS
 from vcstack.store.keys import CLAIMS, NUDGE, PREFIX, TOMBSTONE, object_key, row_of
 
 _POWER = {PowerState.RUNNING: Power.RUNNING, PowerState.PAUSED: Power.PAUSED, PowerState.STOPPED: None}
@@ -106,7 +108,7 @@ def _claims(cloud: Cloud, objects: Objects) -> Iterator[str]:
         if found != counted.amounts:
             yield f"{ref} counts as {found}, counted anew as {counted.amounts}"
     projects = [resource.uid for resource in objects.values() if isinstance(resource, Project)]
-    shells = {f"/vcstack/.credentials/shells/{uid}".encode() for uid in projects}
+    shells = {CREDENTIALS + f"{SHELLS}/{uid}".encode() for uid in projects}
     for key in stored:
         if (
             _plural(key) not in _MODELS

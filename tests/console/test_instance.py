@@ -8,7 +8,8 @@ from playwright.sync_api import Page, expect
 
 from tests.console.test_overviews import cloud, conditions, demand_accessible, operator, report, settle  # noqa: F401
 from tests.fixtures.browsing import ConsoleApi
-from tests.fixtures.guest import LOGIN, SshGuest, Way, leading_to
+from tests.fixtures.guest import SshGuest, Way, leading_to
+from tests.fixtures.sshd import LOGIN
 from vcstack.specs.errors import Unavailable
 from vcstack.specs.registry import get_kind
 

@@ -19,8 +19,9 @@ import pytest
 
 from tests.fakes.memory_etcd import MemoryEtcd
 from tests.fixtures.api import serving
-from tests.fixtures.guest import LOGIN, SshGuest, Way, leading_to
+from tests.fixtures.guest import SshGuest, Way, leading_to
 from tests.fixtures.postgres import PostgresServer
+from tests.fixtures.sshd import LOGIN
 from tests.vcctl.harness import Hands, Vcctl
 from tests.vcctl.scene import set_scene
 from tests.vcctl.test_serial import run

@@ -12,7 +12,8 @@ from tests.apiserver.shell.talking import Talk
 from tests.apiserver.test_accounts import log_in, put
 from tests.apiserver.test_tenancy import put_roles
 from tests.fixtures.api import Api, bind, create_samples
-from tests.fixtures.guest import LOGIN, SshGuest, Way, leading_to
+from tests.fixtures.guest import SshGuest, Way, leading_to
+from tests.fixtures.sshd import LOGIN
 from vcstack.apiclient.connection import Connection
 from vcstack.apiclient.shell import open_shell
 

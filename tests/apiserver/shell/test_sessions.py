@@ -17,7 +17,8 @@ from tests.apiserver.test_accounts import ADMIN, log_in, put
 from tests.apiserver.test_tunnels import name_of
 from tests.fakes.memory_etcd import MemoryEtcd
 from tests.fixtures.api import Api, serving
-from tests.fixtures.guest import LOGIN, SshGuest, Way, leading_to
+from tests.fixtures.guest import SshGuest, Way, leading_to
+from tests.fixtures.sshd import LOGIN
 from vcstack.apiclient.connection import Connection
 from vcstack.apiclient.instancemessages import InstanceStream
 from vcstack.apiclient.instances import InstanceViews
