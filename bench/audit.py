@@ -11,7 +11,7 @@ from bench.load import Load, in_own_process, percentile
 from bench.table import Row
 
 SECTION = "Audit trail"
-ROUNDS = 6
+ROUNDS = 12
 SWITCH = "VCSTACK_MANAGEMENT_AUDIT__ENABLED"
 LEAST = 0.9
 """Share of the creates without it that are left with it."""

@@ -1,6 +1,7 @@
 """The internal CA: certificates that Python, OpenSSL and OVS accept, and files that are never half there."""
 
 import ipaddress
+import logging
 import os
 import shutil
 import socket
@@ -33,7 +34,7 @@ from vcstack.pki.authority import (
     needs_renewal,
     subject_alternative_names,
 )
-from vcstack.pki.files import write_atomically
+from vcstack.pki.files import locked, write_atomically
 from vcstack.pki.installation import DEFAULT_SANS, Installation, ensure_installation
 from vcstack.pki.keys import PkiError, common_name, generate_key, generate_key_and_csr, key_to_pem
 from vcstack.pki.local import LocalAuthority
@@ -97,7 +98,7 @@ def tls_server(context: ssl.SSLContext) -> Iterator[tuple[int, list[str | None]]
 
 
 def greet(port: int, context: ssl.SSLContext, name: str) -> bytes:
-    raw = socket.create_connection(("127.0.0.1", port), timeout=5)
+    raw = socket.create_connection(("127.0.0.1", port), timeout=60)
     with closing(raw), context.wrap_socket(raw, server_hostname=name) as connection:
         return connection.recv(5)
 
@@ -556,6 +557,24 @@ class TestFollowing:
         assert record.current.bundle == record.switch().current.bundle
         assert record.current.mark != record.switch().current.mark
         assert Authorities.from_json(record.to_json()) == record
+
+
+def test_who_waits_for_another_process_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "vcstack.pki")
+    entered = threading.Event()
+
+    def enter() -> None:
+        with locked(tmp_path):
+            entered.set()
+
+    with locked(tmp_path):
+        waiting = threading.Thread(target=enter)
+        waiting.start()
+        while not caplog.messages:
+            time.sleep(0.01)
+        assert not entered.is_set()
+    waiting.join()
+    assert caplog.messages == [f"waiting for another process that works on the files in {tmp_path}"]
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:

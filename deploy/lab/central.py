@@ -147,7 +147,7 @@ sql() { psql -qAtX -h /run/postgresql -U postgres -d postgres -c "$1"; }
 def configure_ovn(layout: Layout) -> None:
     """Opens OVN's databases to TLS clients; idempotent."""
     script = "\n".join(
-        f"ovn-{db}ctl --timeout=10 -- init -- set-connection pssl:{port}:{ADDRESS}"
+        f"ovn-{db}ctl --timeout=60 -- init -- set-connection pssl:{port}:{ADDRESS}"
         f" -- set connection . inactivity_probe={PROBE_MS}"
         for db, port in (("nb", 6641), ("sb", 6642))
     )
@@ -172,7 +172,7 @@ def ready_checks(layout: Layout) -> dict[str, tuple[Callable[[], bool], float]]:
     pki = layout.state / "pki"
 
     def answers(*argv: str) -> Callable[[], bool]:
-        return lambda: run([*enter, *argv], check=False, timeout=20).returncode == 0
+        return lambda: run([*enter, *argv], check=False, timeout=60).returncode == 0
 
     return {
         "etcd": (
@@ -184,10 +184,10 @@ def ready_checks(layout: Layout) -> dict[str, tuple[Callable[[], bool], float]]:
             60,
         ),
         "postgres": (answers("pg_isready", "-q", "-h", "/run/postgresql"), 60),
-        "ovn-nb": (answers("ovn-nbctl", "--timeout=5", "--no-leader-only", "show"), 30),
-        "ovn-sb": (answers("ovn-sbctl", "--timeout=5", "--no-leader-only", "show"), 30),
-        "northd": (answers("ovn-appctl", "-t", "ovn-northd", "status"), 30),
-        MANAGEMENT: (answers(*_api_probe(pki)), 60),
+        "ovn-nb": (answers("ovn-nbctl", "--timeout=5", "--no-leader-only", "show"), 60),
+        "ovn-sb": (answers("ovn-sbctl", "--timeout=5", "--no-leader-only", "show"), 60),
+        "northd": (answers("ovn-appctl", "-t", "ovn-northd", "status"), 60),
+        MANAGEMENT: (answers(*_api_probe(pki)), 120),
     }  # fmt: skip
 
 

@@ -268,7 +268,7 @@ class Lab:
         self._check_node(node)
         return namespaces.enter_argv(self.layout, node)
 
-    def host_exec(self, node: str, argv: list[str], *, check: bool = False, timeout: float = 60) -> Completed:
+    def host_exec(self, node: str, argv: list[str], *, check: bool = False, timeout: float = 180) -> Completed:
         """Runs a command inside a host or `central`; with `check` a failure raises LabError."""
         return run([*self.enter_argv(node), *argv], check=check, timeout=timeout)
 

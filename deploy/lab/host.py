@@ -220,7 +220,7 @@ def _switch_script(host: str, datapath: str, certificate: tuple[Path, Path, Path
     ssl = f"-- set-ssl {' '.join(shlex.quote(str(path)) for path in certificate)}" if certificate else ""
     # Idempotent, and before vswitchd starts, which then makes everything at once.
     return f"""
-ovs-vsctl --no-wait --timeout=10 -- init -- set Open_vSwitch . {settings} \\
+ovs-vsctl --no-wait --timeout=60 -- init -- set Open_vSwitch . {settings} \\
   {ssl} \\
   -- --may-exist add-br br-int \\
   -- set Bridge br-int datapath_type={datapath} fail_mode=secure other-config:disable-in-band=true \\
@@ -239,19 +239,19 @@ def ready_checks(layout: Layout, host: str) -> dict[str, tuple[Callable[[], bool
     enter = namespaces.enter_argv(layout, host)
 
     def answers(*argv: str) -> Callable[[], bool]:
-        return lambda: run([*enter, *argv], check=False, timeout=20).returncode == 0
+        return lambda: run([*enter, *argv], check=False, timeout=60).returncode == 0
 
     return {
-        "ovsdb": (answers("ovs-vsctl", "--no-wait", "--timeout=5", "show"), 30),
+        "ovsdb": (answers("ovs-vsctl", "--no-wait", "--timeout=5", "show"), 60),
         "vswitchd": (
             answers(
                 "sh", "-ec",
                 "ovs-appctl -t ovs-vswitchd version >/dev/null; ovs-vsctl --timeout=5 br-exists br-int;"
                 f"ip -o -4 addr show dev br-phy | grep -q ' {address(host)}/'",
             ),
-            30,
+            60,
         ),
-        "ovn-controller": (answers("ovn-appctl", "-t", "ovn-controller", "version"), 30),
+        "ovn-controller": (answers("ovn-appctl", "-t", "ovn-controller", "version"), 60),
         "libvirtd": (answers("virsh", "-c", "qemu:///system", "version"), 120),
-        COMPUTE: ((layout.node(host) / "compute" / "pki" / "host.crt").exists, 60),
+        COMPUTE: ((layout.node(host) / "compute" / "pki" / "host.crt").exists, 120),
     }  # fmt: skip

@@ -100,7 +100,7 @@ def uptime_seconds(pid: int) -> float:
 def end(pids: Iterable[int], *, gentle_seconds: float = 3) -> None:
     """Ends processes: SIGTERM, and SIGKILL for those that stay; returns when all are gone."""
     left = list(pids)
-    for sign, seconds in ((signal.SIGTERM, gentle_seconds), (signal.SIGKILL, 5.0)):
+    for sign, seconds in ((signal.SIGTERM, gentle_seconds), (signal.SIGKILL, 30.0)):
         for pid in left:
             try:
                 os.kill(pid, sign)

@@ -10,7 +10,7 @@ from deploy.lab.errors import LabError
 Completed = subprocess.CompletedProcess[str]
 
 
-def run(argv: Sequence[str | Path], *, check: bool = True, stdin: str | None = None, timeout: float = 60) -> Completed:
+def run(argv: Sequence[str | Path], *, check: bool = True, stdin: str | None = None, timeout: float = 180) -> Completed:
     """Runs a command and returns its output as text; raises LabError with its words when it fails."""
     words = [str(word) for word in argv]
     shown = " ".join(words)
@@ -30,7 +30,7 @@ def run(argv: Sequence[str | Path], *, check: bool = True, stdin: str | None = N
 
 
 def wait_until(
-    part: str, what: str, check: Callable[[], bool], *, log: Path | None = None, timeout: float = 30
+    part: str, what: str, check: Callable[[], bool], *, log: Path | None = None, timeout: float = 60
 ) -> None:
     """Returns as soon as `check` holds; raises LabError naming the part and its log after `timeout` seconds."""
     deadline = time.monotonic() + timeout

@@ -148,7 +148,7 @@ class Supervisor:
         wait_until(
             program.key, "its end",
             lambda: not (pid and procfs.alive(pid)) and self.info(program)["statename"] != "STOPPING",
-            timeout=program.stop_seconds + 5, log=self._layout.log(program.node, program.name),
+            timeout=program.stop_seconds + 30, log=self._layout.log(program.node, program.name),
         )  # fmt: skip
 
     def info(self, program: Program) -> dict[str, Any]:

@@ -78,10 +78,10 @@ def take_down(
 def _power_off(layout: Layout, hosts: list[str], seconds: float) -> None:
     """Presses the guests' power buttons, then ends those still there."""
     if seconds > 0:
-        press = 'for d in $(timeout 5 virsh list --name); do timeout 5 virsh shutdown "$d"; done'
+        press = 'for d in $(timeout 20 virsh list --name); do timeout 10 virsh shutdown "$d"; done'
         for name in hosts:
             if namespaces.is_complete(layout, name):
-                run([*namespaces.enter_argv(layout, name), "sh", "-c", press], check=False, timeout=120)
+                run([*namespaces.enter_argv(layout, name), "sh", "-c", press], check=False, timeout=600)
         deadline = time.monotonic() + seconds
         while any(procfs.is_guest(pid) for pid in _inside(layout)) and time.monotonic() < deadline:
             time.sleep(0.1)

@@ -60,7 +60,7 @@ async def test_what_is_sent_arrives_whole_and_in_order(chunks: list[bytes]) -> N
         for chunk in chunks:
             await stream.send(chunk)
 
-    async with joined(serve) as server, asyncio.timeout(20):
+    async with joined(serve) as server, asyncio.timeout(60):
         assert await read_all(await server.open(REQUEST)) == b"".join(chunks)
 
 
@@ -72,7 +72,7 @@ async def test_a_reader_that_stands_still_holds_its_sender_and_nobody_else() -> 
             await stream.send(b"x" * 32_768)
             sent[stream.request.name] = sent.get(stream.request.name, 0) + 32_768
 
-    async with joined(serve) as server, asyncio.timeout(20):
+    async with joined(serve) as server, asyncio.timeout(60):
         slow = await server.open(REQUEST.model_copy(update={"name": "slow"}))
         fast = await server.open(REQUEST.model_copy(update={"name": "fast"}))
         assert len(await read_all(fast)) == 100 * 32_768
@@ -85,7 +85,7 @@ async def test_an_error_of_one_side_is_raised_on_the_other() -> None:
         await stream.send(b"some")
         raise NotFound("no such log")
 
-    async with joined(serve) as server, asyncio.timeout(20):
+    async with joined(serve) as server, asyncio.timeout(60):
         stream = await server.open(REQUEST)
         assert await stream.receive() == b"some"
         with pytest.raises(NotFound, match="no such log"):
@@ -99,7 +99,7 @@ async def test_closing_wakes_the_other_side() -> None:
         assert await read_all(stream) == b"hello"
         ended.set()
 
-    async with joined(serve) as server, asyncio.timeout(20):
+    async with joined(serve) as server, asyncio.timeout(60):
         stream = await server.open(REQUEST)
         await stream.send(b"hello")
         await stream.close()
@@ -111,7 +111,7 @@ async def test_sending_into_a_closed_stream_fails() -> None:
     async def serve(stream: TunnelStream) -> None:
         return
 
-    async with joined(serve) as server, asyncio.timeout(20):
+    async with joined(serve) as server, asyncio.timeout(60):
         stream = await server.open(REQUEST)
         assert await stream.receive() == b""
         with pytest.raises(Unavailable):
@@ -122,7 +122,7 @@ async def test_a_tunnel_that_breaks_ends_all_streams() -> None:
     async def serve(stream: TunnelStream) -> None:
         await asyncio.Event().wait()
 
-    async with joined(serve) as server, asyncio.timeout(20):
+    async with joined(serve) as server, asyncio.timeout(60):
         stream = await server.open(REQUEST)
         await server.aclose()
         with pytest.raises(Unavailable):
@@ -135,7 +135,7 @@ async def test_streams_are_limited() -> None:
     async def serve(stream: TunnelStream) -> None:
         await asyncio.Event().wait()
 
-    async with joined(serve) as server, asyncio.timeout(20):
+    async with joined(serve) as server, asyncio.timeout(60):
         streams = [await server.open(REQUEST) for _ in range(STREAM_LIMIT)]
         with pytest.raises(Unavailable):
             await server.open(REQUEST)

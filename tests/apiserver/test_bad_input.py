@@ -196,6 +196,8 @@ REQUESTS = [
     Case("path with dots", "GET", "/api/v1/flavors/..%2f..%2fetc", b"", 404),
     Case("name in the path", "GET", "/api/v1/flavors/Big", b"", 422, "metadata.name"),
     Case("project in the path", "GET", "/api/v1/projects/De%20mo/instances", b"", 422, "metadata.project"),
+    Case("newline after the name in the path", "GET", "/api/v1/flavors/tiny%0A", b"", 422, "metadata.name"),
+    Case("newline after the project in the path", "GET", "/api/v1/projects/demo%0A/instances", b"", 422, "metadata.project"),
     Case("method", "POST", "/api/v1/flavors/tiny", b"{}", 405),
     Case("stale version", "PUT", "/api/v1/flavors/tiny", json.dumps(sample("Flavor", resourceVersion="1")).encode(), 409),
     Case("version that is none", "PUT", "/api/v1/flavors/tiny", json.dumps(sample("Flavor", resourceVersion="x")).encode(), 409),

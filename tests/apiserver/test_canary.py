@@ -16,10 +16,11 @@ import pytest
 import structlog
 from sqlalchemy import text
 
-from tests.apiserver.audit.conftest import audit_settings
+from tests.apiserver.audit.trails import audit_settings
 from tests.fakes.master_keys import open_store
 from tests.fixtures.api import SYSTEM, Api, create_samples, serving
 from tests.fixtures.etcd import EtcdServer
+from tests.fixtures.mirrors import reached, running
 from tests.fixtures.postgres import PostgresServer
 from tests.fixtures.samples import sample
 from vcstack.apiserver.audit.settings import KindLevels, Level
@@ -227,12 +228,11 @@ async def test_no_planted_secret_is_found_anywhere(
     with all_logs() as lines:
         async with EtcdClient(own_etcd.settings) as etcd, open_store(etcd) as store:
             mirror = Mirror(etcd, engine, dsn)
-            mirroring = asyncio.create_task(mirror.run())
             history = HistoryReader(engine)
             trail = Trail(settings, SystemClock(), store.cache, AuditArchive(engine, dsn))
             archive = RecordingArchive(engine, dsn)
             server = serving(store, etcd, pki_installation, tmp_path, history=history, audit=trail, recordings=archive)
-            async with trail, server as api:
+            async with running(mirror), trail, server as api:
                 kinds = ("Project", "Flavor", "Image", "SSHKey", "Network", "SecurityGroup", "Domain", "User", "Key")
                 await create_samples(api, *kinds, "ServiceAccount", "APIKey")
                 await plant_values(api, canaries)
@@ -241,23 +241,21 @@ async def test_no_planted_secret_is_found_anywhere(
                 await plant_installation(api, canaries)
                 await plant_shells(api, canaries)
                 await store.finalize(get_kind("Secret"), "demo", "s", ["vcstack.io/in-use"], actor=SYSTEM)
-                target = await etcd.current_revision()
-                async with asyncio.timeout(30):
-                    while mirror.position < target:
-                        await asyncio.sleep(0.05)
+                await reached(mirror, await etcd.current_revision())
                 async with api.raw() as client:
                     told = (await client.get(f"{DEMO}/secrets/s/history")).content
                     told += (await client.get(f"{ROOT}/events")).content
                     told += (await client.get(f"{ROOT}/events", params={"since": "2000-01-01T00:00:00Z"})).content
+                    await trail.flush()
                     await trail.shipper.ship()
                     exported = (await client.get(f"{ROOT}/audit/export")).content
-            mirroring.cancel()
-            await asyncio.gather(mirroring, return_exceptions=True)
             keys = [kv async for page in etcd.pages(b"/") for kv in page.kvs]
     rows = await read_all(engine)
     await engine.dispose()
     snapshot, dump = tmp_path / "etcd.snapshot", await asyncio.to_thread(dump_of, dsn)
     await asyncio.to_thread(take_snapshot, own_etcd, snapshot)
+    for server in (own_etcd, own_postgres):  # else their files change while they are read
+        await asyncio.to_thread(server.stop)
     assert len(canaries.planted) > 27
     assert exported.count(b"\n") > 30
     assert b"CREATE TABLE public.audit" in dump

@@ -10,9 +10,14 @@ from typing import Any
 import pytest
 import structlog
 
+from tests.apiserver.audit.trails import audit_settings
 from tests.fakes.memory_etcd import MemoryEtcd
 from tests.fixtures.api import Api, create_samples, error_of, serving
+from tests.fixtures.samples import sample
+from vcstack.apiserver.audit.settings import AccessLog
+from vcstack.apiserver.audit.trail import Trail
 from vcstack.apiserver.edges import Origins
+from vcstack.clock import SystemClock
 from vcstack.pki.installation import Installation
 from vcstack.specs.errors import Forbidden
 from vcstack.store.store import Store
@@ -256,16 +261,35 @@ async def test_a_refused_websocket_is_in_the_access_log(api: Api) -> None:
     assert "query-secret-value" not in repr(entries)
 
 
-@pytest.mark.parametrize(("logs_reads", "level"), [(False, "debug"), (True, "info")])
-async def test_reads_are_logged_when_the_operator_wants_it(
-    memory_store: Store, memory_etcd: MemoryEtcd, pki_installation: Installation, tmp_path: Path, logs_reads: bool,
-    level: str,
+@pytest.mark.parametrize(
+    ("access_log", "levels"),
+    [
+        (AccessLog.UNRECORDED, ["debug", "debug", "info"]),
+        (AccessLog.CHANGES, ["debug", "info", "info"]),
+        (AccessLog.ALL, ["info", "info", "info"]),
+    ],
+)
+async def test_the_operator_says_which_requests_get_a_line(
+    memory_store: Store, memory_etcd: MemoryEtcd, pki_installation: Installation, tmp_path: Path,
+    access_log: AccessLog, levels: list[str],
 ) -> None:  # fmt: skip
-    async with serving(memory_store, memory_etcd, pki_installation, tmp_path, logs_reads=logs_reads) as api:
+    trail = Trail(audit_settings(tmp_path), SystemClock(), memory_store.cache)
+    async with trail, serving(
+        memory_store, memory_etcd, pki_installation, tmp_path, audit=trail, access_log=access_log
+    ) as api:  # fmt: skip
         with structlog.testing.capture_logs() as entries:
             async with api.raw() as client:
                 assert (await client.get("/version")).status_code == 200
-    assert [e["log_level"] for e in entries if e["event"] == "request"] == [level]
+                assert (await client.post("/api/v1/flavors", json=sample("Flavor"))).status_code == 201
+                assert (await client.post("/api/v1/flavors", json=sample("Flavor"))).status_code == 409
+    assert [e["log_level"] for e in entries if e["event"] == "request"] == levels
+
+
+async def test_a_change_that_no_trail_records_gets_a_line(api: Api) -> None:
+    with structlog.testing.capture_logs() as entries:
+        async with api.raw() as client:
+            assert (await client.post("/api/v1/flavors", json=sample("Flavor"))).status_code == 201
+    assert [e["log_level"] for e in entries if e["event"] == "request"] == ["info"]
 
 
 async def test_the_request_id_stands_in_log_and_audit(api: Api) -> None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import httpx2
+import orjson
 
 from tests.apiserver.test_accounts import ADMIN, as_, log_in, put
 from tests.apiserver.test_tenancy import bind, put_roles
@@ -44,6 +45,21 @@ async def test_the_chain_leads_to_what_is_to_blame(api: Api) -> None:
     )  # fmt: skip
     below = {(f["kind"], f["name"], f.get("project")): f["sentence"] for f in finding["because"]}
     assert "OVN does not answer" in below["Network", network["network"], "demo"]
+
+
+async def test_what_ready_does_not_go_by_is_told_beside_it(api: Api) -> None:
+    await create_samples(api)
+    (source,) = (await api.store.list(get_kind("GitSource"))).items
+    name = orjson.loads(source)["metadata"]["name"]
+    await observe(api, "GitSource", name, "", "")
+    now = api.store.clock.now()
+    failing = build_condition("Healthy", False, "NotReady", "1 of 2 objects is not ready", generation=1, now=now)
+    patch = {"conditions": [failing.to_wire()]}
+    await api.store.patch_status(get_kind("GitSource"), "demo", name, patch, actor=SYSTEM)
+    async with api.raw() as client:
+        finding = (await ask(client, f"/api/v1/projects/demo/gitsources/{name}/why"))["finding"]
+    assert finding["sentence"] == "is Ready, but Healthy=False (NotReady): 1 of 2 objects is not ready"
+    assert finding["healthy"]
 
 
 async def test_what_is_connected_is_told_with_the_field(api: Api) -> None:

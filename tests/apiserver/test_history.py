@@ -1,6 +1,7 @@
 # ruff: noqa: SIM117 (nested blocks read better here)
 """History through the API: from a reader of the mirror, and 503 while PostgreSQL is away."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.memory_etcd import MemoryEtcd
-from tests.fixtures.api import Api, serving
+from tests.fixtures.api import SYSTEM, Api, serving
 from vcstack.apiclient.client import ApiClient
 from vcstack.apiclient.connection import Connection
 from vcstack.pki.installation import Installation
@@ -36,7 +37,12 @@ class FakeHistory:
 
     def __init__(self) -> None:
         self.away = False
+        self.position = 2**63
+        """How far it has come."""
         self.asked: list[tuple[Ref, int, int | None]] = []
+
+    async def read_position(self) -> int:
+        return self.position
 
     async def list_revisions(self, ref: Ref, *, limit: int = 100, before: int | None = None) -> Sequence[Change]:
         if self.away:
@@ -85,6 +91,22 @@ async def test_an_object_is_shown_as_it_was(client: ApiClient) -> None:
 async def test_a_revision_that_is_none_is_refused(client: ApiClient, revision: str) -> None:
     with pytest.raises(BadRequest):
         await client.get_at_revision(INSTANCE, "web-1", revision, project="demo")
+
+
+async def test_what_history_has_not_come_to_yet_is_not_told_as_it_was_before(
+    client: ApiClient, history: FakeHistory, memory_store: Store
+) -> None:
+    for n in range(5):
+        await memory_store.create(get_kind("Project"), {"metadata": {"name": f"p{n}"}}, actor=SYSTEM)
+    newest = await memory_store.cache.fresh()
+    history.position = newest - 1
+    assert (await client.get_at_revision(INSTANCE, "web-1", str(newest - 1), project="demo"))["spec"]
+    with pytest.raises(Unavailable, match=f"has come to revision {newest - 1} of "):
+        await client.get_at_revision(INSTANCE, "web-1", str(newest), project="demo")
+    asked = asyncio.create_task(client.get_at_revision(INSTANCE, "web-1", str(2**53), project="demo"))
+    await asyncio.sleep(0)
+    history.position = await memory_store.cache.fresh() + 1000
+    assert (await asked)["spec"], "more than there is need not be waited for"
 
 
 async def test_without_postgresql_history_is_unavailable_and_everything_else_works(

@@ -26,7 +26,7 @@ from vcstack.store.secretvalues import SecretValues
 
 CONTENT = bytes(512) * 2048
 DIGEST = "sha256:" + hashlib.sha256(CONTENT).hexdigest()
-PATIENCE = 30
+PATIENCE = 60
 
 
 class Cloud:

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from tests.apiserver.test_accounts import ADMIN, as_, log_in, put
-from tests.apiserver.test_tenancy import MERGE, bind, names, network, put_roles
+from tests.apiserver.test_tenancy import APPLY, MERGE, bind, names, network, put_roles
 from tests.apiserver.test_watch import watching
 from tests.fixtures.api import SYSTEM, Api, error_of
 from vcstack.specs.registry import get_kind
@@ -78,13 +78,32 @@ async def test_what_is_shared_with_a_project_can_be_listed_there(cloud: Api, sam
     assert (await ask(cloud, "eve", "/api/v1/projects/shop/networks?shared=true")).status_code == 404
 
 
-async def test_a_borrower_changes_and_watches_nothing_of_it(cloud: Api, sam: Http) -> None:
-    whole = {"metadata": {"name": "blue"}, "spec": {}}
+WRITES: list[tuple[str, str, dict[str, Any]]] = [
+    ("PUT", BLUE, {"json": {"metadata": {"name": "blue"}, "spec": {}}}),
+    ("PATCH", BLUE, {"content": b'{"spec":{"sharedWith":[]}}', "headers": MERGE}),
+    ("PATCH", f"{BLUE}?fieldManager=x", {"json": {"spec": {}}, "headers": APPLY}),
+    ("DELETE", BLUE, {}),
+    ("DELETE", SUBNET, {}),
+]
+
+
+async def test_a_borrower_is_told_that_he_may_not_change_it_and_nobody_else_is(cloud: Api, sam: Http) -> None:
+    for verb, path, options in WRITES:
+        refused = error_of(await sam.request(verb, path, **options))
+        assert refused["code"] == 403, (verb, path, refused)
+        assert "is shared to be used: user:sam may not " in refused["message"]
+        red = await sam.request(verb, path.replace("blue", "red"), **options)
+        assert error_of(red)["code"] == 404, "of the same project, and not shared"
+    async with as_(cloud, await log_in(cloud, "eve")) as eve:
+        for verb, path, options in WRITES:
+            known = await eve.request(verb, path, **options)
+            absent = await eve.request(verb, path.replace("blue", "none"), **options)
+            assert (known.status_code, known.text.replace("blue", "none")) == (404, absent.text)
+    assert (await cloud.store.get(get_kind("Network"), "lab", "blue")).wire["spec"]["sharedWith"]
+
+
+async def test_a_borrower_sees_and_watches_nothing_else_of_it(cloud: Api, sam: Http) -> None:
     for verb, path, options in (
-        ("PUT", BLUE, {"json": whole}),
-        ("PATCH", BLUE, {"content": b'{"spec":{"sharedWith":[]}}', "headers": MERGE}),
-        ("DELETE", BLUE, {}),
-        ("DELETE", SUBNET, {}),
         ("GET", f"{BLUE}/status", {}),
         ("GET", f"{BLUE}/history", {}),
         ("GET", f"{BLUE}?atRevision=1", {}),

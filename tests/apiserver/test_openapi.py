@@ -123,7 +123,7 @@ def served(pki_installation: Installation, tmp_path_factory: pytest.TempPathFact
     for each in found.callers.values():
         each.close()
     loop.call_soon_threadsafe(stop.set)
-    running.result(timeout=20)
+    running.result(timeout=60)
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()
@@ -186,7 +186,7 @@ def test_the_server_keeps_its_document(label: str, served: Served) -> None:
             if role not in roles:
                 continue
             asked.append(role)
-            response = case.call(base_url=served.api.url, session=session, verify=session.verify)
+            response = case.call(base_url=served.api.url, session=session, verify=session.verify, timeout=60)
             try:
                 case.validate_response(response, checks=CHECKS)
             except Exception as error:

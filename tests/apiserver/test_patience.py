@@ -76,9 +76,9 @@ async def test_a_body_that_comes_too_slowly_is_answered_and_the_connection_ended
         await writer.drain()
         while not any(c.cycle for c in api.server.connections):
             await asyncio.sleep(0.005)
-        writer.write((b"3a98\r\n" if b"chunked" in framing else b"") + b" " * 15_000)
-        await reached(api, 15_000)
-        look(api, seconds=25)  # 600 bytes a second are enough
+        writer.write((b"4e20\r\n" if b"chunked" in framing else b"") + b" " * 20_000)
+        await reached(api, 20_000)
+        look(api, seconds=25)  # 800 bytes a second are enough
         assert not any(c.transport.is_closing() for c in api.server.connections)
         look(api, seconds=100)
         assert (await reader.read()).startswith(b"HTTP/1.1 408 ")

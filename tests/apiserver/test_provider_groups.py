@@ -8,14 +8,13 @@ from typing import Any
 import pytest
 
 from tests.apiserver.test_accounts import ADMIN, as_, key_token, put
-from tests.apiserver.test_tenancy import Http, names, network, put_roles, read_until_end
+from tests.apiserver.test_tenancy import PATIENCE, Http, names, network, put_roles, read_until_end
 from tests.fixtures.api import SYSTEM, Api, error_of
 from vcstack.apiserver.auth.directory import Account
 from vcstack.apiserver.auth.records import VoucherRecord
 from vcstack.apiserver.auth.sessions import Client, Vouched
 from vcstack.specs.registry import get_kind
 
-PATIENCE = 10
 NETWORKS = "/api/v1/projects/mine/networks"
 PROVIDER = get_kind("IdentityProvider")
 OIDC = {"issuerUrl": "https://id.example.com", "clientId": "cloud"}

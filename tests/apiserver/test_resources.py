@@ -163,7 +163,10 @@ async def test_the_writers_program_is_the_field_manager(api: Api, admin: ApiClie
             content=b'{"metadata":{"labels":{"a":"b"}}}',
             headers={"content-type": "application/merge-patch+json"},
         )
+        refused = await raw.delete("/api/v1/flavors/tiny?fieldManager=some%20one")
+        gone = await raw.delete("/api/v1/flavors/tiny?fieldManager=someone")
     assert {m["manager"] for m in answer.json()["metadata"]["managedFields"]} == {"tests", "someone"}
+    assert (refused.status_code, gone.status_code // 100) == (400, 2)
 
 
 async def test_pages_show_the_revision_of_the_first(api: Api, admin: ApiClient) -> None:

@@ -14,7 +14,7 @@ from vcstack.specs.permissions import built_in_roles
 from vcstack.specs.registry import get_kind
 
 Http = httpx2.AsyncClient
-PATIENCE = 10
+PATIENCE = 60
 FLAVOR = {"vcpus": 1, "memoryMiB": 512, "diskGiB": 5}
 MERGE = {"content-type": "application/merge-patch+json"}
 APPLY = {"content-type": "application/apply-patch+json"}

@@ -13,6 +13,7 @@ from tests.apiserver.test_accounts import ADMIN, log_in, put
 from tests.apiserver.test_tenancy import PATIENCE, put_roles
 from tests.fakes.memory_etcd import MemoryEtcd
 from tests.fixtures.api import Api, bind, create_samples, serving
+from tests.fixtures.etcd import eventually
 from vcstack.apiclient.client import ApiClient
 from vcstack.apiclient.connection import Connection
 from vcstack.apiclient.frames import TunnelStream
@@ -22,6 +23,7 @@ from vcstack.specs.errors import ApiError, Conflict, Forbidden, NotFound, Unauth
 from vcstack.specs.registry import get_kind
 from vcstack.store.store import Store
 
+TUNNEL = "/api/v1/hosts/h9/tunnel"
 LOG = b"".join(b"line %d\n" % n for n in range(100_000))
 
 
@@ -65,7 +67,7 @@ async def connected(api: Api, host: str = "h9") -> AsyncIterator[Agent]:
     async with Connection(api.host_settings(host)) as connection:
         tunnel = HostTunnel(connection, host, agent.serve)
         task = asyncio.create_task(tunnel.run())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await tunnel.connected.wait()
             while not api.application.tunnels.has(host):
                 await asyncio.sleep(0.005)
@@ -98,7 +100,7 @@ async def test_a_followed_log_goes_on_until_the_reader_leaves(admin: ApiClient, 
             seen += chunk
             if seen.count(b"more") >= 3:
                 break
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while agent.open:
             await asyncio.sleep(0.01)
 
@@ -174,13 +176,19 @@ async def test_nobody_else_opens_a_websocket(
                 pass
 
 
-async def test_a_newer_tunnel_takes_over(api: Api, admin: ApiClient, agent: Agent) -> None:
-    async with connected(api) as newer:
-        async with open_console(admin.connection, "web-1", project="demo") as console:
-            await console.send(b"x")
-            assert await console.receive() == b"X"
-        assert newer.asked == [("console", "web-1", None)]
-        assert agent.asked == []
+async def test_a_newer_tunnel_takes_over(api: Api, admin: ApiClient) -> None:
+    await create_samples(api)
+    await bind(api, "Instance", "web-1", "h9")
+    # An agent would come back, and take over in its turn.
+    async with Connection(api.host_settings("h9")) as connection, open_socket(connection, TUNNEL) as older:
+        await eventually(lambda: api.application.tunnels.has("h9"))
+        async with connected(api) as newer:
+            async with asyncio.timeout(PATIENCE):
+                assert await older.receive() is None
+            async with open_console(admin.connection, "web-1", project="demo") as console:
+                await console.send(b"x")
+                assert await console.receive() == b"X"
+            assert newer.asked == [("console", "web-1", None)]
 
 
 async def test_a_tunnel_comes_back_after_the_server_was_away(
@@ -188,7 +196,7 @@ async def test_a_tunnel_comes_back_after_the_server_was_away(
 ) -> None:
     for multiplexer in list(api.application.tunnels._local.values()):
         await multiplexer.aclose()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while True:
             try:
                 async with open_console(admin.connection, "web-1", project="demo") as console:

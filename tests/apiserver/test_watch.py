@@ -22,6 +22,7 @@ from vcstack.specs.registry import get_kind
 from vcstack.store.store import Store, StoreSettings
 
 FLAVOR = get_kind("Flavor")
+PATIENCE = 60
 
 
 @contextlib.asynccontextmanager
@@ -39,7 +40,7 @@ async def watching(raw: httpx2.AsyncClient, path: str) -> AsyncIterator[AsyncIte
 
 async def names_until(client: ApiClient, since: str, count: int) -> list[tuple[EventType, str]]:
     found: list[tuple[EventType, str]] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         async for event in client.watch(Flavor, since=since):
             if event.object is not None:
                 found.append((event.type, event.object.metadata.name))
@@ -104,11 +105,13 @@ async def test_bookmarks_come_to_those_who_ask(
         async with serving(store, memory_etcd, api.installation, tmp_path_factory.mktemp("x")) as other:
             async with other.raw() as raw, Connection(other.settings()) as connection:
                 path = f"/api/v1/flavors?watch=true&resourceVersion={store.cache.revision}&allowWatchBookmarks=true"
-                async with watching(raw, path) as events, asyncio.timeout(10):
+                async with watching(raw, path) as events, asyncio.timeout(PATIENCE):
                     made = await ApiClient(connection).create_wire(get_kind("Project"), sample("Project"))
-                    event = await anext(events)
-    assert event["type"] == "BOOKMARK"
-    assert event["object"]["metadata"]["resourceVersion"] == made["metadata"]["resourceVersion"]
+                    version = ""
+                    while version != made["metadata"]["resourceVersion"]:  # one may come of what was before
+                        event = await anext(events)
+                        assert event["type"] == "BOOKMARK"
+                        version = event["object"]["metadata"]["resourceVersion"]
 
 
 async def test_an_idle_watch_gets_keep_alives(
@@ -117,12 +120,12 @@ async def test_an_idle_watch_gets_keep_alives(
     folder = tmp_path_factory.mktemp("x")
     async with serving(memory_store, memory_etcd, api.installation, folder, keep_alive_seconds=0.02) as other:
         async with other.raw() as raw, raw.stream("GET", "/api/v1/flavors?watch=true") as answer:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 assert await anext(answer.aiter_raw()) == b"\n"
 
 
 async def test_a_client_takes_silence_for_death(api: Api) -> None:
-    async with Connection(api.settings(watch_silence_seconds=0.1)) as connection:
+    async with Connection(api.settings(watch_silence_seconds=3)) as connection:
         with pytest.raises(Unavailable, match="dead"):
             async for _ in ApiClient(connection).watch_wire(FLAVOR, since="1"):
                 pass
@@ -140,17 +143,17 @@ async def test_a_stop_ends_watches_in_order_and_clients_go_on_elsewhere(
     async with serving(memory_store, memory_etcd, api.installation, tmp_path_factory.mktemp("x")) as other:
         async with other.raw() as raw, watching(raw, "/api/v1/flavors?watch=true") as events:
             other.stop.set()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 assert [e async for e in events] == []
 
 
 async def test_a_watcher_that_leaves_is_forgotten(api: Api) -> None:
     table = api.store.cache.table(FLAVOR)
     async with api.raw() as raw, watching(raw, "/api/v1/flavors?watch=true"):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while not table.watcher_count:
                 await asyncio.sleep(0.01)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while table.watcher_count:
             await asyncio.sleep(0.01)
 
@@ -158,11 +161,11 @@ async def test_a_watcher_that_leaves_is_forgotten(api: Api) -> None:
 async def test_a_watcher_that_is_too_slow_loses_its_stream_and_nothing_else(admin: ApiClient, api: Api) -> None:
     table = api.store.cache.table(FLAVOR)
     async with api.raw() as raw, raw.stream("GET", "/api/v1/flavors?watch=true") as answer:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while not table.watcher_count:
                 await asyncio.sleep(0.01)
         table.drop_watchers()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             assert [line async for line in answer.aiter_lines() if line] == []
     assert await admin.create_wire(FLAVOR, sample("Flavor"))
 
@@ -176,7 +179,7 @@ async def test_a_thousand_events_arrive_in_order(admin: ApiClient) -> None:
 
     writing = asyncio.create_task(write())
     seen: list[str] = []
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(150):
         async for event in admin.watch(Flavor, since=made["metadata"]["resourceVersion"]):
             if event.object is not None:
                 seen.append(event.object.metadata.labels["n"])

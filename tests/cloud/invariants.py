@@ -18,7 +18,7 @@ from vcstack.nodeagent.backends.files import TEMPORARY
 from vcstack.nodeagent.backends.hypervisor import Power
 from vcstack.nodeagent.names import tap_name
 from vcstack.specs.conditions import READY
-from vcstack.specs.kinds.gitsource import GitSource
+from vcstack.specs.kinds.gitsource import HEALTHY, GitSource
 from vcstack.specs.kinds.instance import Instance, PowerState, port_name_of
 from vcstack.specs.kinds.port import Port, security_groups_of
 from vcstack.specs.kinds.project import Project
@@ -91,6 +91,8 @@ def _not_at_rest(objects: Objects) -> Iterator[str]:
         elif not resource.is_true(READY):
             ready = resource.find_condition(READY)
             yield f"{ref} is not ready: {ready.reason + ' ' + ready.message if ready else 'no condition'}"
+        elif isinstance(resource, GitSource) and not resource.is_true(HEALTHY):
+            yield f"{ref} does not know that its objects are ready: {resource.find_condition(HEALTHY)}"
 
 
 def _claims(cloud: Cloud, objects: Objects) -> Iterator[str]:

@@ -16,6 +16,7 @@ from tests.fakes.master_keys import MasterKeys, credentials_on
 from tests.fakes.memory_etcd import MemoryEtcd
 from tests.fakes.ovn_nb import FakeOvn
 from vcstack.apiclient.wire import Wire, WirePage
+from vcstack.apiserver.auth.probing import ProviderProbes
 from vcstack.apiserver.images.files import ImageFiles
 from vcstack.apiserver.images.importing import ImageImports
 from vcstack.controllers.backends.network import Fence
@@ -25,6 +26,7 @@ from vcstack.controllers.certificate import CERTIFICATE_RECORDS, PROJECT_AUTHORI
 from vcstack.controllers.certificateauthority import AUTHORITIES, WITNESSES
 from vcstack.controllers.gitsource import GIT, SOURCE_ACCESS
 from vcstack.controllers.host import HEARTBEATS
+from vcstack.controllers.identityprovider import ASKING
 from vcstack.controllers.image import CONTENTS, IMPORTS
 from vcstack.controllers.key import KEY_MATERIAL
 from vcstack.controllers.notificationtarget import SENDING
@@ -240,7 +242,8 @@ class ManagerProcess:
         self._store = store
         self._shell_keys = ShellKeyRecords(self._etcd, credentials, store.cache)
         lease = SharedLease(self._etcd)
-        outbound = OutboundClient()  # asked for nothing: there are no targets here, and no images with sources
+        outbound = OutboundClient()  # asked for nothing: no targets, no providers, no images with sources
+        probes = ProviderProbes(store, outbound, clock)
         manager = Manager(
             self._builds,
             store.bound(Actor("system:manager", "vc-management")),
@@ -255,6 +258,7 @@ class ManagerProcess:
                 CONTENTS.name: Contents(),
                 IMPORTS.name: ImageImports(ImageFiles(Path()), outbound, store.cache.setting_book, clock),
                 SENDING.name: outbound,
+                ASKING.name: probes,
                 SECRETS.name: SecretValues(store),
                 KEY_MATERIAL.name: KeyMaterial(credentials),
                 QUOTA_USE.name: QuotaUse(store.cache),

@@ -49,6 +49,7 @@ def _quiet() -> Iterator[None]:
     structlog.configure(**before)
 
 
+@pytest.mark.timeout(3600)
 @settings(max_examples=HISTORIES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(history=st.lists(operations, min_size=3, max_size=15))
 def test_no_history_of_operations_and_kills_leaves_anything_wrong(history: list[tuple[str, Any, Any]]) -> None:

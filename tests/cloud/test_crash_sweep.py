@@ -29,7 +29,7 @@ def workers() -> Iterator[ProcessPoolExecutor]:
         yield pool
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("step", STEPS)
 def test_a_program_killed_at_any_call_and_started_again_leaves_nothing_wrong(
     step: str, workers: ProcessPoolExecutor, capsys: pytest.CaptureFixture[str]

@@ -1,24 +1,27 @@
 """An instance's page and its launch, on what controllers and hosts would have reported."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from playwright.sync_api import Page, expect
 
-from tests.console.test_overviews import cloud, conditions, demand_accessible, operator, report, settle  # noqa: F401
+from tests.console.demo import conditions, demand_accessible, report, settle
 from tests.fixtures.browsing import ConsoleApi
-from tests.fixtures.guest import SshGuest, Way, leading_to
+from tests.fixtures.guest import SshGuest, Way
 from tests.fixtures.sshd import LOGIN
 from vcstack.specs.errors import Unavailable
 from vcstack.specs.registry import get_kind
 
 AT = "2026-11-23T09:00:00Z"
+AS_LARGE = r"""before => {
+  const rows = [...document.querySelectorAll('[data-testid=shell] .xterm-rows > div')];
+  return rows.length !== before && rows.some(row => parseInt(row.textContent) === rows.length);
+}"""
+"""Whether the terminal has another number of rows than before, and what runs in the guest says the same one."""
 
 
 def test_an_instances_page_says_why_what_happened_and_how_it_is_written(
-    operator: Page,  # noqa: F811
-    cloud: ConsoleApi,  # noqa: F811
+    operator: Page,
+    cloud: ConsoleApi,
     built_console: Path,
 ) -> None:
     page = operator
@@ -47,13 +50,24 @@ def test_an_instances_page_says_why_what_happened_and_how_it_is_written(
     page.get_by_role("tab", name="Overview").click()
     settle(cloud, "Instance", "web-1")
     expect(page.get_by_role("heading", name="What holds it up")).to_have_count(0)
+    # A machine that was to be stopped and is shows no word of Running, and no fault.
+    stopped = cloud.request("GET", "projects/demo/instances/web-1")
+    cloud.request(
+        "PUT", "projects/demo/instances/web-1", stopped | {"spec": stopped["spec"] | {"powerState": "Stopped"}}
+    )
+    report(cloud, "Instance", "web-1", powerState="Stopped", **conditions("Instance", "True", "Stopped"))
+    held = page.get_by_role("heading", name="Conditions").locator("..")
+    expect(held.get_by_text("Stopped", exact=True)).to_be_visible()
+    expect(held.get_by_text("Running")).to_have_count(0)
+    expect(page.get_by_role("status").get_by_text("Stopped", exact=True)).to_be_visible()
+    demand_accessible(page, built_console, "instance-stopped")
     page.get_by_role("link", name="Edit").click()
     expect(page.get_by_role("heading", name="Change Instance web-1")).to_be_visible()
 
 
 def test_an_instance_is_launched_on_a_network_that_another_project_shares(
-    operator: Page,  # noqa: F811
-    cloud: ConsoleApi,  # noqa: F811
+    operator: Page,
+    cloud: ConsoleApi,
     built_console: Path,
 ) -> None:
     page = operator
@@ -76,6 +90,12 @@ def test_an_instance_is_launched_on_a_network_that_another_project_shares(
     page.get_by_role("checkbox", name="web", exact=True).uncheck()
     demand_accessible(page, built_console, "launch")
     page.get_by_role("button", name="Review").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.go_back()
+    expect(page.get_by_role("heading", name="in which project?")).to_be_visible()
+    page.go_forward()
+    expect(own).to_have_count(1)  # what was chosen is still so
+    page.get_by_role("button", name="Review").click()
     expect(page.get_by_role("dialog")).to_contain_text("network: lender/lent")
     expect(page.get_by_text("It fits: quota, rules and references were checked.")).to_be_visible()
     page.get_by_role("button", name="Launch", exact=True).click()
@@ -84,28 +104,9 @@ def test_an_instance_is_launched_on_a_network_that_another_project_shares(
     assert made["spec"]["networkInterfaces"] == [{"name": "eth0", "network": "lender/lent"}]
 
 
-@pytest.fixture
-def way(cloud: ConsoleApi, guest: SshGuest) -> Iterator[Way]:  # noqa: F811
-    """The instance's host leads to an SSH server that trusts the project's authority."""
-    settle(cloud, "Instance", "web-1", powerState="Running")
-    guest.trust(cloud.request("GET", "projects/demo/sshauthority")["publicKey"])
-    leading = leading_to(cloud.api, guest.port, "h1")
-    yield cloud.run(leading.__aenter__())
-    cloud.run(leading.__aexit__(None, None, None))
-
-
-def shown(page: Page) -> str:
-    """What the shell's terminal shows."""
-    return "\n".join(page.get_by_test_id("shell").locator(".xterm-rows > div").all_inner_texts())
-
-
-def until_shown(page: Page, text: str) -> None:
-    expect(page.get_by_test_id("shell").locator(".xterm-rows")).to_contain_text(text)
-
-
 def test_a_shell_is_opened_typed_at_and_opened_again(
-    operator: Page,  # noqa: F811
-    cloud: ConsoleApi,  # noqa: F811
+    operator: Page,
+    cloud: ConsoleApi,
     way: Way,
     guest: SshGuest,
     built_console: Path,
@@ -119,22 +120,24 @@ def test_a_shell_is_opened_typed_at_and_opened_again(
     page.keyboard.press("Enter")
     expect(page.get_by_text("Connected", exact=True)).to_be_visible()
     terminal = page.get_by_role("textbox", name="Shell")
+    rows = page.get_by_test_id("shell").locator(".xterm-rows")
     terminal.press_sequentially("clear; echo is-$((6*7))\n")
-    until_shown(page, "is-42")
+    expect(rows).to_contain_text("is-42")
     demand_accessible(page, built_console, "shell")
 
     # The terminal in the guest is as large as the one here, also when that changes.
+    terminal.press_sequentially("while clear; stty size; do sleep 0.2; done\n")
+    page.wait_for_function(AS_LARGE, arg=0)
+    before = rows.locator("> div").count()
     page.set_viewport_size({"width": 700, "height": 600})
-    rows = page.get_by_test_id("shell").locator(".xterm-rows > div")
-    expect(rows).not_to_have_count(24)
-    terminal.press_sequentially(f"until stty size | grep '^{rows.count()} '; do :; done; echo larger-$((6*7))\n")
-    until_shown(page, "larger-42")
+    page.wait_for_function(AS_LARGE, arg=before)
+    terminal.press("Control+c")
 
     # It goes on while another tab is looked at, and while nobody looks.
     terminal.press_sequentially("clear; (sleep 1; echo later-$((6*7)))\n")
     page.get_by_role("tab", name="Events").click()
     page.get_by_role("tab", name="Shell").click()
-    until_shown(page, "later-42")
+    expect(rows).to_contain_text("later-42")
     terminal.press_sequentially("exit 3\n")
     expect(page.get_by_text("The shell ended with status 3.")).to_be_visible()
 
@@ -146,6 +149,14 @@ def test_a_shell_is_opened_typed_at_and_opened_again(
     way.error = Unavailable("nothing listens at port 22 of 10.0.0.5")
     page.get_by_role("button", name="Open a shell").click()
     expect(page.get_by_text("nothing listens at port 22 of 10.0.0.5")).to_be_visible()
+    expect(page.get_by_text("Waiting for the guest's SSH server")).to_be_visible()
+    way.error = None
+    expect(page.get_by_text("Connected", exact=True)).to_be_visible()
+    guest.kill_sessions()
+    expect(page.get_by_text("the connection to the instance's SSH server broke")).to_be_visible()
+    way.error = Unavailable("nothing listens at port 22 of 10.0.0.5")
+    page.get_by_role("button", name="Open a shell").click()
+    page.get_by_role("button", name="Do not wait").click()
     settle(cloud, "Instance", "web-1", host="h2")
     page.get_by_role("button", name="Open a shell").click()
     expect(page.get_by_text("host h2 is not connected at the moment")).to_be_visible()

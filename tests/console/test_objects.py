@@ -1,6 +1,7 @@
 """Pages of one object: what is seen follows what happens, and nothing is saved that was not shown first."""
 
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +19,7 @@ from vcstack.specs.conditions import build_condition
 from vcstack.specs.errors import NotFound
 from vcstack.specs.registry import get_kind
 from vcstack.specs.resource import Ref
+from vcstack.specs.settings import KNOWN_SETTINGS
 
 NETWORK = "/console/projects/demo/networks/web"
 EDITOR = ".cm-content"
@@ -60,6 +62,9 @@ class Notes:
         stored = console.run(console.store.get(get_kind(ref.kind), ref.project, ref.name))
         self.versions.insert(0, Noted(ref, stored.wire, operation))
 
+    async def read_position(self) -> int:
+        return sys.maxsize  # it is never behind
+
     async def list_revisions(self, ref: Ref, *, limit: int = 100, before: int | None = None) -> Sequence[Noted]:
         return [v for v in self.versions if v.ref == ref and (before is None or v.revision < before)][:limit]
 
@@ -97,10 +102,25 @@ def live(console: ConsoleApi, kind: str, name: str) -> dict[str, Any]:
     return found
 
 
+def expect_shown(page: Page, what: str) -> None:
+    """Wait until the plan was carried out and the object is looked at; plan and editor have headings with its name."""
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    expect(page.get_by_role("heading", name=re.compile(f"^{what}"))).to_be_visible()
+
+
 def replace_text(page: Page, text: str) -> None:
     page.locator(EDITOR).click()
     page.keyboard.press("ControlOrMeta+a")
     page.keyboard.insert_text(text)
+
+
+def paste(page: Page, text: str) -> None:
+    script = """(target, text) => {
+        const clipboardData = new DataTransfer();
+        clipboardData.setData("text/plain", text);
+        target.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true, cancelable: true }));
+    }"""
+    page.locator(EDITOR).evaluate(script, text)
 
 
 def test_an_object_is_shown_whole_and_follows_what_happens(
@@ -153,9 +173,13 @@ def test_yaml_with_an_error_is_told_where_and_then_planned_and_applied(
     expect(problems).to_contain_text("Line 7")
     expect(problems).to_contain_text("there is no such field; known: mtuBytes")
     expect(plan).to_be_disabled()
-    replace_text(page, text.replace("{0}", "mtuBytes: 1\n   x: ["))
+    replace_text(page, text.replace("{0}", "mtuBytes: 1\n   x: " + "[" * 500))
     expect(problems).to_be_visible()
     expect(plan).to_be_disabled()
+    # A fault that comes many times over is told once, and goes when it is mended.
+    replace_text(page, text.replace("{0}", "mtuBytes: one"))
+    expect(problems.get_by_role("listitem")).to_have_count(1)
+    expect(problems).to_contain_text("spec.mtuBytes: ")
     # The schema allows it; what the API thinks of it comes to the same line.
     replace_text(page, text.replace("{0}", "mtuBytes: 1300\n  sharedWith:\n  - project: nowhere"))
     expect(problems).to_contain_text(re.compile("Line [89]"))
@@ -172,12 +196,65 @@ def test_yaml_with_an_error_is_told_where_and_then_planned_and_applied(
     dialog.get_by_label("Take over the fields that others own").check()
     expect(dialog.get_by_role("row", name=re.compile("spec.mtuBytes"))).to_contain_text("1300")
     dialog.get_by_role("button", name="Apply").click()
-    expect(page.get_by_role("heading", name="Network web")).to_be_visible()
+    expect_shown(page, "Network web")
     assert live(console, "Network", "web")["spec"]["mtuBytes"] == 1300
 
+    expect(page.get_by_text("1300").first).to_be_visible()
     page.get_by_role("button", name="Undo").click()
     expect(page.get_by_text("1400").first).to_be_visible()
     assert live(console, "Network", "web")["spec"]["mtuBytes"] == 1400
+
+    # What somebody else changes while the plan is looked at is not undone unseen.
+    page.get_by_role("link", name="Edit").click()
+    expect(page.locator(EDITOR)).to_contain_text("mtuBytes: 1400")
+    replace_text(page, text.replace("{0}", "mtuBytes: 1300 # mine"))
+    plan.click()
+    expect(dialog.get_by_role("row", name=re.compile("spec.mtuBytes"))).to_be_visible()
+    theirs = live(console, "Network", "web")
+    theirs["metadata"]["labels"] = {"tier": "gold"}
+    console.request("PUT", "projects/demo/networks/web", theirs)
+    expect(dialog).to_contain_text("It was changed meanwhile by somebody else.")
+    expect(dialog.get_by_role("button", name="Apply")).to_be_disabled()
+    dialog.get_by_role("button", name="Take these changes in").click()
+    expect(dialog.get_by_role("button", name="Apply")).to_be_enabled()
+    expect(page.locator(EDITOR)).to_contain_text("tier: gold")
+    expect(page.locator(EDITOR)).to_contain_text("# mine")
+    dialog.get_by_role("button", name="Apply").click()
+    expect_shown(page, "Network web")
+    merged = live(console, "Network", "web")
+    assert (merged["spec"]["mtuBytes"], merged["metadata"]["labels"]) == (1300, {"tier": "gold"})
+
+
+def test_a_text_of_many_lines_is_checked_when_asked_for_and_one_the_api_does_not_take_is_not_taken_in(
+    console: ConsoleApi, page: Page, built_console: Path
+) -> None:
+    log_in(page, "alice")
+    page.goto(NETWORK + "/edit")
+    expect(page.locator(EDITOR)).to_contain_text("mtuBytes: 1400")
+    text = "apiVersion: vcstack.io/v1\nkind: Network\nmetadata:\n  name: web\n  project: demo\nspec:\n  mtuBytes: {0}\n"
+    lines = "# a comment\n" * 50_000
+    page.locator(EDITOR).click()
+    page.keyboard.press("ControlOrMeta+a")
+    paste(page, text.replace("{0}", "one") + lines)
+    problems, plan = page.get_by_role("region", name="What is wrong"), page.get_by_role("button", name="See the plan")
+    expect(page.get_by_text("it is not checked while you type")).to_be_visible()
+    expect(page.get_by_text("too long for a form")).to_be_visible()
+    expect(problems).to_have_count(0)
+    expect(plan).to_be_disabled()
+    page.keyboard.type("# and on")
+    page.get_by_role("button", name="Check it").click()
+    expect(problems).to_contain_text("spec.mtuBytes: ")
+    assert find_barriers(page, built_console) == []
+
+    # Twice as much is more than the API takes.
+    page.locator(EDITOR).click()
+    paste(page, lines)
+    expect(page.get_by_text("Nothing was taken in")).to_be_visible()
+    expect(problems).to_contain_text("spec.mtuBytes: ")
+    page.keyboard.press("ControlOrMeta+a")
+    paste(page, text.replace("{0}", "1300"))
+    expect(page.get_by_label("mtuBytes")).to_have_value("1300")
+    expect(plan).to_be_enabled()
 
 
 def test_a_form_makes_an_object_and_a_draft_survives_without_its_secrets(
@@ -208,7 +285,24 @@ def test_a_form_makes_an_object_and_a_draft_survives_without_its_secrets(
     expect(page.get_by_role("heading", name="New Instance")).to_be_visible()
     expect(page.locator(EDITOR)).to_contain_text("kind: Instance")
     page.goto("/console/projects/demo/networks/_new")
-    page.get_by_label("name", exact=False).first.fill("green")
+    # Nobody is blamed before they could type anything, but a try is told what is needed, and led there.
+    problems, name = page.get_by_role("region", name="What is wrong"), page.get_by_label("name", exact=False).first
+    expect(page.locator(EDITOR)).to_contain_text("kind: Network")
+    page.get_by_label("mtuBytes").fill("1350")
+    expect(page.locator(EDITOR)).to_contain_text("mtuBytes: 1350")
+    expect(page.locator("[aria-invalid]")).to_have_count(0)
+    expect(problems).to_have_count(0)
+    page.get_by_role("button", name="See the plan").click()
+    expect(problems).to_contain_text("metadata.name")
+    expect(name).to_be_focused()
+    expect(name).to_have_attribute("aria-invalid", "true")
+    page.reload()
+    name.focus()
+    expect(problems).to_have_count(0)
+    name.press("Tab")
+    expect(name).to_have_attribute("aria-invalid", "true")
+    name.fill("green")
+    expect(page.locator("[aria-invalid]")).to_have_count(0)
     page.get_by_label("mtuBytes").fill("1300")
     page.get_by_role("button", name="See the plan").click()
     dialog = page.get_by_role("dialog", name="What will be done")
@@ -218,8 +312,36 @@ def test_a_form_makes_an_object_and_a_draft_survives_without_its_secrets(
     dialog.get_by_role("button", name="Apply").click()
     expect(dialog.get_by_role("alert").first).to_contain_text("It was changed since the plan was made")
     dialog.get_by_role("button", name="Apply").click()
-    expect(page.get_by_role("heading", name="Network green")).to_be_visible()
+    expect_shown(page, "Network green")
     assert live(console, "Network", "green")["spec"]["mtuBytes"] == 1300
+
+
+def test_a_form_tells_which_settings_there_are_and_what_their_values_look_like(
+    console: ConsoleApi, page: Page, built_console: Path
+) -> None:
+    log_in(page, "alice")
+    page.goto("/console/settings/_new")
+    setting, value = page.get_by_label("setting", exact=False).first, page.get_by_label("value", exact=False).first
+    expect(setting.get_by_role("option")).to_have_count(len(KNOWN_SETTINGS))
+    setting.select_option("login.mfaRequired")
+    expect(page.get_by_text("Whether users need a second factor to log in.")).to_be_visible()
+    expect(value.get_by_role("option")).to_have_text(["true", "false"])
+    expect(page.locator(EDITOR)).to_contain_text("value: false")
+    setting.select_option("sessions.idle")
+    expect(value).to_have_value("8h")
+    value.fill("soon")
+    expect(page.get_by_role("region", name="What is wrong")).to_contain_text("spec.value")
+    value.fill("2h")
+    assert find_barriers(page, built_console) == []
+    text = "apiVersion: vcstack.io/v1\nkind: Setting\nmetadata:\n  name: idle\nspec:\n  value: 2h\n  setting: "
+    replace_text(page, text)
+    page.keyboard.type("idle")
+    page.locator(".cm-tooltip-autocomplete").get_by_role("option", name="sessions.idle").click()
+    page.get_by_role("button", name="See the plan").click()
+    dialog = page.get_by_role("dialog", name="What will be done")
+    dialog.get_by_role("button", name="Apply").click()
+    expect_shown(page, "Setting idle")
+    assert console.request("GET", "settings/idle")["spec"] == {"setting": "sessions.idle", "value": "2h"}
 
 
 def test_a_deletion_names_what_is_lost_and_what_others_delete_goes_by_itself(

@@ -1,6 +1,6 @@
 """Pages made by hand: overview, network map, firewall, hosts, who may what, quotas, audit trail."""
 
-import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,101 +8,13 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.fixtures.browsing import ConsoleApi, find_barriers, log_in
-from tests.fixtures.samples import SAMPLES
+from tests.console.demo import conditions, demand_accessible, make_instance, report, settle
+from tests.fixtures.browsing import ConsoleApi, log_in
 from vcstack.apiserver.audit.settings import AuditSettings
 from vcstack.apiserver.audit.trail import Trail
 from vcstack.clock import SystemClock
-from vcstack.specs.registry import get_kind
-from vcstack.store.actor import Actor
 from vcstack.store.mirror.audit import AuditArchive
 from vcstack.store.mirror.database import open_engine
-
-SYSTEM = Actor("system:controller:test", "test")
-PHONE = {"width": 360, "height": 740}
-
-
-def conditions(kind: str, status: str, reason: str = "Observed", message: str = "") -> dict[str, Any]:
-    """What Ready of the kind is derived from, each alike."""
-    at = "2026-11-23T09:00:00Z"
-    told = {"status": status, "reason": reason, "message": message, "lastTransitionTime": at, "observedGeneration": 1}
-    return {"conditions": [{"type": name, **told} for name in get_kind(kind).ready_when]}
-
-
-def report(console: ConsoleApi, kind: str, name: str, project: str | None = "demo", **status: Any) -> None:
-    """Report as the cloud's controllers and hosts do."""
-    console.run(console.store.patch_status(get_kind(kind), project, name, status, actor=SYSTEM))
-
-
-def settle(console: ConsoleApi, kind: str, name: str, project: str | None = "demo", **status: Any) -> None:
-    """Report that it is as it should be."""
-    report(console, kind, name, project, **conditions(kind, "True"), **status)
-
-
-def make_instance(console: ConsoleApi, name: str, network: str, address: str, host: str = "h1") -> None:
-    spec = {"flavor": "small", "image": "tiny", "networkInterfaces": [{"name": "eth0", "network": network}]}
-    console.create("Instance", {"metadata": {"project": "demo", "name": name}, "spec": spec})
-    allocated = {"vcpus": 1, "memoryMiB": 256, "diskGiB": 1}
-    settle(console, "Instance", name, host=host, allocated=allocated)
-    port = {"metadata": {"project": "demo", "name": f"{name}-eth0"}, "spec": {"network": network}}
-    console.create("Port", port)
-    addresses = [{"subnet": network, "address": address}]
-    settle(console, "Port", f"{name}-eth0", instance=name, addresses=addresses)
-
-
-@pytest.fixture
-def cloud(console: ConsoleApi) -> ConsoleApi:
-    """A project with two networks and two instances, on one of two hosts."""
-    capacity = {"vcpus": 8, "memoryMiB": 8192, "diskGiB": 100}
-    for name in ("h1", "h2"):
-        console.create("Host", {"metadata": {"name": name}, "spec": {}})
-    settle(console, "Host", "h1", None, allocatable=capacity, allocated={"vcpus": 2, "memoryMiB": 512, "diskGiB": 2})
-    report(console, "Host", "h2", None, **conditions("Host", "False", "HeartbeatMissed", "No sign of life."))
-    console.create("Project", {"metadata": {"name": "demo"}, "spec": {}})
-    console.create("Flavor", {"metadata": {"name": "small"}, "spec": SAMPLES["Flavor"]["spec"]})
-    console.create("Image", {"metadata": {"project": "demo", "name": "tiny"}, "spec": SAMPLES["Image"]["spec"]})
-    for name, cidr in (("web", "10.0.0.0/24"), ("back", "10.1.0.0/24")):
-        console.create("Network", {"metadata": {"project": "demo", "name": name}, "spec": {}})
-        settle(console, "Network", name)
-        console.create(
-            "Subnet", {"metadata": {"project": "demo", "name": name}, "spec": {"network": name, "cidr": cidr}}
-        )
-        settle(console, "Subnet", name)
-    rules = [{"name": "ssh", "direction": "Ingress", "protocol": "TCP", "portMin": 22}]
-    console.create("SecurityGroup", {"metadata": {"project": "demo", "name": "default"}, "spec": {"rules": rules}})
-    make_instance(console, "web-1", "web", "10.0.0.5")
-    make_instance(console, "db", "back", "10.1.0.5")
-    quota = {"limits": {"instances": 3, "memoryMiB": 1024}}
-    console.create("Quota", {"metadata": {"project": "demo", "name": "limits"}, "spec": quota})
-    console.make_known_user("alice")
-    return console
-
-
-@pytest.fixture
-def operator(cloud: ConsoleApi, page: Page) -> Page:
-    log_in(page, "alice")
-    return page
-
-
-def demand_accessible(page: Page, built_console: Path, picture: str) -> None:
-    """Find nothing that keeps people out, in both themes, and nothing wider than a phone."""
-    folder = os.environ.get("VCSTACK_SCREENSHOTS")
-    if folder:
-        page.screenshot(path=f"{folder}/{picture}.png")
-    barriers = find_barriers(page, built_console)
-    page.evaluate("document.documentElement.dataset.theme = 'dark'")
-    barriers += find_barriers(page, built_console)
-    assert not barriers, "\n".join(barriers)
-    if folder:
-        page.screenshot(path=f"{folder}/{picture}-dark.png")
-    page.evaluate("document.documentElement.dataset.theme = 'light'")
-    before = page.viewport_size
-    page.set_viewport_size(PHONE)
-    assert page.evaluate("document.querySelector('main').scrollWidth <= innerWidth"), "it is wider than a phone"
-    if folder:
-        page.screenshot(path=f"{folder}/{picture}-phone.png")
-    if before:
-        page.set_viewport_size(before)
 
 
 def test_the_overview_shows_the_cloud_as_it_changes(operator: Page, cloud: ConsoleApi, built_console: Path) -> None:
@@ -111,7 +23,7 @@ def test_the_overview_shows_the_cloud_as_it_changes(operator: Page, cloud: Conso
     expect(page.get_by_role("meter", name="Memory")).to_have_attribute("value", "512")
     expect(page.get_by_role("link", name="Instance: 2, of them 0 not ready")).to_be_visible()
     takers = page.get_by_role("region", name="Who takes most")
-    expect(takers.get_by_role("link")).to_contain_text("2 instances, 2 vCPU, 512 MiB")
+    expect(takers.get_by_role("link")).to_contain_text("instances: 2, 2 vCPU, 512 MiB")
     moving = page.get_by_role("region", name="What changes right now")
     expect(moving).to_contain_text("HeartbeatMissed")
     report(cloud, "Instance", "web-1", **conditions("Instance", "False", "DomainGone", "Somebody has destroyed it."))
@@ -152,7 +64,7 @@ def test_the_network_map_is_drawn_and_listed_and_grows_by_itself(
     page.get_by_text("List", exact=True).click()
     networks = page.get_by_role("list", name="Networks")
     expect(networks.get_by_role("listitem").filter(has_text="10.0.0.0/24").first).to_contain_text("web-2")
-    assert "view=list" in page.url
+    expect(page).to_have_url(re.compile("view=list"))
     demand_accessible(page, built_console, "topology-list")
     networks.get_by_role("link", name="db").click()
     page.wait_for_url("**/projects/demo/instances/db")
@@ -230,7 +142,7 @@ def test_hosts_show_what_they_carry_and_are_cordoned_with_a_way_back(
     expect(page.get_by_text("Cordoned", exact=True)).not_to_be_visible()
     assert cloud.request("GET", "hosts/h1")["spec"]["scheduling"] == "Enabled"
     page.get_by_label("Order").select_option("Most instances first")
-    assert "sort=instances" in page.url
+    expect(page).to_have_url(re.compile("sort=instances"))
 
 
 def test_who_may_what_is_seen_and_asked(operator: Page, cloud: ConsoleApi, built_console: Path) -> None:
@@ -259,6 +171,18 @@ def test_who_may_what_is_seen_and_asked(operator: Page, cloud: ConsoleApi, built
     page.get_by_role("button", name="List all rights").click()
     expect(page.get_by_role("region", name="What user:bob may")).to_contain_text("in project demo")
     demand_accessible(page, built_console, "access-can-i")
+    page.goto("/console/users/bob")
+    page.get_by_role("button", name="One-time secret").click()
+    demand_accessible(page, built_console, "one-time-secret")
+    page.get_by_role("button", name="Make it").click()
+    secret = page.get_by_test_id("secret").inner_text()
+    assert cloud.request("POST", "auth/login", {"user": "bob", "password": secret})["challenge"]
+    cloud.create("APIKey", {"metadata": {"name": "laptop"}, "spec": {"user": "alice"}})
+    page.goto("/console/apikeys/laptop")
+    page.get_by_role("button", name="Secret", exact=True).click()
+    page.get_by_role("button", name="Make it").click()
+    key_id, _, key_secret = page.get_by_test_id("secret").inner_text().partition(":")
+    assert cloud.request("POST", "auth/token", {"keyId": key_id, "secret": key_secret})["accessToken"]
 
 
 def test_quotas_are_bars_that_follow_what_is_used(operator: Page, cloud: ConsoleApi, built_console: Path) -> None:
@@ -309,6 +233,7 @@ def test_the_audit_trail_is_searched_verified_and_exported(
     log_in(page, "alice")
     page.get_by_role("navigation").get_by_role("link", name="Audit trail").click()
     cloud.request("POST", "projects/demo/networks", {"metadata": {"name": "recorded"}, "spec": {}})
+    cloud.run(audited.flush())
     cloud.run(audited.shipper.ship())
     made = page.get_by_role("row").filter(has_text="demo/recorded")
     expect(made).to_contain_text("Allowed 201")
@@ -320,7 +245,7 @@ def test_the_audit_trail_is_searched_verified_and_exported(
     page.get_by_label("Did").fill("delete")
     page.get_by_label("Did").press("Enter")
     expect(page.get_by_text("No record", exact=True)).to_be_visible()
-    assert "kind=Network" in page.url
+    expect(page).to_have_url(re.compile("kind=Network"))
     page.get_by_role("button", name="Clear the filters").click()
     expect(made).to_be_visible()
     with page.expect_download() as downloading:

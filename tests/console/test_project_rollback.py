@@ -1,79 +1,49 @@
 """A whole project goes back to a moment of its timeline by one plan; the history is a real one in PostgreSQL."""
 
-import asyncio
-import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.fixtures.api import SYSTEM
 from tests.fixtures.browsing import ConsoleApi, find_barriers, log_in
+from tests.fixtures.pastproject import PastProject, forget, mirroring
 from vcstack.pki.installation import Installation
-from vcstack.specs.errors import NotFound
-from vcstack.specs.registry import get_kind
-from vcstack.store.actor import Actor
-from vcstack.store.etcd.client import EtcdClient
 from vcstack.store.mirror.database import open_engine
 from vcstack.store.mirror.history import HistoryReader
-from vcstack.store.mirror.mirror import Mirror
 
 pytestmark = pytest.mark.daemons
-BOB = Actor("user:bob", "vcctl")
-"""What the cloud itself makes is not taken back, so a person has to have done it."""
 
 
 class Project:
-    """What a test does in the project while nobody looks; stands in for controllers where something has to go."""
+    """What a test does in the project while nobody looks."""
 
-    def __init__(self, console: ConsoleApi, mirror: Mirror) -> None:
+    def __init__(self, console: ConsoleApi, past: PastProject) -> None:
         self._console = console
-        self._mirror = mirror
+        self._past = past
 
-    def create(self, kind: str, name: str, **spec: Any) -> None:
-        wire = {"metadata": {"name": name, "project": "demo"}, "spec": spec}
-        self._console.run(self._console.store.create(get_kind(kind), wire, actor=BOB))
+    def create(self, kind: str, name: str, **spec: Any) -> int:
+        return self._console.run(self._past.create(kind, name, **spec))
 
     def change(self, kind: str, name: str, **spec: Any) -> None:
-        store = self._console.store
-        self._console.run(store.merge_patch(get_kind(kind), "demo", name, {"spec": spec}, actor=SYSTEM))
+        self._console.run(self._past.change(kind, name, **spec))
 
     def observe(self, kind: str, name: str, **status: Any) -> None:
-        self._console.run(self._console.store.replace_status(get_kind(kind), "demo", name, status, actor=SYSTEM))
+        self._console.run(self._past.observe(kind, name, **status))
 
     def find(self, kind: str, name: str) -> dict[str, Any] | None:
-        try:
-            return self._console.run(self._console.store.get(get_kind(kind), "demo", name)).wire
-        except NotFound:
-            return None
+        return self._console.run(self._past.find(kind, name))
 
     def clean_up(self, kind: str, name: str) -> None:
-        """Finish a deletion, as controllers do."""
-        found = self.find(kind, name)
-        assert found is not None
-        assert found["metadata"].get("deletionTimestamp")
-        store, finalizers = self._console.store, found["metadata"]["finalizers"]
-        self._console.run(store.finalize(get_kind(kind), "demo", name, finalizers, actor=SYSTEM))
+        self._console.run(self._past.clean_up(kind, name))
 
     def delete(self, kind: str, name: str) -> None:
-        self._console.run(self._console.store.delete(get_kind(kind), "demo", name, actor=SYSTEM))
-        if self.find(kind, name) is not None:
-            self.clean_up(kind, name)
+        self._console.run(self._past.delete(kind, name))
 
-    def record(self) -> int:
-        """Wait until history has all that has happened, and return the revision."""
-
-        async def reach() -> int:
-            revision = self._console.store.cache.revision
-            async with asyncio.timeout(30):
-                while self._mirror.position < revision:
-                    await asyncio.sleep(0.01)
-            return revision
-
-        return self._console.run(reach())
+    def record(self) -> None:
+        self._console.run(self._past.record())
 
 
 @pytest.fixture
@@ -89,23 +59,12 @@ def console(
 
 @pytest.fixture
 def project(console: ConsoleApi, postgres_dsn: str) -> Iterator[Project]:
-    engine = open_engine(postgres_dsn)
-    mirror = Mirror(cast(EtcdClient, console.etcd), engine, postgres_dsn)
-
-    async def begin() -> asyncio.Task[None]:
-        return asyncio.create_task(mirror.run())
-
-    async def end() -> None:
-        running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
-        await engine.dispose()
-
-    running = console.run(begin())
+    mirror = mirroring(console.etcd, postgres_dsn)
+    past = PastProject(console.store, console.run(mirror.__aenter__()))
     console.create("Project", {"metadata": {"name": "demo"}, "spec": {}})
     console.make_known_user("alice")
-    yield Project(console, mirror)
-    console.run(end())
+    yield Project(console, past)
+    console.run(mirror.__aexit__(None, None, None))
 
 
 def test_a_project_goes_back_to_a_moment_by_one_plan_and_forth_again(
@@ -113,8 +72,8 @@ def test_a_project_goes_back_to_a_moment_by_one_plan_and_forth_again(
 ) -> None:
     project.create("Network", "web", mtuBytes=1400)
     project.create("Network", "old", mtuBytes=1500)
-    project.create("Subnet", "old", network="old", cidr="10.7.0.0/24")
-    moment = project.record()
+    moment = project.create("Subnet", "old", network="old", cidr="10.7.0.0/24")
+    project.record()
     project.change("Network", "web", mtuBytes=1300)
     project.delete("Subnet", "old")
     project.delete("Network", "old")
@@ -157,23 +116,23 @@ def test_a_project_goes_back_to_a_moment_by_one_plan_and_forth_again(
     dialog.get_by_role("button", name="Plan anew").click()
     expect(dialog.get_by_text("0 made again, 1 changed, 0 deleted")).to_be_visible()
     project.observe("Network", "web", mtuBytes=1350)
-    before_undoing = project.record()
+    project.record()
     go.click()
     expect(page.get_by_text(f"Project demo is as it was at revision {moment}")).to_be_visible()
     web = project.find("Network", "web")
     assert web is not None
     assert web["spec"]["mtuBytes"] == 1400
 
-    assert project.record() > before_undoing
+    project.record()
     page.get_by_role("button", name="Undo").click()
     expect(page.get_by_role("dialog").get_by_role("row", name=re.compile("spec.mtuBytes"))).to_contain_text("1350")
 
 
 def test_what_follows_others_and_what_cannot_come_back_is_told(
-    console: ConsoleApi, project: Project, page: Page
+    console: ConsoleApi, project: Project, page: Page, built_console: Path
 ) -> None:
-    project.create("Secret", "key", data={"password": "hunter2-hunter2"})
-    moment = project.record()
+    moment = project.create("Secret", "key", data={"password": "hunter2-hunter2"})
+    project.record()
     project.delete("Secret", "key")
     project.create("Network", "new")
     network = project.find("Network", "new")
@@ -193,4 +152,35 @@ def test_what_follows_others_and_what_cannot_come_back_is_told(
     expect(dialog.get_by_role("heading", name=re.compile("Secret key"))).to_be_visible()
     page.get_by_role("button", name="Cancel").click()
     expect(dialog).to_be_hidden()
-    assert "plan=" not in page.url
+    expect(page).not_to_have_url(re.compile("plan="))
+
+    # What was left out is told again when the rest was done, and why.
+    page.goto(f"/console/projects/demo/timeline?plan={moment}")
+    dialog.get_by_label("Type demo to go on").fill("demo")
+    dialog.get_by_role("button", name="Do it all").click()
+    expect(dialog.get_by_text("in part as it was")).to_be_visible()
+    left_out = dialog.get_by_role("alert").filter(has_text="left out")
+    expect(left_out.get_by_role("listitem")).to_have_text(re.compile("^Secret key: .*secret", re.IGNORECASE))
+    expect(page.get_by_text(f"Project demo is as it was at revision {moment}")).to_have_count(0)
+    assert find_barriers(page, built_console) == []
+    project.clean_up("Network", "new")
+    project.record()
+    dialog.get_by_role("button", name="Undo").click()
+    expect(dialog.get_by_role("heading", name=re.compile("Network new will be made"))).to_be_visible()
+
+
+def test_what_history_has_not_seen_is_not_taken_for_new(
+    console: ConsoleApi, project: Project, page: Page, postgres_dsn: str
+) -> None:
+    project.create("Network", "older")
+    moment = project.create("Network", "other")
+    project.record()
+    project.change("Network", "older", mtuBytes=1300)
+    project.record()
+    console.run(forget("older", moment, postgres_dsn))
+
+    log_in(page, "alice")
+    page.goto(f"/console/projects/demo/timeline?from={moment}")
+    page.get_by_role("button", name="Make the project as it was before").click()
+    expect(page.get_by_role("dialog").get_by_text("Network older was there then, but")).to_be_visible()
+    expect(page.get_by_role("button", name="Do it all")).to_be_disabled()

@@ -134,7 +134,7 @@ def test_a_login_by_openid_connect_comes_back_to_where_one_wanted_to_go_and_asks
     assert find_barriers(page, built_console) == []
     codes = enrol(page)
     expect_in(page)
-    assert page.url == f"{elsewhere.url}/console/flavors?q=tiny"
+    expect(page).to_have_url(f"{elsewhere.url}/console/flavors?q=tiny")
     (cookie,) = [each for each in page.context.cookies() if each["name"] == "__Host-vcstack-refresh"]
     assert (cookie["httpOnly"], cookie["secure"], cookie["sameSite"]) == (True, True, "Strict")
     page.reload()
@@ -163,7 +163,7 @@ def test_a_login_elsewhere_that_fails_says_why_and_can_be_begun_again(elsewhere:
     expect(page.get_by_role("alert")).to_contain_text("The identity provider refused")
     page.get_by_role("link", name="Begin again").click()
     expect(button).to_be_visible()
-    assert page.url == f"{elsewhere.url}/console/login?to=%2Fflavors"
+    expect(page).to_have_url(f"{elsewhere.url}/console/login?to=%2Fflavors")
 
     # What a stranger's link brings is nobody's login, and says nothing of the stranger's.
     page.goto("/console/oidc/corp?state=mine&error=x&error_description=Call+this+number")

@@ -128,7 +128,7 @@ for pin in ("111111", "111111", {PIN!r}):
     Pkcs11MasterKey(tokens.address, "module", PIN)
     done = run_alone(code)
     first, second, third = done.stdout.splitlines()
-    assert "PinIncorrect" in first
+    assert "the PIN is wrong" in first
     assert "has refused this PIN" in second
     assert third == "good"
     assert "111111" not in done.stdout

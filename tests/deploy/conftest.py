@@ -11,6 +11,14 @@ from deploy.lab import Lab
 from deploy.lab.layout import CHECKOUT
 from tests.deploy.observed import machine_network
 
+FOLDER = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if FOLDER in item.path.parents:
+            item.add_marker(pytest.mark.timeout(1200))
+
 
 @pytest.fixture(scope="session")
 def cache() -> Path:

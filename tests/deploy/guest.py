@@ -34,7 +34,7 @@ def domain_xml(name: str, disk: Path, console: Path) -> str:
 </domain>"""
 
 
-def wait_for_line(console: Path, words: str, timeout: float = 60) -> str:
+def wait_for_line(console: Path, words: str, timeout: float = 300) -> str:
     """Waits until the console shows `words` and returns what it shows."""
     deadline = time.monotonic() + timeout
     while True:

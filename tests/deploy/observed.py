@@ -2,6 +2,7 @@
 
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from deploy.lab import Lab, procfs
@@ -20,7 +21,15 @@ def machine_network() -> str:
     return "\n".join(" ".join(word for word in text.split() if not word.endswith("sec")) for text in shown)
 
 
-GRACE_SECONDS = 3.0
+def eventually(what: str, look: Callable[[], object]) -> None:
+    """Waits until `look` returns something true."""
+    deadline = time.monotonic() + 60
+    while not look():
+        assert time.monotonic() < deadline, f"in vain: {what}"
+        time.sleep(0.02)
+
+
+GRACE_SECONDS = 30.0
 """The sleep of a shell that was killed ends by itself within half a second."""
 
 

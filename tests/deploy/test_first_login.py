@@ -3,11 +3,14 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from deploy.lab import Lab, operator
 from deploy.lab.shell import run
 from tests.fixtures.browsing import PASSWORD
+
+pytestmark = pytest.mark.timeout(600)
 
 
 def test_the_operator_is_made_once_with_a_secret_that_is_good_for_one_login(
@@ -27,7 +30,7 @@ def test_the_operator_is_made_once_with_a_secret_that_is_good_for_one_login(
         page.goto("/console/")
         page.get_by_label("User").fill(first.user)
         page.get_by_label("Password or one-time secret").fill(first.secret)
-        page.get_by_role("button", name="Log in").click()
+        page.get_by_role("button", name="Log in", exact=True).click()
         page.get_by_label("New password").fill(PASSWORD)
         page.get_by_label("The same once more").fill(PASSWORD)
         page.get_by_role("button", name="Go on").click()

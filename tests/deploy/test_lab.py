@@ -13,7 +13,7 @@ import pytest
 from deploy.lab import Lab, host, namespaces, procfs
 from deploy.lab.errors import LabError
 from deploy.lab.layout import CENTRAL, CHECKOUT
-from tests.deploy.observed import leftovers, machine_network
+from tests.deploy.observed import eventually, leftovers, machine_network
 
 pytestmark = pytest.mark.daemons
 
@@ -36,19 +36,17 @@ def command_line(lab: Lab, *args: str) -> subprocess.Popen[str]:
 
 def test_every_program_runs_and_a_second_up_restarts_nothing(lab: Lab) -> None:
     before = pids(lab)
-    began = time.monotonic()
     lab.up("infra")
-    assert time.monotonic() - began < 10
     assert None not in before.values()
     assert pids(lab) == before
 
 
 def test_the_host_registers_with_ovn_over_tls(lab: Lab) -> None:
-    deadline = time.monotonic() + 20
-    while "Chassis h1" not in (shown := lab.host_exec(CENTRAL, ["ovn-sbctl", "show"], check=True).stdout):
-        assert time.monotonic() < deadline, shown
-        time.sleep(0.1)
-    assert "geneve" in shown
+    def shown() -> str:
+        return lab.host_exec(CENTRAL, ["ovn-sbctl", "show"], check=True).stdout
+
+    eventually("the chassis", lambda: "Chassis h1" in shown())
+    assert "geneve" in shown()
     remote = lab.host_exec("h1", ["ovs-vsctl", "get", "Open_vSwitch", ".", "external_ids:ovn-remote"]).stdout
     assert remote.strip() == '"ssl:10.98.0.1:6642"'
 
@@ -59,14 +57,17 @@ def test_a_command_inside_a_host_keeps_its_output_and_exit_code(lab: Lab) -> Non
 
 
 def test_the_command_line_shows_status_logs_and_runs_commands(lab: Lab) -> None:
-    shown, _ = command_line(lab, "status").communicate(timeout=30)
+    shown, _ = command_line(lab, "status").communicate(timeout=120)
     rows = {tuple(line.split()[:3]) for line in shown.splitlines()}
     assert {(node, name, "RUNNING") for node, name in INFRA} <= rows
     assert ("central", "vc-management", "STOPPED") in rows
-    shown, _ = command_line(lab, "logs", "h1/ovn-controller", "--no-follow").communicate(timeout=30)
-    assert "10.98.0.1:6642: connected" in shown
+
+    def logs() -> str:
+        return command_line(lab, "logs", "h1/ovn-controller", "--no-follow").communicate(timeout=120)[0]
+
+    eventually("ovn-controller's connection", lambda: "10.98.0.1:6642: connected" in logs())
     executed = command_line(lab, "exec", "--host", "central", "--shell", "ovn-nbctl get-connection; exit 9")
-    assert executed.communicate(timeout=30)[0].strip() == "pssl:6641:10.98.0.1"
+    assert executed.communicate(timeout=120)[0].strip() == "pssl:6641:10.98.0.1"
     assert executed.returncode == 9
 
 
@@ -84,12 +85,9 @@ def test_sockets_are_usable_from_outside_in_spite_of_the_long_path(lab: Lab) -> 
 
 def test_each_killed_daemon_comes_back(lab: Lab) -> None:
     before = {(node, name): lab.kill(node, name) for node, name in INFRA}
-    deadline = time.monotonic() + 20
-    while any(after in (None, before[key]) for key, after in pids(lab).items()):
-        assert time.monotonic() < deadline, pids(lab)
-        time.sleep(0.1)
+    eventually("another of each", lambda: not any(pid in (None, before[key]) for key, pid in pids(lab).items()))
     for node, name in INFRA:
-        lab.wait_ready(node, name, timeout=20)
+        lab.wait_ready(node, name)
 
 
 def test_a_stopped_program_stays_stopped_until_it_is_started(lab: Lab) -> None:
@@ -118,14 +116,19 @@ def test_a_lost_supervisor_is_replaced_and_nothing_runs_twice(lab: Lab) -> None:
     lab.up("infra")
     assert lab.supervisor.pid() not in (None, supervisor)
     assert not set(before.values()) & set(pids(lab).values())
-    inside = [procfs.command(pid) for pid in procfs.in_network(namespaces.network_id(lab.layout, "h1"))]
-    for name in ("ovsdb-server", "ovs-vswitchd", "ovn-controller", "/usr/sbin/libvirtd"):
-        assert sum(words.startswith(name) for words in inside) == 1, inside
+
+    def counts() -> list[int]:
+        inside = [procfs.command(pid) for pid in procfs.in_network(namespaces.network_id(lab.layout, "h1"))]
+        programs = ("ovsdb-server", "ovs-vswitchd", "ovn-controller", "/usr/sbin/libvirtd")
+        return [sum(words.startswith(name) for words in inside) for name in programs]
+
+    # libvirtd starts others, which look like itself for a moment.
+    eventually("one of each", lambda: counts() == [1, 1, 1, 1])
 
 
 def test_a_second_up_at_the_same_time_is_refused(lab: Lab) -> None:
     with lab._locked():
-        told, _ = (second := command_line(lab, "up", "--only", "infra")).communicate(timeout=30)
+        told, _ = (second := command_line(lab, "up", "--only", "infra")).communicate(timeout=120)
     assert second.returncode == 1
     assert "another `up` or `down`" in told
 
@@ -167,7 +170,7 @@ def test_hosts_are_added_later_and_reach_each_other(lab: Lab) -> None:
     Lab(lab.state, 2, cache=lab.layout.cache).up("infra")
     assert lab.hosts == ["h1", "h2"]
     assert pids(lab) == before
-    lab.host_exec("h2", ["ping", "-c1", "-W2", "10.98.0.11"], check=True)
+    eventually("an answer", lambda: lab.host_exec("h2", ["ping", "-c1", "-W2", "10.98.0.11"]).returncode == 0)
 
 
 def test_the_machines_own_network_is_as_before(lab: Lab, network_before: str) -> None:

@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import os
 import re
+import signal
 import ssl
 import subprocess
 import time
@@ -24,7 +26,7 @@ Wire = dict[str, Any]
 T = TypeVar("T")
 HOSTS = ("h1", "h2")
 FLAVOR, IMAGE = "small", "tiny"
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 120.0
 MANAGER = "e2e"
 NB_TABLES = dict.fromkeys(
     ("Logical_Switch", "Logical_Switch_Port", "Port_Group", "DHCP_Options", "Address_Set"), "external_ids"
@@ -96,7 +98,7 @@ class Cloud:
         context = ssl.create_default_context(cafile=str(self.lab.path("pki/ca.crt")))
         if certificate:
             context.load_cert_chain(*map(str, certificate))
-        return httpx2.Client(base_url=url or self.lab.api_url, verify=context, timeout=20, **more)
+        return httpx2.Client(base_url=url or self.lab.api_url, verify=context, timeout=60, **more)
 
     def call(self, method: str, path: str, body: Any = None, *, kind: str = "", **query: Any) -> Any:
         """Ask the API and return its JSON; raises Refused."""
@@ -198,7 +200,7 @@ class Cloud:
         """Run vcctl as a user does, and return what it prints (with its errors)."""
         env = {"PATH": "/usr/bin:/bin", "VCCTL_CONFIG": str(self.lab.path("vcctl.yaml")), "COLUMNS": "240"}
         argv = [BIN / "vcctl", *map(str, args)]
-        done = subprocess.run(argv, capture_output=True, text=True, env=env, input=stdin, timeout=150, check=False)
+        done = subprocess.run(argv, capture_output=True, text=True, env=env, input=stdin, timeout=600, check=False)
         shown = done.stdout + done.stderr
         assert not check or done.returncode == code, f"{args} ended with {done.returncode}:\n{shown}"
         assert "Traceback" not in shown, shown
@@ -207,7 +209,7 @@ class Cloud:
     def apply_yaml(self, *objects: Wire, wait: bool = True) -> str:
         """vcctl apply of some manifests."""
         text = yaml.safe_dump_all(({"apiVersion": "vcstack.io/v1", **o} for o in objects), sort_keys=False)
-        return self.vcctl("apply", "-f", "-", *(["--wait", "--timeout", "2m"] if wait else []), stdin=text)
+        return self.vcctl("apply", "-f", "-", *(["--wait", "--timeout", "5m"] if wait else []), stdin=text)
 
     # --- what is real --------------------------------------------------------------------------------------
 
@@ -224,7 +226,7 @@ class Cloud:
         return self._ovs_tool("ovs-vsctl", "--db", self.lab.ovs_socket(host), *argv)
 
     def _ovs_tool(self, tool: str, *argv: str) -> str:
-        done = subprocess.run([tool, "--timeout=10", *argv], capture_output=True, text=True, check=False)
+        done = subprocess.run([tool, "--timeout=60", *argv], capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{tool} {argv}: {done.stderr}"
         return done.stdout.strip()
 
@@ -241,7 +243,8 @@ class Cloud:
         """etcdctl."""
         pki = self.lab.path("pki")
         files = [f"--cacert={pki}/ca.crt", f"--cert={pki}/management.crt", f"--key={pki}/management.key"]
-        return self.run(CENTRAL, "etcdctl", "--endpoints=https://127.0.0.1:2379", *files, *argv)
+        patience = ("--dial-timeout=60s", "--command-timeout=60s")
+        return self.run(CENTRAL, "etcdctl", "--endpoints=https://127.0.0.1:2379", *patience, *files, *argv)
 
     def etcd_keys(self, prefix: str = "/vcstack/") -> list[str]:
         """All keys below a prefix."""
@@ -301,12 +304,25 @@ class Cloud:
         volatile = ("/vcstack/events/", "/vcstack/.leases/", *by_themselves, *overwritten)
         yield from (f"etcd {key}" for key in self.etcd_keys() if not key.startswith(volatile))
 
+    def kill(self, node: str, program: str) -> None:
+        """SIGKILL a program that is also restarted by itself now and then: when it runs."""
+
+        def hit() -> bool:
+            pid = self.lab.pid(node, program)
+            if pid is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                    return True
+            return False
+
+        self.wait(f"{node}:{program} killed", hit)
+
     def repair(self) -> None:
         """Start whatever a test stopped, thaw what it froze, and wait until the API answers."""
         for program, pid in self.lab.each_program():
             found = pid()
             if found is not None:
-                with contextlib.suppress(ProcessLookupError):
+                with contextlib.suppress(ProcessLookupError, FileNotFoundError):
                     _thaw(found)
             else:
                 self.lab.start(program.node, program.name)
@@ -316,7 +332,7 @@ class Cloud:
 def _thaw(pid: int) -> None:
     state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     if state == "T":
-        subprocess.run(["kill", "-CONT", str(pid)], check=False)
+        os.kill(pid, signal.SIGCONT)
 
 
 KINDS = {definition.plural: kind for kind, definition in load_kinds().items()}

@@ -44,6 +44,8 @@ PICTURES: Final[Sequence[Picture]] = (
     Picture(name="instance-phone", page="/projects/:project/instances/:name", size=PHONE),
     Picture(name="serial-console", page="/projects/:project/instances/:name", dark=True),
     Picture(name="screen", page="/projects/:project/instances/:name"),
+    Picture(name="shell", page="/projects/:project/instances/:name", dark=True),
+    Picture(name="replay", page="/projects/:project/instances/:name"),
     Picture(name="edit", page="/projects/:project/:plural/:name/edit"),
     Picture(name="plan", page="/projects/:project/:plural/:name/edit"),
     Picture(name="topology", page="/projects/:project/topology"),

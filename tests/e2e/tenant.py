@@ -18,7 +18,7 @@ from tests.e2e.cloud import FLAVOR, IMAGE, Cloud, Wire, condition
 NETWORK, SUBNET, OPEN = "net", "v4", "open"
 ALL = [{"name": "out", "direction": "Egress"}, {"name": "in", "direction": "Ingress"}]
 ALL_V4 = [{**rule, "remoteCidr": "0.0.0.0/0"} for rule in ALL]
-EXEC_SECONDS = 150
+EXEC_SECONDS = 300
 ANNOUNCE = """
 import socket, sys
 mac, address = bytes.fromhex(sys.argv[1].replace(":", "")), socket.inet_aton(sys.argv[2])
@@ -34,7 +34,8 @@ import select, socket, sys
 inlet = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 inlet.bind(("", int(sys.argv[1])))
 print("listening", flush=True)
-print("heard" if select.select([inlet], [], [], 2)[0] else "nothing")
+sys.stdin.read()  # until all was sent
+print("heard" if select.select([inlet], [], [], 3)[0] else "nothing")
 """
 SAY = """
 import socket, sys, time
@@ -63,15 +64,17 @@ for _ in range(3):
 """
 """Router advertisements (RFC 4861 section 4.2), as a router sends them."""
 HEAR_ADVERTISED = """
-import select, socket, time
+import select, socket, sys, time
 inlet = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
 inlet.bind(("eth0", 3))
 print("listening", flush=True)
-end, heard = time.monotonic() + 2, "nothing"
-while time.monotonic() < end:
-    frame = inlet.recv(2000) if select.select([inlet], [], [], 0.2)[0] else b""
+sys.stdin.read()  # until all was sent
+end, heard = time.monotonic() + 3, "nothing"
+while select.select([inlet], [], [], max(0, end - time.monotonic()))[0]:
+    frame = inlet.recv(2000)
     if frame[12:14] == bytes.fromhex("86dd") and frame[20] == 58 and frame[54] == 134:
         heard = "heard"
+        break
 print(heard)
 """
 
@@ -120,7 +123,7 @@ class Tenant:
         """A merge patch of an object of the project."""
         return self.cloud.patch(plural, self.name, name, patch)
 
-    def wait_ready(self, plural: str, name: str, seconds: float = 90) -> Wire:
+    def wait_ready(self, plural: str, name: str, seconds: float = 180) -> Wire:
         """Wait until an object of the project is Ready."""
         return self.cloud.wait_ready(plural, self.name, name, seconds)
 
@@ -191,7 +194,7 @@ class Guest:
             try:
                 with self._cloud.libvirt(self.host) as connection:
                     domain = connection.lookupByName(self.uid)
-                    return json.loads(libvirt_qemu.qemuAgentCommand(domain, asked, 10, 0))["return"]
+                    return json.loads(libvirt_qemu.qemuAgentCommand(domain, asked, 60, 0))["return"]
             except libvirt.libvirtError:
                 if time.monotonic() > deadline:
                     raise
@@ -260,11 +263,11 @@ ip -n {self.namespace} addr add {self.address}/24 dev eth0
 
     def _hears(self, hear: tuple[str, ...], sender: "Client", say: tuple[str, ...]) -> bool:
         listening = ["ip", "netns", "exec", self.namespace, "python3", "-IS", "-c", *hear]
-        with subprocess.Popen(listening, stdout=subprocess.PIPE, text=True) as listener:
+        with subprocess.Popen(listening, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as listener:
             assert listener.stdout is not None
             assert listener.stdout.readline() == "listening\n"
             assert sender.run("python3", "-IS", "-c", *say).returncode == 0
-            return "heard" in listener.stdout.read()
+            return "heard" in listener.communicate()[0]
 
 
 def _prefix(layout: Layout) -> str:

@@ -117,7 +117,7 @@ def test_a_project_goes_with_all_that_is_in_it(cloud: Cloud, tenant: Tenant) -> 
     for name in ("one", "two"):
         tenant.wait_ready("instances", name)
     uids = [i["metadata"]["uid"] for i in cloud.items("instances", tenant.name)]
-    shown = cloud.vcctl("delete", "project", tenant.name, "--yes", "--timeout", "2m")
+    shown = cloud.vcctl("delete", "project", tenant.name, "--yes", "--timeout", "5m")
     assert tenant.name in shown
     left = [thing for thing in cloud.inventory() if tenant.name in thing or any(uid in thing for uid in uids)]
     assert left == []

@@ -10,10 +10,11 @@ from typing import TypeVar
 
 import pytest
 
+from deploy.lab.errors import LabError
 from tests.e2e.cloud import Cloud, condition
 from tests.e2e.tenant import Guest, Tenant
 
-REPAIR_SECONDS = 25.0
+REPAIR_SECONDS = 45.0
 T = TypeVar("T")
 FOREIGN = """<domain type='qemu'><name>foreign</name><memory unit='MiB'>16</memory>
 <os><type arch='x86_64'>hvm</type></os></domain>"""
@@ -25,7 +26,7 @@ def repaired(cloud: Cloud, what: str, look: Callable[[], T]) -> T:
     def calm() -> T | None:
         try:
             return look()
-        except (ValueError, AssertionError):
+        except (ValueError, AssertionError, LabError):
             return None
 
     found = cloud.wait(what, calm, REPAIR_SECONDS)

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import yaml
@@ -287,17 +288,31 @@ def second_manager(cloud: Cloud) -> Iterator["subprocess.Popen[bytes]"]:
     config["api"]["listen"] = ["10.98.0.1:8444"]
     file = cloud.lab.path("management-2.yaml")
     file.write_text(yaml.safe_dump(config))
-    with cloud.lab.path("logs/second.log").open("wb") as log:
+    said = cloud.lab.path("logs/second.log")
+    with said.open("wb") as log:
         argv = [*cloud.lab.enter_argv(CENTRAL), str(BIN / MANAGER), "serve", "--config", str(file)]
-        process = subprocess.Popen(argv, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+        environ = {**os.environ, "PYTHONFAULTHANDLER": "1"}
+        process = subprocess.Popen(argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environ)
     try:
         probe = ["python3", "-IS", "-c", PROBE]
-        cloud.wait("the second manager", lambda: cloud.lab.host_exec(CENTRAL, probe).returncode == 0)
+        cloud.wait(
+            lambda: f"the second manager answers:\n{last_words(process, said)}",
+            lambda: cloud.lab.host_exec(CENTRAL, probe).returncode == 0,
+        )
         yield process
     finally:
         process.send_signal(signal.SIGCONT)
         process.kill()
-        process.wait(timeout=10)
+        process.wait(timeout=60)
+
+
+def last_words(process: "subprocess.Popen[bytes]", log: Path) -> str:
+    """Abort what hangs, so that it tells what its threads were at, and return that with all that it said."""
+    kernel = [Path(f"/proc/{process.pid}/{name}").read_text() for name in ("status", "wchan")]
+    process.send_signal(signal.SIGABRT)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=30)
+    return "\n".join([*kernel, log.read_text(errors="replace")])
 
 
 def leaders(cloud: Cloud) -> set[int]:

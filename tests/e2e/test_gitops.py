@@ -20,7 +20,7 @@ import hashlib, hmac, pathlib, ssl, sys, urllib.request
 body = sys.stdin.buffer.read()
 request = urllib.request.Request("{url}", body, method="POST")
 request.add_header("x-gitea-signature", hmac.new(b"{secret}", body, hashlib.sha256).hexdigest())
-answer = urllib.request.urlopen(request, context=ssl.create_default_context(cafile="{ca}"), timeout=20)
+answer = urllib.request.urlopen(request, context=ssl.create_default_context(cafile="{ca}"), timeout=60)
 with pathlib.Path("{told}").open("a") as told:
     told.write(f"{{answer.status}}\\n")
 """
@@ -83,6 +83,15 @@ def wait_applied(cloud: Cloud, tenant: Tenant, commit: str) -> None:
     cloud.wait(lambda: f"{commit} applied: {tenant.get('gitsources', SOURCE)['status']}", look)
 
 
+def wait_healthy(cloud: Cloud, tenant: Tenant) -> None:
+    """Wait until the source says that all it applied is ready."""
+
+    def look() -> bool:
+        return condition(tenant.get("gitsources", SOURCE), "Healthy")["status"] == "True"
+
+    cloud.wait(lambda: f"healthy: {tenant.get('gitsources', SOURCE)['status']}", look)
+
+
 def test_a_commit_makes_a_guest_the_next_changes_it_and_a_revert_removes_it(
     cloud: Cloud, tenant: Tenant, repository: GitRepository, tmp_path: Path
 ) -> None:
@@ -92,6 +101,7 @@ def test_a_commit_makes_a_guest_the_next_changes_it_and_a_revert_removes_it(
     repository.write("cloud/web.yaml", yaml.safe_dump(instance))
     wait_applied(cloud, tenant, repository.commit("A guest"))
     made = tenant.wait_ready("instances", "web")
+    wait_healthy(cloud, tenant)
     guest = tenant.guest("web")
     assert guest.sh("hostname") == "web"
     host, uid = made["status"]["host"], made["metadata"]["uid"]
@@ -110,6 +120,7 @@ def test_a_commit_makes_a_guest_the_next_changes_it_and_a_revert_removes_it(
     wait_applied(cloud, tenant, repository.commit("Off"))
     cloud.wait("the guest stopped", lambda: pid not in cloud.qemu_pids(host).get(uid, []))
     assert tenant.wait_ready("instances", "web")["metadata"]["uid"] == uid
+    wait_healthy(cloud, tenant)
 
     git(repository.work, "revert", "--no-edit", "HEAD", "HEAD~1", "HEAD~2")
     wait_applied(cloud, tenant, repository.push())

@@ -47,7 +47,7 @@ def test_manifests_become_two_guests_that_reach_each_other_and_nothing_remains_a
     two.sh("echo served >/tmp/file; busybox httpd -p 80 -h /tmp")
     assert one.sh(f"timeout 20 wget -q -O- http://{two.address}/file") == "served"
     names = f"{one.uid} {two.uid}"
-    cloud.vcctl("delete", "instance", "on-h1", "on-h2", "-p", tenant.name, "--timeout", "1m")
+    cloud.vcctl("delete", "instance", "on-h1", "on-h2", "-p", tenant.name, "--timeout", "5m")
     left = [thing for thing in cloud.inventory() if any(uid in thing for uid in names.split())]
     assert left == []
 
@@ -55,7 +55,8 @@ def test_manifests_become_two_guests_that_reach_each_other_and_nothing_remains_a
 def test_a_guest_gets_address_name_key_and_user_data(cloud: Cloud, pair: Tenant, ssh_key: Path) -> None:
     guest = pair.guest("a")
     assert guest.sh("hostname") == "a"
-    assert guest.sh("ip -4 -o addr show eth0 | sed 's/.*inet //;s/ .*//'") == f"{guest.address}/24"
+    shows = "ip -4 -o addr show eth0 | sed 's/.*inet //;s/ .*//'"
+    cloud.wait("its address", lambda: guest.sh(shows) == f"{guest.address}/24")  # it boots without one that is late
     status = pair.get("instances", "a")["status"]
     assert guest.sh("cat /sys/class/net/eth0/address") == status["addresses"][0]["mac"]
     assert guest.sh("cat /sys/class/net/eth0/mtu") == "1442"
@@ -70,8 +71,12 @@ def test_the_serial_log_and_the_console_are_reached_through_the_api(cloud: Cloud
     assert "USERDATA: user data of a" in log
     assert "GUEST-READY" in cloud.vcctl("logs", "a", "-p", pair.name)
     assert str(cloud.call("GET", path_of("instances", pair.name, "a", "log"), tail=1)).count("\n") <= 1
-    shown = cloud.vcctl("console", "a", "-p", pair.name, stdin="root\n")
-    assert "Password" in shown or "login" in shown
+
+    def answer() -> str:
+        """What is shown until nothing comes for a moment."""
+        return cloud.vcctl("console", "a", "-p", pair.name, stdin="root\n")
+
+    cloud.wait("an answer on the console", lambda: any(word in answer() for word in ("Password", "login")))
 
 
 def _log_with(cloud: Cloud, words: str) -> str:
@@ -103,15 +108,20 @@ def test_an_interface_comes_and_goes_while_the_guest_runs(cloud: Cloud, pair: Te
     spec = pair.get("instances", "a")["spec"]
     more = [*spec["networkInterfaces"], {"name": "eth1", "network": NETWORK}]
     pair.patch("instances", "a", {"spec": {"networkInterfaces": more}})
-    found = pair.wait_ready("instances", "a")
-    second = next(a for a in found["status"]["addresses"] if a["interface"] == "eth1")
-    cloud.wait("an address on eth1", lambda: second["address"] in guest.sh("ip -4 -o addr show eth1 2>&1", check=False))
+    pair.wait_ready("instances", "a")
+    second = cloud.wait("a second address", lambda: _address_of(pair, "eth1"))
+    cloud.wait("an address on eth1", lambda: second in guest.sh("ip -4 -o addr show eth1 2>&1", check=False))
 
     pair.patch("instances", "a", {"spec": {"networkInterfaces": more[:1]}})
     pair.wait_ready("instances", "a")
     cloud.wait("eth1 gone", lambda: not guest.succeeds("ip link show eth1"))
     cloud.wait("its port gone", lambda: len(cloud.items("ports", pair.name)) == 2)
     assert guest.pid == first
+
+
+def _address_of(tenant: Tenant, interface: str) -> str:
+    addresses = tenant.get("instances", "a")["status"]["addresses"]
+    return next((str(a["address"]) for a in addresses if a["interface"] == interface), "")
 
 
 def test_a_hard_reboot_is_a_task_with_steps(cloud: Cloud, pair: Tenant) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.e2e.cloud import HOSTS, Cloud, Refused, Wire
+from tests.e2e.cloud import HOSTS, Cloud, Refused, Wire, path_of
 from tests.e2e.tenant import ALL_V4, NETWORK, OPEN, Guest, Tenant
 
 PING = {"name": "ping", "direction": "Ingress", "protocol": "ICMP", "remoteCidr": "0.0.0.0/0"}
@@ -136,13 +136,15 @@ def test_guests_get_all_their_addresses_and_ipv6_passes_as_rules_allow(
         held = addresses_of(tenant, name)
         assert [interface for interface, _ in held] == ["eth0", "eth0", "eth1"]
         for interface, address in held:
-            assert guest.succeeds(f"ip addr show {interface} | grep -F ' {address}/'"), guest.sh("ip addr")
+            look = f"ip addr show {interface} | grep -F ' {address}/'"
+            cloud.wait(lambda guest=guest: guest.sh("ip addr"), lambda guest=guest, look=look: guest.succeeds(look))  # type: ignore[misc]
     (_, v4), (_, v6), (_, six) = addresses_of(tenant, "b")
     cloud.wait("a reaches", lambda: a.reaches(v4))
     # Neighbours are found without any rule; what they are sent is not let in.
     for interface, address in (("eth0", v6), ("eth1", six)):
+        look = f"ip -6 neigh show dev {interface} | grep -F '{address} ' | grep lladdr"
+        cloud.wait(f"{address} found", lambda address=address, look=look: a.reaches(address) or a.succeeds(look))  # type: ignore[misc]
         assert not a.reaches(address)
-        assert "lladdr" in a.sh(f"ip -6 neigh show dev {interface} | grep -F '{address} '")
 
     tenant.apply("securitygroups", "six", {"rules": [OUT6, PING6]})
     for address in (v6, six):
@@ -153,17 +155,17 @@ def test_guests_get_all_their_addresses_and_ipv6_passes_as_rules_allow(
     cloud.wait("pings are dropped again", lambda: not a.reaches(six))
 
 
-def test_guests_have_no_default_route_while_nothing_routes(pair: Tenant) -> None:
-    routes = pair.guest("a").sh("ip route")
-    assert "10.30.0.0/24 dev eth0" in routes
-    assert "default" not in routes
+def test_guests_have_no_default_route_while_nothing_routes(cloud: Cloud, pair: Tenant) -> None:
+    guest = pair.guest("a")
+    cloud.wait("its address", lambda: "10.30.0.0/24 dev eth0" in guest.sh("ip route"))
+    assert "default" not in guest.sh("ip route")
 
 
 def test_a_guest_posing_as_a_dhcp_server_is_not_heard(cloud: Cloud, pair: Tenant) -> None:
     """What a server says is dropped where it is sent; the same from other ports arrives."""
     rogue, victim = pair.client("h1", "rogue"), pair.client("h2", "victim")
     cloud.wait("pings answered", lambda: rogue.reaches(victim.address))
-    assert victim.hears(rogue, source=1067, port=1068)
+    cloud.wait("the same from other ports", lambda: victim.hears(rogue, source=1067, port=1068))
     assert not victim.hears(rogue, source=67, port=68)
 
 
@@ -222,6 +224,11 @@ def test_guests_of_two_projects_meet_on_a_shared_network_as_the_groups_of_both_a
         outside = other.client("h1", "outside")
         cloud.wait("each answers the other", lambda: theirs.reaches(mine.address) and mine.reaches(theirs.address))
         assert not outside.reaches(mine.address), "who has no card there is as far away as before"
+        for owner, name in ((tenant, "mine"), (other, "theirs")):
+            asked = ("ssh", name, "-p", owner.name, "--", "hostname")
+            cloud.wait(f"a shell in {name}", lambda a=asked, n=name: cloud.vcctl(*a, check=False).strip() == n)  # type: ignore[misc]
+        trusted = theirs.sh("cat /root/.ssh/authorized_keys")
+        assert [authority_of(each) in trusted for each in (tenant, other)] == [False, True]
 
         tenant.apply("securitygroups", OPEN, {"rules": [rule for rule in ALL_V4 if rule["direction"] == "Egress"]})
         cloud.wait("the owner's group lets nothing in", lambda: not theirs.reaches(mine.address))
@@ -240,6 +247,12 @@ def test_guests_of_two_projects_meet_on_a_shared_network_as_the_groups_of_both_a
         cloud.wait("nobody is left", lambda: other.name not in shared_condition(tenant)["message"])
     finally:
         other.delete()
+
+
+def authority_of(tenant: Tenant) -> str:
+    """Whose certificates open shells in the project's guests."""
+    answer = tenant.cloud.call("GET", path_of("projects", None, tenant.name, "sshauthority"))
+    return str(answer["publicKey"])
 
 
 def shared_condition(tenant: Tenant) -> Wire:

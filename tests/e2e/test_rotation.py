@@ -77,12 +77,12 @@ def test_a_new_master_key_and_a_new_authority_cost_no_request_and_no_guest(
         status = cloud.get("hosts", None, host)["status"]
         assert status["certificateAuthority"] == fingerprint(now)
         assert status["trustedAuthorities"] == [fingerprint(now)]
-    good = answers(cloud, (pki / "management.crt", pki / "management.key"), pki / "ca.crt")
-    assert all(good.values()), good
+    own = (pki / "management.crt", pki / "management.key")
+    cloud.wait("all servers' answers", lambda: all(answers(cloud, own, pki / "ca.crt").values()))
     # Neither is the former's certificate taken, nor does any server show one that the former's bundle trusts.
     for files, ca in (
         ((former / "crt", former / "key"), pki / "ca.crt"),
-        ((pki / "management.crt", pki / "management.key"), former / "ca"),
+        (own, former / "ca"),
     ):
         bad = answers(cloud, files, ca)
         assert not any(bad.values()), bad
@@ -114,7 +114,7 @@ def test_a_rotation_goes_on_wherever_the_manager_an_agent_or_etcd_is_killed(
         if states not in seen:
             seen.add(states)
             if victims and len(seen) > 1:
-                cloud.lab.kill(*victims.pop(0))
+                cloud.kill(*victims.pop(0))
         return shown["status"]["version"] == signing + 1 and len(shown["status"]["versions"]) == 1
 
     cloud.wait("the rotation", is_done, seconds=WAIT_SECONDS)

@@ -4,13 +4,17 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-from tests.e2e.cloud import HOSTS, Cloud
+import pytest
+
+from deploy.lab.layout import CENTRAL
+from tests.e2e.cloud import HOSTS, Cloud, path_of
 from tests.e2e.tenant import NETWORK, SUBNET, Guest, Tenant
 from vcstack.apiclient.connection import Connection
 from vcstack.apiclient.settings import ConnectionSettings
 from vcstack.apiclient.shell import ShellSocket, open_shell
 from vcstack.apiclient.shellmessages import ShellNotice
 from vcstack.specs.errors import ApiError, Unavailable
+from vcstack.specs.settings import SHELL_RECORDING
 
 ASK = "id -un; hostname; echo from $SSH_CONNECTION"
 
@@ -50,6 +54,13 @@ async def read_until(shell: ShellSocket, words: bytes) -> bytes:
     return shown
 
 
+async def to_the_end(shell: ShellSocket) -> None:
+    """Look on until it is over."""
+    async with asyncio.timeout(60):
+        while await shell.receive() is not None:
+            pass
+
+
 def devices(cloud: Cloud, host: str) -> str:
     """What a host has of shells: its devices, and the bridge's ports."""
     return cloud.run(host, "sh", "-c", "ls /sys/class/net | grep shl; ovs-vsctl list-ports br-int | grep shl || true")
@@ -60,8 +71,7 @@ async def test_a_shell_opens_by_certificate_alone_and_is_no_way_in_for_others(cl
     tenant.instance("closed", "h2", groups=(), sshKeys=[])
     tenant.wait_ready("instances", "closed")
     guest = await asyncio.to_thread(tenant.guest, "closed")
-    shown = await until_opened(cloud, tenant, "closed", ASK)
-    assert shown.startswith("root\nclosed\nfrom 10.20.0.1 ")
+    await until_from(cloud, tenant, "closed", "10.20.0.1")
 
     async with connected(cloud, tenant, "closed") as shell:
         await shell.send(b"echo $((6 * 7))-open\n")
@@ -74,20 +84,43 @@ async def test_a_shell_opens_by_certificate_alone_and_is_no_way_in_for_others(cl
         cloud.lab.kill("h2", "vc-compute")
         try:
             with contextlib.suppress(ApiError):
-                async with asyncio.timeout(60):
-                    while await shell.receive() is not None:
-                        pass
+                await to_the_end(shell)
         finally:
             cloud.lab.start("h2", "vc-compute")
     await asyncio.to_thread(cloud.wait, "nothing left of shells", lambda: all(devices(cloud, h) == "" for h in HOSTS))
+    await lose_the_api(cloud, tenant, "closed")
 
     tenant.patch("subnets", SUBNET, {"spec": {"gateway": "10.20.0.200"}})
     await asyncio.to_thread(
         cloud.wait, "the new gateway", lambda: tenant.get("subnets", SUBNET)["status"]["gateway"] == "10.20.0.200"
     )
-    shown = await until_opened(cloud, tenant, "closed", ASK)
-    assert shown.startswith("root\nclosed\nfrom 10.20.0.200 ")
+    await until_from(cloud, tenant, "closed", "10.20.0.200")
     await asyncio.to_thread(cloud.wait, "nothing left of shells", lambda: devices(cloud, "h2") == "")
+
+
+async def lose_the_api(cloud: Cloud, tenant: Tenant, name: str) -> None:
+    """A recorded shell whose API process is killed: it ends, and what was shown of it is kept."""
+    tenant.apply("settings", "recorded", {"setting": SHELL_RECORDING, "value": "Always"})
+    await until_opened(cloud, tenant, name, "true")
+    recordings = path_of("instances", tenant.name, name, "recordings")
+    async with connected(cloud, tenant, name) as shell:
+        await shell.send(b"echo $((6 * 7))-kept\n")
+        await read_until(shell, b"42-kept")
+        recording = f"{recordings}/{cloud.call('GET', recordings)['items'][0]['id']}"
+        await asyncio.to_thread(cloud.wait, "its being written", lambda: "42-kept" in cloud.call("GET", recording))
+        cloud.lab.kill(CENTRAL, "vc-management")
+        with pytest.raises(ApiError, match="broke"):
+            await to_the_end(shell)
+    await asyncio.to_thread(cloud.wait, "what is recorded", lambda: "42-kept" in cloud.call("GET", recording))
+    await asyncio.to_thread(cloud.wait, "nothing left of shells", lambda: all(devices(cloud, h) == "" for h in HOSTS))
+    cloud.delete("settings", tenant.name, "recorded")
+
+
+async def until_from(cloud: Cloud, tenant: Tenant, name: str, source: str) -> None:
+    """Until a shell comes from an address: the first one is tried first, not waited for while another answers."""
+    async with asyncio.timeout(120):
+        while not (await until_opened(cloud, tenant, name, ASK)).startswith(f"root\n{name}\nfrom {source} "):
+            await asyncio.sleep(1)
 
 
 async def until_opened(cloud: Cloud, tenant: Tenant, name: str, command: str) -> str:

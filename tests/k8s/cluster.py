@@ -111,7 +111,7 @@ class Cluster:
     def _answers(self) -> bool:
         try:
             context = ssl.create_default_context(cafile=str(self.ca_file))
-            with urllib.request.urlopen(f"{self.url}/readyz", context=context, timeout=2) as answer:
+            with urllib.request.urlopen(f"{self.url}/readyz", context=context, timeout=20) as answer:
                 return answer.status == 200
         except (OSError, urllib.error.URLError):
             return False
@@ -138,7 +138,7 @@ class Cluster:
         config = str(self.folder / f"{user}.kubeconfig")
         home = {"HOME": str(self.folder), "PATH": "/usr/bin:/bin", "KUBECONFIG": config}
         done = subprocess.run(
-            [str(self._programs / "kubectl"), *args], input=stdin, capture_output=True, text=True, env=home, timeout=90
+            [str(self._programs / "kubectl"), *args], input=stdin, capture_output=True, text=True, env=home, timeout=180
         )  # fmt: skip
         if done.returncode:
             raise Refused(f"kubectl {' '.join(args)}: {done.stderr}{done.stdout}")
@@ -185,7 +185,7 @@ class Cluster:
     def install(self) -> None:
         """What a chart does: the definitions, a namespace, a service account with the operator's roles."""
         self.kubectl("apply", "-f", str(CHECKOUT / "crds"))
-        self.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+        self.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=120s")
         self.kubectl("create", "namespace", SYSTEM)
         self.kubectl("create", "serviceaccount", "vc-operator", "-n", SYSTEM)
         self.kubectl("apply", "-n", SYSTEM, "-f", str(CHECKOUT / "deploy/k8s/role.yaml"))
@@ -258,7 +258,7 @@ class OperatorProcess:
         process.send_signal(how)
         process.send_signal(signal.SIGCONT)
         try:
-            return process.wait(timeout=60)
+            return process.wait(timeout=120)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -267,7 +267,7 @@ class OperatorProcess:
     def ask(self, path: str) -> tuple[int, str]:
         """Status and text of /healthz, /readyz or /metrics; 0 when nobody answers."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.health}{path}", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.health}{path}", timeout=20) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, ""

@@ -105,7 +105,7 @@ class Life:
 
 async def live_until(done: Any, key: Key, settings: OperatorSettings, info: kopf.ConnectionInfo, death: Death) -> None:
     """Work on the custom resource, again from the beginning when death came, until it is done."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         while True:
             life = Life(settings, info, death)
             try:

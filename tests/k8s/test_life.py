@@ -121,7 +121,7 @@ def test_an_object_that_is_there_is_taken_over_only_when_told_to(home: Home) -> 
     home.delete_custom("sshkeys", "me")
     home.wait_gone("sshkeys", "me")
     assert home.must("sshkeys", "me")["metadata"]["uid"] == before["metadata"]["uid"]
-    home.cluster.kubectl("delete", "sshkeys.vcstack.io", "me", "-n", other, "--timeout=60s")
+    home.cluster.kubectl("delete", "sshkeys.vcstack.io", "me", "-n", other, "--timeout=120s")
     home.cluster.kubectl("delete", "namespace", other, "--wait=false")
     assert home.real("sshkeys", "me") is None
 
@@ -215,9 +215,16 @@ def test_namespaces_stand_for_projects_as_they_say(home: Home, cluster: Cluster,
     wait("it shown", lambda: condition(cluster.find("settings", name, space), "Stalled").get("reason") == "NoProject")
     wait("the key made", lambda: home.real("sshkeys", "me"))
     for plural, one in (("settings", name), ("sshkeys", "me")):
-        cluster.kubectl("delete", f"{plural}.vcstack.io", one, "-n", space, "--timeout=60s")
+        cluster.kubectl("delete", f"{plural}.vcstack.io", one, "-n", space, "--timeout=120s")
     assert cloud.find("settings", None, name) is None
     assert home.real("sshkeys", "me") is None
+    # A project that is not there is what is said to be missing; it may come yet.
+    cluster.annotate("namespaces", space, None, "kubernetes.vcstack.io/project=not-there")
+    cluster.apply(manifest("sshkeys", "lost", {"publicKey": KEY}), namespace=space)
+    found = wait("it waiting", lambda: condition(cluster.find("sshkeys", "lost", space), "Reconciling"))
+    assert found["status"] == "True"
+    assert "no project not-there" in found["message"]
+    cluster.kubectl("delete", "sshkeys.vcstack.io", "lost", "-n", space, "--timeout=120s")
     cluster.kubectl("delete", "namespace", space, "--wait=false")
 
 

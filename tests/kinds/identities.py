@@ -1,12 +1,17 @@
 """People, programs and grants that the tests of identity's kinds share."""
 
+import contextlib
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
 from tests.fakes.manual_clock import BEGINNING
 from tests.fakes.master_keys import MasterKeys
 from tests.fakes.world import PROJECT, World
+from vcstack.apiserver.auth.probing import ProviderProbes
+from vcstack.controllers.identityprovider import ASKING
 from vcstack.crypto.envelope import Envelopes
+from vcstack.outbound.client import OutboundClient, OutboundSettings
 from vcstack.specs.kinds.apikey import APIKey, APIKeySpec
 from vcstack.specs.kinds.domain import Domain, DomainSpec
 from vcstack.specs.kinds.group import Group, GroupSpec
@@ -22,9 +27,28 @@ from vcstack.store.credentials import Credentials
 USER, GROUP, ACCOUNT = SubjectKind.USER, SubjectKind.GROUP, SubjectKind.SERVICE_ACCOUNT
 
 
+class Nowhere:
+    """DNS that knows no name, and says so at once."""
+
+    async def resolve(self, host: str) -> list[str]:
+        raise OSError(f"{host} is not known")
+
+
 def hours(count: float) -> datetime:
     """Return the time that many hours after the tests' clock begins."""
     return BEGINNING + timedelta(hours=count)
+
+
+@contextlib.contextmanager
+def give_providers(world: World, settings: OutboundSettings | None = None) -> Iterator[None]:
+    """Have the world's controllers ask identity providers; without settings none can be reached from there."""
+    outbound = OutboundClient(settings) if settings else OutboundClient(resolver=Nowhere())
+    probes = world.backends[ASKING.name] = ProviderProbes(world.store, outbound, world.clock)
+    try:
+        yield
+    finally:
+        probes.close()
+        outbound.close()
 
 
 async def make_project(world: World, name: str = PROJECT, **spec: Any) -> Project:

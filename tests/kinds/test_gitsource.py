@@ -14,19 +14,22 @@ from typing import Any
 import pytest
 
 from tests.fakes.world import PROJECT, World
-from tests.fixtures.api import ISSUER, Api
+from tests.fixtures.api import ISSUER, WORKERS, Api
+from tests.fixtures.etcd import eventually
 from tests.fixtures.git_server import GitRepository, GitServer, SshGitServer, git
 from tests.fixtures.sops_files import Identity, encrypt
 from tests.kinds.identities import ACCOUNT, bind, make_account, make_project
 from vcstack.apiclient.wire import WireClient
 from vcstack.clock import SystemClock
-from vcstack.controllers import gitsource, serviceaccount
+from vcstack.controllers import gitsource, gitsource_health, serviceaccount
 from vcstack.controllers.backends.git import GitLimits, GitRepositories
 from vcstack.controllers.gitsource import GIT, SOURCE_ACCESS
+from vcstack.controllers.gitsource_health import PACE_SECONDS
 from vcstack.outbound.addresses import AddressPolicy, AllowedTarget
 from vcstack.outbound.client import OutboundClient, OutboundSettings
 from vcstack.pki.authority import CertificateAuthority
 from vcstack.programs.gitsources import ManagedSourceAccess
+from vcstack.runtime.context import Build
 from vcstack.specs.errors import Invalid
 from vcstack.specs.kinds.gitsource import APPROVED, REQUESTED, GitSource, GitSourceSpec
 from vcstack.specs.kinds.network import Network, NetworkSpec
@@ -91,6 +94,18 @@ class Cloud:
     async def source(self, name: str = "shop") -> GitSource:
         return await self.world.admin.get(GitSource, name, PROJECT)
 
+    async def assert_settled(self, *builds: Build) -> None:
+        """A fresh process writes nothing; what the API server's worker says of itself goes on beside it."""
+
+        async def revisions() -> dict[bytes, int]:
+            found = (await self.api.etcd.range(b"/vcstack/")).kvs
+            return {kv.key: kv.mod_revision for kv in found if not kv.key.startswith(WORKERS)}
+
+        self.world.restart()
+        before = await revisions()
+        await self.world.settle(*builds)
+        assert await revisions() == before
+
     async def networks(self) -> list[str]:
         return sorted(n.metadata.name for n in (await self.world.admin.list(Network, project=PROJECT)).items)
 
@@ -153,7 +168,7 @@ async def test_a_commit_is_applied_and_a_second_look_writes_nothing(cloud: Cloud
     found = await cloud.world.admin.get(Network, "web", PROJECT)
     assert found.metadata.labels[APPLY_SET_LABEL] == source.set_name == status.apply_set
     assert any(entry.manager == source.manager for entry in found.metadata.managed_fields)
-    assert await cloud.world.writes_of(gitsource.build) == 0
+    await cloud.assert_settled(gitsource.build)
 
 
 async def test_a_new_commit_changes_and_prunes_and_says_what(cloud: Cloud) -> None:
@@ -211,6 +226,61 @@ async def test_where_conflicts_are_reported_others_fields_stay(cloud: Cloud) -> 
     assert state(source, "Applied") == ("False", "Conflict")
     assert "bob" in message(source, "Applied")
     assert state(source, "Stalled")[0] == "True"
+
+
+async def test_how_the_objects_are_is_told_beside_ready_and_never_of_the_commit_before(cloud: Cloud) -> None:
+    async def look() -> GitSource:
+        cloud.world.clock.skip(PACE_SECONDS)
+        await cloud.world.settle(gitsource_health.build)
+        return await cloud.source()
+
+    async def make(*true: str) -> None:
+        """Do as the controller of networks."""
+        found = await cloud.world.admin.get(Network, "a", PROJECT)
+        await cloud.world.set_status(found, *true, false=() if true else ("Realized",))
+
+    cloud.repository.write("a.yaml", network("a"))
+    cloud.repository.commit()
+    source = await cloud.follow()
+    assert state(source, "Healthy") == ("Unknown", "Changed")
+    assert source.is_true("Ready"), "what is applied is applied, however it is"
+    assert state(await look(), "Healthy") == ("Unknown", "Progressing")
+    await make("Realized")
+    assert state(await look(), "Healthy") == ("True", "AllReady")
+    await make()
+    source = await look()
+    assert state(source, "Healthy") == ("False", "NotReady")
+    assert "Network demo/a (Test)" in message(source, "Healthy")
+    assert source.is_true("Ready")
+    await make("Realized")
+    await look()
+    # A commit that changes something is not as well as the one before until somebody has looked.
+    cloud.repository.write("a.yaml", network("a", 1300))
+    commit = cloud.repository.commit()
+    source = await cloud.settle()
+    assert source.status.applied_commit == commit
+    assert state(source, "Healthy") == ("Unknown", "Changed")
+    assert state(await look(), "Healthy") == ("Unknown", "Progressing")
+    await make("Realized")
+    assert state(await look(), "Healthy") == ("True", "AllReady")
+    # One that changes nothing is.
+    cloud.repository.write("README.md", "nothing for us")
+    cloud.repository.commit()
+    assert state(await cloud.settle(), "Healthy") == ("True", "AllReady")
+    await cloud.assert_settled(gitsource.build, gitsource_health.build)
+
+
+async def test_an_object_that_another_source_has_is_missed_and_not_judged(cloud: Cloud) -> None:
+    cloud.repository.write("a.yaml", network("a"))
+    cloud.repository.commit()
+    await cloud.follow("first")
+    await cloud.follow("second")
+    cloud.world.clock.skip(PACE_SECONDS)
+    await cloud.world.settle(gitsource_health.build)
+    second = await cloud.source("second")
+    assert state(second, "Applied") == ("False", "ClaimedByOther")
+    assert state(second, "Healthy") == ("Unknown", "Missing")
+    assert message(second, "Healthy") == "1 of 1 object is not there; Applied says why if that lasts."
 
 
 async def test_two_sources_that_claim_one_object_are_told_and_nothing_flaps(cloud: Cloud) -> None:
@@ -359,9 +429,10 @@ async def test_what_is_labelled_or_where_pruning_is_disabled_stays(cloud: Cloud)
     cloud.repository.remove("c.yaml")
     cloud.repository.remove("d.yaml")
     cloud.repository.commit()
-    source = await cloud.settle()
-    assert await cloud.networks() == ["a", "b", "d"]
-    assert {d.object: d.result for d in source.status.differing} == {"c": "Pruned", "d": "Kept"}
+    for after in (1000, 6):
+        source = await cloud.settle(after=after)
+        assert await cloud.networks() == ["a", "b", "d"]
+        assert {d.object: d.result for d in source.status.differing} == {"c": "Pruned", "d": "Kept"}
     await cloud.patch("GitSource", "shop", {"spec": {"prune": "Disabled"}})
     cloud.repository.remove("b.yaml")
     cloud.repository.commit()
@@ -406,7 +477,9 @@ async def test_a_manifest_that_is_broken_is_named_and_nothing_is_lost(cloud: Clo
         ("kind: Netwerk\nmetadata: {name: x}\n", "BadManifest", "there is no kind 'Netwerk'"),
         (network("a"), "BadManifest", "occurs twice"),
         (BOMB, "BadManifest", "values"),
-        ("kind: Network\nmetadata: {name: Bad_Name}\nspec: {}\n", "ApplyFailed", "Bad_Name"),
+        ("kind: Network\nmetadata: {name: Bad_Name}\nspec: {}\n", "BadManifest", "Bad_Name"),
+        ("kind: Network\nmetadata: {name: a/status}\nspec: {}\n", "BadManifest", "a/status"),
+        ("kind: Network\nmetadata: {name: x, project: ../etc}\nspec: {}\n", "BadManifest", "../etc"),
         ("kind: Network\nmetadata: {name: x}\nspec: {mtu: 1}\n", "ApplyFailed", "mtu"),
     ):
         cloud.repository.write("b.yaml", text)
@@ -414,6 +487,7 @@ async def test_a_manifest_that_is_broken_is_named_and_nothing_is_lost(cloud: Clo
         source = await cloud.settle()
         assert state(source, "Applied") == ("False", reason)
         assert word in message(source, "Applied")
+        assert state(source, "Stalled")[0] == "True"
         assert (source.status.commit, source.status.applied_commit) == (bad, good)
         assert await cloud.networks() == ["a"]
     cloud.repository.remove("b.yaml")
@@ -459,8 +533,9 @@ async def test_a_server_that_is_away_or_refuses_changes_nothing(cloud: Cloud) ->
 async def test_where_the_guard_does_not_let_is_not_asked(cloud: Cloud) -> None:
     cloud.repository.write("a.yaml", network("a"))
     cloud.repository.commit()
-    for url in ("http://127.0.0.1:1/shop.git", "http://169.254.169.254/latest", "http://localhost.localdomain:80/x"):
-        source = await cloud.follow(f"s{abs(hash(url)) % 1000}", url=url)
+    urls = ("http://127.0.0.1:1/shop.git", "http://169.254.169.254/latest", "http://localhost.localdomain:80/x")
+    for number, url in enumerate(urls):
+        source = await cloud.follow(f"shop-{number}", url=url)
         assert state(source, "Fetched")[1] == "Unreachable"
     assert cloud.server.requests == 0
 
@@ -555,6 +630,34 @@ async def test_a_repository_that_is_too_large_is_told(cloud: Cloud, tmp_path: Pa
     source = await cloud.follow()
     assert state(source, "Fetched") == ("False", "TooLarge")
     small.close()
+    outbound.close()
+
+
+async def test_a_server_that_never_ends_talking_is_not_listened_to_and_nothing_of_it_is_kept(cloud: Cloud) -> None:
+    cloud.repository.write("a.yaml", network("a"))
+    cloud.repository.commit()
+    cloud.server.babbles = True
+    source = await cloud.follow()
+    assert state(source, "Fetched") == ("False", "TooLarge")
+    assert not cloud.world.backends[GIT.name].path(source.uid).exists()
+    cloud.server.babbles = False
+    assert (await cloud.settle()).is_true("Ready")
+
+
+async def test_manifests_that_a_busy_machine_cannot_read_in_time_are_read_again(cloud: Cloud, tmp_path: Path) -> None:
+    cloud.repository.write("a.yaml", network("a"))
+    cloud.repository.commit()
+    outbound = loopback(cloud.server.port)
+    hasty = GitRepositories(tmp_path / "hasty", outbound, GitLimits(read_seconds=0.001))
+    patient, cloud.world.backends[GIT.name] = cloud.world.backends[GIT.name], hasty
+    cloud.world.restart()
+    source = await cloud.follow()
+    assert state(source, "Applied") == ("Unknown", "TimedOut")
+    assert state(source, "Stalled")[0] == "False"
+    cloud.world.backends[GIT.name] = patient
+    cloud.world.restart()
+    assert (await cloud.settle()).is_true("Ready")
+    hasty.close()
     outbound.close()
 
 
@@ -724,13 +827,15 @@ async def test_killed_while_it_fetches_it_leaves_no_process_and_begins_anew(clou
     cloud.server.released.clear()
     waiting = asyncio.create_task(cloud.follow())
     while not cloud.server.requests:
+        assert not waiting.done()
         await asyncio.sleep(0.02)
     folder = str(cloud.world.backends[GIT.name].path("x").parent)
     assert processes_of(folder)
     waiting.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await waiting
-    assert not processes_of(folder)
+    # They were all killed at once, but only git itself was waited for, not what it had started.
+    await eventually(lambda: not processes_of(folder), seconds=60)
     cloud.server.released.set()
     cloud.world.restart()
     assert (await cloud.settle()).is_true("Ready")
@@ -746,6 +851,12 @@ def processes_of(folder: str) -> list[str]:
     return found
 
 
+def start_agent(home: Path) -> None:
+    """Make a home for gpg with its agent, which gpg itself would give five seconds to come up."""
+    home.mkdir(mode=0o700)
+    subprocess.run(["gpg-agent", "--homedir", str(home), "--quiet", "--daemon"], check=True, capture_output=True)
+
+
 async def test_only_commits_that_are_signed_by_a_given_key_are_applied(cloud: Cloud, tmp_path: Path) -> None:
     keys = {}
     for name in ("ada", "eve"):
@@ -753,7 +864,7 @@ async def test_only_commits_that_are_signed_by_a_given_key_are_applied(cloud: Cl
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", file, "-C", name], check=True)
         keys[name] = file
     gnupg = tmp_path / "gnupg"
-    gnupg.mkdir(mode=0o700)
+    start_agent(gnupg)
     gpg = ["gpg", "--homedir", str(gnupg), "--batch", "--quiet"]
     quick = [*gpg, "--passphrase", "", "--quick-generate-key", "Ada <ada@example.org>", "ed25519", "sign", "never"]
     subprocess.run(quick, check=True, capture_output=True)
@@ -787,12 +898,17 @@ async def test_only_commits_that_are_signed_by_a_given_key_are_applied(cloud: Cl
         # Another one's key of the same name and address is another key.
         subprocess.run([*quick[:-3], "rsa2048", "sign", "never"], check=False, capture_output=True)
         other = tmp_path / "other"
-        other.mkdir(mode=0o700)
+        start_agent(other)
         subprocess.run([*gpg[:1], "--homedir", str(other), *quick[3:]], check=True, capture_output=True)
         gnupg = other
         commit(network("a", 1305), *sign("openpgp", "ada@example.org"))
         assert state(await cloud.settle(), "Verified") == ("False", "NotVerified")
         assert (await cloud.world.admin.get(Network, "a", PROJECT)).spec.mtu_bytes == 1304
+        # When nobody's signature is asked for any more, none is spoken of.
+        await cloud.patch("GitSource", "shop", {"spec": {"verify": None}})
+        source = await cloud.settle()
+        assert source.is_true("Ready")
+        assert state(source, "Verified") == ("Unknown", "NotAsked")
     finally:
         for home in (tmp_path / "gnupg", tmp_path / "other"):
             subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "all"], check=False, capture_output=True)

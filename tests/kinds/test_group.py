@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from tests.fakes.world import World
-from tests.kinds.identities import GROUP, USER, bind, make_group, make_role, make_user
+from tests.kinds.identities import GROUP, USER, bind, give_providers, make_group, make_role, make_user
 from vcstack.controllers import group, identityprovider
 from vcstack.runtime.users import DELETABLE
 from vcstack.specs.errors import Invalid
@@ -67,5 +67,6 @@ async def test_a_group_that_an_identity_provider_fills_is_kept(world: World) -> 
     assert held is not None
     assert "IdentityProvider acme" in held.message
     await world.delete(provider)
-    await world.settle(identityprovider.build, group.build)
+    with give_providers(world):
+        await world.settle(identityprovider.build, group.build)
     assert await world.find(Group, "ops") is None

@@ -162,7 +162,7 @@ async def test_packets_pass_between_projects_as_the_groups_of_each_allow(
         source = f"{(lent.status.addresses or [])[0].address}/32"
         rule = SecurityGroupRule.from_wire({"name": "in", "direction": "Ingress", "remoteCidr": source})
         await world.change(default, SecurityGroupSpec(rules=[*default.spec.rules, rule]))
-        await world.until(lambda: arrives(central, network, lent, own), seconds=30)
+        await world.until(lambda: arrives(central, network, lent, own))
         assert not await arrives(central, network, own, lent)
 
 

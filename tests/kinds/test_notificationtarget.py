@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from tests.fakes.world import PROJECT, World, sweep
+from tests.fixtures.etcd import eventually
 from tests.fixtures.receiver import Received, Receiver
 from tests.kinds.identities import make_project
 from vcstack.controllers import notificationtarget
 from vcstack.controllers.backends.secrets import SECRETS
-from vcstack.controllers.notificationtarget import BATCH, SENDING, SUSPENDED_SECONDS, read_key, sign
+from vcstack.controllers.notificationtarget import BATCH, GREET_SECONDS, SENDING, SUSPENDED_SECONDS, read_key, sign
+from vcstack.specs.conditions import READY
 from vcstack.specs.errors import Invalid
 from vcstack.specs.kinds.event import Event, EventSpec
 from vcstack.specs.kinds.network import Network, NetworkSpec
@@ -217,7 +219,7 @@ async def test_while_the_receiver_is_away_events_wait_and_come_in_order(cloud: W
     assert found.failures
     assert found.failed_at is not None
     assert found.failure == "127.0.0.1 cannot be reached from here, or may not be"
-    assert await reason(cloud) == "DeliveryFailed"
+    assert await reason(cloud) == "Unreachable"
     assert {c.type: c.status for c in found.conditions}["Ready"] == "False"
     tried = found.failures
     await settle(cloud, 0)  # it is not tried all the time
@@ -227,7 +229,7 @@ async def test_while_the_receiver_is_away_events_wait_and_come_in_order(cloud: W
     assert per_object(receiver) == {name: [f"{name} {n}" for n in range(3)] for name in ("blue", "red")}
     found = await status(cloud)
     assert (found.pending, found.failures, found.delivered) == (0, 0, 6)
-    assert await reason(cloud) == "Delivering"
+    assert await reason(cloud) == "Reachable"
 
 
 @pytest.mark.parametrize("code", [500, 401, 404, 429, 302])
@@ -244,6 +246,8 @@ async def test_an_answer_that_is_no_yes_is_a_failure_and_a_redirect_is_not_follo
     assert found.failures
     assert found.failure is not None
     assert "details" not in found.failure
+    assert await reason(cloud) == "DeliveryFailed"
+    assert receiver.greetings == 1  # that it can be reached is no news, and proves nothing
     receiver.answer = lambda request: (200, {}, b"")
     await settle(cloud, 600)
     assert (await status(cloud)).delivered == 1
@@ -320,6 +324,57 @@ async def test_a_secret_address_is_read_at_each_delivery_and_shown_nowhere(cloud
     assert [request.path for request in receiver.requests] == ["/xoxb-token"]
     target = await cloud.admin.get(NotificationTarget, "hook", PROJECT)
     assert "xoxb" not in target.to_json().decode()
+    await receiver.stop()
+    await happen(cloud, "blue", "lost")
+    await settle(cloud, 600)
+    assert (await status(cloud)).failure == "the receiver cannot be reached from here, or may not be"
+
+
+async def test_a_receiver_is_reached_before_anything_is_sent_and_again_now_and_then(
+    cloud: World, receiver: Receiver
+) -> None:
+    """Ready is an observation: it takes a connection, and of a target that is sent nothing one now and then."""
+    await receiver.stop()
+    made = await cloud.admin.create(build(url=receiver.url))
+    assert made.find_condition(READY) is None or not made.is_true(READY)
+    await settle(cloud)
+    found = await status(cloud)
+    assert (await reason(cloud), found.reached_at) == ("Unreachable", None)
+    assert {c.type: c.message for c in found.conditions}[READY] == (
+        "It is tried again: 127.0.0.1 cannot be reached from here, or may not be."
+    )
+    assert found.failures
+    await receiver.start()
+    await settle(cloud, GREET_SECONDS)
+    first = await status(cloud)
+    assert (await reason(cloud), first.failures) == ("Reachable", 0)
+    assert first.reached_at is not None
+    assert {c.type: c.status for c in first.conditions}[READY] == "True"
+    await eventually(lambda: receiver.greetings > 0, 60)
+    await settle(cloud)
+    assert (await status(cloud)).reached_at == first.reached_at  # not all the time
+    greetings = receiver.greetings
+    await settle(cloud, GREET_SECONDS)
+    await eventually(lambda: receiver.greetings > greetings, 60)
+    later = (await status(cloud)).reached_at
+    assert later is not None
+    assert later > first.reached_at
+    await receiver.stop()
+    await settle(cloud, GREET_SECONDS)
+    assert await reason(cloud) == "Unreachable"
+    assert receiver.requests == []  # nobody was sent anything for that
+
+
+async def test_an_address_that_cannot_be_used_is_told_before_anything_happens(cloud: World, receiver: Receiver) -> None:
+    secret = await cloud.admin.get(Secret, "hook", PROJECT)
+    secret.spec.data["url"] = "ftp://xoxb-token@example.com/"
+    await cloud.admin.update(secret)
+    await cloud.admin.create(build(urlSecret={"name": "hook", "key": "url"}))
+    await settle(cloud)
+    assert (await reason(cloud), (await status(cloud)).failure) == (
+        "AddressUnusable",
+        "the address must begin with https://",
+    )
 
 
 @pytest.mark.parametrize(

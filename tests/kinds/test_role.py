@@ -42,7 +42,7 @@ async def test_the_source_names_all_built_in_roles(world: World) -> None:
     assert isinstance(reconciler, role.RoleReconciler)
     stream, found = reconciler.built_in(), set()
     while len(found) < len(BUILT_IN_NAMES):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             found.add((await anext(stream)).name)
     await stream.aclose()
     assert found == BUILT_IN_NAMES

@@ -2,18 +2,21 @@
 
 from datetime import timedelta
 
+import jsonschema_rs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fakes.world import PROJECT, World
 from tests.kinds.identities import make_domain, make_project
+from vcstack.apiserver.kindroutes import schema_of
 from vcstack.controllers import setting
 from vcstack.specs.errors import ClaimTaken, Invalid
 from vcstack.specs.kinds.domain import Domain, DomainSpec
 from vcstack.specs.kinds.project import Project, ProjectSpec
 from vcstack.specs.kinds.setting import Setting, SettingSpec
 from vcstack.specs.meta import ObjectMeta
+from vcstack.specs.registry import get_kind
 from vcstack.specs.resource import Ref
 from vcstack.specs.settings import (
     EVENTS_RETENTION,
@@ -195,6 +198,20 @@ def test_defaults_are_within_their_own_limits() -> None:
     assert all(known.read(known.default) is not None for known in KNOWN_SETTINGS.values())
     limits = [(k, limit) for k in KNOWN_SETTINGS.values() for limit in (k.minimum, k.maximum) if limit is not None]
     assert all(k.read("x" * limit if k.type == "string" else limit) is not None for k, limit in limits)
+
+
+def test_the_schema_of_a_value_depends_on_the_setting_and_takes_what_the_setting_takes() -> None:
+    schema = schema_of(get_kind("Setting"))["$defs"]["SettingSpec"]["properties"]["value"]
+    assert schema["x-vcstack-depends-on"]["field"] == "setting"
+    choices = schema["x-vcstack-depends-on"]["choices"]
+    assert choices.keys() == KNOWN_SETTINGS.keys()
+    for name, known in KNOWN_SETTINGS.items():
+        takes = jsonschema_rs.Draft202012Validator(choices[name]["value"]).is_valid
+        limits = [limit for limit in (known.minimum, known.maximum) if limit is not None]
+        for good in (known.default, *("x" * int(n) if known.type == "string" else n for n in limits), *known.choices):
+            assert takes(good), (name, good)
+        for bad in ({}, None, 10**12, "x" * 5000):
+            assert not takes(bad), (name, bad)
 
 
 @settings(deadline=None)

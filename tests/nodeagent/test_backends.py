@@ -69,10 +69,10 @@ async def test_taps_are_made_once_marked_and_deleted_twice(host: Host) -> None:
 
 async def test_a_deleted_tap_is_told(host: Host) -> None:
     events = host.taps.events()
-    assert await asyncio.wait_for(anext(events), 10) is None
+    assert await asyncio.wait_for(anext(events), 60) is None
     await host.taps.ensure_tap(TAP, UID, 1442)
     await host.taps.delete_tap(TAP)
-    assert await asyncio.wait_for(anext(events), 10) == UID
+    assert await asyncio.wait_for(anext(events), 60) == UID
 
 
 async def test_bridge_ports_are_plugged_changed_and_unplugged_twice(host: Host) -> None:
@@ -90,10 +90,10 @@ async def test_bridge_ports_are_plugged_changed_and_unplugged_twice(host: Host) 
 
 async def test_a_removed_bridge_port_is_told(host: Host) -> None:
     events = host.switch.events()
-    assert await asyncio.wait_for(anext(events), 10) is None
+    assert await asyncio.wait_for(anext(events), 60) is None
     await host.switch.plug(PORT)
     await host.switch.unplug(TAP)
-    assert await asyncio.wait_for(anext(events), 10) in (UID, None)
+    assert await asyncio.wait_for(anext(events), 60) in (UID, None)
 
 
 async def test_a_domain_is_what_was_defined_until_somebody_edits_it(host: Host) -> None:
@@ -192,10 +192,10 @@ async def test_calls_on_what_is_not_there_say_so(host: Host) -> None:
 async def test_what_happens_to_a_domain_is_told(host: Host) -> None:
     await host.hypervisor.define(build_domain(await host.wanted()))
     events = host.hypervisor.events()
-    told = [await asyncio.wait_for(anext(events), 10)]
+    told = [await asyncio.wait_for(anext(events), 60)]
     await host.hypervisor.start(UID, paused=True)
     while UID not in told:
-        told.append(await asyncio.wait_for(anext(events), 10))
+        told.append(await asyncio.wait_for(anext(events), 60))
 
 
 async def test_a_disk_grows_and_is_replaced_whole(host: Host) -> None:

@@ -20,6 +20,7 @@ from vcstack.specs.kinds.instance import DOMAIN_FINALIZER, RUNNING, UP_TO_DATE, 
 from vcstack.specs.kinds.task import Phase, RebootMode, StepState, Task, TaskSpec, TaskTarget, TaskType
 from vcstack.store.store import Store
 
+pytestmark = pytest.mark.timeout(1800)
 Step = Callable[[World], Awaitable[None]]
 
 

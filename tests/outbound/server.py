@@ -102,7 +102,7 @@ def client_of(
     *,
     network: str = "127.0.0.1/32",
     plain_http: bool = False,
-    seconds: float = 15,
+    seconds: float = 60,
 ) -> OutboundClient:
     """Return a client for whom the server's address and port are allowed, and nothing else that is private."""
     target = AllowedTarget(network=ip_network(network), ports=frozenset({server.port}), plain_http=plain_http)
@@ -110,6 +110,7 @@ def client_of(
     settings = OutboundSettings(
         addresses=AddressPolicy(allowed=[target]),
         ca_file=ca_file if ca_file.exists() else None,
+        connect_seconds=60,
         total_seconds=seconds,
     )
     return OutboundClient(settings, resolver or ChangingResolver(["127.0.0.1"]))

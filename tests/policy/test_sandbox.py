@@ -2,12 +2,14 @@
 
 import asyncio
 import os
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.fakes.manual_clock import ManualClock
 from vcstack.policy.sandbox import TOO_MUCH, TOO_OFTEN, Outcome, Sandbox
 from vcstack.specs.errors import Unavailable
 
@@ -17,6 +19,14 @@ OBJECT: dict[str, Any] = {
     "spec": {"flavor": "small", "count": 3, "names": ["a", "b"], "text": "a" * 500_000, "many": list(range(2000))},
 }
 REQUEST = {"verb": "create", "subject": "user:alice", "project": "demo"}
+
+
+@pytest.fixture
+async def in_no_time() -> AsyncIterator[Sandbox]:
+    """One for which time stands still, so that nothing is made up for while a busy machine lets it wait."""
+    made = Sandbox(monotonic=ManualClock().monotonic)
+    yield made
+    await made.close()
 
 
 async def ask(sandbox: Sandbox, *texts: str, old: dict[str, Any] | None = None) -> list[Outcome]:
@@ -50,8 +60,8 @@ async def test_an_expression_says_yes_or_no(sandbox: Sandbox, text: str, value: 
         ("'yes'", "true or false is needed"),
         ("1 / 0 == 1", "divide by zero"),
         ("9223372036854775807 + 1 > 0", "overflow"),
-        ("object.spec.(", "Syntax error"),
-        ("open('/etc/passwd') == ''", "undeclared reference"),
+        ("object.spec.(", "cannot stand here"),
+        ("open('/etc/passwd') == ''", "no function open"),
         ("object.__class__ == 1", "Key not found"),
         ("object.spec.text.matches('(')", "missing )"),
         ("(" * 1000 + "true" + ")" * 1000, "recursion limit"),
@@ -89,11 +99,11 @@ async def test_what_takes_too_much_ends_only_itself_and_is_not_tried_again_at_on
     assert sandbox._process is process
 
 
-async def test_who_takes_too_much_for_long_waits_and_others_do_not(sandbox: Sandbox) -> None:
+async def test_who_takes_too_much_for_long_waits_and_others_do_not(in_no_time: Sandbox) -> None:
     slow = f"{LOOPS}.all(a, {LOOPS}.all(b, object.spec.text.matches('(a|b)*c') || true))"
 
     async def pay(payer: str, text: str) -> str:
-        [outcome] = await sandbox.evaluate([text], OBJECT, None, REQUEST, payer)
+        [outcome] = await in_no_time.evaluate([text], OBJECT, None, REQUEST, payer)
         return outcome.error
 
     hungry = 0

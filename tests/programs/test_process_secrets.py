@@ -22,7 +22,7 @@ from vcstack.crypto import keyringfile
 from vcstack.crypto.enc import encrypt_value, open_key_file
 from vcstack.crypto.sources import InFile
 
-pytestmark = pytest.mark.daemons
+pytestmark = [pytest.mark.daemons, pytest.mark.timeout(600)]
 __all__ = ["etcd", "state"]
 DATABASE = "canaries"
 

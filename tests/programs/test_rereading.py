@@ -36,5 +36,5 @@ def test_a_wrong_file_changes_nothing_until_it_is_right(tmp_path: Path) -> None:
     assert file.read_changed() is None
     path.unlink()
     assert file.read_changed() is None
-    write(tmp_path, audit={"writes": "None"})
+    touch_later(write(tmp_path, audit={"writes": "None"}))
     assert file.read_changed() is not None

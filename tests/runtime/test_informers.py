@@ -40,7 +40,7 @@ def test_a_program_may_narrow_all_its_informers(world: World) -> None:
 async def test_an_informer_asked_for_late_is_started(world: World, informers: Informers) -> None:
     await world.create_basics()
     late = informers.of(Flavor)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await informers.wait_synced()
     assert late.find("tiny") is not None
     assert informers.find(Ref("Flavor", None, "tiny")) is late.find("tiny")
@@ -48,7 +48,7 @@ async def test_an_informer_asked_for_late_is_started(world: World, informers: In
 
 async def test_changes_in_the_store_arrive(world: World, informers: Informers) -> None:
     flavors = informers.of(Flavor)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await flavors.wait_synced()
         await world.create(Flavor.new("tiny", FlavorSpec(vcpus=1, memory_mib=128, root_disk_gib=1)))
         while flavors.find("tiny") is None:

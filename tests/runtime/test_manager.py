@@ -109,7 +109,7 @@ async def running() -> AsyncIterator[Running]:
 
 
 async def until(condition: Any) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.005)
 
@@ -220,7 +220,7 @@ async def test_real_controllers_run_end_to_end(world: World, running: Running) -
     running.start(manager, asyncio.Event())
     await world.create(Flavor.new("tiny", FlavorSpec(vcpus=1, memory_mib=128, root_disk_gib=1)))
     ready = False
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not ready:
             await asyncio.sleep(0.005)
             ready = (await world.get(Flavor, "tiny")).is_true("Ready")

@@ -218,7 +218,7 @@ class QueueMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.wanted - self.active)
     @rule()
     def get(self) -> None:
-        key = self.loop.run_until_complete(asyncio.wait_for(self.queue.get(), 1))
+        key = self.loop.run_until_complete(asyncio.wait_for(self.queue.get(), 60))
         assert key in self.wanted
         assert key not in self.active
         self.wanted.discard(key)

@@ -12,7 +12,7 @@ from vcstack.store.etcd.client import EtcdClient
 from vcstack.store.etcd.ops import Put
 
 Seen = Mapping[str, Mapping[str, int]]
-PATIENCE = 20
+PATIENCE = 60
 
 
 @contextlib.asynccontextmanager

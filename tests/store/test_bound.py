@@ -58,7 +58,7 @@ async def test_lists_are_typed_with_a_version_to_watch_from(client: ResourceClie
     page = await client.list(Network, project="demo", fields="metadata.name=a")
     assert [n.metadata.name for n in page.items] == ["a"]
     await client.create(network("b"))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         event = await anext(client.watch(Network, since=page.resource_version))
     assert event.type is EventType.ADDED
     assert event.object is not None
@@ -75,7 +75,7 @@ async def test_a_watch_that_was_too_slow_goes_on_by_itself(memory_etcd: MemoryEt
         seen = [(await anext(events)).object]
         for i in range(10):
             await client.create(network(f"n{i}"))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(seen) < 11:
                 event = await anext(events)
                 if event.type is not EventType.BOOKMARK:

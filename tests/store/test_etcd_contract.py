@@ -177,7 +177,7 @@ async def test_a_watch_delivers_whole_transactions_in_order(any_etcd: Etcd) -> N
     await any_etcd.txn([], [Put(A, b"1"), Put(B, b"2")])
     await any_etcd.delete(A)
     events, revisions = [], []
-    async with any_etcd.watch(b"/vcstack/", start + 1) as watch, asyncio.timeout(10):
+    async with any_etcd.watch(b"/vcstack/", start + 1) as watch, asyncio.timeout(60):
         while len(events) < 3:
             batch = await anext(watch)
             events += [(e.type, e.kv.key) for e in batch.events]
@@ -188,7 +188,7 @@ async def test_a_watch_delivers_whole_transactions_in_order(any_etcd: Etcd) -> N
 
 async def test_a_watch_sees_only_its_prefix(any_etcd: Etcd) -> None:
     start = await any_etcd.current_revision()
-    async with any_etcd.watch(b"/vcstack/b", start + 1) as watch, asyncio.timeout(10):
+    async with any_etcd.watch(b"/vcstack/b", start + 1) as watch, asyncio.timeout(60):
         await any_etcd.put(A, b"")
         await any_etcd.put(B, b"")
         batch = await anext(watch)
@@ -202,7 +202,7 @@ async def test_a_watch_of_compacted_revisions_says_so(any_etcd: Etcd) -> None:
     for _ in range(3):
         last = await any_etcd.put(A, b"x")
     await any_etcd.compact(last.revision)
-    async with any_etcd.watch(b"/vcstack/", first.revision) as watch, asyncio.timeout(10):
+    async with any_etcd.watch(b"/vcstack/", first.revision) as watch, asyncio.timeout(60):
         with pytest.raises(Compacted):
             await anext(watch)
 

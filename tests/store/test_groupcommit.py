@@ -90,7 +90,7 @@ async def test_another_store_sees_all_of_them(any_etcd: MemoryEtcd, any_store: S
     async with Store(any_etcd) as other:
         stream = await other.watch(NETWORK, since=other.cache.revision)
         await make_together(any_store, *names_of())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             seen = [orjson.loads((await anext(stream)).json)["metadata"]["name"] for _ in range(COUNT)]
         assert sorted(seen) == names_of()
 
@@ -101,7 +101,7 @@ async def test_who_was_cut_off_within_a_revision_is_told_of_the_rest(any_store: 
     await make_together(any_store, *names_of())
     seen = set[str]()
     for cut in range(COUNT):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             item = await anext(stream)
         seen.add(orjson.loads(item.json)["metadata"]["name"])
         again = await any_store.watch(NETWORK, since=item.revision)
@@ -173,7 +173,7 @@ async def test_who_waits_when_etcd_does_not_answer_is_refused_at_once_and_has_wr
     own_etcd: EtcdServer,
 ) -> None:
     """In the time of one request, for no second one is sent for those who waited, nor for the one that was sent."""
-    settings = EtcdSettings(endpoints=(own_etcd.endpoint,), request_timeout_seconds=1)
+    settings = EtcdSettings(endpoints=(own_etcd.endpoint,), request_timeout_seconds=3)
     async with EtcdClient(settings) as client, open_store(client) as store:
         await make_project(store)
         own_etcd.freeze()

@@ -205,7 +205,7 @@ async def test_reads_say_unavailable_when_etcd_does_not_answer(memory_etcd: Memo
 
 
 async def test_reads_say_unavailable_when_the_cache_does_not_catch_up(memory_etcd: MemoryEtcd) -> None:
-    settings = StoreSettings(cache=CacheSettings(freshness_seconds=0.05))
+    settings = StoreSettings(cache=CacheSettings(freshness_seconds=1, nudge_seconds=60))
     async with Store(memory_etcd, settings=settings) as store:
         # A key beyond our prefix raises the revision without an event for us.
         await memory_etcd.put(b"/elsewhere", b"")

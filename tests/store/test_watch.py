@@ -34,7 +34,7 @@ SMALL = StoreSettings(cache=CacheSettings(ring=8, watcher_limit=4), bookmark_sec
 
 async def take(stream: WatchStream, count: int) -> list[tuple[str, str]]:
     """Return (type, name) of the next events."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         items = [await anext(stream) for _ in range(count)]
     return [(item.type.value, orjson.loads(item.json)["metadata"]["name"]) for item in items]
 
@@ -250,7 +250,7 @@ async def test_idle_watchers_get_bookmarks_to_resume_from(memory_etcd: MemoryEtc
         stream = await store.watch(NETWORK, since=await revision_of(store))
         for i in range(12):
             await store.merge_patch(PROJECT, None, "demo", {"metadata": {"labels": {"n": str(i)}}}, actor=ADMIN)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             item = await anext(stream)
         assert item.type is EventType.BOOKMARK
         wire = orjson.loads(item.json)
@@ -314,6 +314,6 @@ async def test_many_writers_and_a_watcher_see_every_change_in_order(any_store: S
     await make_project(any_store)
     stream = await any_store.watch(NETWORK, since=await revision_of(any_store))
     made = await asyncio.gather(*(create(any_store, NETWORK, wire(f"n{i}")) for i in range(100)))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         items = [await anext(stream) for _ in made]
     assert [i.revision for i in items] == sorted(m.revision for m in made)

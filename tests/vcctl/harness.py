@@ -1,6 +1,7 @@
 """vcctl as a user runs it, against the real API server; and hands that stand in for controllers and hosts."""
 
 import asyncio
+import contextlib
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 
 from tests.fixtures.api import SYSTEM, Api
 from vcstack.specs.conditions import build_condition
+from vcstack.specs.errors import NotFound
 from vcstack.specs.kinds.event import Event, EventSpec, EventType, ObjectReference
 from vcstack.specs.meta import ConditionStatus
 from vcstack.specs.registry import definition_of, load_kinds
@@ -102,7 +104,8 @@ class Hands:
                 if resource.deleting:
                     await self.client.remove_finalizer(resource, *resource.metadata.finalizers)
                 elif definition.ready_when and not resource.is_true("Ready"):
-                    await self.observe(resource)
+                    with contextlib.suppress(NotFound):  # somebody has deleted it meanwhile
+                        await self.observe(resource)
 
     async def keep_observing(self) -> None:
         """Do so until cancelled."""

@@ -198,6 +198,7 @@ async def test_what_is_being_deleted_is_not_waited_for(vcctl: Vcctl) -> None:
         ("kind: network\nmetadata: {name: x}\n", "spelt Network"),
         ("metadata: {name: x}\n", "kind is missing"),
         ("kind: Network\nmetadata: {}\n", "metadata.name"),
+        ("kind: Network\nmetadata: {name: web/status}\n", "metadata.name 'web/status' is no name"),
         ("kind: Network\napiVersion: v1\nmetadata: {name: x}\n", "vcstack.io/v1"),
         ("kind: Network\nkind: Network\n", "occurs twice"),
         ("a: [", "stdin:"),
@@ -228,7 +229,7 @@ async def test_diff_shows_each_field_with_what_its_change_takes(vcctl: Vcctl) ->
     assert await vcctl.ok("diff", "-f", file) == ""
     vcctl.write("a.yaml", project(), network("web", mtuBytes=1300), flavor("tiny", 256))
     ended = await vcctl("diff", "-f", file)
-    assert ended.code == ExitCode.DIFFERENCE
+    assert ended.code == ExitCode.REFUSED, "a pipeline is not to take it for a difference alone"
     assert "spec.mtuBytes  reboot" in ended.out
     assert "- 1400" in ended.out
     assert "+ 1300" in ended.out

@@ -46,6 +46,7 @@ async def vcctl(
         async with api.raw() as http:
             for name in ("one", "two", "three"):
                 await http.post("/api/v1/projects/demo/networks", json={"metadata": {"name": name}, "spec": {}})
+        await trail.flush()
         await trail.shipper.ship()
         await trail.anchor()
         yield Vcctl(api, tmp_path)

@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.fixtures.sops_files import Identity, encrypt
 from tests.vcctl.harness import Hands, Vcctl
 from tests.vcctl.test_apply import group, network, project
-from vcstack.applying.manifests import collect
+from vcstack.applying.manifests import Manifest
 from vcstack.specs.errors import Invalid
 from vcstack.specs.kinds.gitsource import REQUESTED, GitSource
 from vcstack.specs.registry import get_kind
@@ -39,8 +39,7 @@ async def test_a_comment_shows_what_is_made_changed_and_deleted_and_is_the_same_
 def test_what_is_hostile_in_names_and_values_is_text_in_a_comment() -> None:
     evil = "`` ``` <img src=x onerror=alert(1)> @everyone ](http://evil) \u202e\x1b[31m\n```\n# Heading"
     wire = {"kind": "Network", "metadata": {"name": evil, "project": "demo"}, "spec": {"mtuBytes": evil}}
-    (manifest,) = collect([(wire, "x.yaml")], lambda definition: None)
-    refused = render([Examined(manifest, refusal=Invalid(evil))])
+    refused = render([Examined(Manifest(get_kind("Network"), wire, "x.yaml"), refusal=Invalid(evil))])
     assert "\x1b" not in refused
     assert "\u202e" not in refused
     lines = refused.splitlines()
@@ -51,7 +50,7 @@ def test_what_is_hostile_in_names_and_values_is_text_in_a_comment() -> None:
     assert all("<img" not in line or line in inside or line.startswith("### Network ```` ") for line in lines)
 
 
-async def test_a_plan_does_exactly_what_it_says(vcctl: Vcctl) -> None:
+async def test_a_plan_does_exactly_what_it_says(vcctl: Vcctl, busy_hands: Hands) -> None:
     vcctl.write("set/a.yaml", project(), network("web", mtuBytes=1400), network("old"))
     file = vcctl.folder / "change.plan"
     folder, plan = str(vcctl.folder / "set"), str(file)
@@ -64,10 +63,12 @@ async def test_a_plan_does_exactly_what_it_says(vcctl: Vcctl) -> None:
     assert [o["action"] for o in wire["objects"]] == ["Unchanged", "Update", "Create", "Delete"]
     assert wire["objects"][1]["uid"].startswith("net")
     vcctl.write("set/a.yaml", project())
-    done = await vcctl.ok("apply", "--plan", plan)
+    done = await vcctl.ok("apply", "--plan", plan, "--wait")
     assert "network/web configured" in done
     assert "network/new created" in done
     assert "network/old pruned" in done
+    assert "3 objects are Ready" in done
+    assert (await vcctl("get", "network", "old")).code == ExitCode.NOT_FOUND
     again = await vcctl("apply", "--plan", plan)
     assert again.code == ExitCode.REFUSED
 

@@ -1,5 +1,6 @@
 """history, get --at-revision and rollback."""
 
+import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,12 +36,17 @@ class Notes:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._noted: dict[Ref, list[dict[str, Any]]] = {}
+        self._days: dict[str, int] = {}
 
-    async def note(self, ref: Ref) -> str:
-        """Remember the object as it is and return its revision."""
+    async def note(self, ref: Ref, day: int = 1) -> str:
+        """Remember the object as it is and return its revision; the day is one of November."""
         stored = await self._store.get(get_kind(ref.kind), ref.project, ref.name)
         self._noted.setdefault(ref, []).insert(0, stored.wire)
+        self._days[stored.wire["metadata"]["resourceVersion"]] = day
         return str(stored.wire["metadata"]["resourceVersion"])
+
+    async def read_position(self) -> int:
+        return sys.maxsize  # it is never behind
 
     async def list_revisions(self, ref: Ref, *, limit: int = 100, before: int | None = None) -> Sequence[Recorded]:
         return [
@@ -51,12 +57,13 @@ class Notes:
                     "operation": "Updated",
                     "actor": "admin",
                     "manager": "vcctl",
-                    "time": "2026-11-01T00:00:00Z",
+                    "time": f"2026-11-{self._days[wire['metadata']['resourceVersion']]:02}T00:00:00Z",
                     "diff": [{"path": "spec.mtuBytes", "old": None, "new": wire["spec"].get("mtuBytes")}],
                 }
             )
-            for wire in self._noted.get(ref, [])[:limit]
-        ]
+            for wire in self._noted.get(ref, [])
+            if before is None or int(wire["metadata"]["resourceVersion"]) < before
+        ][:limit]
 
     async def get_at_revision(self, ref: Ref, revision: int) -> Mapping[str, Any]:
         for wire in self._noted.get(ref, []):
@@ -86,7 +93,7 @@ async def two_revisions(vcctl: Vcctl, notes: Notes) -> tuple[str, str]:
     await vcctl.ok("label", "network", "web", "age=old")
     old = await notes.note(NETWORK)
     await vcctl.ok("patch", "network", "web", "--patch", "{spec: {mtuBytes: 1400}, metadata: {labels: {age: new}}}")
-    return old, await notes.note(NETWORK)
+    return old, await notes.note(NETWORK, day=3)
 
 
 async def test_history_is_a_table_of_who_changed_what(vcctl: Vcctl, notes: Notes) -> None:
@@ -122,6 +129,14 @@ async def test_rollback_shows_the_plan_asks_and_does_it(vcctl: Vcctl, notes: Not
     assert "already" in await vcctl.ok("rollback", "network", "web", "--to-revision", old)
 
 
+async def test_rollback_finds_the_revision_of_a_time(vcctl: Vcctl, notes: Notes) -> None:
+    old, new = await two_revisions(vcctl, notes)
+    for time, revision in (("2026-11-02", old), ("2026-11-03T00:00:00Z", new)):
+        ended = await vcctl("rollback", "network", "web", "--to-time", time)
+        assert f"at revision {revision}" in ended.out
+    assert (await vcctl("rollback", "network", "web", "--to-time", "2026-10-31")).code == ExitCode.NOT_FOUND
+
+
 async def test_a_dry_run_of_rollback_changes_nothing(vcctl: Vcctl, notes: Notes) -> None:
     old, _ = await two_revisions(vcctl, notes)
     assert "rolled back (dry run)" in await vcctl.ok("rollback", "network", "web", "--to-revision", old, "--dry-run")
@@ -135,7 +150,7 @@ async def test_what_was_deleted_is_made_again(vcctl: Vcctl, notes: Notes) -> Non
     revision = await notes.note(key)
     hands = Hands(vcctl.api)
     await hands.client.remove_finalizer(await hands.get(SSHKey, "me"), *get_kind("SSHKey").finalizers)
-    await vcctl.ok("delete", "sshkey", "me", "--timeout", "10s")
+    await vcctl.ok("delete", "sshkey", "me", "--timeout", "60s")
     assert "made again" in await vcctl.ok("rollback", "sshkey", "me", "--to-revision", revision, "--yes")
     assert "me" in await vcctl.ok("get", "sshkeys")
 

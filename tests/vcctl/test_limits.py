@@ -32,13 +32,10 @@ async def people(vcctl: Vcctl) -> Scene:
 
 async def test_a_command_waits_as_it_is_told_and_says_why(people: Scene) -> None:
     await people.apply(policy("one-a-second", 60, 1))
-    found = []
-    for _ in range(3):
-        ended = await people("alice", "get", "networks")
-        assert ended.code == 0, ended
-        found.append(ended.err)
-    waits = [text for text in found if "Waiting 1 s: user:alice has sent as many requests as limit" in text]
-    assert waits, found
+    # Four lists in one command: a slow machine, too, asks for the next one sooner than a second later.
+    ended = await people("alice", "get", "networks,subnets,ports,instances")
+    assert ended.code == 0, ended
+    assert "Waiting 1 s: user:alice has sent as many requests as limit" in ended.err
 
 
 async def test_a_policy_is_shown_and_explained_like_anything_else(people: Scene) -> None:

@@ -83,6 +83,15 @@ async def test_can_i_answers_as_the_api_does(scene: Scene) -> None:
         assert (ended.code == 0) == (listed.code == 0), (definition.kind, ended, listed)
 
 
+async def test_what_others_share_is_not_called_deleted_by_who_may_only_use_it(scene: Scene) -> None:
+    await scene.apply(thing("Network", "lent", {"sharedWith": [{"project": "demo"}]}, "other"))
+    await scene.ok("alice", "get", "network", "lent", "-p", "other")
+    refused = await scene("alice", "delete", "network", "lent", "-p", "other")
+    assert (refused.code, refused.out) == (ExitCode.REFUSED, "")
+    assert "Network other/lent is shared to be used: user:alice may not delete it" in refused.err
+    await scene.ok("admin", "get", "network", "lent", "-p", "other")
+
+
 async def test_can_i_says_yes_and_no_by_text_and_exit_code(scene: Scene) -> None:
     assert "yes: user:alice may create Instance in project demo" in await scene.ok(
         "alice", "auth", "can-i", "create", "instances", "-p", "demo"

@@ -81,7 +81,7 @@ async def test_a_login_with_a_browser_on_this_machine(cloud: Vcctl, oidc_provide
         async with contextlib.aclosing(oidc_provider.browser()) as browser:
             found = await browser.log_in(url, "alice")
         back = parse_qs(urlsplit(url).query)["redirect_uri"][0]
-        async with httpx2.AsyncClient(trust_env=False) as http:
+        async with httpx2.AsyncClient(trust_env=False, timeout=60) as http:
             for others in ("/", "/oidc/corp", "/oidc/corp?code=x&state=x", "/oidc/other?" + urlencode(found)):
                 assert (await http.get(back.removesuffix("/oidc/corp") + others)).status_code == 404
             page = await http.get(f"{back}?{urlencode(found)}")

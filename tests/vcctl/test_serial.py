@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -48,12 +49,16 @@ async def on_host(vcctl: Vcctl, hands: Hands) -> AsyncIterator[None]:
 
 
 async def run(vcctl: Vcctl, *words: str, stdin: bytes = b"") -> tuple[int | None, bytes, bytes]:
-    process = await asyncio.create_subprocess_exec(
+    process = await begin(vcctl, *words)
+    out, err = await process.communicate(stdin)
+    return process.returncode, out, err
+
+
+async def begin(vcctl: Vcctl, *words: str) -> Any:
+    return await asyncio.create_subprocess_exec(
         sys.executable, "-c", "from vcstack.vcctl.main import main; main()", *words,
         env={**os.environ, **vcctl.environ}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
-    out, err = await process.communicate(stdin)
-    return process.returncode, out, err
 
 
 @pytest.mark.usefixtures("on_host")
@@ -63,10 +68,24 @@ async def test_the_serial_log_is_shown_as_it_is(vcctl: Vcctl) -> None:
 
 
 @pytest.mark.usefixtures("on_host")
-async def test_the_console_carries_bytes_both_ways(vcctl: Vcctl) -> None:
-    code, out, err = await run(vcctl, "console", "web-1", stdin=b"hello quit\n")
-    assert (code, out) == (0, b"HELLO QUIT\n")
+async def test_the_console_carries_bytes_both_ways_until_the_other_side_ends_it(vcctl: Vcctl) -> None:
+    process = await begin(vcctl, "console", "web-1")
+    process.stdin.write(b"hello quit\n")
+    # Its input stays open: at the end of it only a moment is given to what is still to come.
+    out, err = await asyncio.gather(process.stdout.read(), process.stderr.read())
+    assert (await process.wait(), out) == (0, b"HELLO QUIT\n")
     assert b"Ctrl-]" in err
+    assert b"closed by the other side" in err
+
+
+@pytest.mark.usefixtures("on_host")
+async def test_the_console_is_left_at_the_end_of_what_is_piped_into_it(vcctl: Vcctl) -> None:
+    process = await begin(vcctl, "console", "web-1")
+    process.stdin.write(b"hello\n")
+    assert await process.stdout.readline() == b"HELLO\n"
+    out, err = await process.communicate(b"")  # the end of it
+    assert (process.returncode, out) == (0, b"")
+    assert b"Left." in err
 
 
 async def test_the_log_of_an_instance_without_a_host_is_refused_with_the_reason(vcctl: Vcctl) -> None:

@@ -1,5 +1,6 @@
 """Contexts, connection errors, versions, completion: what a new user meets first."""
 
+import asyncio
 import os
 import socket
 import stat
@@ -148,11 +149,12 @@ async def test_kinds_and_names_are_completed(vcctl: Vcctl) -> None:
     await set_scene(vcctl)
 
     async def complete(line: str) -> list[str]:
+        """Press Tab until there is a proposal: of an API that does not answer at once there is none."""
         words = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1), "_VCCTL_COMPLETE": "complete_bash"}
-        import asyncio
-
-        done = await asyncio.to_thread(run, **vcctl.environ, **words)
-        return done.stdout.split()
+        async with asyncio.timeout(150):
+            while not (proposed := (await asyncio.to_thread(run, **vcctl.environ, **words)).stdout.split()):
+                pass
+        return proposed
 
     assert "instances" in await complete("vcctl get inst")
     assert await complete("vcctl get instance we") == ["web-1"]

@@ -14,6 +14,7 @@ import sys
 import termios
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -106,7 +107,7 @@ async def test_much_can_be_piped_through_and_nothing_is_lost(vcctl: Vcctl) -> No
 @pytest.mark.usefixtures("way")
 async def test_a_shell_has_the_terminals_size_and_ends_with_its_status(vcctl: Vcctl) -> None:
     with contextlib.closing(Terminal(vcctl, *SSH)) as terminal:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(150):
             await terminal.type("stty size; echo is-$((6*7))\r")
             await terminal.until(b"20 90\r\nis-42")
             terminal.resize(111, 33)
@@ -121,7 +122,7 @@ async def test_a_shell_has_the_terminals_size_and_ends_with_its_status(vcctl: Vc
 
 async def test_a_tilde_and_a_dot_leave_a_shell_that_says_nothing_more(vcctl: Vcctl, way: Way) -> None:
     with contextlib.closing(Terminal(vcctl, *SSH)) as terminal:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(150):
             await terminal.type("echo is-$((6*7)); sleep 1000\r")
             await terminal.until(b"is-42")
             await terminal.type("\r~.")
@@ -162,12 +163,15 @@ async def test_recorded_shells_are_listed_and_got_also_of_instances_that_are_gon
         code, out, _ = await run(there, *SSH, "--", "cat; printf ca''fe", stdin=b"typed\n")
         assert (code, out) == (0, b"typed\ncafe")
         with contextlib.closing(Terminal(there, *SSH)) as terminal:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(150):
                 await terminal.type("echo is-$((6*7))\r")
                 await terminal.until(b"is-42")
                 await terminal.type("exit\r")
                 assert await terminal.end() == 0
-        [shell, command] = json.loads(await there.ok("recordings", "list", "web-1", "-o", "json"))
+        [shell, command] = await list_recorded(there)
+        async with asyncio.timeout(150):
+            while not (shell["ended"] and command["ended"]):  # which is written after we were told so
+                [shell, command] = await list_recorded(there)
         assert (shell["login"], shell["ended"], shell["brokenOff"]) == (LOGIN, True, False)
         file = tmp_path / "web-1.cast"
         await there.ok("recordings", "get", shell["id"], "--file", str(file))
@@ -186,6 +190,11 @@ async def test_recorded_shells_are_listed_and_got_also_of_instances_that_are_gon
         assert "cafe" in "".join(json.loads(line)[2] for line in out.splitlines()[1:])
         ended = await there("recordings", "get", "rec-none")
         assert (ended.code, ended.out) == (ExitCode.NOT_FOUND, "")
+
+
+async def list_recorded(vcctl: Vcctl) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(await vcctl.ok("recordings", "list", "web-1", "-o", "json"))
+    return found
 
 
 async def test_a_shell_needs_a_terminal(vcctl: Vcctl) -> None:

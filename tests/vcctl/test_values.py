@@ -76,5 +76,5 @@ async def test_status_counts_and_retire_asks_it(ready: Vcctl, tmp_path: Path) ->
     assert shown.code == 0
     refused = await ready("secrets", "retire", "1", "--key-file", key_file)
     assert refused.code != 0
-    assert "need master key version 1" in refused.err
+    assert "master key version 1 is the active one of the cloud" in refused.err
     assert (await ready("secrets", "retire", "1", "--yes", "--key-file", key_file)).code == 0

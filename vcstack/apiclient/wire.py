@@ -280,10 +280,16 @@ class WireClient:
         await self._write("POST", f"{API_ROOT}/quotacheck", {"items": list(wires)})
 
     async def plan(
-        self, wires: Sequence[Wire], *, manager: str, force: bool = False, beside: Sequence[PlannedElsewhere] = ()
+        self,
+        wires: Sequence[Wire],
+        *,
+        manager: str,
+        force: bool = False,
+        beside: Sequence[PlannedElsewhere] = (),
+        replace: bool = False,
     ) -> ApplyPlanReply:
-        """Return what an apply would do. Raises TooLarge for what is too large for one request."""
-        asked = {"items": list(wires), "fieldManager": manager, "force": force}
+        """Return what an apply, or a replacement, would do. Raises TooLarge for what is too large for one request."""
+        asked = {"items": list(wires), "fieldManager": manager, "force": force, "replace": replace}
         asked["beside"] = [other.to_wire() for other in beside]
         return ApplyPlanReply.from_wire(await self._write("POST", f"{API_ROOT}/plan", asked))
 

@@ -19,6 +19,7 @@ from vcstack.apiclient.settings import ConnectionSettings
 from vcstack.apiserver import docs, kindroutes, metrics
 from vcstack.apiserver.audit.entry import begin
 from vcstack.apiserver.audit.routes import AuditRoutes, is_audit
+from vcstack.apiserver.audit.settings import AccessLog
 from vcstack.apiserver.audit.sockets import Recording
 from vcstack.apiserver.auth.accounts import AccessIndex
 from vcstack.apiserver.auth.bearers import Bearers
@@ -83,7 +84,7 @@ class Application:
         self.auth = parts.auth
         self.audit = parts.audit
         self.origins = Origins(parts.settings.cors_origins, parts.auth.tokens.settings.issuer)
-        self.logs_reads = parts.settings.logs_reads
+        self.access_log = parts.settings.access_log
         bearers = Bearers(parts.store.cache, parts.clock)
         index = AccessIndex(parts.store.cache, parts.clock)
         self.gate = Gate(parts.store.cache, parts.etcd, index, parts.clock, parts.settings.limits)
@@ -176,7 +177,7 @@ class Application:
             try:
                 await self._sockets.serve(WebSocket(scope, receive, recording.send), handshake.demand_own_site)
             finally:
-                await recording.end()
+                recording.end()
 
     async def authenticate(self, scope: Any) -> Identity:
         """Return who asks. Raises Unauthorized for a wrong credential."""
@@ -303,7 +304,7 @@ class Exchange:
 
     async def _mark(self, message: Any) -> None:
         if message["type"] == "http.response.start":
-            await self._audit.finish(message["status"])
+            self._audit.finish(message["status"])
             self._pass.leave_seat()
             self._status = message["status"]
             message["headers"] = [*message["headers"], *self._pass.headers()]
@@ -324,10 +325,7 @@ class Exchange:
         metrics.requests_of(verb, kind, self._status).inc()
         if not _is_stream(self._scope):
             metrics.seconds_of(verb, kind).observe(seconds)
-        if self._limited or (self._status < 400 and method in READS and not self._application.logs_reads):
-            log = logger.debug  # of requests that limits refuse the gate tells, once for many
-        else:
-            log = logger.info
+        log = logger.info if self._is_for_the_log() else logger.debug
         log(
             "request",
             method=method,
@@ -338,6 +336,14 @@ class Exchange:
             client=(self._scope.get("client") or ("",))[0],
             program=program_of(self._headers),
         )
+
+    def _is_for_the_log(self) -> bool:
+        if self._limited:
+            return False  # of requests that limits refuse the gate tells, once for many
+        wanted = self._application.access_log
+        if self._status >= 400 or wanted is AccessLog.ALL:
+            return True
+        return self._scope["method"] not in READS and (wanted is AccessLog.CHANGES or not self._audit.recorded)
 
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})

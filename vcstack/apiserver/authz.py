@@ -246,12 +246,7 @@ class Authorizer:
         if identity.account is None or self.decide(identity, action):
             return False
         await self._cache.fresh()
-        definition, target = action.target.definition, action.target
-        if self.decide(identity, action):
-            return False
-        projects = self.grants_of(identity).projects_for(action.verb.value, definition)
-        entry = self._cache.find(definition, row_of(target.project, target.name))
-        return entry is not None and is_lent_to_any(self._cache, definition, entry, projects or ())
+        return not self.decide(identity, action) and self._borrows(identity, action.target)
 
     def authorize_event(self, identity: Identity, project: str | None, wire: dict[str, Any]) -> None:
         """Return when a host may write that event: it regards the host itself or what is bound to it."""
@@ -286,8 +281,12 @@ class Authorizer:
         definition, sub = target.definition, target.subresource
         inside = Place(project=target.project)
         locks = definition.kind == Setting.KIND and verb not in READ
-        if target.project is not None and not locks and grants.selectors(verb, definition, inside, sub) == ALWAYS:
-            return True  # as nearly always: the object need not even be looked at
+        if target.project is not None and not locks:
+            selectors = grants.selectors(verb, definition, inside, sub)
+            if selectors == ALWAYS:
+                return True  # as nearly always: the object need not even be looked at
+            if not selectors and not action.creates and definition.owner_path is None:
+                return False  # nor here: the time that it takes would tell whether it is there
         wire = self._find(target)
         if wire is None and action.creates:
             if target.project is None:
@@ -332,11 +331,22 @@ class Authorizer:
             note_denial()
             return no_project(target.project)
         place = self._index.find_place(target.definition, target.project, target.name, verb=verb)
+        if action.verb not in READ_VERBS and not target.subresource and self._borrows(identity, target):
+            return Forbidden(f"{target.ref} is shared to be used: {identity.subject} may not {verb} it")
         reading = Action(Verb.GET, replace(target, subresource=""))
         if (place is not None and grants.sees(place)) or self._may_one(identity, grants, reading):
             return _forbid(identity, action)
         note_denial()
         return not_found(target.definition, target.project, target.name)
+
+    def _borrows(self, identity: Identity, target: Target) -> bool:
+        """Return whether the object is shared with a project in which the caller may read such ones."""
+        definition = target.definition
+        entry = self._cache.find(definition, row_of(target.project, target.name))
+        if definition.lent_view is None or entry is None:
+            return False
+        projects = self.grants_of(identity).projects_for(Verb.GET.value, definition)
+        return is_lent_to_any(self._cache, definition, entry, projects or ())
 
     def _check_write(self, identity: Identity, new: AnyResource, live: Wire | None) -> Sequence[Cause]:
         """Decide about a write in its transaction: return the references that are to seem missing.

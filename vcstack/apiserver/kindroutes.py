@@ -92,8 +92,9 @@ def example_of(definition: KindDefinition) -> Json:
 def schema_of(definition: KindDefinition) -> Json:
     """Return the JSON schema of the kind's objects; what a field's docstring says is its description.
 
-    ``x-vcstack-takes`` says what changing a field takes, ``x-vcstack-refers-to`` which kind it names, and
-    ``x-vcstack-sensitive`` that its value is never shown.
+    ``x-vcstack-takes`` says what changing a field takes, ``x-vcstack-refers-to`` which kind it names,
+    ``x-vcstack-sensitive`` that its value is never shown, and ``x-vcstack-depends-on`` which other field says what
+    it may be.
     """
     schema: Json = definition.model.model_json_schema(by_alias=True)
     properties = schema["properties"]
@@ -175,7 +176,8 @@ SCHEMAS: Final[Json] = {
             "schema": {
                 "type": "object",
                 "description": "JSON Schema of the objects, with x-vcstack-takes (Live, Reboot, Recreate, Immutable), "
-                "x-vcstack-refers-to (a kind) and x-vcstack-sensitive.",
+                "x-vcstack-refers-to (a kind), x-vcstack-sensitive and x-vcstack-depends-on (another field, and "
+                "for each of its values the schema of this one).",
             },
             "example": {"type": "object", "description": "An object as a user writes it."},
         },

@@ -282,9 +282,9 @@ class LiveSocket:
             )
         except ApiError as error:
             entry.error = error
-            await entry.finish(error.CODE)
+            entry.finish(error.CODE)
             raise
-        await entry.finish(200)
+        entry.finish(200)
         return items
 
     async def _copy(self, watch: _Watch, items: WatchStream) -> None:

@@ -47,8 +47,8 @@ ANYWHERE: Final = ("400", "429", "500", "503")
 BY_BODY: Final = ("413", "415", "422")
 PROBES: Final = frozenset({"/healthz", "/readyz", "/version", "/openapi.json", CONSOLE, PAGE})
 WRITES: Final = frozenset({"post", "put", "patch", "delete"})
-OF_MACHINES: Final = ("/log", "/metrics", "/screenshot")
-"""There is nothing to be read while no machine runs."""
+BY_STATE: Final = ("/log", "/metrics", "/screenshot", "/sshauthority")
+"""There is nothing to be read while no machine runs, and no authority is made for a project that goes."""
 AUTH: Final = "/api/v1/auth/"
 AUDIT: Final = "/api/v1/audit"
 
@@ -66,7 +66,7 @@ def codes_of(path: str, method: str, operation: Json) -> list[str]:
     if named:
         found |= {"422"}
         found |= {"409"} if method in WRITES else {"410"}
-        found |= {"409"} if path.endswith(OF_MACHINES) else set()
+        found |= {"409"} if path.endswith(BY_STATE) else set()
     elif method == "get":
         found |= {"410", "422"}
     if "requestBody" in operation:

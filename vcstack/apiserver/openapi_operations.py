@@ -24,7 +24,11 @@ MISSING = (
     "Allow: what a field refers to may come later.",
     {"type": "string", "enum": ["Allow", "Refuse"]},
 )
-MANAGER = ("fieldManager", "Who owns the fields written.", {"type": "string", "pattern": "^[!-~]{1,128}$"})
+MANAGER = (
+    "fieldManager",
+    "Which program writes: it owns the fields written. Default: the name in User-Agent.",
+    {"type": "string", "pattern": "^[!-~]{1,128}$"},
+)
 LABELS = ("labelSelector", "As in Kubernetes: app=web,tier!=db.", {"type": "string"})
 FIELDS = ("fieldSelector", "As in Kubernetes: status.host=h1.", {"type": "string"})
 SHARED = (
@@ -151,6 +155,7 @@ def object_operations(definition: KindDefinition, *, in_project: bool) -> Json:
             ("propagationPolicy", "What becomes of what it owns.", _enum("Background", "Foreground", "Orphan")),
             ("uid", "Only if it has this uid.", {"type": "string"}),
             ("resourceVersion", "Only if it is at this version.", {"type": "string"}),
+            MANAGER,
         ),
     )
     if definition.system_only:

@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from vcstack.apiserver.audit.settings import AccessLog
 from vcstack.apiserver.audit.trail import Trail
 from vcstack.apiserver.auth.assembly import Auth
 from vcstack.apiserver.auth.tokens import Network
@@ -42,6 +43,9 @@ class LocatedRevision(Revision, Protocol):
 class HistoryReader(Protocol):
     """What the API needs of the mirror. All raise Unavailable while PostgreSQL does not answer."""
 
+    async def read_position(self) -> int:
+        """Return the store's revision that the mirror has reached."""
+
     async def list_revisions(self, ref: Ref, *, limit: int = 100, before: int | None = None) -> Sequence[Revision]:
         """Return the newest revisions first, older than ``before`` if given."""
 
@@ -71,8 +75,8 @@ class ApiSettings:
     """An idle watch gets an empty line that often; clients take 40 s of silence for death."""
     cors_origins: tuple[str, ...] = ()
     """Origins whose pages may call the API."""
-    logs_reads: bool = False
-    """Whether the access log has what was read; what was changed or refused it always has."""
+    access_log: AccessLog = AccessLog.UNRECORDED
+    """Which requests get a line in the log."""
     page_limit: int = 5000
     """Most objects of one page of a list, also of one that asks for no pages; ``continue`` leads to the rest."""
     limits: LimitSettings = field(default_factory=LimitSettings)

@@ -25,13 +25,12 @@ from vcstack.apiserver.queries import NONE, Query
 from vcstack.apiserver.replies import model_reply
 from vcstack.apiserver.targets import Target, parse_target
 from vcstack.specs.apply import apply
-from vcstack.specs.errors import ApiError, Cause, Invalid, MethodNotAllowed, NotFound
+from vcstack.specs.errors import NAMES_NOTHING, ApiError, Cause, Invalid, MethodNotAllowed, NotFound
 from vcstack.specs.introspect import iter_wire_references
 from vcstack.specs.plan import compare
 from vcstack.specs.registry import KindDefinition, Scope, find_kind, load_kinds
 from vcstack.specs.sensitive import redact
 from vcstack.store.actor import Actor
-from vcstack.store.references import NOT_FOUND
 from vcstack.store.store import Store
 
 LABEL_SHOWN: Final = 80
@@ -213,7 +212,7 @@ def find_target(wire: Mapping[str, Any]) -> Target:
 def _are_in_set(error: Invalid, definition: KindDefinition, wire: Wire, terms: _Terms) -> bool:
     """Return whether all that is wrong is that objects of the same set are not there yet."""
     named = {r.path: (r.kind, r.name) for r in iter_wire_references(definition.model, wire)}
-    return all(c.reason == NOT_FOUND and named.get(c.field) in terms.made for c in error.causes)
+    return all(c.reason == NAMES_NOTHING and named.get(c.field) in terms.made for c in error.causes)
 
 
 def _changes(definition: KindDefinition, live: Wire | None, after: Wire) -> list[PlannedChange]:

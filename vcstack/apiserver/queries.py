@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 WRITE = frozenset({"dryRun", "missingReferences", "fieldManager"})
 APPLY = WRITE | {"force"}
-DELETE = frozenset({"dryRun", "propagationPolicy", "uid", "resourceVersion"})
+DELETE = frozenset({"dryRun", "propagationPolicy", "uid", "resourceVersion", "fieldManager"})
 LIST = frozenset({"labelSelector", "fieldSelector", "limit", "continue"})
 LENT = frozenset({"shared", "watch"})
 """Of a list of what others share with the project."""

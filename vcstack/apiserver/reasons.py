@@ -7,6 +7,8 @@ from vcstack.apiclient.explainmessages import WhyFinding
 from vcstack.apiserver.related import Named, Readable, find_all_named, find_events, find_owned, iter_named, project_in
 from vcstack.specs.columns import find_value
 from vcstack.specs.conditions import format_condition
+from vcstack.specs.kinds.gitsource import HEALTHY
+from vcstack.specs.kinds.instance import UP_TO_DATE
 from vcstack.specs.registry import KindDefinition, get_kind
 
 Wire = Mapping[str, Any]
@@ -14,6 +16,8 @@ DEPTH = 6
 """A chain is never longer: instance, port, subnet, network, project."""
 
 WARNINGS_SHOWN = 2
+BESIDES_READY = (UP_TO_DATE, HEALTHY)
+"""Conditions that Ready does not go by, and that are told where they are False."""
 ADVICE = {
     "Unschedulable": "Make room (vcctl uncordon HOST, add a host, delete or shrink instances), take a smaller flavor, "
     "or make it anew with another spec.placement. vcctl get hosts -o wide shows the hosts.",
@@ -92,9 +96,10 @@ def judge(definition: KindDefinition, wire: Wire) -> WhyFinding:
         if condition.get("observedGeneration", 0) < generation:
             sentence = f"{type_} has not been observed yet for the newest change (generation {generation})"
             return found(sentence, advice=_advise_unobserved(wire))
-    pending = find_value(wire, "status.conditions[UpToDate]")
-    if pending is not None and pending["status"] == "False":
-        return found(f"is Ready, but {format_condition(pending)}", healthy=True)
+    for type_ in BESIDES_READY:
+        condition = find_value(wire, f"status.conditions[{type_}]")
+        if condition is not None and condition["status"] == "False":
+            return found(f"is Ready, but {format_condition(condition)}", healthy=True)
     return found("is Ready" if definition.ready_when else "exists; its kind has no conditions", healthy=True)
 
 

@@ -12,13 +12,13 @@ from vcstack.apiserver.audit.entry import note_object
 from vcstack.apiserver.authz import Action, Authorizer, Permit, Verb
 from vcstack.apiserver.context import Call
 from vcstack.apiserver.lentwatch import LentWatch
-from vcstack.apiserver.parts import ApiParts
+from vcstack.apiserver.parts import ApiParts, HistoryReader
 from vcstack.apiserver.pastevents import PastEventRoutes
 from vcstack.apiserver.replies import json_reply, value_reply
 from vcstack.apiserver.shutdown import Drain
 from vcstack.apiserver.watching import Changes, WatchResponse, watch_seconds
 from vcstack.specs.access import Propagation
-from vcstack.specs.errors import BadRequest, Cause, Invalid, MethodNotAllowed, NotFound
+from vcstack.specs.errors import BadRequest, Cause, Invalid, MethodNotAllowed, NotFound, Unavailable
 from vcstack.specs.kinds.event import Event
 from vcstack.specs.meta import API_VERSION
 from vcstack.specs.patch import merge_patch
@@ -26,6 +26,9 @@ from vcstack.specs.registry import KindDefinition, Scope, load_kinds
 from vcstack.store.lending import iter_lent
 from vcstack.store.records import ListPage, Stored
 
+HISTORY_SECONDS = 5.0
+"""How long a reader of the past waits for history to come that far; it is behind by moments."""
+HISTORY_LOOK_SECONDS = 0.05
 PROPAGATIONS = tuple(p.value for p in Propagation)
 Handler = Callable[[Call], Awaitable[Response]]
 LentView = Callable[[Mapping[str, Any]], dict[str, Any]]
@@ -37,6 +40,7 @@ class ResourceRoutes:
     def __init__(self, parts: ApiParts, authorizer: Authorizer, drain: Drain) -> None:
         self._store = parts.store
         self._history = parts.history
+        self._clock = parts.clock
         self._settings = parts.settings
         self._authorizer = authorizer
         self._drain = drain
@@ -69,7 +73,25 @@ class ResourceRoutes:
             return json_reply((await self._find(call)).json)
         if self._history is None:
             raise NotFound("no history is kept here: no PostgreSQL is configured")
+        await self._await_history(self._history, revision)
         return value_reply(await self._history.get_at_revision(call.target.ref, revision))
+
+    async def _await_history(self, history: HistoryReader, revision: int) -> None:
+        """Return when history has come to the revision: before, what was then cannot be told from what was earlier.
+
+        Raises:
+            Unavailable: it does not.
+        """
+        reached = await history.read_position()
+        if reached >= revision:
+            return
+        wanted = min(revision, await self._store.cache.fresh())
+        ends = self._clock.monotonic() + HISTORY_SECONDS
+        while reached < wanted:
+            if self._clock.monotonic() >= ends:
+                raise Unavailable(f"history has come to revision {reached} of {wanted} only; try again shortly")
+            await self._clock.sleep(HISTORY_LOOK_SECONDS)
+            reached = await history.read_position()
 
     async def list_or_watch(self, call: Call) -> Response:
         """Return a page of the collection, or stream its changes."""

@@ -1,12 +1,11 @@
 """From a path to what it means: kind, project, name, subresource."""
 
 import difflib
-import re
 from dataclasses import dataclass
 from functools import cache
 
 from vcstack.specs.errors import Cause, Invalid, NotFound
-from vcstack.specs.model import LABEL_PATTERN
+from vcstack.specs.model import is_label
 from vcstack.specs.registry import KindDefinition, Scope, load_kinds
 from vcstack.specs.resource import Ref
 
@@ -32,7 +31,6 @@ RIGHTS_ONLY = {"Key": frozenset({"policy", "state"})}
 """What a right can name like a subresource, and no path does: to change spec.policy, spec.state."""
 PROJECTS_OWN = COMMON_SUBRESOURCES | KIND_SUBRESOURCES["Project"]
 """What behind a project's name is no kind in it."""
-_LABEL = re.compile(LABEL_PATTERN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +106,7 @@ def _check_scope(definition: KindDefinition, project: str | None, name: str) -> 
 
 
 def _check_label(field: str, value: str) -> None:
-    if len(value) > 63 or not _LABEL.match(value):
+    if not is_label(value):
         message = f"{value[:80]!r} is no DNS label: lower-case letters, digits and '-', at most 63 characters"
         cause = Cause(field=field, reason="FieldValueInvalid", message=message)
         raise Invalid(f"{field}: {message}", causes=[cause])

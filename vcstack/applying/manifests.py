@@ -7,6 +7,7 @@ from typing import Any
 
 from vcstack.specs.manifest import LIMITS, Limits, ManifestError, load_documents
 from vcstack.specs.meta import API_VERSION
+from vcstack.specs.model import is_label
 from vcstack.specs.registry import KindDefinition, Scope, find_kind, load_kinds
 
 Wire = dict[str, Any]
@@ -110,12 +111,19 @@ def recognize(document: Any, source: str, project_of: ProjectOf) -> Manifest:
     if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str) or not metadata["name"]:
         raise BadManifest(f"{source}: metadata.name is missing", "Name the object, e.g. metadata: {name: web-1}.")
     metadata = _with_project(metadata, definition, source)
-    if not isinstance(metadata.get("project"), str | None):
-        raise BadManifest(f"{source}: metadata.project is no name")
+    for field in ("name", "project"):
+        if (value := metadata.get(field)) is not None and not _is_name(value):
+            hint = "Names are of lower-case letters, digits and '-', at most 63."
+            raise BadManifest(f"{source}: metadata.{field} {str(value)[:80]!r} is no name", hint)
     if definition.scope is Scope.PROJECT and metadata.get("project") is None:
         metadata = {"project": project_of(definition), **{k: v for k, v in metadata.items() if k != "project"}}
     wire = {**document, "apiVersion": API_VERSION, "metadata": metadata}
     return Manifest(definition, _without_dump(wire), source)
+
+
+def _is_name(value: Any) -> bool:
+    """Return whether it names one thing: a name becomes part of an address, where ``x/status`` is another one."""
+    return isinstance(value, str) and is_label(value)
 
 
 def _with_project(metadata: Wire, definition: KindDefinition, source: str) -> Wire:

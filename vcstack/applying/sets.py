@@ -204,7 +204,7 @@ class Applier:
             missing_references="Allow" if options.allow_missing_references or options.dry_run else None,
         )
         changes = changes_to(manifest, live, wire) if options.careful and live is not None else ()
-        return Outcome(manifest, _result(live, wire, dry_run=options.dry_run), wire, changes=changes)
+        return Outcome(manifest, result_of(live, wire, dry_run=options.dry_run), wire, changes=changes)
 
     def _is_settled(self, wanted: Manifest, live: Wire) -> bool:
         """Return whether applying would change nothing, as far as that can be told without asking."""
@@ -281,13 +281,15 @@ class Applier:
         return results
 
 
-def _result(live: Wire | None, wire: Wire, *, dry_run: bool) -> Result:
+def result_of(live: Wire | None, wire: Wire, *, dry_run: bool) -> Result:
+    """Return what became of an object that was ``live`` before and is ``wire`` now.
+
+    Its status says nothing: controllers write it whenever they like. Secret values show in the generation only.
+    """
     if live is None:
         return Result.CREATED
-    if not dry_run:
-        same = live["metadata"].get("resourceVersion") == wire["metadata"].get("resourceVersion")
-        return Result.UNCHANGED if same else Result.CONFIGURED
-    same = all(live["metadata"].get(k) == wire["metadata"].get(k) for k in ("labels", "annotations"))
+    kept = ("uid", "labels", "annotations") if dry_run else ("uid", "labels", "annotations", "generation")
+    same = all(live["metadata"].get(key) == wire["metadata"].get(key) for key in kept)
     return Result.UNCHANGED if same and live.get("spec") == wire.get("spec") else Result.CONFIGURED
 
 

@@ -256,7 +256,7 @@ def _is_good(certificate: Certificate, record: Issuance, authority: Authority, w
 
 
 def _renewal_of(certificate: Certificate, record: Issuance) -> datetime:
-    return record.x509.not_valid_after_utc - timedelta(hours=certificate.spec.renewal_hours)
+    return record.x509.not_valid_after_utc - certificate.spec.renew_before
 
 
 def _is_owned(secret: Secret, certificate: Certificate) -> bool:

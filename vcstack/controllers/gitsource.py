@@ -18,18 +18,30 @@ from vcstack.applying.manifests import BadManifest, Manifest, collect
 from vcstack.applying.overlays import lay_over
 from vcstack.applying.sets import Applier, Options, Outcome, Result, is_kept, project_in, set_of
 from vcstack.applying.sops import read_identities
-from vcstack.controllers.backends.git import Commit, GitError, GitRepositories, Remote, Signers
+from vcstack.controllers.backends.git import TIMED_OUT, Commit, GitError, GitRepositories, Remote, Signers
+from vcstack.controllers.gitsource_health import AppliedSets, member_kinds
 from vcstack.runtime.context import BackendKey, ControllerContext
 from vcstack.runtime.controller import Controller, asked_of
 from vcstack.runtime.reconciler import Result as Next
 from vcstack.runtime.status import condition_of, write_status
 from vcstack.runtime.users import candidates_of, name_some, refuse_deletion
-from vcstack.specs.errors import ApiError, Conflict, Forbidden, NotFound, QuotaExceeded, Unauthorized, Unavailable
+from vcstack.specs.errors import (
+    NAMES_NOTHING,
+    ApiError,
+    Conflict,
+    Forbidden,
+    Invalid,
+    NotFound,
+    QuotaExceeded,
+    Unauthorized,
+    Unavailable,
+)
 from vcstack.specs.kinds.gitsource import (
     APPLIED,
     APPROVED,
     FETCHED,
     FINALIZER,
+    HEALTHY,
     RECONCILING,
     REQUESTED,
     SHOWN,
@@ -45,9 +57,8 @@ from vcstack.specs.kinds.project import Project
 from vcstack.specs.kinds.rolebinding import RoleBinding
 from vcstack.specs.kinds.secret import Secret
 from vcstack.specs.kinds.serviceaccount import ServiceAccount
-from vcstack.specs.meta import APPLY_SET_LABEL, Condition, ConditionStatus, format_time
+from vcstack.specs.meta import Condition, ConditionStatus, format_time
 from vcstack.specs.plan import FieldChange
-from vcstack.specs.registry import load_kinds
 from vcstack.specs.resource import AnyResource, Ref
 
 WORKERS: Final = 8
@@ -155,14 +166,6 @@ class GitSourceReconciler:
             if not self._busy[project]:
                 del self._busy[project]
 
-    def members_of(self, resource: AnyResource) -> Iterator[Ref]:
-        """Yield the source in whose set an object is."""
-        name = resource.metadata.labels.get(APPLY_SET_LABEL)
-        if name is not None:
-            for source in self._sources.list():
-                if source.set_name == name:
-                    yield source.ref
-
     def users_of(self, secret: Secret) -> Iterator[Ref]:
         """Yield the sources that name a Secret."""
         for source in self._sources.list():
@@ -208,7 +211,7 @@ class GitSourceReconciler:
                 stale.sort(key=lambda wire: wire["kind"] == RoleBinding.KIND)
                 failed = [error for _, error in await applier.prune(stale) if error is not None]
         except TimeoutError as error:
-            raise Held(APPLIED, "TimedOut", f"deleting took longer than {APPLY_SECONDS:.0f} s") from error
+            raise Held(APPLIED, TIMED_OUT, f"deleting took longer than {APPLY_SECONDS:.0f} s") from error
         except ApiError as error:
             raise Held(APPLIED, error.REASON, error.message) from error
         if failed:
@@ -273,6 +276,9 @@ class GitSourceReconciler:
     async def _look(self, source: GitSource, attempt: _Attempt, commit: Commit | None, known: _Known) -> None:
         """Fetch, verify, read, apply, prune, and write what came of it. Raises Held."""
         attempt.fields["handledRequest"] = source.metadata.annotations.get(REQUESTED) or None
+        if source.spec.verify is None and source.find_condition(VERIFIED) is not None:
+            # What was said of another commit is not to stand beside this one.
+            self._note(source, attempt, VERIFIED, ConditionStatus.UNKNOWN, "NotAsked", "spec.verify names no keys")
         account = self._find_account(source)
         if commit is None:
             known.commit = None
@@ -288,7 +294,7 @@ class GitSourceReconciler:
             async with asyncio.timeout(APPLY_SECONDS), self._access.connect(source, account) as client:
                 await self._apply(source, commit, manifests, Applier(client, source.manager, self._clock), attempt)
         except TimeoutError as error:
-            raise Held(APPLIED, "TimedOut", f"applying took longer than {APPLY_SECONDS:.0f} s") from error
+            raise Held(APPLIED, TIMED_OUT, f"applying took longer than {APPLY_SECONDS:.0f} s") from error
         except (Unavailable, Unauthorized) as error:
             raise Held(APPLIED, "ApiUnavailable", f"the API does not answer: {error.message}") from error
         except ApiError as error:
@@ -373,7 +379,8 @@ class GitSourceReconciler:
             identities = read_identities(values.get(spec.decryption.key, ""))
         answer = await self._git.read(source.uid, commit.name, [spec.path, *spec.overlays], identities)
         if "reason" in answer:
-            raise Held(APPLIED, answer["reason"], f"{_shorten(source, commit)}: {answer['message']}", final=True)
+            reason, message = answer["reason"], f"{_shorten(source, commit)}: {answer['message']}"
+            raise Held(APPLIED, reason, message, final=reason != TIMED_OUT)
         try:
             manifests: list[Manifest] = []
             for documents in answer["folders"]:
@@ -404,6 +411,10 @@ class GitSourceReconciler:
         changed = [o for o in outcomes if o.result in (Result.CREATED, Result.CONFIGURED)]
         attempt.differing += [_describe(o) for o in (*failed, *changed)]
         attempt.fields |= {"failed": len(failed), "changed": len(changed), "pruned": 0}
+        if changed:
+            # Whoever waits for it must not take what was said of the commit before for this one's.
+            message = f"{_shorten(source, commit)}: of {len(changed)} that are new or changed it is not known yet."
+            self._note(source, attempt, HEALTHY, ConditionStatus.UNKNOWN, "Changed", message)
         self._tell(source, commit, changed)
         for outcome in failed:
             if isinstance(outcome.error, Unavailable | Unauthorized):
@@ -510,11 +521,12 @@ class GitSourceReconciler:
             # What the attempt before changed stays to be read until there is something new to tell.
             for name in ("changed", "pruned"):
                 attempt.fields.pop(name)
-            attempt.differing = attempt.differing or list(source.status.differing)
+            told = [d for d in source.status.differing if d.result != "Kept"]
+            attempt.differing = [*told, *attempt.differing]
         await self._write(source, attempt)
 
     async def _write_held(self, source: GitSource, attempt: _Attempt, held: Held) -> None:
-        unknown = held.reason in ("Unreachable", "TimedOut", "ApiUnavailable")
+        unknown = held.reason in ("Unreachable", TIMED_OUT, "ApiUnavailable")
         status = ConditionStatus.UNKNOWN if unknown else ConditionStatus.FALSE
         self._note(source, attempt, held.type, status, held.reason, held.message)
         self._note(source, attempt, RECONCILING, not held.final, held.reason if not held.final else "Stalled")
@@ -588,7 +600,9 @@ def _held_by(failed: Sequence[Outcome]) -> Held:
         return Held(APPLIED, "Conflict", message, final=True)
     if isinstance(error, Forbidden):
         return Held(APPLIED, error.REASON, message, final=True)
-    return Held(APPLIED, "ApplyFailed", message)
+    # A name that stands for nothing may come to stand for something; what is wrong in itself stays so.
+    wrong = isinstance(error, Invalid) and all(cause.reason != NAMES_NOTHING for cause in error.causes)
+    return Held(APPLIED, "ApplyFailed", message, final=wrong)
 
 
 def _key(wire: Mapping[str, Any]) -> tuple[str, str | None, str]:
@@ -621,9 +635,9 @@ def _note_of(wire: Mapping[str, Any], result: str, message: str) -> GitObject:
 def build(context: ControllerContext) -> Controller:
     """Return the controller of Git sources."""
     reconciler = GitSourceReconciler(context)
-    kinds = [d.model for d in load_kinds().values() if not d.system_only and d.ttl_setting is None]
-    watches: dict[type[AnyResource], Any] = {k: reconciler.members_of for k in kinds if k not in (GitSource,)}
-    both = (reconciler.members_of, reconciler.users_of)
+    kinds, sets = member_kinds(), AppliedSets(context)
+    watches: dict[type[AnyResource], Any] = {k: sets.sources_of for k in kinds if k not in (GitSource,)}
+    both = (sets.sources_of, reconciler.users_of)
 
     def of_secret(secret: Secret) -> Iterator[Ref]:
         for mapper in both:

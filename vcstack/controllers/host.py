@@ -108,7 +108,7 @@ class HostReconciler:
         if before is None or before.status is condition.status:
             return
         if condition.status is ConditionStatus.TRUE:
-            self._context.events.normal(host, "HostAlive", "The agent's lease is held again.")
+            self._context.events.normal(host, "HostAlive", "The agent holds its lease.")
         else:
             self._context.events.warning(host, "HostLost", "The agent's lease ran out.")
 

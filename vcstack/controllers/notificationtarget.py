@@ -23,13 +23,14 @@ from vcstack.controllers.backends.network_sources import Throttle
 from vcstack.controllers.backends.secrets import SECRETS
 from vcstack.outbound.client import Answer
 from vcstack.outbound.errors import BadAnswer, BadUrl, NotReachable
+from vcstack.outbound.urls import url_host
 from vcstack.runtime.context import BackendKey, ControllerContext
 from vcstack.runtime.controller import Controller
 from vcstack.runtime.reconciler import Result
 from vcstack.runtime.status import condition_of, write_status
 from vcstack.specs.errors import NotFound
 from vcstack.specs.kinds.event import Event
-from vcstack.specs.kinds.notificationtarget import DELIVERING, NotificationTarget, TargetSecret
+from vcstack.specs.kinds.notificationtarget import DELIVERING, DELIVERY_FAILED, NotificationTarget, TargetSecret
 from vcstack.specs.meta import Condition, format_time
 from vcstack.specs.registry import load_kinds
 from vcstack.specs.resource import Ref
@@ -49,6 +50,8 @@ MOST_AHEAD: Final = 200
 """Ids that are kept of what was sent out of turn; of more some are sent again after what held them up."""
 WORKERS: Final = 16
 """Targets at once: one that answers slowly keeps a place for a quarter of a minute."""
+GREET_SECONDS: Final = 600.0
+"""A receiver that is sent nothing is reached for that often, without a request."""
 REFUSED: Final = frozenset({400, 413, 422})
 """The receiver says that it is the content, which will be the same next time."""
 
@@ -69,6 +72,9 @@ class Sending(Protocol):
         redirects: int = 0,
     ) -> Answer:
         """Return the answer. Raises OutboundError."""
+
+    async def greet(self, url: str) -> None:
+        """See whether a request could be made. Raises OutboundError."""
 
 
 SENDING: BackendKey[Sending] = BackendKey("notifications")
@@ -97,13 +103,24 @@ class _Batch:
 
     taken: int = 0
     refused: int = 0
+    greeted: bool = False
     failure: str = ""
+    reason: str = ""
+
+    def fail(self, reason: str, failure: str) -> None:
+        """Take down what did not work."""
+        self.reason, self.failure = reason, failure[:500]
 
 
 @dataclass(frozen=True, slots=True)
 class _Address:
-    url: str
+    url: str = field(repr=False)
     key: bytes = field(repr=False)
+    is_secret: bool
+
+    def conceal(self, text: str) -> str:
+        """Return what may be told, where the address itself may not."""
+        return text.replace(url_host(self.url), "the receiver") if self.is_secret else text
 
 
 class NotificationTargetReconciler:
@@ -145,12 +162,15 @@ class NotificationTargetReconciler:
         settled.update(each.id for each in excess)
         due = waiting[len(excess) :]
         batch = _Batch()
-        if due and not target.spec.suspended:
+        if not target.spec.suspended and (due or self._is_to_be_greeted(target)):
             try:
                 address = await self._find_address(target)
-                await self._send(target, address, due[:BATCH], batch, settled)
-            except _NoAddress as error:
-                batch.failure = str(error)
+                if due:
+                    await self._send(target, address, due[:BATCH], batch, settled)
+                else:
+                    await self._greet(target, address, batch)
+            except (_NoAddress, BadUrl) as error:
+                batch.fail("AddressUnusable", str(error))
         left = [each for each in due if each.id not in settled]
         fields = _progress(target, pending, settled)
         if excess:
@@ -160,7 +180,31 @@ class NotificationTargetReconciler:
             return Result(requeue_after=SUSPENDED_SECONDS)
         if batch.failure:
             return Result(requeue_after=_retry_seconds((target.status.failures or 0) + 1))
-        return Result(requeue_after=PAUSE_SECONDS) if left else None
+        return Result(requeue_after=PAUSE_SECONDS if left else GREET_SECONDS)
+
+    def _is_to_be_greeted(self, target: NotificationTarget) -> bool:
+        """Return whether it is not known of late if the receiver can be reached."""
+        status, known = target.status, target.find_condition(DELIVERING)
+        if known is None or known.observed_generation != target.metadata.generation:
+            return True
+        if status.failures:
+            return known.reason != DELIVERY_FAILED  # of which only a delivery shows that it is over
+        if status.reached_at is None:
+            return True
+        return abs((self._context.clock.now() - status.reached_at).total_seconds()) >= GREET_SECONDS
+
+    async def _greet(self, target: NotificationTarget, address: _Address, batch: _Batch) -> None:
+        try:
+            await self._sending.greet(address.url)
+            batch.greeted = True
+        except NotReachable as error:
+            self._note_unreachable(target, address, error, batch)
+
+    def _note_unreachable(
+        self, target: NotificationTarget, address: _Address, error: NotReachable, batch: _Batch
+    ) -> None:
+        log.info("notification.unreachable", target=str(target.ref), why=address.conceal(error.detail))
+        batch.fail("Unreachable", address.conceal(str(error)))
 
     def _find_pending(self, target: NotificationTarget) -> list[_Pending]:
         """Return the events after the cursor that it asks for, in the order in which they happened."""
@@ -208,11 +252,13 @@ class NotificationTargetReconciler:
         try:
             answer = await self._sending.fetch("POST", address.url, headers=headers, content=body, limit=ANSWER_LIMIT)
         except NotReachable as error:
-            log.info("notification.unreachable", target=str(target.ref), why=error.detail)
-            batch.failure = str(error)
+            self._note_unreachable(target, address, error, batch)
             return False
-        except (BadUrl, BadAnswer) as error:
-            batch.failure = str(error)
+        except BadUrl as error:
+            batch.fail("AddressUnusable", str(error))
+            return False
+        except BadAnswer as error:
+            batch.fail(DELIVERY_FAILED, address.conceal(str(error)))
             return False
         if 200 <= answer.status < 300:
             batch.taken += 1
@@ -220,7 +266,7 @@ class NotificationTargetReconciler:
         if answer.status in REFUSED:
             batch.refused += 1
             return True
-        batch.failure = f"the receiver answers {answer.status}"
+        batch.fail(DELIVERY_FAILED, f"the receiver answers {answer.status}")
         return False
 
     async def _is_labelled(self, target: NotificationTarget, event: Event) -> bool:
@@ -239,10 +285,12 @@ class NotificationTargetReconciler:
         return selector.matches(labels)
 
     async def _find_address(self, target: NotificationTarget) -> _Address:
+        """Return where to, and what it is signed with. Raises _NoAddress, BadUrl."""
         spec = target.spec
-        url = spec.url or await self._read(target, spec.url_secret)
+        url = (spec.url or await self._read(target, spec.url_secret)).strip()
+        url_host(url)
         text = await self._read(target, spec.signing_secret) if spec.signing_secret else ""
-        return _Address(url.strip(), read_key(text))
+        return _Address(url, read_key(text), spec.url is None)
 
     async def _read(self, target: NotificationTarget, secret: TargetSecret | None) -> str:
         assert secret is not None  # either this or the address itself
@@ -270,22 +318,22 @@ class NotificationTargetReconciler:
         if batch.refused:
             fields["refused"] = (status.refused or 0) + batch.refused
         if batch.failure:
-            fields |= {"failures": (status.failures or 0) + 1, "failedAt": now, "failure": batch.failure[:500]}
-        elif batch.taken or batch.refused:
-            fields["failures"] = 0
-        await write_status(self._context.client, target, fields=fields, conditions=[self._judge(target, batch)])
+            fields |= {"failures": (status.failures or 0) + 1, "failedAt": now, "failure": batch.failure}
+        elif batch.taken or batch.refused or batch.greeted:
+            fields |= {"failures": 0, "reachedAt": now}
+        await write_status(self._context.client, target, fields=fields, conditions=self._judge(target, batch))
 
-    def _judge(self, target: NotificationTarget, batch: _Batch) -> Condition:
-        def condition(good: bool, reason: str, message: str = "") -> Condition:
-            return condition_of(target, DELIVERING, good, reason, message, clock=self._context.clock)
+    def _judge(self, target: NotificationTarget, batch: _Batch) -> list[Condition]:
+        """Return what is to be said of it now; nothing where nothing was found out."""
+
+        def condition(good: bool, reason: str, message: str = "") -> list[Condition]:
+            return [condition_of(target, DELIVERING, good, reason, message, clock=self._context.clock)]
 
         if target.spec.suspended:
             return condition(False, "Suspended", "Nothing is sent while spec.suspended is true.")
         if batch.failure:
-            return condition(False, "DeliveryFailed", f"It is tried again: {batch.failure[:500]}.")
-        if not (batch.taken or batch.refused) and target.status.failures:
-            return condition(False, "DeliveryFailed", f"It did not work last: {target.status.failure}.")
-        return condition(True, "Delivering")
+            return condition(False, batch.reason, f"It is tried again: {batch.failure}.")
+        return condition(True, "Reachable") if batch.taken or batch.refused or batch.greeted else []
 
 
 def sign(key: bytes, id_: str, timestamp: int, body: bytes) -> str:

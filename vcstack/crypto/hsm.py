@@ -6,7 +6,7 @@ of one token share one session here.
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -31,6 +31,12 @@ _LOST: Final = (
     faults.DeviceRemoved,
     faults.TokenNotPresent,
 )
+# What the library says only by a name.
+_WORDS: Final[Mapping[type[Exception], str]] = {
+    faults.NoSuchToken: "it has no token of that label",
+    faults.PinIncorrect: "the PIN is wrong; mind that tokens lock after a few tries",
+    faults.PinLocked: "the PIN is locked after too many tries; the token's security officer unlocks it",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +97,7 @@ class _Login:
                 return  # it was lost, which is why it is closed
 
     def _explain(self, error: Exception) -> KeyUnavailable:
-        says = str(error) or type(error).__name__
+        says = _WORDS.get(type(error)) or str(error) or type(error).__name__
         return KeyUnavailable(f"token {self.address.token} ({self.address.module}): {says}")
 
 

@@ -13,8 +13,8 @@ from vcstack.crypto.sources import Ask
 
 logger = logging.getLogger(__name__)
 
-_Stamp = tuple[int, int, int, int]
-_ABSENT: Final[_Stamp] = (0, 0, 0, 0)
+_Stamp = tuple[int, ...]
+_ABSENT: Final[_Stamp] = ()
 
 
 class Wrapping(Protocol):
@@ -124,4 +124,6 @@ def _stamp_of(path: Path) -> _Stamp:
         status = path.stat()
     except OSError:
         return _ABSENT
-    return (status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size)
+    # Mode and owner by themselves: on older kernels the times of two changes within milliseconds are the same.
+    owned = (status.st_mode, status.st_uid)
+    return (status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size, *owned)

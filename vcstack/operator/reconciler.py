@@ -153,7 +153,11 @@ class Reconciler:
         try:
             outcome, live = await self._apply(key, resource, wanted, live)
         except NotFound as error:
-            outcome = Outcome(State.WAITING, error.REASON, error.message)
+            project, message = wanted["metadata"].get("project"), error.message
+            if live is None and project is not None:
+                # What is to be made cannot be what is missing.
+                message = f"VC Stack has no project {project}, or the operator's account may do nothing in it."
+            outcome = Outcome(State.WAITING, error.REASON, message)
         except ApiError as error:
             if isinstance(error, Conflict) and find_race(error):
                 raise LookAgain from error

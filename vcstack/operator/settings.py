@@ -1,12 +1,11 @@
 """How the operator is told what to do: by its environment, as pods are."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from vcstack.specs.model import LABEL_PATTERN
+from vcstack.specs.model import is_label
 
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
@@ -71,7 +70,7 @@ def read_settings(environment: Mapping[str, str]) -> OperatorSettings:
     if mode not in list(NamespaceMode):
         raise SettingsError(f"VC_OPERATOR_NAMESPACES must be {' or '.join(NamespaceMode)}, not {mode!r}")
     name = environment.get("VC_OPERATOR_NAME") or OperatorSettings.name
-    if not re.fullmatch(LABEL_PATTERN, name):
+    if not is_label(name):
         raise SettingsError(f"VC_OPERATOR_NAME must be a DNS label, not {name!r}")
     ca_file = environment.get("VCSTACK_CA_FILE")
     return OperatorSettings(

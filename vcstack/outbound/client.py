@@ -7,9 +7,10 @@ redirect is a new request with all of its checks.
 """
 
 import asyncio
+import contextlib
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -101,11 +102,26 @@ class OutboundClient:
         async def read(response: httpcore2.Response, target: Target) -> Answer:
             return await _read(response, target, limit)
 
-        try:
-            async with asyncio.timeout(self.settings.total_seconds), self._free:
-                return await self._follow(method, url, headers, content, redirects, read)
-        except TimeoutError as error:
-            raise NotReachable(url_host(url), "it took too long") from error
+        async with _within(self.settings.total_seconds, url_host(url)), self._free:
+            return await self._follow(method, url, headers, content, redirects, read)
+
+    async def greet(self, url: str) -> None:
+        """See whether a request could be made there, and make none: connect, with TLS's handshake, and hang up.
+
+        Raises:
+            BadUrl: the URL cannot be used.
+            NotReachable: refused, no answer in time, or no TLS that can be trusted.
+        """
+        target = parse_url(url)
+        backend, seconds = self._backend_for(target), self.settings.connect_seconds
+        with _talking_to(target.host):
+            async with _within(self.settings.total_seconds, target.host), self._free:
+                stream = await backend.connect_tcp(target.host, target.port, seconds)
+                try:
+                    if target.scheme == "https":
+                        stream = await stream.start_tls(self._tls, target.host, seconds)
+                finally:
+                    await stream.aclose()
 
     async def download(
         self,
@@ -150,11 +166,8 @@ class OutboundClient:
                 await sink(part)
             return Answer(status=response.status, headers=found, body=b"", url=target.url)
 
-        try:
-            async with asyncio.timeout(total_seconds):
-                return await self._follow("GET", url, headers, b"", redirects, read, idle_seconds)
-        except TimeoutError as error:
-            raise NotReachable(url_host(url), "it took too long") from error
+        async with _within(total_seconds, url_host(url)):
+            return await self._follow("GET", url, headers, b"", redirects, read, idle_seconds)
 
     async def _follow(
         self,
@@ -222,13 +235,9 @@ class OutboundClient:
             NotReachable: one of them is refused, or there is none.
         """
         policy = replace(self.settings.addresses, ports=ports)
-        try:
-            async with asyncio.timeout(self.settings.total_seconds):
-                return (await _GuardedBackend(self._resolver, policy, not encrypted).judged(host, port))[
-                    :TRIED_ADDRESSES
-                ]
-        except TimeoutError as error:
-            raise NotReachable(host, "it took too long") from error
+        backend = _GuardedBackend(self._resolver, policy, not encrypted)
+        async with _within(self.settings.total_seconds, host):
+            return (await backend.judged(host, port))[:TRIED_ADDRESSES]
 
     def tls_context(self, ca_certificates: str | None = None) -> ssl.SSLContext:
         """Return how TLS is spoken to the outside, with these CAs instead of those that are trusted always.
@@ -245,6 +254,13 @@ class OutboundClient:
             raise ValueError("no certificates in PEM") from error
         return context
 
+    def _backend_for(self, target: Target) -> "_GuardedBackend":
+        """Return what connects there. Raises BadUrl for plain HTTP where none is allowed."""
+        plain = target.scheme == "http"
+        if plain and not any(allowed.plain_http for allowed in self.settings.addresses.allowed):
+            raise BadUrl("the address must begin with https://")
+        return _GuardedBackend(self._resolver, self.settings.addresses, plain)
+
     async def _once(
         self,
         method: str,
@@ -254,10 +270,7 @@ class OutboundClient:
         read: Callable[[httpcore2.Response, Target], Awaitable[Answer]],
         idle_seconds: float | None,
     ) -> Answer:
-        plain = target.scheme == "http"
-        if plain and not any(allowed.plain_http for allowed in self.settings.addresses.allowed):
-            raise BadUrl("the address must begin with https://")
-        backend = _GuardedBackend(self._resolver, self.settings.addresses, plain)
+        backend = self._backend_for(target)
         async with httpcore2.AsyncConnectionPool(
             ssl_context=self._tls, max_connections=1, max_keepalive_connections=0, network_backend=backend
         ) as pool:
@@ -273,14 +286,12 @@ class OutboundClient:
                 content=content,
                 extensions={"timeout": {"connect": self.settings.connect_seconds, "read": idle_seconds}},
             )
-            try:
+            with _talking_to(target.host):
                 response = await pool.handle_async_request(request)
                 try:
                     return await read(response, target)
                 finally:
                     await response.aclose()
-            except (httpcore2.NetworkError, httpcore2.TimeoutException, httpcore2.ProtocolError, OSError) as error:
-                raise NotReachable(target.host, f"{type(error).__name__}: {error}") from error
 
 
 class _GuardedBackend(httpcore2.AsyncNetworkBackend):
@@ -343,6 +354,25 @@ class _GuardedBackend(httpcore2.AsyncNetworkBackend):
                 raise NotReachable(host, f"{address}:{port} refused: {refusal}")
             judged.append(address)
         return judged
+
+
+@contextlib.asynccontextmanager
+async def _within(seconds: float, host: str) -> AsyncIterator[None]:
+    """Allow so much time for what is done with the host. Raises NotReachable."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise NotReachable(host, "it took too long") from error
+
+
+@contextlib.contextmanager
+def _talking_to(host: str) -> Iterator[None]:
+    """Raise NotReachable for the network's errors."""
+    try:
+        yield
+    except (httpcore2.NetworkError, httpcore2.TimeoutException, httpcore2.ProtocolError, OSError) as error:
+        raise NotReachable(host, f"{type(error).__name__}: {error}") from error
 
 
 async def _read(response: httpcore2.Response, target: Target, limit: int) -> Answer:

@@ -1,6 +1,7 @@
 """Files that must never be seen half written, or by anybody else."""
 
 import fcntl
+import logging
 import os
 import secrets
 from collections.abc import Iterable, Iterator
@@ -11,6 +12,8 @@ from typing import Final
 
 PRIVATE: Final = 0o600
 PUBLIC: Final = 0o644
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,12 @@ def locked(folder: Path) -> Iterator[None]:
     """One at a time: two processes started together must not make two authorities."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            # As a rule for milliseconds; whoever is stopped while it holds the lock should be found by the log.
+            logger.info("waiting for another process that works on the files in %s", folder)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 import orjson
 import structlog
 
+from vcstack.policy.wording import explain
 from vcstack.specs.errors import Unavailable
 
 CPU_SECONDS: Final = 0.2
@@ -66,8 +67,9 @@ class Evaluating(Protocol):
 class Sandbox:
     """One such process, started when it is first needed. Requests follow one another."""
 
-    def __init__(self, cpu_seconds: float = CPU_SECONDS) -> None:
+    def __init__(self, cpu_seconds: float = CPU_SECONDS, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._cpu_seconds = cpu_seconds
+        self._monotonic = monotonic
         self._lock = asyncio.Lock()
         self._process: asyncio.subprocess.Process | None = None
         self._shunned: dict[str, float] = {}
@@ -116,7 +118,7 @@ class Sandbox:
                     continue
                 left = list(texts[len(found) :])
                 stop = next((n for n, text in enumerate(left) if self._is_shunned(text)), len(left))
-                outcomes = await self._exchange(orjson.dumps({what: left[:stop], **rest}) + b"\n", stop)
+                outcomes = await self._exchange(what, left[:stop], rest)
                 found += outcomes
                 if payer:
                     self._charge(payer, sum(o.cpu for o in outcomes))
@@ -126,8 +128,9 @@ class Sandbox:
                     self._shun(texts[len(found)])
         return found
 
-    async def _exchange(self, line: bytes, count: int) -> list[Outcome]:
+    async def _exchange(self, what: str, texts: Sequence[str], rest: Mapping[str, Any]) -> list[Outcome]:
         """Return the answers that came before the process ended, all of them as a rule."""
+        line = orjson.dumps({what: texts, **rest}) + b"\n"
         process = await self._start()
         assert process.stdin is not None
         assert process.stdout is not None
@@ -138,12 +141,13 @@ class Sandbox:
                 with contextlib.suppress(ConnectionError):
                     process.stdin.write(line)
                     await process.stdin.drain()
-                for _ in range(count):
+                for text in texts:
                     answer = await process.stdout.readline()
                     if not answer.endswith(b"\n"):
                         return found
                     value = orjson.loads(answer)
-                    found.append(Outcome(value.get("value", False), value.get("error", ""), value.get("cpu", 0.0)))
+                    error = explain(text, said) if (said := value.get("error")) else ""
+                    found.append(Outcome(value.get("value", False), error, value.get("cpu", 0.0)))
             complete = True
         except TimeoutError as error:
             raise Unavailable("policies cannot be evaluated now: the machine is too busy; try again") from error
@@ -189,7 +193,7 @@ class Sandbox:
 
     def _charge(self, payer: str, seconds: float) -> float:
         """Return what the payer has taken and not made up for, with this."""
-        now = time.monotonic()
+        now = self._monotonic()
         if payer not in self._spent and len(self._spent) >= PAYERS:
             self._spent.clear()
         spent, at = self._spent.get(payer, (0.0, now))
@@ -199,10 +203,10 @@ class Sandbox:
 
     def _is_shunned(self, text: str) -> bool:
         until = self._shunned.get(text)
-        return until is not None and time.monotonic() < until
+        return until is not None and self._monotonic() < until
 
     def _shun(self, text: str) -> None:
         log.warning("an expression took too much time or memory", expression=text[:200])
         if len(self._shunned) >= SHUNNED:
             self._shunned.clear()
-        self._shunned[text] = time.monotonic() + SHUN_SECONDS
+        self._shunned[text] = self._monotonic() + SHUN_SECONDS

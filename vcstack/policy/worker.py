@@ -25,6 +25,8 @@ MEMORY_BYTES = 768 * 1024 * 1024
 REMEMBERED = 1024
 """Expressions that are kept compiled."""
 ERROR_LIMIT = 300
+FAULTS = 8
+"""Of one expression that are told."""
 COMPILE_SECONDS = 0.2
 """Compiling takes milliseconds, once, and is bounded by the length of the text."""
 LEAST_SECONDS = 0.005
@@ -75,13 +77,12 @@ class Evaluator:
 
 
 def _plain(message: str) -> str:
-    """Return the library's message without its status words, on one line."""
+    """Return the library's message without its status words, and without the expression: a line for each fault."""
     for word in ("INVALID_ARGUMENT: ", "NOT_FOUND: ", "UNKNOWN: ", "OUT_OF_RANGE: ", "INTERNAL: ", "CANCELLED: "):
         message = message.removeprefix(word)
-    message = message.removeprefix("ERROR: ")
     words = message.partition(" [INVALID_ARGUMENT]")[0].partition(" [INTERNAL]")[0].partition(" [CANCELLED]")[0]
-    line = " ".join(words.split("\n | ", 1)[0].split())
-    return "".join(c for c in line if c.isprintable())[:ERROR_LIMIT]
+    faults = [line.removeprefix("ERROR: ") for line in words.splitlines() if not line.startswith(" | ")]
+    return "\n".join(fault[:ERROR_LIMIT] for fault in faults[:FAULTS])
 
 
 def _limit(cpu_seconds: float) -> None:

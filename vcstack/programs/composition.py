@@ -22,6 +22,7 @@ from vcstack.apiserver.audit.controllers import RecordedStore
 from vcstack.apiserver.audit.settings import AuditSettings, KindLevels
 from vcstack.apiserver.audit.trail import Trail
 from vcstack.apiserver.auth.assembly import Auth, AuthSettings
+from vcstack.apiserver.auth.probing import ProviderProbes
 from vcstack.apiserver.auth.tokens import TokenSettings
 from vcstack.apiserver.door import DoorSettings
 from vcstack.apiserver.images.files import ImageFiles
@@ -48,6 +49,7 @@ from vcstack.controllers.certificate import CERTIFICATE_RECORDS, PROJECT_AUTHORI
 from vcstack.controllers.certificateauthority import AUTHORITIES, WITNESSES
 from vcstack.controllers.gitsource import GIT, SOURCE_ACCESS
 from vcstack.controllers.host import HEARTBEATS
+from vcstack.controllers.identityprovider import ASKING
 from vcstack.controllers.image import CONTENTS, IMPORTS
 from vcstack.controllers.key import KEY_MATERIAL
 from vcstack.controllers.notificationtarget import SENDING
@@ -272,7 +274,7 @@ class Management:
             await self._clock.sleep(REREAD_SECONDS)
             changed = await asyncio.to_thread(file.read_changed)
             if changed is not None:
-                await trail.use(_audit_settings(changed.audit, changed.state_dir))
+                trail.use(_audit_settings(changed.audit, changed.state_dir))
 
     async def _open_history(self, stack: contextlib.AsyncExitStack) -> HistoryReader | None:
         if self._settings.postgres is None:
@@ -305,6 +307,8 @@ class Management:
         await asyncio.to_thread(files.prepare)
         outbound = OutboundClient(_outbound_settings(self._settings.outbound))
         stack.callback(outbound.close)
+        probes = ProviderProbes(store, outbound, self._clock)
+        stack.callback(probes.close)
         repositories, source_access = self._open_sources(stack, store, credentials, outbound)
         imports = ImageImports(files, outbound, store.cache.setting_book, self._clock)
         stack.push_async_callback(imports.close)
@@ -334,6 +338,7 @@ class Management:
                 RESERVED_NAMES.name: LocalCertificates(self._settings).find_names,
                 IMPORTS.name: imports,
                 SENDING.name: outbound,
+                ASKING.name: probes,
                 SECRETS.name: SecretValues(store),
             },
             metrics=RuntimeMetrics(REGISTRY),
@@ -421,7 +426,8 @@ def open_envelopes(settings: ManagementSettings) -> Envelopes:
     try:
         return Envelopes(Keyring(settings.keyring_path))
     except CryptoError as error:
-        raise SettingsError(f"keyringFile: {error}; 'vc-management init' makes one for a new cloud") from error
+        hint = "" if settings.keyring_path.exists() else "; 'vc-management init' makes one for a new cloud"
+        raise SettingsError(f"keyringFile: {error}{hint}") from error
 
 
 def read_admin_token(state_dir: Path) -> str:
@@ -467,7 +473,7 @@ def _api_settings(settings: ManagementSettings, peer_url: str, environment: Mapp
         image_dir=settings.image_dir,
         host_certificate_hours=settings.host_certificate_hours,
         cors_origins=settings.api.cors_origins,
-        logs_reads=settings.api.access_log == "All",
+        access_log=settings.api.access_log,
         console_dir=settings.api.console_dir,
         peer_url=peer_url,
         limits=build_limits(

@@ -46,9 +46,6 @@ EXPECTED = (SettingsError, Unsafe, PkiError, CryptoError, ApiError, OSError, Val
 
 OBJECTS_BETWEEN_COLLECTIONS = 50_000
 """Requests leave hardly any cycles behind; at Python's 700 the collector took an eighth of a write's CPU."""
-SECONDS_BETWEEN_THREADS = 0.0005
-"""How long the thread that waits for the disk waits then for the event loop; a request's answer waits for it.
-Python's 5 ms were most of what the audit trail cost."""
 
 logger = structlog.get_logger(__name__)
 
@@ -95,7 +92,7 @@ def serve(asked: argparse.Namespace) -> None:
     demand_safe_management(settings, asked.config)
     roles = parse_roles(asked.roles) if asked.roles else ALL_ROLES
     set_up_logging(settings.log_level)
-    sys.setswitchinterval(SECONDS_BETWEEN_THREADS)
+    logger.info("starting", roles=sorted(roles), pid=os.getpid())
     gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
     raise_file_limit()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic.alias_generators import to_camel, to_snake
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from vcstack.apiserver.audit.settings import Level, OnFailure
+from vcstack.apiserver.audit.settings import AccessLog, Level, OnFailure
 from vcstack.apiserver.consolefiles import DEFAULT_FOLDER
 from vcstack.crypto.enc import UnreadableValue, decrypt_values, open_key_file
 from vcstack.pki.installation import SERVICE_HOURS
@@ -95,8 +95,9 @@ class ApiSection(Section):
     cors_origins: tuple[str, ...] = ()
     """Origins, e.g. https://console.example, whose pages may call the API in browsers, also with cookies. Default
     none."""
-    access_log: Literal["Changes", "All"] = "Changes"
-    """Which requests get a line in the log: those that change something or are refused, or all. Default Changes."""
+    access_log: AccessLog = AccessLog.UNRECORDED
+    """Which requests get a line in the log besides those that are refused or fail. Unrecorded: what changes something
+    and is not in the audit trail, Changes: what changes something, All. Default Unrecorded."""
     console_dir: Path = DEFAULT_FOLDER
     """Where the built console lies. Default console/dist of the checkout that this program runs from."""
     peer_host: str = ""

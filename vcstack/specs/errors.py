@@ -23,11 +23,14 @@ FencedOut                 (409 Fenced)           the writer no longer leads; its
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from pydantic import Field
 
 from vcstack.specs.model import Model
+
+NAMES_NOTHING: Final = "FieldValueNotFound"
+"""A cause's reason: the field names an object that is not there."""
 
 
 class Cause(Model):

@@ -7,12 +7,13 @@ field's docstring is its description in OpenAPI, CRDs, ``vcctl explain`` and the
 import ast
 import inspect
 import itertools
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Final, Self
 
 import orjson
 from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, StringConstraints
@@ -21,7 +22,8 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 LABEL_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
-"""A DNS label: RFC 1123 section 2.1."""
+"""A DNS label: RFC 1123 section 2.1; at most 63 characters."""
+_LABEL: Final = re.compile(LABEL_PATTERN)
 
 Name = Annotated[str, StringConstraints(pattern=LABEL_PATTERN, max_length=63)]
 """A resource's name: a DNS label, lower case, at most 63 characters."""
@@ -117,6 +119,11 @@ def _read_docstrings(module: str) -> Mapping[str, Mapping[str, str]]:
     }
 
 
+def is_label(text: str) -> bool:
+    """Return whether the text is a DNS label, as names are."""
+    return _LABEL.fullmatch(text) is not None
+
+
 def split_lent(name: str, home: str | None) -> tuple[str | None, str]:
     """Return the project and the name that a LentName stands for in a project."""
     project, slash, bare = name.rpartition("/")
@@ -163,6 +170,20 @@ class RefersTo:
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """Show the kind referred to in JSON schema as ``x-vcstack-refers-to``."""
         return {**handler(schema), "x-vcstack-refers-to": self.kind}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DependsOn:
+    """Field marker: what the value may be depends on what another field of the same object names."""
+
+    field: str
+    """The other field, as it is written."""
+    choices: Mapping[str, JsonSchemaValue]
+    """What the other field may say; of each a ``description`` and, as ``value``, the schema of this field."""
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Show all that there are in JSON schema as ``x-vcstack-depends-on``."""
+        return {**handler(schema), "x-vcstack-depends-on": {"field": self.field, "choices": dict(self.choices)}}
 
 
 @dataclass(frozen=True, slots=True)

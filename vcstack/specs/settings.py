@@ -10,13 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 Value = bool | int | str
 """As it is written."""
 Effective = bool | int | str | timedelta
 """As it is used: durations are timedeltas."""
 
+VALUE_LIMIT: Final = 4096
+"""Characters of a value."""
 _DURATION: Final = re.compile(r"([1-9][0-9]{0,8})(s|m|h|d)")
 _UNITS: Final = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 _LIMIT: Final = re.compile(r"([A-Za-z][A-Za-z0-9]{0,62})=([0-9]{1,15})")
@@ -40,6 +42,13 @@ class SettingScope(StrEnum):
     CLOUD = "Cloud"
     DOMAIN = "Domain"
     PROJECT = "Project"
+
+
+_PLACES: Final = {
+    SettingScope.CLOUD: "the whole cloud",
+    SettingScope.DOMAIN: "a domain",
+    SettingScope.PROJECT: "a project",
+}
 
 
 class Delegation(StrEnum):
@@ -175,6 +184,30 @@ class KnownSetting:
         unit = " characters" if self.type is SettingType.STRING else ""
         return f"{self.minimum} to {self.maximum}{unit}"
 
+    def describe(self) -> dict[str, Any]:
+        """Return what it does, and as JSON schema which values it takes."""
+        low, high = self.minimum, self.maximum
+        schema: dict[str, Any]
+        match self.type:
+            case SettingType.BOOL:
+                schema, told = {"type": "boolean"}, "true or false"
+            case SettingType.INT:
+                schema, told = {"type": "integer", "minimum": low, "maximum": high}, f"A whole number, {low} to {high}"
+            case SettingType.STRING:
+                schema = {"type": "string", "minLength": low, "maxLength": high}
+                told = f"A text of {low} to {high} characters"
+            case SettingType.ENUM:
+                schema, told = {"type": "string", "enum": list(self.choices)}, f"One of {', '.join(self.choices)}"
+            case SettingType.LIMITS:
+                schema, told = {"type": "string", "maxLength": VALUE_LIMIT}, "Limits like instances=10,vcpus=20"
+            case SettingType.DURATION:
+                schema = {"type": "string", "pattern": f"^{_DURATION.pattern}$", "maxLength": 10}
+                told = f"A duration like 90s, 30m, 8h or 7d, from {low} to {high}"
+        default = str(self.default).lower() if self.type is SettingType.BOOL else self.default
+        places = " or ".join(_PLACES[scope] for scope in self.scopes)
+        value = {**schema, "default": self.default, "description": f"{told}. Default: {default or 'empty'}."}
+        return {"description": f"{self.description} Can be set for {places}.", "value": value}
+
     def _check_limits(self, number: int, low: int | str | None, high: int | str | None, unit: str = "") -> None:
         if (isinstance(low, int) and number < low) or (isinstance(high, int) and number > high):
             raise ValueError(f"must be from {low} to {high}{unit}")
@@ -222,6 +255,7 @@ HOSTS_MEMORY_OVERCOMMIT: Final = "hosts.memoryOvercommitPercent"
 SCHEDULER_STRATEGY: Final = "scheduler.strategy"
 SHELL_RECORDING: Final = "shell.recording"
 SHELL_RECORDING_DAYS: Final = "shell.recordingDays"
+SHELL_RECORDING_MIB: Final = "shell.recordingMiB"
 RECORDED: Final = "Always"
 
 _ALL = (
@@ -385,6 +419,16 @@ _ALL = (
         scopes=EVERYWHERE,
         delegation=Delegation.AT_LEAST,
         description="How many days recordings of shells are kept. Holds for shells that are opened from then on.",
+    ),
+    KnownSetting(
+        name=SHELL_RECORDING_MIB,
+        type=SettingType.INT,
+        default=10_240,
+        minimum=1,
+        maximum=10_000_000,
+        description="How many MiB of shells each project may have recorded; 16 KiB count for each shell besides. With "
+        "more there are no more shells where they are recorded, until older recordings have gone. A shell that is "
+        "open goes on, to 256 MiB.",
     ),
 )
 KNOWN_SETTINGS: Final[Mapping[str, KnownSetting]] = {setting.name: setting for setting in _ALL}

@@ -27,7 +27,7 @@ class ShellRecording:
     ended_at: datetime | None = None
     seconds: float = 0.0
     size: int = 0
-    """Bytes that were shown."""
+    """Bytes that were shown, and said of sizes."""
     chunks: int = 0
     """In so many parts."""
     expires_at: datetime

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from vcstack.specs.errors import Cause, ErrorDetails, NotFound
+from vcstack.specs.errors import NAMES_NOTHING, Cause, ErrorDetails, NotFound
 from vcstack.specs.introspect import FoundReference, iter_references, iter_wire_references, refers_to
 from vcstack.specs.registry import KindDefinition, Scope, get_kind
 from vcstack.specs.resource import AnyResource, Ref
@@ -16,8 +16,6 @@ from vcstack.store.keys import object_key, row_of
 from vcstack.store.lending import is_lent
 from vcstack.store.table import Entry
 from vcstack.store.validation import build_cause, refuse
-
-NOT_FOUND = "FieldValueNotFound"
 
 
 class Referenced(Mapping[Ref, AnyResource]):
@@ -83,7 +81,7 @@ def resolve(
         # What another project shares is not promised: later it might be there without being shared.
         excused = allow_missing and (dry_run or reference.project is None)
         if fault and not excused and reference.path not in blamed:
-            result.causes.append(build_cause(reference.path, NOT_FOUND, fault))
+            result.causes.append(build_cause(reference.path, NAMES_NOTHING, fault))
         elif entry is not None and ref not in compared:
             compared.add(ref)
             result.compares.append(_unchanged(get_kind(ref.kind), ref, entry))
@@ -107,7 +105,7 @@ def _resolve_strict(
             result.causes.append(build_missing(path, ref, draft.project))
         elif is_deleting(entry):
             fault = _fault(FoundReference(path, ref.kind, ref.name), ref.project, entry)
-            result.causes.append(build_cause(path, NOT_FOUND, fault))
+            result.causes.append(build_cause(path, NAMES_NOTHING, fault))
         elif ref not in result.entries:
             result.entries[ref] = entry
             result.compares.append(_unchanged(definition, ref, entry))
@@ -143,7 +141,7 @@ def check_project(cache: WatchCache, definition: KindDefinition, project: str) -
 
 def no_project(project: str) -> NotFound:
     """Return the error of a project that is not there, or is to seem so."""
-    cause = build_cause("metadata.project", NOT_FOUND, f"there is no Project {project}")
+    cause = build_cause("metadata.project", NAMES_NOTHING, f"there is no Project {project}")
     details = ErrorDetails(kind="Project", name=project)
     return NotFound(f"there is no Project {project}", causes=[cause], details=details)
 
@@ -182,7 +180,9 @@ def _find(cache: WatchCache, reference: FoundReference, project: str | None) -> 
 def build_missing(path: str, ref: Ref, project: str | None) -> Cause:
     """Return what a writer in the project is told of a name that stands for nothing."""
     where = project if get_kind(ref.kind).scope is not Scope.GLOBAL else None
-    return build_cause(path, NOT_FOUND, _fault(FoundReference(path, ref.kind, ref.name), ref.project or where, None))
+    return build_cause(
+        path, NAMES_NOTHING, _fault(FoundReference(path, ref.kind, ref.name), ref.project or where, None)
+    )
 
 
 def _fault(reference: FoundReference, project: str | None, entry: Entry | None) -> str:

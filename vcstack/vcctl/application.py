@@ -41,8 +41,9 @@ ContextOption = Annotated[
 ]
 
 EXIT_CODES = (
-    "Exit codes: 0 done; 1 differences found (diff); 2 command line; 3 refused by the API; 4 not found; "
-    "5 API unreachable; 6 timeout; 7 what was waited for failed; 8 local file or configuration; 130 interrupted."
+    "Exit codes: 0 done; 1 differences found, or no (diff, auth); 2 command line; 3 refused by the API; 4 not found; "
+    "5 API unreachable; 6 timeout; 7 what was waited for failed; 8 local file or configuration; 9 a fault of vcctl; "
+    "130 interrupted."
 )
 
 
@@ -161,7 +162,7 @@ def _conclude(session: Session, error: BaseException) -> int:
         error = CommandError(
             f"vcctl failed by a fault of its own ({type(error).__name__}: {error})",
             hint="Please report it with the output of the same command under VCCTL_DEBUG=1.",
-            code=ExitCode.DIFFERENCE,
+            code=ExitCode.FAULT,
         )
     show_error(session.err, error)
     return exit_code_of(error)

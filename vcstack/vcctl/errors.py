@@ -23,7 +23,7 @@ class ExitCode(IntEnum):
 
     OK = 0
     DIFFERENCE = 1
-    """diff found differences; also any failure that has no number of its own."""
+    """What is compared differs (diff, auth plan), or the answer is no (auth can-i)."""
     USAGE = 2
     """The command line cannot be read."""
     REFUSED = 3
@@ -38,6 +38,8 @@ class ExitCode(IntEnum):
     """What was waited for can no longer happen: a task failed."""
     LOCAL = 8
     """A manifest, the configuration or a file here cannot be read or written."""
+    FAULT = 9
+    """A fault of vcctl itself."""
     INTERRUPTED = 130
     """Ctrl-C."""
 
@@ -62,7 +64,7 @@ def exit_code_of(error: Exception) -> ExitCode:
         return ExitCode.UNREACHABLE
     if isinstance(error, ApiError):
         return ExitCode.REFUSED if error.CODE < 500 else ExitCode.UNREACHABLE
-    return ExitCode.LOCAL if isinstance(error, OSError) else ExitCode.DIFFERENCE
+    return ExitCode.LOCAL if isinstance(error, OSError) else ExitCode.FAULT
 
 
 def hint_of(error: Exception) -> str:

@@ -45,8 +45,9 @@ async def examine_all(
     set_name: str | None = None,
     prune: bool = False,
     force: bool = False,
+    replace: bool = False,
 ) -> list[Examined]:
-    """Return what applying would do, in the manifests' order, and then what would be pruned.
+    """Return what applying (or replacing) would do, in the manifests' order, and then what would be pruned.
 
     Raises:
         QuotaExceeded: there is no room for all of it together, though there is for each.
@@ -58,7 +59,7 @@ async def examine_all(
     }
     wanted = [(e, with_set(e.manifest, e.live, set_name).wire) for e in found.values() if e.error is None]
     beside = [(m.definition.kind, m.name) for m in manifests]
-    for each, item in await _ask(session, wanted, beside, force=force):
+    for each, item in await _ask(session, wanted, beside, force=force, replace=replace):
         found[each.manifest.key] = _judge(session, each, item)
     examined = list(found.values())
     if prune and set_name is not None:
@@ -75,6 +76,7 @@ async def _ask(
     names: Sequence[tuple[str, str]],
     *,
     force: bool,
+    replace: bool,
 ) -> list[tuple[Examined, PlannedItem]]:
     """Return the server's answer for each; what is too large for one request is asked in halves."""
     if not wanted:
@@ -84,13 +86,14 @@ async def _ask(
     try:
         if len(wanted) > MOST_ITEMS:
             raise TooLarge("more than one request takes")
-        reply = await session.client.plan([wire for _, wire in wanted], manager=MANAGER, force=force, beside=beside)
+        wires = [wire for _, wire in wanted]
+        reply = await session.client.plan(wires, manager=MANAGER, force=force, beside=beside, replace=replace)
     except TooLarge:
         half = len(wanted) // 2
         if not half:
             raise
-        first = await _ask(session, wanted[:half], names, force=force)
-        return first + await _ask(session, wanted[half:], names, force=force)
+        first = await _ask(session, wanted[:half], names, force=force, replace=replace)
+        return first + await _ask(session, wanted[half:], names, force=force, replace=replace)
     if reply.refusal is not None:
         raise from_status(reply.refusal)
     return [(each, item) for (each, _), item in zip(wanted, reply.items, strict=True)]

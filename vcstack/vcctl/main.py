@@ -24,7 +24,6 @@ FAMILIES = {
     "auth_sessions": ("auth",),
     "change": ("patch", "label", "annotate"),
     "explain": ("explain", "api-resources"),
-    "history": ("history", "rollback"),
     "host": ("cordon", "uncordon"),
     "login": ("login", "logout", "whoami"),
     "power": ("start", "stop", "pause", "reboot", "rebuild"),

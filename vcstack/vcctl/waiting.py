@@ -134,6 +134,19 @@ async def wait_for(
         ) from None
 
 
+async def wait_settled(
+    session: Session, made: Sequence[Awaited], leaving: Sequence[Awaited], *, timeout_seconds: float
+) -> None:
+    """Return when all that was made is Ready, and all that was deleted is gone. Raises CommandError."""
+    begin = session.clock.monotonic()
+    if made:
+        await wait_for(session, made, ready, timeout_seconds=timeout_seconds)
+        session.out.print(f"{len(made)} object{'s are' if len(made) > 1 else ' is'} Ready.")
+    if leaving:
+        rest = max(timeout_seconds - (session.clock.monotonic() - begin), 1.0)
+        await wait_for(session, leaving, deleted, timeout_seconds=rest)
+
+
 def _places(members: Sequence[Awaited]) -> list[tuple[Place, list[Awaited]]]:
     definition, project = members[0].definition, members[0].project
     if len(members) >= GROUP_LIMIT:

@@ -44,8 +44,24 @@ export interface Options {
   signal?: AbortSignal;
 }
 
-/** Returns the answer to a request on any path. Raises Refused, Unreachable. */
-export async function request<T>(method: string, path: string, options: Options = {}): Promise<T> {
+/** As whom the console writes: whose the fields are, and what stands in the history. */
+export const MANAGER = "console";
+
+/** Change an object, at the path of it or of its collection. Raises Refused, Unreachable. */
+export function writeObject<T>(
+  method: "POST" | "PUT" | "PATCH" | "DELETE",
+  path: string,
+  options: Options = {},
+): Promise<T> {
+  return answerTo(method, path, { ...options, query: { fieldManager: MANAGER, ...options.query } });
+}
+
+/** Returns the answer to what changes no object. Raises Refused, Unreachable. */
+export function request<T>(method: "GET" | "POST", path: string, options: Options = {}): Promise<T> {
+  return answerTo(method, path, options);
+}
+
+async function answerTo<T>(method: string, path: string, options: Options = {}): Promise<T> {
   const url = new URL(path, globalThis.location.origin);
   for (const [name, value] of Object.entries(options.query ?? {})) {
     if (value !== undefined) url.searchParams.set(name, String(value));
@@ -64,9 +80,9 @@ export async function request<T>(method: string, path: string, options: Options 
 /** Returns what to tell people of an error. */
 export function messageOf(error: unknown): string {
   if (error instanceof Refused) {
-    const causes = error.status.details?.causes?.map((cause) => `${cause.field}: ${cause.message}`) ?? [];
-    return causes.length > 0 && !causes.some((cause) => error.message.includes(cause))
-      ? `${error.message} (${causes.join("; ")})`
+    const causes = error.status.details?.causes ?? [];
+    return causes.length > 0 && !causes.some((cause) => error.message.includes(cause.message))
+      ? `${error.message} (${causes.map((cause) => `${cause.field}: ${cause.message}`).join("; ")})`
       : error.message;
   }
   return error instanceof Error ? error.message : String(error);

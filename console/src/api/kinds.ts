@@ -60,6 +60,10 @@ export function listLink(plural: string, project?: string | null): string {
   return project ? `/projects/${part(project)}/${plural}` : `/${plural}`;
 }
 
+export function launchLink(project: string | null): string {
+  return listLink("launch", project);
+}
+
 export function objectLink(plural: string, project: string | null | undefined, name: string): string {
   return `${listLink(plural, project)}/${part(name)}`;
 }

@@ -4,7 +4,11 @@ import type { Language } from "~/i18n/languages";
 
 /** One clock for all ages on the page. */
 const useNow = create<{ now: number }>()(() => ({ now: Date.now() }));
-setInterval(() => useNow.setState({ now: Date.now() }), 10_000);
+setInterval(() => useNow.setState({ now: Date.now() }), 1_000);
+
+/** Tells whether a time lies less than that long ago; drawn anew when it does no more. */
+export const useIsWithin = (time: string | null | undefined, milliseconds: number): boolean =>
+  useNow(({ now }) => now - Date.parse(time ?? "") < milliseconds);
 
 const UNITS: [Intl.RelativeTimeFormatUnit, number][] = [
   ["day", 86_400],
@@ -36,13 +40,14 @@ function formatOf(language: Language): Intl.DateTimeFormat {
 
 /** How long ago something was; the exact time when the pointer rests on it. */
 export function Age({ of }: { of: string | null | undefined }) {
-  const now = useNow((state) => state.now);
+  const time = Date.parse(of ?? "");
+  // The words are what is followed: most stay the same each second.
+  const age = useNow(({ now }) => shortAge((now - time) / 1000));
   const language = useLanguage();
   if (!of) return null;
-  const time = Date.parse(of);
   return (
     <time dateTime={of} title={formatOf(language).format(time)}>
-      {shortAge((now - time) / 1000)}
+      {age}
     </time>
   );
 }

@@ -14,23 +14,27 @@ export interface ControlProps {
   id: string;
   "aria-describedby"?: string;
   "aria-invalid"?: true;
+  onBlur?: () => void;
 }
 
 interface FieldProps {
   label: ReactNode;
   help?: ReactNode;
   error?: ReactNode;
+  /** When its control was left. */
+  onBlur?: () => void;
   children: (control: ControlProps) => ReactNode;
 }
 
 /** A labelled control with its help and its error. */
-export function Field({ label, help, error, children }: FieldProps) {
+export function Field({ label, help, error, onBlur, children }: FieldProps) {
   const id = useId();
   const told = [help ? `${id}-help` : "", error ? `${id}-error` : ""].filter(Boolean).join(" ");
   const control: ControlProps = {
     id,
     ...(told ? { "aria-describedby": told } : {}),
     ...(error ? { "aria-invalid": true } : {}),
+    ...(onBlur ? { onBlur } : {}),
   };
   return (
     <div className="flex flex-col gap-1">

@@ -1,7 +1,8 @@
 import { type ReactNode, useId, useMemo } from "react";
 import { NavLink } from "react-router";
-import { type KindInfo, listLink, useKinds } from "~/api/kinds";
+import { type KindInfo, listLink } from "~/api/kinds";
 import { useMe } from "~/api/me";
+import { useListableKinds } from "~/api/rights";
 import type { Me } from "~/api/types";
 import { classes } from "~/components/classes";
 import { useWords } from "~/i18n/language";
@@ -25,9 +26,9 @@ export function group(kinds: KindInfo[]): [string, KindInfo[]][] {
 export function Navigation({ open }: { open: boolean }) {
   const say = useWords(words);
   const sayPage = useWords(pageWords);
-  const kinds = useKinds();
-  const groups = useMemo(() => group(kinds), [kinds]);
   const project = useProject();
+  const kinds = useListableKinds(project);
+  const groups = useMemo(() => group(kinds), [kinds]);
   const me = useMe();
   return (
     <nav
@@ -69,7 +70,7 @@ export function Navigation({ open }: { open: boolean }) {
   );
 }
 
-const isFor = (me: Me | undefined, only: "operators" | "tenants" | undefined): boolean =>
+export const isFor = (me: Me | undefined, only: "operators" | "tenants" | undefined): boolean =>
   only === undefined || (me !== undefined && me.allProjects === (only === "operators"));
 
 const isKnown = (category: string): category is (typeof CATEGORIES)[number] =>

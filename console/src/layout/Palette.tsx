@@ -5,12 +5,15 @@ import { Dialog } from "radix-ui";
 import { type ReactNode, useMemo, useState } from "react";
 import { useNavigate } from "react-router";
 import { messageOf, request } from "~/api/client";
-import { collectionPath, type KindInfo, linkOf, listLink, useKinds } from "~/api/kinds";
+import { collectionPath, type KindInfo, linkOf, listLink } from "~/api/kinds";
+import { useMe } from "~/api/me";
 import { useProjects } from "~/api/projects";
+import { useListableKinds } from "~/api/rights";
 import { logOut } from "~/api/session";
 import type { Resource, ResourceList } from "~/api/types";
 import { useWords } from "~/i18n/language";
 import { ENTRIES, words as pageWords } from "~/pages";
+import { isFor } from "./Navigation";
 import { openOverlay } from "./overlays";
 import { usePreferences } from "./preferences";
 import { useProject } from "./scope";
@@ -48,9 +51,10 @@ export default function Palette() {
   const sayPage = useWords(pageWords);
   const [typed, setTyped] = useState("");
   const navigate = useNavigate();
-  const kinds = useKinds();
   const project = useProject();
-  const projects = useProjects();
+  const kinds = useListableKinds(project);
+  const me = useMe();
+  const { projects } = useProjects();
   const objects = useObjects(kinds, project);
   const { theme, language, set } = usePreferences();
 
@@ -62,7 +66,9 @@ export default function Palette() {
       void navigate(listLink("instances", name));
     };
     return [
-      ...ENTRIES.filter(({ path }) => project !== null || !path.includes(":project")).map(({ path, entry }) => ({
+      ...ENTRIES.filter(
+        ({ path, entry }) => (project !== null || !path.includes(":project")) && isFor(me, entry.only),
+      ).map(({ path, entry }) => ({
         id: path,
         text: sayPage(entry.words),
         icon: <entry.icon aria-hidden />,
@@ -109,7 +115,7 @@ export default function Palette() {
         run: go(linkOf(kind, object)),
       })),
     ];
-  }, [say, sayPage, kinds, project, projects, objects, theme, language, set, navigate]);
+  }, [say, sayPage, kinds, me, project, projects, objects, theme, language, set, navigate]);
   const found = useMemo(() => search(choices, typed), [choices, typed]);
 
   return (

@@ -29,7 +29,7 @@ export function ProjectSwitcher() {
   const [at, setAt] = useState(0);
   const listId = useId();
   const me = useMe();
-  const names = useProjects();
+  const { projects: names } = useProjects();
   const present = useProject();
   const kinds = useKinds();
   const navigate = useNavigate();

@@ -26,5 +26,11 @@ export function toast(tone: Toast["tone"], text: string, action?: Toast["action"
   useToasts.setState(({ items }) => ({
     items: [...items.slice(-3), { id, tone, text, ...(action ? { action } : {}) }],
   }));
-  if (tone !== "bad") setTimeout(() => useToasts.getState().dismiss(id), action ? 15_000 : 5_000);
+  if (tone !== "bad") dismissIn(action ? 15 : 5, id);
+}
+
+/** Second by second, so that it is still there after a time in which nobody saw it: the machine slept, or stood still. */
+function dismissIn(seconds: number, id: number): void {
+  if (seconds === 0) useToasts.getState().dismiss(id);
+  else setTimeout(() => dismissIn(seconds - 1, id), 1_000);
 }

@@ -1,5 +1,5 @@
 /** What is wrong with an object as far as its schema says: at once while somebody types. All else the plan says. */
-import { childOf, type JsonSchema, type Path, plain, valuesOf } from "./schema";
+import { childOf, given, type JsonSchema, type Path, plain, valuesOf } from "./schema";
 
 export interface Problem {
   path: Path;
@@ -48,11 +48,12 @@ function checkValue(value: unknown, schema: JsonSchema, root: JsonSchema, path: 
 
 function checkObject(
   value: Record<string, unknown>,
-  schema: JsonSchema,
+  general: JsonSchema,
   root: JsonSchema,
   path: Path,
   found: Problem[],
 ): void {
+  const schema = general.properties ? given(general, value) : general;
   for (const [key, item] of Object.entries(value)) {
     const inner = childOf(schema, key, root);
     if (inner) checkValue(item, inner, root, [...path, key], found);

@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
+import { offersAt } from "~/yaml/assist";
 import { compare, missing, worst } from "./changes";
 import { check } from "./check";
-import { fieldOf, isStandIn, type JsonSchema, schemaAt, secretsIn, takesOf } from "./schema";
+import { defaultsBy, fieldOf, isStandIn, type JsonSchema, schemaAt, secretsIn, takesOf } from "./schema";
 
 const ROOT: JsonSchema = {
   type: "object",
@@ -85,6 +86,64 @@ describe("checking", () => {
 
   it("holds names to their pattern", () => {
     expect(wrong({ flavor: "s" }, "UP")).toEqual([["metadata.name", "pattern", "^[a-z]+$"]]);
+  });
+});
+
+describe("a field that depends on another one", () => {
+  const CHOICES = {
+    idle: { description: "When it ends.", value: { type: "string", pattern: "^[1-9][0-9]*[smhd]$", default: "8h" } },
+    mfa: { description: "Whether it is asked for.", value: { type: "boolean", default: false } },
+  };
+  const root: JsonSchema = {
+    type: "object",
+    properties: {
+      spec: {
+        type: "object",
+        required: ["setting", "value"],
+        properties: {
+          setting: { type: "string", description: "What is set." },
+          value: {
+            anyOf: [{ type: "boolean" }, { type: "string" }],
+            "x-vcstack-depends-on": { field: "setting", choices: CHOICES },
+          },
+        },
+      },
+    },
+  };
+  const wrong = (setting: string, value: unknown) =>
+    check({ spec: { setting, value } }, root).map(({ path, rule }) => [fieldOf(path), rule]);
+
+  it("is checked as what the other one says", () => {
+    expect(wrong("idle", "8h")).toEqual([]);
+    expect(wrong("idle", "eight hours")).toEqual([["spec.value", "pattern"]]);
+    expect(wrong("mfa", "8h")).toEqual([["spec.value", "type"]]);
+    for (const setting of ["none", "constructor"]) expect(wrong(setting, "8h")).toEqual([["spec.setting", "choice"]]);
+  });
+
+  it("is described, and so is the other one", () => {
+    const value = { spec: { setting: "mfa" } };
+    expect(schemaAt(root, ["spec", "value"], value)).toMatchObject({ type: "boolean", default: false });
+    expect(schemaAt(root, ["spec", "setting"], value)).toMatchObject({
+      description: "Whether it is asked for.",
+      enum: ["idle", "mfa"],
+    });
+    expect(schemaAt(root, ["spec", "value"], { spec: {} })?.anyOf).toHaveLength(2);
+  });
+
+  it("has a default for each choice", () => {
+    const spec = schemaAt(root, ["spec"]) ?? {};
+    expect(defaultsBy(spec, "setting", "idle")).toEqual([["value", "8h"]]);
+    expect(defaultsBy(spec, "value", "idle")).toEqual([]);
+  });
+
+  it("is offered in the editor, as what it depends on is", () => {
+    const offers = (text: string) => offersAt(text.replace("|", ""), text.indexOf("|"), root);
+    expect(offers("spec:\n  setting: |").map(({ label, info }) => [label, info])).toEqual([
+      ["idle", "When it ends."],
+      ["mfa", "Whether it is asked for."],
+    ]);
+    expect(offers("spec:\n  setting: mfa\n  value: |").map(({ label }) => label)).toEqual(["true", "false"]);
+    expect(offers("spec:\n  setting: idle\n  value: |").map(({ label }) => label)).toEqual(["8h"]);
   });
 });
 

@@ -31,6 +31,10 @@ export interface JsonSchema {
   "x-vcstack-takes"?: Takes;
   "x-vcstack-refers-to"?: string;
   "x-vcstack-sensitive"?: boolean;
+  "x-vcstack-depends-on"?: {
+    field: string;
+    choices: Record<string, { description: string; value: JsonSchema }>;
+  };
 }
 
 export type Takes = "Live" | "Reboot" | "Recreate" | "Immutable";
@@ -85,9 +89,50 @@ export function childOf(schema: JsonSchema, step: string | number, root: JsonSch
   return found && plain(found, root);
 }
 
-export function schemaAt(root: JsonSchema, path: Path): JsonSchema | undefined {
+/** Returns an object's schema as its own values make it: of fields that depend on others, and of those others. */
+export function given(schema: JsonSchema, value: unknown): JsonSchema {
+  let { properties = {} } = schema;
+  for (const [name, field] of Object.entries(properties)) {
+    const dependence = field["x-vcstack-depends-on"];
+    if (!dependence) continue;
+    const { field: by, choices } = dependence;
+    const chosen = choiceOf(field, (value as Record<string, unknown> | null | undefined)?.[by]);
+    const { anyOf: _, ...rest } = field;
+    properties = {
+      ...properties,
+      [by]: {
+        ...properties[by],
+        enum: Object.keys(choices),
+        oneOf: Object.entries(choices).map(([each, { description }]) => ({ const: each, description })),
+        ...(chosen ? { description: chosen.description } : {}),
+      },
+      ...(chosen ? { [name]: { ...rest, ...chosen.value } } : {}),
+    };
+  }
+  return { ...schema, properties };
+}
+
+/** Returns what fields that depend on the named one are, when nothing else is said, once it has the value. */
+export function defaultsBy(schema: JsonSchema, by: string, value: unknown): [string, unknown][] {
+  return Object.entries(schema.properties ?? {}).flatMap(([name, field]): [string, unknown][] => {
+    const chosen = field["x-vcstack-depends-on"]?.field === by ? choiceOf(field, value) : undefined;
+    return chosen ? [[name, chosen.value.default]] : [];
+  });
+}
+
+function choiceOf(field: JsonSchema, value: unknown) {
+  const choices = field["x-vcstack-depends-on"]?.choices ?? {};
+  return typeof value === "string" && Object.hasOwn(choices, value) ? choices[value] : undefined;
+}
+
+/** Returns the schema of a field, undefined when there is none; of a certain object, if it is given. */
+export function schemaAt(root: JsonSchema, path: Path, value?: unknown): JsonSchema | undefined {
   let found: JsonSchema | undefined = plain(root, root);
-  for (const step of path) found = found && childOf(found, step, root);
+  let inner = value;
+  for (const step of path) {
+    found = found && childOf(found.properties ? given(found, inner) : found, step, root);
+    inner = (inner as Record<string | number, unknown> | null | undefined)?.[step];
+  }
   return found;
 }
 

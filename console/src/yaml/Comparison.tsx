@@ -4,6 +4,7 @@ import { MergeView, unifiedMergeView } from "@codemirror/merge";
 import { EditorState } from "@codemirror/state";
 import { EditorView, lineNumbers } from "@codemirror/view";
 import { useEffect, useRef } from "react";
+import { isDeep } from "./document";
 import { theme } from "./Editor";
 
 interface ComparisonProps {
@@ -18,9 +19,10 @@ export default function Comparison({ before, after, labels: [first, second] }: C
   const host = useRef<HTMLDivElement>(null);
   useEffect(() => {
     if (!host.current) return;
+    const isPlain = isDeep(before) || isDeep(after);
     const common = (label: string) => [
       lineNumbers(),
-      yaml(),
+      isPlain ? [] : yaml(),
       theme,
       EditorView.lineWrapping,
       EditorState.readOnly.of(true),

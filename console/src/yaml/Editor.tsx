@@ -11,11 +11,13 @@ import { tags } from "@lezer/highlight";
 import { useEffect, useRef } from "react";
 import type { JsonSchema } from "~/schema/schema";
 import { helpAt, offersAt, referenceAt } from "./assist";
-import type { Mark } from "./document";
+import { isDeep, isLarge, type Mark, MOST_CHARACTERS } from "./document";
 
 interface EditorProps {
   text: string;
   onChange?: (text: string) => void;
+  /** When something was not taken in, for the text would be longer than the API takes. */
+  onTooLong?: () => void;
   schema?: JsonSchema;
   marks?: readonly Mark[];
   /** Names of the objects of a kind, for references. */
@@ -60,6 +62,24 @@ export const theme: Extension = [
   ),
 ];
 
+const PLAIN: Extension = [];
+
+const isPlainText = (text: string): boolean => isLarge(text) || isDeep(text);
+
+/** YAML in colours, for as long as the text is not too deep or too long for that. */
+function coloured(text: string): Extension {
+  const language = new Compartment();
+  return [
+    language.of(isPlainText(text) ? PLAIN : yaml()),
+    EditorState.transactionExtender.of((transaction) => {
+      if (!transaction.docChanged) return null;
+      const isPlain = isPlainText(transaction.newDoc.toString());
+      if (isPlain === (language.get(transaction.startState) === PLAIN)) return null;
+      return { effects: language.reconfigure(isPlain ? PLAIN : yaml()) };
+    }),
+  ];
+}
+
 export default function Editor(props: EditorProps) {
   const host = useRef<HTMLDivElement>(null);
   const view = useRef<EditorView | null>(null);
@@ -80,10 +100,10 @@ export default function Editor(props: EditorProps) {
           drawSelection(),
           bracketMatching(),
           highlightSelectionMatches(),
-          yaml(),
+          coloured(latest.current.text),
           theme,
           EditorView.lineWrapping,
-          EditorView.contentAttributes.of({ "aria-label": label }),
+          EditorView.contentAttributes.of({ "aria-label": label, tabindex: "0" }),
           assist.of(assistance(() => latest.current)),
           ...(isEditable
             ? [
@@ -94,6 +114,12 @@ export default function Editor(props: EditorProps) {
                 highlightActiveLine(),
                 lintGutter(),
                 keymap.of([...completionKeymap, indentWithTab, ...historyKeymap]),
+                EditorState.changeFilter.of((transaction) => {
+                  const { length } = transaction.newDoc;
+                  if (length <= MOST_CHARACTERS || length <= transaction.startState.doc.length) return true;
+                  latest.current.onTooLong?.();
+                  return false;
+                }),
               ]
             : [EditorState.readOnly.of(true)]),
           keymap.of([...searchKeymap, ...lintKeymap, ...defaultKeymap]),
@@ -157,6 +183,7 @@ function assistance(props: () => EditorProps): Extension {
     const word = context.matchBefore(/[\w./*-]*/);
     if (!schema || (!context.explicit && word?.from === word?.to)) return null;
     const text = context.state.doc.toString();
+    if (isLarge(text)) return null;
     const kind = referenceAt(text, context.pos, schema);
     const names = kind && namesOf ? await namesOf(kind).catch(() => []) : [];
     const options = [
@@ -174,8 +201,9 @@ function assistance(props: () => EditorProps): Extension {
   };
   const hover = hoverTooltip((view, at) => {
     const { schema } = props();
-    const help = schema && helpAt(view.state.doc.toString(), at, schema);
-    if (!help?.doc && !help?.type) return null;
+    const text = view.state.doc.toString();
+    const help = schema && !isLarge(text) && helpAt(text, at, schema);
+    if (!help || (!help.doc && !help.type)) return null;
     return {
       pos: at,
       create() {

@@ -1,5 +1,5 @@
 /** What the editor offers: names and values that fit at a place, and what the docstrings say of a field. */
-import { childOf, type JsonSchema, plain, schemaAt, takesOf, valuesOf } from "~/schema/schema";
+import { type JsonSchema, plain, schemaAt, takesOf, valuesOf } from "~/schema/schema";
 import { placeAt } from "./document";
 
 export interface Offer {
@@ -15,13 +15,13 @@ export interface Offer {
 export function referenceAt(text: string, offset: number, root: JsonSchema): string | null {
   const place = placeAt(text, offset);
   if (!place) return null;
-  return schemaAt(root, place.path)?.["x-vcstack-refers-to"] ?? null;
+  return schemaAt(root, place.path, place.value)?.["x-vcstack-refers-to"] ?? null;
 }
 
 /** Returns what fits at a place, and what of it is typed already. */
 export function offersAt(text: string, offset: number, root: JsonSchema): Offer[] {
   const place = placeAt(text, offset);
-  const schema = place && schemaAt(root, place.path);
+  const schema = place && schemaAt(root, place.path, place.value);
   if (!place || !schema) return [];
   if (place.isValue || !(schema.properties || valuesOf(schema))) return valueOffers(schema);
   const there = siblings(text, offset);
@@ -43,12 +43,15 @@ export function offersAt(text: string, offset: number, root: JsonSchema): Offer[
 
 function valueOffers(schema: JsonSchema): Offer[] {
   const values =
-    schema.enum ?? (schema.const !== undefined ? [schema.const] : schema.type === "boolean" ? [true, false] : []);
+    schema.enum ??
+    (schema.type === "boolean"
+      ? [true, false]
+      : [schema.const ?? schema.default].filter((each) => (each ?? "") !== ""));
   return values.map((value) => ({
     label: String(value),
     text: String(value),
     detail: value === schema.default ? "default" : "",
-    info: schema.description ?? "",
+    info: schema.oneOf?.find((each) => each.const === value)?.description ?? schema.description ?? "",
     isRequired: false,
   }));
 }
@@ -91,9 +94,8 @@ export function helpAt(text: string, offset: number, root: JsonSchema): FieldHel
   const place = placeAt(text, offset);
   if (!place) return null;
   const path = place.isValue ? place.path : [...place.path, place.key];
-  const above = schemaAt(root, path.slice(0, -1));
   const step = path.at(-1);
-  const schema = above && step !== undefined ? childOf(above, step, root) : undefined;
+  const schema = schemaAt(root, path, place.value);
   if (!schema || step === undefined) return null;
   const refersTo = schema["x-vcstack-refers-to"] ?? (schema.items && plain(schema.items, root)["x-vcstack-refers-to"]);
   return {

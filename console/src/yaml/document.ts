@@ -12,6 +12,7 @@ import {
   stringify,
 } from "yaml";
 import { stepsOf } from "~/components/values";
+import { same } from "~/schema/changes";
 import type { Path } from "~/schema/schema";
 
 export interface Mark {
@@ -31,14 +32,26 @@ export interface Manifest {
 
 const OPTIONS = { prettyErrors: true, uniqueKeys: true, strict: true } as const;
 /** As much as the API takes. */
-const MOST_CHARACTERS = 1024 * 1024;
+export const MOST_CHARACTERS = 1024 * 1024;
+/** What is longer takes so long to read that nobody could type meanwhile. */
+const MOST_TYPED = { characters: 100_000, lines: 2_000 };
+/** Junk has a fault in each line. */
+const MOST_MARKS = 100;
+
+/** Tells whether a text is to be read when somebody asks for it only. */
+export function isLarge(text: string): boolean {
+  if (text.length > MOST_TYPED.characters) return true;
+  let lines = 0;
+  for (let at = text.indexOf("\n"); at >= 0 && lines <= MOST_TYPED.lines; at = text.indexOf("\n", at + 1)) lines += 1;
+  return lines > MOST_TYPED.lines;
+}
 
 export function read(text: string): Manifest {
   if (text.length > MOST_CHARACTERS)
     return { text, value: null, document: null, marks: [{ from: 0, to: 1, message: "larger than 1 MiB" }] };
   const [document, ...more] = parseAllDocuments(text, OPTIONS) as Document.Parsed[];
   if (!document) return { text, value: null, document: null, marks: [] };
-  const marks = document.errors.map(({ message, pos }) => ({
+  const marks = document.errors.slice(0, MOST_MARKS).map(({ message, pos }) => ({
     from: pos[0],
     to: Math.max(pos[1], pos[0] + 1),
     message: message.split(" at line")[0] ?? message,
@@ -50,10 +63,9 @@ export function read(text: string): Manifest {
   } catch (error) {
     marks.push({ from: 0, to: text.length, message: String(error instanceof Error ? error.message : error) });
   }
-  const isObject = typeof value === "object" && value !== null && !Array.isArray(value);
-  if (!isObject && marks.length === 0 && text.trim() !== "")
+  if (!isObject(value) && marks.length === 0 && text.trim() !== "")
     marks.push({ from: 0, to: text.length, message: "must be an object: kind, metadata, spec" });
-  return { text, value: isObject ? (value as Record<string, unknown>) : null, marks, document };
+  return { text, value: isObject(value) ? value : null, marks, document };
 }
 
 export const write = (value: unknown): string => stringify(value, { lineWidth: 0 });
@@ -79,6 +91,28 @@ export function change(text: string, path: Path, value: unknown): string {
   }
   return document.toString({ lineWidth: 0 });
 }
+
+/**
+ * Returns the text with what others changed since it was begun; what both changed stays as it is here. Lists are taken
+ * as a whole.
+ */
+export function takeIn(text: string, base: string, newest: string): string {
+  let merged = text;
+  const walk = (was: unknown, theirs: unknown, mine: unknown, path: Path): void => {
+    if (same(was, theirs)) return;
+    if (same(was, mine)) merged = change(merged, path, theirs);
+    else if (isObject(theirs) && isObject(mine)) {
+      const before = isObject(was) ? was : {};
+      for (const key of new Set([...Object.keys(before), ...Object.keys(theirs)]))
+        walk(before[key], theirs[key], mine[key], [...path, key]);
+    }
+  };
+  walk(read(base).value, read(newest).value, read(text).value, []);
+  return merged;
+}
+
+const isObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
 
 /** Returns where a field stands; of what is not there the place of what is nearest above it. */
 export function rangeOf(document: Document.Parsed | null, path: Path): [number, number] {
@@ -133,6 +167,8 @@ export interface Place {
   /** The key on the line, as far as it is typed. */
   key: string;
   isValue: boolean;
+  /** The whole text, as far as it is an object. */
+  value: unknown;
 }
 
 /** Returns what is meant at a place in the text: its line is made a whole one first, for it may be half typed. */
@@ -146,7 +182,15 @@ export function placeAt(text: string, offset: number): Place | null {
   const line = isValue ? `${lead}${key}: ${HERE}` : `${lead}${HERE}: `;
   const document = parseDocument(text.slice(0, start) + line + text.slice(end), { ...OPTIONS, uniqueKeys: false });
   const path = findHere(document.contents, []);
-  return path && { path, key: key.trim().replace(/^"(.*)"$/, "$1"), isValue };
+  return path && { path, key: key.trim().replace(/^"(.*)"$/, "$1"), isValue, value: objectIn(document) };
+}
+
+function objectIn(document: Document.Parsed): unknown {
+  try {
+    return document.toJS({ maxAliasCount: 50 });
+  } catch {
+    return null; // too many aliases, or to nothing
+  }
 }
 
 function findHere(node: unknown, path: Path): Path | null {
@@ -165,4 +209,18 @@ function findHere(node: unknown, path: Path): Path | null {
     }
   }
   return null;
+}
+
+/** Deeper than anybody writes; what walks a tree of it by recursion ends in an error. */
+const DEEPEST = 100;
+
+/** Tells whether a text is nested too deeply to be coloured. */
+export function isDeep(text: string): boolean {
+  let depth = 0;
+  for (const character of text) {
+    if (character === "[" || character === "{") depth += 1;
+    else if ((character === "]" || character === "}") && depth > 0) depth -= 1;
+    if (depth > DEEPEST) return true;
+  }
+  return new RegExp(`^[ -]{${4 * DEEPEST}}`, "m").test(text);
 }

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { withoutSecrets } from "~/pages/object/draft";
 import type { JsonSchema } from "~/schema/schema";
 import { helpAt, offersAt, referenceAt } from "./assist";
-import { change, pathOfField, placeAt, rangeOf, read } from "./document";
+import { change, isDeep, isLarge, pathOfField, placeAt, rangeOf, read, takeIn } from "./document";
 
 const SCHEMA: JsonSchema = {
   type: "object",
@@ -81,6 +81,14 @@ describe("a manifest's text", () => {
     expect(read(text).value).toBeNull();
   });
 
+  it("is read when asked for only once it is long, and tells of a hundred faults at most", () => {
+    expect(isLarge(TEXT)).toBe(false);
+    expect(isLarge("a".repeat(100_001))).toBe(true);
+    expect(isLarge("a\n".repeat(2_001))).toBe(true);
+    expect(isLarge("a\n".repeat(2_000))).toBe(false);
+    expect(read("a: b: c\n".repeat(500)).marks).toHaveLength(100);
+  });
+
   it("does not grow without end", () => {
     const bomb = `a: &a [x,x,x,x,x,x,x,x,x]\n${[..."bcdefghi"].map((c, i) => `${c}: &${c} [${Array(9).fill(`*${"abcdefgh"[i]}`)}]`).join("\n")}\n`;
     expect(read(bomb).marks.length).toBeGreaterThan(0);
@@ -89,8 +97,12 @@ describe("a manifest's text", () => {
 
 describe("the editor", () => {
   it("knows the place while something is half typed", () => {
-    expect(placeAt(...at("spec:\n  fla|"))).toEqual({ path: ["spec"], key: "fla", isValue: false });
-    expect(placeAt(...at("spec:\n  flavor: sm|"))).toEqual({ path: ["spec", "flavor"], key: "flavor", isValue: true });
+    expect(placeAt(...at("spec:\n  fla|"))).toMatchObject({ path: ["spec"], key: "fla", isValue: false });
+    expect(placeAt(...at("spec:\n  flavor: sm|"))).toMatchObject({
+      path: ["spec", "flavor"],
+      key: "flavor",
+      isValue: true,
+    });
     expect(placeAt(...at("spec:\n  nets:\n    - name: a\n      ne|"))).toMatchObject({ path: ["spec", "nets", 0] });
     expect(placeAt(...at("spec:\n  nets:\n    - name: a\n    - na|"))).toMatchObject({ path: ["spec", "nets", 1] });
   });
@@ -129,4 +141,23 @@ describe("a draft", () => {
     expect(withoutSecrets(typed, "", SCHEMA)).not.toContain("password");
     expect(withoutSecrets("spec:\n  password: canary\n  x: [", base, SCHEMA)).toBeNull();
   });
+});
+
+describe("what others changed meanwhile", () => {
+  it("comes in beside what was typed, which stays with its comments; what both changed stays as typed", () => {
+    const base = "metadata:\n  name: a\nspec:\n  flavor: s\n  power: Running\n  keys: [x]\n";
+    const mine = "metadata:\n  name: a\nspec:\n  flavor: m # mine\n  power: Running\n";
+    const theirs = "metadata:\n  name: a\n  labels:\n    tier: gold\nspec:\n  flavor: l\n  keys: [x, y]\n";
+    const merged = takeIn(mine, base, theirs);
+    expect(read(merged).value).toEqual({ metadata: { name: "a", labels: { tier: "gold" } }, spec: { flavor: "m" } });
+    expect(merged).toContain("# mine");
+    expect(takeIn(base, base, theirs)).toContain("- y");
+  });
+});
+
+it("is coloured as long as it is not nested deeper than anybody writes", () => {
+  expect(isDeep(`a: ${"[".repeat(900)}`)).toBe(true);
+  expect(isDeep(`a: ${"[{}, [1]], [".repeat(20)}`)).toBe(false);
+  expect(isDeep(`${"- ".repeat(900)}x`)).toBe(true);
+  expect(isDeep("metadata:\n  name: x\n")).toBe(false);
 });

@@ -6,10 +6,11 @@ import asyncio
 import sys
 from pathlib import Path
 
-from tests.apiserver.audit.conftest import audit_settings
+from tests.apiserver.audit.trails import audit_settings
 from tests.fakes.master_keys import open_store
 from tests.fakes.memory_etcd import MemoryEtcd
 from tests.fixtures.api import create_samples, serving
+from vcstack.apiserver.audit.settings import AccessLog
 from vcstack.apiserver.audit.trail import Trail
 from vcstack.clock import SystemClock
 from vcstack.pki.installation import ensure_installation
@@ -22,7 +23,7 @@ async def main(folder: Path) -> None:
     etcd = MemoryEtcd()
     async with open_store(etcd) as store:
         trail = Trail(audit_settings(folder), SystemClock(), store.cache)
-        async with trail, serving(store, etcd, installation, folder, audit=trail, logs_reads=True) as api:
+        async with trail, serving(store, etcd, installation, folder, audit=trail, access_log=AccessLog.ALL) as api:
             await create_samples(api, "Project", "Domain", "User")
             sys.stdout.write(f"{api.url}\n")
             sys.stdout.flush()

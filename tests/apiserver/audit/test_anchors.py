@@ -5,13 +5,13 @@ from pathlib import Path
 
 import orjson
 
-from tests.apiserver.audit.conftest import audit_settings
+from tests.apiserver.audit.trails import audit_settings
 from tests.outbound.server import Server, client_of, running
 from vcstack.apiserver.audit.trail import Trail
 from vcstack.clock import SystemClock
 from vcstack.outbound.client import OutboundClient
 
-PATIENCE = 20
+PATIENCE = 60
 
 
 async def arrived(server: Server) -> list[dict[str, object]]:

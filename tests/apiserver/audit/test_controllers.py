@@ -19,7 +19,7 @@ from vcstack.specs.resource import Ref
 from vcstack.store.actor import Actor
 
 CONTROLLER = Actor("system:controller:rolebinding", "rolebinding")
-PATIENCE = 20
+PATIENCE = 60
 GIVEN = {"subject": {"kind": "ServiceAccount", "name": "robot", "project": "demo"}, "role": "reader"}
 
 

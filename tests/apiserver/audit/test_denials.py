@@ -7,7 +7,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.apiserver.audit.conftest import Audited, Open, audit_settings
+from tests.apiserver.audit.conftest import Audited, Open
+from tests.apiserver.audit.trails import audit_settings
 from tests.apiserver.test_accounts import ADMIN, as_, key_token, log_in, put
 from tests.apiserver.test_live_stream import page
 from tests.apiserver.test_tenancy import bind, network, put_roles

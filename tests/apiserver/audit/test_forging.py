@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 import httpx2
 import pytest
 
-from tests.apiserver.audit.conftest import lines_of, verified
+from tests.apiserver.audit.trails import lines_of, verified
 
 LINE = '{"event": "forged", "subject": "user:root", "outcome": "Allowed"}'
 EVILS = (

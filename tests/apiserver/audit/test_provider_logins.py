@@ -10,7 +10,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.apiserver.audit.conftest import Audited, audit_settings, lines_of, verified
+from tests.apiserver.audit.conftest import Audited
+from tests.apiserver.audit.trails import audit_settings, lines_of, verified
 from tests.apiserver.test_accounts import ADMIN, put
 from tests.fakes.memory_etcd import MemoryEtcd
 from tests.fixtures.api import serving
@@ -40,7 +41,10 @@ async def audited(
     """A cloud with two providers: the directory office, and corp, which speaks OpenID Connect."""
     ports = frozenset({slapd.tls_port, oidc_provider.port})
     target = AllowedTarget(network=ip_network("127.0.0.1/32"), ports=ports)
-    outbound = OutboundSettings(addresses=AddressPolicy(allowed=[target]), ca_file=oidc_provider.ca_file)
+    addresses = AddressPolicy(allowed=[target])
+    outbound = OutboundSettings(
+        addresses=addresses, ca_file=oidc_provider.ca_file, connect_seconds=60, total_seconds=60
+    )
     trail = Trail(audit_settings(tmp_path), SystemClock(), memory_store.cache, None)
     async with (
         trail,

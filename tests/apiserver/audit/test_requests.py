@@ -8,7 +8,8 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.apiserver.audit.conftest import Audited, Open, lines_of, verified
+from tests.apiserver.audit.conftest import Audited, Open
+from tests.apiserver.audit.trails import lines_of, verified
 from tests.fixtures.api import create_samples
 from vcstack.apiserver.audit.settings import KindLevels, Level
 from vcstack.pki.keys import generate_key_and_csr
@@ -168,8 +169,8 @@ async def test_levels_change_while_the_server_runs_and_that_is_recorded(open_aud
         async with audited.api.raw() as http:
             await http.post(NETWORKS, json=network("one"))
             same = audited.trail.settings
-            await audited.trail.use(same)
-            await audited.trail.use(dataclasses.replace(same, kinds={"Network": KindLevels(writes=Level.REQUEST)}))
+            audited.trail.use(same)
+            audited.trail.use(dataclasses.replace(same, kinds={"Network": KindLevels(writes=Level.REQUEST)}))
             await http.post(NETWORKS, json=network("two"))
             await http.post("/api/v1/projects", json={"metadata": {"name": "three"}, "spec": {}})
         found = [(r["verb"], r.get("name"), r.get("level")) for r in audited.records]

@@ -44,6 +44,7 @@ async def cloud(open_audited: Open, archive: AuditArchive) -> AsyncIterator[tupl
             for project in ("inner", "outer"):
                 body = {"metadata": {"name": f"net-{project}"}, "spec": {}}
                 assert (await admin.post(f"/api/v1/projects/{project}/networks", json=body)).status_code == 201
+        await audited.trail.flush()
         await audited.trail.shipper.ship()
         yield audited, clients
 
@@ -101,6 +102,7 @@ async def test_who_audits_a_domain_sees_its_grants_users_and_logins(cloud: tuple
             await nobody.post("/api/v1/auth/login", json={"user": user, "password": "wrong and long enough"})
     async with as_(api, await log_in(api, "lea")) as lea:
         assert (await lea.post("/api/v1/users", json={"metadata": {"name": "x"}, "spec": {}})).status_code == 403
+    await audited.trail.flush()
     await audited.trail.shipper.ship()
 
     def told(records: list[dict[str, Any]]) -> set[tuple[str, str, str]]:
@@ -181,6 +183,7 @@ async def test_who_probes_a_project_from_outside_is_seen_by_the_clouds_auditors_
     async with as_(api, await log_in(api, "mallory")) as mallory:
         assert (await mallory.get("/api/v1/projects/inner/networks/net-inner")).status_code == 404
     assert (await clients["member"].get("/api/v1/projects/inner/audit")).status_code == 403
+    await audited.trail.flush()
     await audited.trail.shipper.ship()
     denied = [(r["subject"], r["status"]) for r in await found(clients["auditor"], outcome="Denied", project="inner")]
     assert denied == [("user:mallory", 404)]

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.apiserver.audit.conftest import verified
+from tests.apiserver.audit.trails import verified
 from vcstack.specs.audit import GENESIS, Anchor, Damaged, Problem, Verifier, read_line, seal
 
 CHAIN = "h1-00000000"

@@ -4,7 +4,9 @@ import asyncio
 import sys
 from pathlib import Path
 
-from tests.apiserver.audit.conftest import audit_settings
+import structlog
+
+from tests.apiserver.audit.trails import audit_settings
 from vcstack.apiserver.audit.chain import Chain
 from vcstack.apiserver.audit.journal import Journal
 
@@ -12,6 +14,8 @@ CALLERS = 16
 
 
 async def main(folder: Path) -> None:
+    # Beside what is confirmed: one that was killed in the middle of a record is told of in a line of log.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     settings = audit_settings(folder)
     chain = Chain.open(settings.folder, "host", {}, segment_bytes=20_000)
     journal = Journal(chain, settings)
@@ -20,10 +24,11 @@ async def main(folder: Path) -> None:
         count = 0
         while True:
             name = f"{chain.seq}-{number}-{count}"
-            await journal.append({"verb": "create", "name": name, "padding": "x" * 200})
+            journal.append({"verb": "create", "name": name, "padding": "x" * 200})
             sys.stdout.write(f"{chain.name} {name}\n")
             sys.stdout.flush()
             count += 1
+            await asyncio.sleep(0)
 
     await asyncio.gather(*(call(n) for n in range(CALLERS)))
 

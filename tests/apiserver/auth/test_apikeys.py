@@ -132,6 +132,25 @@ async def test_a_token_of_an_old_secret_or_an_expiring_key_ends_with_it(replica:
     await refused(replica, second.key_id, second.secret)
 
 
+@pytest.mark.parametrize("shift", [timedelta(hours=1), timedelta(days=30)])
+async def test_a_replica_with_a_wrong_clock_lets_no_key_live_longer_elsewhere(
+    replica: Replica, other: Replica, shift: timedelta
+) -> None:
+    await replica.user()
+    end = replica.clock.now() + timedelta(minutes=30)
+    issued = await replica.keys.issue(await replica.key(user="alice", expiresAt=format_time(end)))
+    other.clock.skew = shift
+    await refused(other, issued.key_id, issued.secret)
+    good = await replica.keys.exchange(issued.key_id, issued.secret, HOME)
+    assert replica.tokens.verify(good.access_token)
+    other.clock.skew = timedelta()
+    replica.clock.skew = shift  # the other one is behind, and takes the key for good
+    await refused(replica, issued.key_id, issued.secret)
+    late = await other.keys.exchange(issued.key_id, issued.secret, HOME)
+    with pytest.raises(Unauthorized):
+        replica.tokens.verify(late.access_token)
+
+
 async def test_a_key_is_used_from_its_networks_only(replica: Replica) -> None:
     await replica.user()
     key = await replica.key(user="alice", sourceNetworks=["192.0.2.0/24", "2001:db8::/32"])

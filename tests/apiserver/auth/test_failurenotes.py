@@ -154,6 +154,6 @@ def is_full(throttle: Throttle) -> bool:
 
 async def written(etcd: MemoryEtcd | EtcdClient, keys: int) -> None:
     """Wait until so many keys are there."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while len((await etcd.range(PREFIX)).kvs) < keys:
             await asyncio.sleep(0.01)

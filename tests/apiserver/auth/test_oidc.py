@@ -36,6 +36,13 @@ pytestmark = pytest.mark.daemons
 LOOPBACK = "http://127.0.0.1:5555/oidc/corp"
 
 
+class RunningClock(SkewedClock):
+    """Goes on with the machine's, as the provider's does; what it measures stands still until moved."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + timedelta(seconds=self.monotonic()) + self.skew
+
+
 class Cloud(Replica):
     """With steps of logins through a provider."""
 
@@ -77,11 +84,12 @@ class Cloud(Replica):
 async def cloud(
     oidc_provider: OidcProvider, memory_store: Store, memory_etcd: MemoryEtcd, envelopes: Envelopes
 ) -> AsyncIterator[Cloud]:
-    clock = SkewedClock()
-    clock.skew = datetime.now(UTC) - clock.now()  # as the provider's
     target = AllowedTarget(network=ip_network("127.0.0.1/32"), ports=frozenset({oidc_provider.port}))
-    outbound = OutboundSettings(addresses=AddressPolicy(allowed=[target]), ca_file=oidc_provider.ca_file)
-    made = Cloud(memory_store, memory_etcd, clock, envelopes, outbound=outbound)
+    addresses = AddressPolicy(allowed=[target])
+    outbound = OutboundSettings(
+        addresses=addresses, ca_file=oidc_provider.ca_file, connect_seconds=60, total_seconds=60
+    )
+    made = Cloud(memory_store, memory_etcd, RunningClock(), envelopes, outbound=outbound)
     made.provider = oidc_provider
     await made.start()
     yield made

@@ -12,6 +12,7 @@ from prometheus_client import REGISTRY
 
 from tests.fakes.memory_etcd import MemoryEtcd
 from tests.fixtures.api import Api, serving
+from tests.fixtures.etcd import eventually
 from vcstack.apiserver.door import DoorSettings
 from vcstack.pki.installation import Installation
 from vcstack.store.store import Store
@@ -81,12 +82,6 @@ def refusals(reason: str) -> float:
 
 def open_connections() -> float:
     return REGISTRY.get_sample_value("vcstack_api_connections") or 0
-
-
-async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 Serve = Callable[..., Awaitable[Api]]
@@ -189,6 +184,6 @@ async def test_a_server_that_stops_leaves_nothing_of_handshakes_under_way(
 
 
 async def test_a_hundred_at_once_are_all_answered(serve: Serve, connect: Open) -> None:
-    api = await serve(handshakes=4, handshakes_of_address=4)
+    api = await serve(handshakes=4, handshakes_of_address=4, handshake_seconds=120)
     opened = await asyncio.gather(*(connect(api) for _ in range(100)))
     assert all(await asyncio.gather(*(is_answered(streams) for streams in opened)))

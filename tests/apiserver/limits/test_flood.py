@@ -98,7 +98,8 @@ async def test_no_host_is_refused_and_all_that_it_reports_is_written(api: Api) -
             assert wrote.json()["status"]["agentVersion"] == f"1.0.{number}"
         assert api.application.gate.levels[TENANTS].executing <= SEATS.most_of_one
         assert flood.answers[429] > refused_before, "the flood went on all the time"
-        assert flood.answers[201] > 0, "and was let through as far as its seats go"
+        while not flood.answers[201]:  # and is let through as far as its seats go
+            await asyncio.sleep(0.01)
 
 
 async def test_the_administrator_is_not_refused(api: Api) -> None:

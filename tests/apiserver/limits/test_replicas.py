@@ -33,7 +33,7 @@ class Pair:
 
     async def count(self, workers: int, *apis: Api) -> None:
         """Wait until these count so many workers."""
-        await eventually(lambda: all(api.application.gate.book.parts == workers for api in apis), 30)
+        await eventually(lambda: all(api.application.gate.book.parts == workers for api in apis))
 
     async def stop_one(self) -> None:
         await self._ending.aclose()

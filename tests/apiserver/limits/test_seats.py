@@ -29,7 +29,7 @@ from vcstack.apiserver.limits.defaults import (
 from vcstack.apiserver.limits.settings import LimitSettings
 from vcstack.specs.errors import NotFound, RateLimited
 
-SMALL = LevelSettings(seats=2, most_of_one=1, queue_length=1, hand=1, queues=1, wait_seconds=60)
+SMALL = LevelSettings(seats=2, most_of_one=1, queue_length=1, hand=1, queues=1, wait_seconds=600)
 
 
 def limits(streams: dict[str, StreamSettings] | None = None, **levels: LevelSettings) -> LimitSettings:

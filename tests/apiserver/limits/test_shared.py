@@ -24,8 +24,9 @@ import sys
 from vcstack.apiserver.limits.buckets import Rule
 from vcstack.apiserver.limits.shared import SharedBuckets, SharedTable
 from vcstack.specs.kinds.ratelimitpolicy import Per
-table = SharedTable(int(sys.argv[1]))
+table = SharedTable(int(sys.argv[1]), lock_seconds=100)
 """
+"""Numbers are exact while nobody gives up waiting for the lock, which who is not let run by a busy machine may hold."""
 TAKE = (
     COMMON
     + """

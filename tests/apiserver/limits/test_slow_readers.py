@@ -15,6 +15,7 @@ from wsproto.events import Ping, Request
 
 from tests.fakes.memory_etcd import MemoryEtcd
 from tests.fixtures.api import SYSTEM, Api, error_of, serving
+from tests.fixtures.etcd import eventually
 from vcstack.apiserver.limits.settings import LimitSettings
 from vcstack.apiserver.limits.unread import PART_BYTES, UnreadSettings
 from vcstack.apiserver.patience import Patience
@@ -91,12 +92,6 @@ def unread(api: Api) -> Any:
     return api.application.gate.unread
 
 
-async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
 def waiting(api: Api) -> list[Any]:
     """The connections whose clients do not read."""
     return [
@@ -118,7 +113,7 @@ async def test_a_large_answer_waits_outside_of_the_transport_and_comes_whole(ser
     async with raw(api) as client, api.raw() as plain:
         whole = (await plain.get(LIST)).content
         assert len(whole) > COUNT * KILOBYTES * 1000
-        assert unread(api).bytes == 0
+        await eventually(lambda: unread(api).bytes == 0)
         client.ask(api, LIST)
         await eventually(lambda: bool(waiting(api)))
         assert unread(api).bytes == len(whole), "it is counted as long as it waits"

@@ -17,7 +17,7 @@ from tests.fixtures.sshd import LOGIN
 from vcstack.apiclient.connection import Connection
 from vcstack.apiclient.shell import open_shell
 
-SECONDS = 60
+SECONDS = 120
 """Nothing waits for ever; nothing is measured by it."""
 Talking = Callable[..., AbstractAsyncContextManager[Talk]]
 
@@ -48,7 +48,7 @@ async def alice(api: Api, way: Way) -> str:
 
 @contextlib.asynccontextmanager
 async def talking(api: Api, token: str | None, **how: Any) -> AsyncIterator[Talk]:
-    """Yield a shell; anything but an end within a minute is a failure."""
+    """Yield a shell; anything but an end within two minutes is a failure."""
     async with (
         asyncio.timeout(SECONDS),
         Connection(api.settings(token=token)) as connection,

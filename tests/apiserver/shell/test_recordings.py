@@ -22,12 +22,13 @@ from tests.fixtures.api import SYSTEM, Api, error_of, serving
 from tests.fixtures.guest import SshGuest, leading_to
 from tests.fixtures.postgres import PostgresServer
 from vcstack.apiclient.shellmessages import ShellEnd, TerminalSize
-from vcstack.apiserver.shell.recorder import Recorder, read_part
+from vcstack.apiserver.shell.client import Size
+from vcstack.apiserver.shell.recorder import TOTAL_LIMIT, Recorder, read_part
 from vcstack.crypto.chunks import ChunkCipher
 from vcstack.crypto.errors import Tampered
-from vcstack.specs.errors import ApiError, Conflict, Unavailable
+from vcstack.specs.errors import ApiError, Conflict, QuotaExceeded, Unavailable
 from vcstack.specs.registry import get_kind
-from vcstack.specs.settings import KNOWN_SETTINGS, SHELL_RECORDING
+from vcstack.specs.settings import KNOWN_SETTINGS, SHELL_RECORDING, SHELL_RECORDING_MIB
 from vcstack.specs.shellrecordings import ShellRecording, Written
 from vcstack.store.mirror.database import open_engine
 from vcstack.store.mirror.recordings import RecordingArchive
@@ -165,6 +166,23 @@ async def test_a_recording_can_be_read_while_it_goes_on_and_is_known_to_have_bro
     await RecordingArchive(engine, own_postgres.dsn("shells")).begin(killed)
     [found] = [r for r in await recordings(cloud) if r["id"] == "rec-killed"]
     assert (found["ended"], found["brokenOff"]) == (True, True)
+
+
+async def test_recordings_of_a_project_take_so_much_and_no_more(
+    cloud: Api, alice: str, own_postgres: PostgresServer, engine: AsyncEngine
+) -> None:
+    await put(cloud, "Setting", "most", {"setting": SHELL_RECORDING_MIB, "value": 1})
+    project = (await cloud.store.get(get_kind("Project"), None, "demo")).wire["metadata"]["uid"]
+    archive = RecordingArchive(engine, own_postgres.dsn("shells"))
+    await archive.begin(a_recording("rec-elsewhere", project="prj-another", size=2**20))
+    await archive.begin(a_recording("rec-long", project=project, size=2**20 - 40_000))
+    for left in (40_000 - 2 * 16_384, 40_000 - 3 * 16_384):  # however little they show
+        async with talking(cloud, alice, command="true") as shell:
+            await shell.to_the_end()
+        assert 2**20 - await archive.measure(project) == left
+    with pytest.raises(QuotaExceeded, match=r"recordings of project demo fill the 1 MiB that they may"):
+        async with talking(cloud, alice):
+            pass
 
 
 async def test_who_may_read_recordings(cloud: Api, alice: str) -> None:
@@ -350,6 +368,32 @@ async def test_what_is_shown_waits_for_what_is_not_written_and_an_end_in_the_mid
     assert shown(lines) == "x" * archive.written[-1].size
 
 
-async def flood(recorder: Recorder) -> None:
-    for _ in range(64):
+async def test_a_recording_has_an_end_whatever_is_shown() -> None:
+    archive = Slow()
+    recorder = Recorder(archive, ChunkCipher(bytes(32), "x", "rec-1"), a_recording("rec-1"), FastClock())  # type: ignore[arg-type]
+    archive.let.set()
+    await recorder.begin(Size(80, 24))
+    running = asyncio.create_task(recorder.run())
+    with pytest.raises(Unavailable, match=r"the recording is full \(256 MiB\)"):
+        await flood(recorder, 10**6)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await recorder.end()
+    assert archive.written[-1].ended
+    assert archive.written[-1].size <= TOTAL_LIMIT
+
+
+async def test_what_says_nothing_but_sizes_is_not_for_nothing() -> None:
+    archive = Slow()
+    recorder = Recorder(archive, ChunkCipher(bytes(32), "x", "rec-1"), a_recording("rec-1"), FastClock())  # type: ignore[arg-type]
+    archive.let.set()
+    await recorder.begin(Size(80, 24))
+    for _ in range(100):
+        await recorder.resize(Size(100, 40))
+    await recorder.end()
+    assert archive.written[-1].size == 100 * len("100x40")
+
+
+async def flood(recorder: Recorder, times: int = 64) -> None:
+    for _ in range(times):
         await recorder.show(b"x" * 16384)

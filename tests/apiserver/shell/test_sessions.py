@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from tests.apiserver.audit.conftest import Audited, audit_settings
+from tests.apiserver.audit.conftest import serving_audited
 from tests.apiserver.shell.conftest import SECONDS, add_member, talking
 from tests.apiserver.test_accounts import ADMIN, log_in, put
 from tests.apiserver.test_tunnels import name_of
@@ -25,8 +25,6 @@ from vcstack.apiclient.instances import InstanceViews
 from vcstack.apiclient.shell import open_shell
 from vcstack.apiclient.shellmessages import ShellEnd, TerminalSize
 from vcstack.apiclient.websocket import ByteSocket, open_socket
-from vcstack.apiserver.audit.trail import Trail
-from vcstack.clock import SystemClock
 from vcstack.pki.ssh import issue_login, make_private_key, private_text, public_line
 from vcstack.specs.errors import BadRequest, Conflict, Forbidden, NotFound, Unauthorized, Unavailable
 from vcstack.specs.registry import get_kind
@@ -262,16 +260,12 @@ async def test_a_shell_is_reached_through_the_replica_that_has_the_tunnel(
 async def test_the_trail_says_who_logged_in_as_whom_and_for_how_long(
     memory_store: Store, memory_etcd: MemoryEtcd, api: Api, alice: str, guest: SshGuest, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "audited"
-    folder.mkdir()
     async with (
-        Trail(audit_settings(folder), SystemClock(), memory_store.cache) as trail,
-        serving(memory_store, memory_etcd, api.installation, folder, audit=trail) as audited,
-        leading_to(audited, guest.port),
+        serving_audited(memory_store, memory_etcd, api.installation, tmp_path) as found,
+        leading_to(found.api, guest.port),
     ):
-        async with talking(audited, alice, command="echo s3cret") as shell:
+        async with talking(found.api, alice, command="echo s3cret") as shell:
             await shell.to_the_end()
-        found = Audited(audited, trail)
         async with asyncio.timeout(SECONDS):
             while not any(r["verb"] == "disconnect" for r in found.records):
                 await asyncio.sleep(0.02)

@@ -105,7 +105,7 @@ class World:
     async def revision(self) -> str:
         return (await self.user.list(Port)).resource_version
 
-    async def until(self, check: Callable[[], Awaitable[Any]], seconds: float = 15) -> Any:
+    async def until(self, check: Callable[[], Awaitable[Any]], seconds: float = 60) -> Any:
         """Wait until the check gives something true, and return that."""
         last: Any = None
         try:
@@ -151,7 +151,10 @@ class World:
     async def settled(self) -> tuple[str, int]:
         """Wait until nothing happens any more; return the store's revision and the count of transactions."""
         before: Any = None
-        while before != (now := (await self.revision(), self.backend.counters.transactions)):
+        quiet = 0
+        while quiet < 40:  # many looks and not one long pause: others run as often, also when all of us stood still
+            now = (await self.revision(), self.backend.counters.transactions)
+            quiet = quiet + 1 if now == before else 0
             before = now
-            await asyncio.sleep(0.4)
-        return now
+            await asyncio.sleep(0.01)
+        return before  # type: ignore[no-any-return]

@@ -121,7 +121,7 @@ async def build_all(backend: NetworkBackend) -> None:
 
 
 async def read_until(changes: AsyncIterator[Change], wanted: Change) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         async for change in changes:
             if change == wanted:
                 return

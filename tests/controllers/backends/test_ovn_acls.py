@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.fixtures.ovn import Central
+from tests.fixtures.ovn import Central, wait_until
 from vcstack.controllers.backends.network import (
     DhcpOptions,
     LogicalSwitch,
@@ -114,6 +114,8 @@ def bind(central: Central) -> None:
     central.nbctl("--wait=sb", "sync")
     for port in (A, B, C):
         central.sbctl("--may-exist", "lsp-bind", port, CHASSIS)
+    # The next flows are made after northd has seen them up, and a trace waits for northd.
+    wait_until(lambda: all(central.nbctl("get", "Logical_Switch_Port", p, "up") == "true" for p in (A, B, C)), "up")
 
 
 def packet(sender: str, receiver: str, protocol: str) -> str:

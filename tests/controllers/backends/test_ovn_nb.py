@@ -31,11 +31,29 @@ pytestmark = pytest.mark.daemons
 
 @pytest.fixture
 async def backend(central: Central) -> AsyncIterator[OvnNorthbound]:
+    """A backend that keeps its connection, though this process may stand still for seconds."""
+    backend = OvnNorthbound(OvnSettings(remote=central.remote, timeout_seconds=60, probe_seconds=60))
+    try:
+        yield backend
+    finally:
+        await backend.close()
+
+
+@pytest.fixture
+async def impatient(central: Central) -> AsyncIterator[OvnNorthbound]:
+    """A backend that soon notices that its database is away."""
     backend = OvnNorthbound(OvnSettings(remote=central.remote, timeout_seconds=3, probe_seconds=1))
     try:
         yield backend
     finally:
         await backend.close()
+
+
+async def caught_up(backend: NetworkBackend) -> None:
+    """Wait until the backend knows what was done to the database: that is told before its own write is answered."""
+    other = replace(SWITCH, owner=replace(NET, uid="net-00000000000c", name="other"))
+    await backend.ensure_switch(other)
+    await backend.delete_switch(other.owner.uid)
 
 
 async def is_whole(backend: NetworkBackend) -> bool:
@@ -84,9 +102,8 @@ async def test_an_edit_by_hand_is_told_and_repaired(
     changes = backend.changes(["Network", "Subnet", "Port", "SecurityGroup"])
     for _ in range(4):  # at the beginning everything may have changed
         assert (await anext(changes)).owner is None
-    await asyncio.sleep(0.1)
     central.nbctl(*edit)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         told = await anext(changes)
         while told.owner is None or await is_whole(backend):
             told = await anext(changes)
@@ -99,7 +116,7 @@ async def test_edited_options_and_rules_are_repaired(central: Central, backend: 
     for table, edit in (("DHCP_Options", "options:lease_time=1"), ("ACL", "action=drop"), ("ACL", "log=true")):
         for row in central.nbctl("--bare", "--columns=_uuid", "list", table).split():
             central.nbctl("set", table, row, edit)
-        await asyncio.sleep(0.2)
+        await caught_up(backend)
         assert not await is_whole(backend)
         await build_all(backend)
         assert await is_whole(backend)
@@ -110,7 +127,7 @@ async def test_doubled_rows_are_made_one(central: Central, backend: OvnNorthboun
     ids = [f"external_ids:vcstack-{k}={v}" for k, v in (("uid", SUBNET.uid), ("kind", "Subnet"))]
     central.nbctl("create", "DHCP_Options", "cidr=10.9.0.0/24", *ids)
     central.nbctl("create", "Logical_Switch", f"name={NET.uid}", f"external_ids:vcstack-uid={NET.uid}")
-    await asyncio.sleep(0.2)
+    await caught_up(backend)
     await build_all(backend)
     assert len(central.nbctl("--bare", "--columns=_uuid", "list", "DHCP_Options").split()) == 1
     assert len(central.nbctl("--bare", "--columns=_uuid", "list", "Logical_Switch").split()) == 1
@@ -123,7 +140,6 @@ async def test_strangers_rows_and_keys_stay(central: Central, backend: OvnNorthb
     await build_all(backend)
     central.nbctl("set", "Logical_Switch", NET.uid, "external_ids:note=keep")
     before = central.nbctl("--columns=name,external_ids", "list", "Logical_Switch", "theirs")
-    await asyncio.sleep(0.2)
     await backend.ensure_switch(replace(SWITCH, mtu_bytes=1300))
     assert central.nbctl("get", "Logical_Switch", NET.uid, "external_ids:note") == "keep"
     await backend.delete_switch(NET.uid)
@@ -144,20 +160,20 @@ async def test_a_name_taken_by_another_owner_is_a_conflict(central: Central, bac
 
 
 async def test_a_restarted_database_is_found_again_and_everything_is_told(
-    central: Central, backend: OvnNorthbound
+    central: Central, impatient: OvnNorthbound
 ) -> None:
-    await build_all(backend)
-    changes = backend.changes(["Port"])
+    await build_all(impatient)
+    changes = impatient.changes(["Port"])
     await read_until(changes, Change("Port"))
     central.kill("nb")
     with pytest.raises(BackendUnavailable):
-        await backend.ensure_switch(replace(SWITCH, mtu_bytes=1400))
+        await impatient.ensure_switch(replace(SWITCH, mtu_bytes=1400))
     central.start_database("nb")
     await read_until(changes, Change("Port"))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             try:
-                await backend.ensure_switch(replace(SWITCH, mtu_bytes=1300))
+                await impatient.ensure_switch(replace(SWITCH, mtu_bytes=1300))
                 break
             except BackendUnavailable:
                 continue
@@ -165,9 +181,9 @@ async def test_a_restarted_database_is_found_again_and_everything_is_told(
 
 
 async def test_a_frozen_database_is_unavailable_in_time_and_the_loop_goes_on(
-    central: Central, backend: OvnNorthbound
+    central: Central, impatient: OvnNorthbound
 ) -> None:
-    await build_all(backend)
+    await build_all(impatient)
     central.freeze("nb")
     ticks = 0
 
@@ -180,34 +196,34 @@ async def test_a_frozen_database_is_unavailable_in_time_and_the_loop_goes_on(
     ticking = asyncio.create_task(tick())
     try:
         results = await asyncio.gather(
-            *(backend.ensure_switch(replace(SWITCH, mtu_bytes=1300 + i)) for i in range(6)), return_exceptions=True
+            *(impatient.ensure_switch(replace(SWITCH, mtu_bytes=1300 + i)) for i in range(6)), return_exceptions=True
         )
         assert all(isinstance(r, BackendUnavailable) for r in results), results
-        assert ticks > 100
+        assert ticks > 10
     finally:
         ticking.cancel()
         central.thaw("nb")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             try:
-                await backend.ensure_switch(replace(SWITCH, mtu_bytes=1400))
+                await impatient.ensure_switch(replace(SWITCH, mtu_bytes=1400))
                 break
             except BackendUnavailable:
                 await asyncio.sleep(0.1)
     await asyncio.sleep(1)
-    assert (await backend.ensure_switch(replace(SWITCH, mtu_bytes=1400))).observed.mtu_bytes == 1400
+    assert (await impatient.ensure_switch(replace(SWITCH, mtu_bytes=1400))).observed.mtu_bytes == 1400
     assert central.nbctl("get", "Logical_Switch", NET.uid, "external_ids:vcstack-mtu") == '"1400"'
 
 
 async def test_a_backend_can_be_closed_while_its_database_is_frozen(central: Central) -> None:
-    backend = OvnNorthbound(OvnSettings(remote=central.remote, timeout_seconds=1, probe_seconds=1))
+    backend = OvnNorthbound(OvnSettings(remote=central.remote, timeout_seconds=3, probe_seconds=1))
     await backend.ensure_switch(SWITCH)
     central.freeze("nb")
     try:
         calls = (backend.ensure_switch(replace(SWITCH, mtu_bytes=1300 + i)) for i in range(8))
         results = await asyncio.gather(*calls, return_exceptions=True)
         assert all(isinstance(r, BackendUnavailable) for r in results)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await backend.close()
     finally:
         central.thaw("nb")
@@ -215,7 +231,7 @@ async def test_a_backend_can_be_closed_while_its_database_is_frozen(central: Cen
 
 async def test_an_absent_database_is_unavailable_and_connected_to_later(central: Central) -> None:
     central.kill("nb")
-    backend = OvnNorthbound(OvnSettings(remote=central.remote, timeout_seconds=2))
+    backend = OvnNorthbound(OvnSettings(remote=central.remote, timeout_seconds=60))
     try:
         with pytest.raises(BackendUnavailable, match="No such file"):
             await backend.ensure_switch(SWITCH)
@@ -228,7 +244,7 @@ async def test_an_absent_database_is_unavailable_and_connected_to_later(central:
 
 
 async def test_a_frozen_leaders_late_write_is_refused_by_the_database(central: Central) -> None:
-    settings = OvnSettings(remote=central.remote, timeout_seconds=5)
+    settings = OvnSettings(remote=central.remote, timeout_seconds=60, probe_seconds=60)
     old, new = OvnNorthbound(settings), OvnNorthbound(settings)
     try:
         await old.fenced(Fence(1)).ensure_switch(SWITCH)

@@ -44,8 +44,7 @@ def build_settings(remote: str, ca: Installation, client: Installation) -> OvnSe
         ca_file=ca.ca_cert,
         cert_file=client.ovn.cert,
         key_file=client.ovn.key,
-        timeout_seconds=3,
-        probe_seconds=1,
+        timeout_seconds=10,
     )
 
 
@@ -53,7 +52,7 @@ async def attempt(settings: OvnSettings) -> str:
     """Return what the attempt says, "" when it works."""
     backend = OvnNorthbound(settings)
     try:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             assert (await backend.ensure_switch(SWITCH)).observed == SWITCH
     except BackendUnavailable as error:
         return error.message
@@ -68,7 +67,7 @@ async def test_our_certificate_is_let_in_and_reconnects(remote: str, ours: Insta
         await backend.ensure_switch(SWITCH)
         central.kill("nb")
         central.start_database("nb", "p" + remote.replace("127.0.0.1:", "") + ":127.0.0.1")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 try:
                     assert (await backend.ensure_switch(replace(SWITCH, mtu_bytes=1300))).observed.mtu_bytes == 1300
@@ -112,7 +111,7 @@ async def test_a_server_that_never_answers_is_given_up(ours: Installation) -> No
 
 async def test_the_next_remote_is_tried(remote: str, ours: Installation) -> None:
     settings = build_settings(f"ssl:127.0.0.1:1,{remote}", ours, ours)
-    assert await attempt(replace(settings, timeout_seconds=10)) == ""
+    assert await attempt(settings) == ""
 
 
 def test_the_servers_side_really_asks_for_a_certificate(remote: str, ours: Installation) -> None:
@@ -124,7 +123,7 @@ def ask_without_certificate(remote: str, ours: Installation) -> None:
     host, port = remote.split(":")[1:]
     context = ssl.create_default_context(cafile=str(ours.ca_cert))
     with (
-        socket.create_connection((host, int(port)), timeout=5) as raw,
+        socket.create_connection((host, int(port)), timeout=60) as raw,
         context.wrap_socket(raw, server_hostname=host) as wrapped,
     ):
         wrapped.sendall(b'{"method":"echo","params":[],"id":1}')

@@ -21,8 +21,8 @@ pytestmark = pytest.mark.daemons
 KEY = b"/vcstack/test/key"
 
 
-async def put(settings: EtcdSettings) -> None:
-    async with EtcdClient(replace(settings, request_timeout_seconds=1)) as client:
+async def put(settings: EtcdSettings, seconds: float = 3) -> None:
+    async with EtcdClient(replace(settings, request_timeout_seconds=seconds)) as client:
         await client.put(KEY, b"")
 
 
@@ -30,12 +30,12 @@ async def test_everything_works_with_the_management_certificate(tls_etcd: EtcdSe
     async with EtcdClient(tls_etcd.settings) as client, Election(client, "e", "me") as election:
         written = await client.put(KEY, b"")
         assert (await election.campaign()).held
-        async with client.watch(KEY, written.revision) as watch, asyncio.timeout(5):
+        async with client.watch(KEY, written.revision) as watch, asyncio.timeout(60):
             assert (await anext(watch)).events[0].kv.key == KEY
 
 
 async def test_etcd_is_found_by_its_name_as_well_as_by_its_address(tls_etcd: EtcdServer) -> None:
-    await put(replace(tls_etcd.settings, endpoints=(f"localhost:{tls_etcd.port}",)))
+    await put(replace(tls_etcd.settings, endpoints=(f"localhost:{tls_etcd.port}",)), seconds=60)
 
 
 async def test_a_client_without_a_certificate_is_refused(tls_etcd: EtcdServer) -> None:

@@ -1,7 +1,6 @@
 """The mirror against a real etcd and a real PostgreSQL."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tests.fixtures.etcd import EtcdServer
+from tests.fixtures.mirrors import reached, running
 from tests.fixtures.postgres import PostgresServer
 from vcstack.specs.errors import NotFound, Unavailable
 from vcstack.specs.resource import Ref
@@ -42,23 +42,6 @@ async def engine(postgres_dsn: str) -> AsyncIterator[AsyncEngine]:
     made = open_engine(postgres_dsn)
     yield made
     await made.dispose()
-
-
-@contextlib.asynccontextmanager
-async def running(mirror: Mirror) -> AsyncIterator[Mirror]:
-    task = asyncio.create_task(mirror.run())
-    try:
-        yield mirror
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-
-async def reached(mirror: Mirror, revision: int) -> None:
-    async with asyncio.timeout(20):
-        while mirror.position < revision:
-            await asyncio.sleep(0.01)
 
 
 async def rows(engine: AsyncEngine, query: str) -> list[tuple[Any, ...]]:

@@ -1,10 +1,13 @@
 """One chain on the disk: appended to by one process at a time, taken up again where a killed one left it."""
 
+import contextlib
 import fcntl
 import os
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -15,37 +18,65 @@ from vcstack.pki.files import PRIVATE
 from vcstack.specs.audit import GENESIS, Damaged, Sealed, read_line, seal
 
 LOCK: Final = "lock"
+_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
 _NAME: Final = re.compile(r"[^a-z0-9-]+")
 
 logger = structlog.get_logger(__name__)
 
 
-class Batch(NamedTuple):
-    """Records that are written together."""
+@dataclass(slots=True)
+class _Written:
+    """A segment that is written to, or was until the disk has all of it."""
 
-    lines: bytes
+    path: Path
+    file: int
+    size: int = 0
+    """Bytes of whole records."""
+    durable: int = 0
+    """Of those, how many are on the disk."""
+    waiting: bytearray = field(default_factory=bytearray)
+    """The others, to be written again should the disk not take them."""
+
+
+class Unsynced(NamedTuple):
+    """What is written and not on the disk yet."""
+
+    files: list[tuple[_Written, int]]
+    """And up to where."""
+    folder: Path
     end: tuple[int, str]
-    """Number and hash of the last of them."""
+    """Number and hash of the last record."""
+
+    def wait(self) -> None:
+        """Return when the disk has it; call it from a thread, one at a time. Raises OSError: it may not have it."""
+        for written, _ in self.files:
+            os.fdatasync(written.file)
+        if any(not written.durable for written, _ in self.files):
+            fsync_folder(self.folder)
 
 
 class Chain:
-    """The chain that this process writes. What writes blocks: call it from a thread, one at a time."""
+    """The chain that this process writes, in the event loop.
+
+    What is written is the kernel's: it is there after this process is killed, whenever that is. It outlives the
+    machine's end when it was waited for besides (``begin_sync``).
+    """
 
     def __init__(self, folder: Path, lock: int, last: Sealed | None, *, segment_bytes: int) -> None:
         self.name = folder.name
         self.folder = folder
         self.end = (last.seq, last.hash) if last else (0, GENESIS)
-        """Number and hash of the last record that is on the disk; one value, for others read it meanwhile."""
+        """Number and hash of the last record."""
+        self.durable = self.end
+        """Those of the last record that is on the disk. One value, for others read it meanwhile."""
         self._lock = lock
         self._segment_bytes = segment_bytes
-        self._file: int | None = None
-        self._path = folder
-        self._size = 0
-        self._dirty = False
+        self._files: list[_Written] = []
+        """The last one is written to."""
 
     @classmethod
     def open(cls, root: Path, host: str, known: Mapping[str, int], *, segment_bytes: int) -> "Chain":
-        """Return a chain of this machine that nobody writes to now, or a new one.
+        """Return a chain of this machine that nobody writes to now, or a new one. Blocks.
 
         One that ends before its anchor (``known``: their numbers), or in a record that is not what was written,
         is left as it is for who looks into it.
@@ -65,75 +96,95 @@ class Chain:
                     return cls(folder, lock, last, segment_bytes=segment_bytes)
                 logger.error("records of the audit trail were cut off, another chain begins", chain=folder.name)
             os.close(lock)
-        folder = root / f"{prefix}-{secrets.token_hex(4)}"
-        folder.mkdir(mode=0o700)
-        fsync_folder(root)
-        lock = lock_folder(folder)
-        assert lock is not None  # nobody knows it yet
-        return cls(folder, lock, None, segment_bytes=segment_bytes)
+        while True:
+            folder = root / f"{prefix}-{secrets.token_hex(4)}"
+            folder.mkdir(mode=0o700)
+            fsync_folder(root)
+            lock = lock_folder(folder)
+            if lock is not None:  # else another process was looking for chains without a writer right then
+                return cls(folder, lock, None, segment_bytes=segment_bytes)
 
     @property
     def seq(self) -> int:
-        """Return the number of the last record that is on the disk."""
+        """Return the number of the last record."""
         return self.end[0]
 
-    def seal(self, records: Sequence[Mapping[str, Any]]) -> Batch:
-        """Return the records as they go on the chain's end. Does not block."""
-        (seq, head), lines = self.end, []
-        for record in records:
-            seq += 1
-            line, head = seal(record, self.name, seq, head)
-            lines.append(line)
-        return Batch(b"".join(lines), (seq, head))
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Write a record on the end. Raises OSError, then nothing of it is; TypeError when it is not JSON."""
+        files = self._files
+        if not files or files[-1].size >= self._segment_bytes:
+            self._open_next()
+        written, (seq, digest) = files[-1], self.end
+        line, digest = seal(record, self.name, seq + 1, digest)
+        try:
+            _write(written.file, line, written.size)
+        except OSError:
+            with contextlib.suppress(OSError):  # the next record is written over it, or the next process cuts it off
+                os.ftruncate(written.file, written.size)
+            raise
+        written.waiting += line
+        written.size += len(line)
+        self.end = seq + 1, digest
 
-    def append(self, batch: Batch) -> None:
-        """Write what was sealed on the end and wait until it is on the disk. Raises OSError, then nothing of it is."""
-        self._write(batch.lines)
-        self.end = batch.end
+    def begin_sync(self) -> Unsynced | None:
+        """Return what is to be waited for, None for nothing."""
+        if self.durable == self.end:
+            return None
+        return Unsynced([(each, each.size) for each in self._files], self.folder, self.end)
+
+    def end_sync(self, synced: Unsynced) -> None:
+        """Note that it was waited for."""
+        for written, size in synced.files:
+            del written.waiting[: size - written.durable]
+            written.durable = size
+        self.durable = synced.end
+        while len(self._files) > 1 and not self._files[0].waiting:
+            os.close(self._files.pop(0).file)
+
+    def write_again(self) -> None:
+        """Write into another file what the disk did not take: the kernel has forgotten what was to be written, and file
+        systems may not use its place again. Blocks; nothing may be appended meanwhile. Raises OSError, then all is as
+        it was.
+
+        Killed in between, records are there twice; the next process cuts that off.
+        """
+        waiting = b"".join(written.waiting for written in self._files)
+        path = segment_path(self.folder, self.durable[0] + 1)
+        new = path.with_suffix(".again")
+        file = os.open(new, _FLAGS, PRIVATE)
+        try:
+            _write(file, waiting, 0)
+            os.fdatasync(file)
+            os.rename(new, path)
+        except OSError:
+            os.close(file)
+            new.unlink(missing_ok=True)
+            raise
+        old, self._files = self._files, [_Written(path, file, len(waiting), 0, bytearray(waiting))]
+        for written in reversed(old):
+            with contextlib.suppress(OSError):
+                if written.durable:
+                    os.ftruncate(written.file, written.durable)
+                elif written.path != path:
+                    written.path.unlink(missing_ok=True)
+            os.close(written.file)
 
     def close(self) -> None:
         """Let go of the chain."""
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+        for written in self._files:
+            os.close(written.file)
+        self._files = []
         os.close(self._lock)
 
-    def _write(self, data: bytes) -> None:
-        if self._dirty:
-            self._undo()
-        if self._file is None or self._size >= self._segment_bytes:
-            self._open_next()
-        assert self._file is not None
-        try:
-            rest = memoryview(data)
-            while rest:  # O_DSYNC: on the disk when it returns, in one call, so that our thread waits but once
-                rest = rest[os.write(self._file, rest) :]
-        except OSError:
-            # After a failed write nobody knows which pages are on the disk: cut back to what is, and go on in
-            # another file.
-            self._dirty = True
-            self._undo()
-            raise
-        self._size += len(data)
-
-    def _undo(self) -> None:
-        if self._file is not None:
-            os.ftruncate(self._file, self._size)
-            os.fsync(self._file)
-            os.close(self._file)
-            self._file = None
-            if not self._size:
-                self._path.unlink(missing_ok=True)
-        self._dirty = False
-
     def _open_next(self) -> None:
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
-        self._path = segment_path(self.folder, self.seq + 1)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_DSYNC | os.O_TRUNC | os.O_CLOEXEC
-        self._file, self._size = os.open(self._path, flags, PRIVATE), 0
-        fsync_folder(self.folder)
+        path = segment_path(self.folder, self.seq + 1)
+        self._files.append(_Written(path, os.open(path, _FLAGS, PRIVATE)))
+
+
+def _write(file: int, data: bytes, offset: int) -> None:
+    while data:  # a disk that gets full takes a part
+        written = os.pwrite(file, data, offset)
+        data, offset = data[written:], offset + written
 
 
 def lock_folder(folder: Path) -> int | None:
@@ -148,28 +199,49 @@ def lock_folder(folder: Path) -> int | None:
 
 
 def read_last(folder: Path) -> Sealed | None:
-    """Return the chain's last whole record. Raises Damaged."""
+    """Return the chain's last whole record, once all of it is on the disk; nobody may write it. Raises Damaged."""
     for segment in reversed(list_segments(folder)):
         line = _last_line(segment)
         if line:
+            _sync(folder)
             return read_line(line)
     return None
 
 
 def _recover(folder: Path) -> Sealed | None:
     """Cut off what a killed process had half written, which nobody was answered for; return the last record."""
+    _cut_overlaps(folder)
     for segment in reversed(list_segments(folder)):
-        with segment.path.open("r+b") as file:
-            whole = _whole_bytes(segment)
-            torn = segment.path.stat().st_size - whole
-            if torn:
-                logger.warning("a half written audit record is removed", chain=folder.name, bytes=torn)
-                file.truncate(whole)
-                os.fsync(file.fileno())
+        whole = _whole_bytes(segment)
+        torn = segment.path.stat().st_size - whole
+        if torn:
+            logger.warning("a half written audit record is removed", chain=folder.name, bytes=torn)
+            os.truncate(segment.path, whole)
         if whole:
+            _sync(folder)
             return read_line(_last_line(segment))
         segment.path.unlink()
     return None
+
+
+def _cut_overlaps(folder: Path) -> None:
+    """Cut off records that stand in the next segment as well: a killed process was writing them again."""
+    for path in folder.glob("*.again"):
+        path.unlink()
+    for segment, following in pairwise(list_segments(folder)[-3:]):
+        with segment.path.open("rb") as file:
+            end = sum(len(line) for line in islice(file, following.first - segment.first))
+        if segment.path.stat().st_size > end:
+            logger.warning("audit records that stand twice are removed once", chain=folder.name)
+            os.truncate(segment.path, end)
+
+
+def _sync(folder: Path) -> None:
+    """Have on the disk what a process that is gone has written: of the last segment, and of one filled just before."""
+    for segment in list_segments(folder)[-2:]:
+        with segment.path.open("rb") as file:
+            os.fsync(file.fileno())
+    fsync_folder(folder)
 
 
 def _whole_bytes(segment: Segment) -> int:

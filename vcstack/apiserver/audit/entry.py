@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 READ_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 VERBS: Final = {"POST": "create", "PUT": "update", "PATCH": "update", "DELETE": "delete"}
 SWITCHING_PROTOCOLS: Final = 101
+ALLOWED: Final = "Allowed"
 ALSO_LIMIT: Final = 8
 """Other objects written on the way that a record names."""
 ROOT: Final = "/api/v1/"
@@ -32,7 +33,10 @@ CURRENT: Final[ContextVar["Entry | None"]] = ContextVar("audit", default=None)
 
 
 class Entry:
-    """One request. ``identity``, ``target`` and ``error`` are set by who finds them out."""
+    """One request. ``identity``, ``target`` and ``error`` are set by who finds them out.
+
+    ``recorded``: it stands in the trail, or was counted there as one of many failures.
+    """
 
     __slots__ = (
         "_body",
@@ -44,11 +48,14 @@ class Entry:
         "denied",
         "error",
         "identity",
+        "is_read",
         "key",
         "login",
         "name",
         "on_behalf_of",
+        "path",
         "project",
+        "recorded",
         "recording",
         "request_id",
         "session",
@@ -64,25 +71,18 @@ class Entry:
         self._plan: Level | None = None
         self._body: bytearray | None = None
         self.request_id = request_id
+        self.path: str = scope["path"]
+        self.is_read: bool = scope["type"] != "websocket" and (
+            scope["method"] in READ_METHODS or b"dryRun=All" in scope["query_string"]
+        )
+        """Whether it changes nothing: a read, or a dry run."""
         self.identity: Identity = ANONYMOUS
         self.target: Target | None = None
         self.error: ApiError | None = None
-        self.denied = False
+        self.denied = self.recorded = False
         self.writes: list[Written] = []
         self.subject = self.session = self.key = self.on_behalf_of = self.attempt = ""
         self.project = self.name = self.login = self.recording = ""
-
-    @property
-    def is_read(self) -> bool:
-        """Return whether it changes nothing: a read, or a dry run."""
-        if self._scope["type"] == "websocket":
-            return False
-        return self._scope["method"] in READ_METHODS or b"dryRun=All" in self._scope["query_string"]
-
-    @property
-    def path(self) -> str:
-        """Return the path asked for."""
-        return str(self._scope["path"])
 
     def admit(self, receive: Any) -> Any:
         """Return when what is asked for may be done, as far as the trail is concerned, with what reads the body.
@@ -90,8 +90,7 @@ class Entry:
         Raises:
             Unavailable: it could not be recorded.
         """
-        level = self._planned()
-        if level is Level.NONE or self.is_read:
+        if self.is_read or (level := self._planned()) is Level.NONE:
             return receive
         self._trail.demand()
         if level is not Level.REQUEST or self.target is None or self.target.subresource:
@@ -108,14 +107,14 @@ class Entry:
 
     def demand(self) -> None:
         """Return when what is done now can be recorded, if it is to be. Raises Unavailable."""
-        if self._planned() is not Level.NONE and not self.is_read:
+        if not self.is_read and self._planned() is not Level.NONE:
             self._trail.demand()
 
     def dismiss(self) -> None:
         """Have it not recorded."""
         self._done = True
 
-    async def finish(self, status: int) -> None:
+    def finish(self, status: int) -> None:
         """Record the request, once; the answer is sent after that. Raises Unavailable when it cannot be."""
         if self._done:
             return
@@ -124,11 +123,29 @@ class Entry:
         if level is Level.NONE:
             return
         try:
-            await self._trail.record(self, level, status)
+            self._trail.record(self, level, status)
+            self.recorded = True
         except Unavailable as error:
             if status < 400 and not self.is_read:
                 message = f"the request was carried out, but {error.message}"
                 raise Unavailable(message, details=error.details) from error
+
+    @property
+    def caller(self) -> str:
+        """Return who asks."""
+        return self.subject or self.identity.subject
+
+    @property
+    def peer(self) -> str:
+        """Return the connection's own address."""
+        client = self._scope.get("client")
+        return client[0] if client else ""
+
+    def outcome(self, status: int) -> str:
+        """Return Allowed, Denied or Failed."""
+        if status < 400:
+            return ALLOWED
+        return "Denied" if self.denied or status in DENIALS else "Failed"
 
     def level_of_end(self) -> Level:
         """Return how much is recorded of a websocket's end: as of its beginning."""
@@ -136,16 +153,16 @@ class Entry:
 
     def describe(self, level: Level, status: int) -> dict[str, Any]:
         """Return the record."""
-        scope, target, identity = self._scope, self._find_target(), self.identity
-        client = scope.get("client")
+        scope, target, identity = self._scope, self.find_target(), self.identity
+        access = identity.access
         found: dict[str, Any] = {
-            "subject": self.subject or identity.subject,
+            "subject": self.caller,
             "verb": self._verb(),
             "method": clean(scope.get("method", "WEBSOCKET"), 16),
-            "path": clean(scope["path"]),
-            "peer": client[0] if client else "",
+            "path": clean(self.path),
+            "peer": self.peer,
             "status": status,
-            "outcome": self._outcome(status),
+            "outcome": self.outcome(status),
             "requestId": self.request_id,
             "level": level.value,
         }
@@ -155,20 +172,24 @@ class Entry:
             project, name = target.project or project, target.name or name
             if target.subresource:
                 found["subresource"] = target.subresource
-        access = identity.access
-        for field, value in (
-            ("project", project),
-            ("name", name),
-            ("session", self.session or (access.session if access is not None else "")),
-            ("key", self.key or (access.key if access is not None else "")),
-            ("onBehalfOf", self.on_behalf_of),
-            ("user", self.attempt or self._claimed()),
-            ("login", self.login),
-            ("recording", self.recording),
-            ("program", clean(self._header(b"user-agent"), 100)),
-        ):
-            if value:
-                found[field] = value
+        if project:
+            found["project"] = project
+        if name:
+            found["name"] = name
+        if session := self.session or (access.session if access is not None else ""):
+            found["session"] = session
+        if key := self.key or (access.key if access is not None else ""):
+            found["key"] = key
+        if self.on_behalf_of:
+            found["onBehalfOf"] = self.on_behalf_of
+        if user := self.attempt or (self._claimed() if identity is ANONYMOUS else ""):
+            found["user"] = user
+        if self.login:
+            found["login"] = self.login
+        if self.recording:
+            found["recording"] = self.recording
+        if program := self._header(b"user-agent"):
+            found["program"] = clean(program, 100)
         if self.writes:
             self._add_revisions(found)
             if found.get("before") == "0" and target is not None and not target.subresource:
@@ -201,7 +222,7 @@ class Entry:
             return Level.METADATA
         return level
 
-    def _find_target(self) -> Target | None:
+    def find_target(self) -> Target | None:
         """Return what is asked for, also of who was turned away before anybody looked."""
         if self.target is None and self.path.startswith("/api/v1/") and not self.path.startswith(SPECIAL):
             with contextlib.suppress(ApiError):
@@ -222,11 +243,6 @@ class Entry:
         if target.subresource and method == "POST":
             return "update"
         return _VERB_AT.get(method, "other")
-
-    def _outcome(self, status: int) -> str:
-        if status < 400:
-            return "Allowed"
-        return "Denied" if self.denied or status in DENIALS else "Failed"
 
     def _add_revisions(self, found: dict[str, Any]) -> None:
         """Add the versions of what was asked for, before and after; of other objects only that they were written."""
@@ -252,8 +268,6 @@ class Entry:
 
     def _claimed(self) -> str:
         """Return whose credential was refused, where that is proven."""
-        if self.identity is not ANONYMOUS:
-            return ""
         peer = self._scope.get(PEER_KEY)
         return clean(self._scope.get(CLAIMED_KEY) or ("" if peer is None else peer.common_name))
 
@@ -271,12 +285,13 @@ class Silent(Entry):
 
     def __init__(self) -> None:
         self.identity, self.target, self.error = ANONYMOUS, None, None
+        self.recorded = False
 
     def admit(self, receive: Any) -> Any:
         """Return what reads the body."""
         return receive
 
-    async def finish(self, status: int) -> None:
+    def finish(self, status: int) -> None:
         """Do nothing."""
 
 

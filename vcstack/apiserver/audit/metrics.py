@@ -2,8 +2,8 @@
 
 from prometheus_client import Counter, Gauge
 
-RECORDS = Counter("vcstack_audit_records", "Records written.")
-BATCHES = Counter("vcstack_audit_batches", "Writes to the disk that they took.")
+RECORDS = Counter("vcstack_audit_records", "Records that are on the disk.")
+SYNCS = Counter("vcstack_audit_syncs", "Waits for the disk to have what is written.")
 SUPPRESSED = Counter("vcstack_audit_suppressed", "Denials of the same caller that were counted and not recorded.")
 FAILED = Gauge("vcstack_audit_failed", "1 while the trail cannot be written.")
 SHIPPED = Counter("vcstack_audit_shipped", "Records moved into PostgreSQL.")

@@ -8,7 +8,6 @@
 A record is there for queries a second or two after its request; while PostgreSQL is away, once it is back.
 """
 
-import asyncio
 import base64
 import binascii
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -130,7 +129,7 @@ class AuditRoutes:
         """Go through all records and say what is wrong with them."""
         query.only(NONE)
         archive = self._archive
-        verifier = Verifier(await asyncio.to_thread(self._own.anchors.read))
+        verifier = Verifier(await self._own.read_anchors())
         async for line in archive.scan(AuditFilter()):
             verifier.add(line.encode())
         return model_reply(verifier.finish())
@@ -138,7 +137,7 @@ class AuditRoutes:
     async def anchors(self, query: Query, scope: Scope) -> Response:
         """Return the anchors that this server has noted."""
         query.only(NONE)
-        lines = b"".join(anchor.to_json() + b"\n" for anchor in await asyncio.to_thread(self._own.anchors.read))
+        lines = b"".join(anchor.to_json() + b"\n" for anchor in await self._own.read_anchors())
         return Response(lines, media_type=JSON_LINES)
 
     @property

@@ -1,4 +1,4 @@
-"""What of the audit trail an operator may turn."""
+"""What of the audit trail an operator may turn, and of the log beside it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +15,17 @@ class Level(StrEnum):
     METADATA = "Metadata"
     REQUEST = "Request"
     """Metadata, and the body without secrets."""
+
+
+class AccessLog(StrEnum):
+    """Which requests get a line in the log, each besides those that are refused or fail."""
+
+    UNRECORDED = "Unrecorded"
+    """What changes something and is not in the audit trail: it would stand there twice."""
+    CHANGES = "Changes"
+    """What changes something."""
+    ALL = "All"
+    """All."""
 
 
 class OnFailure(StrEnum):

@@ -7,7 +7,7 @@ from the segments that are still here. Chains of processes that are gone are mov
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -81,7 +81,7 @@ class Archive(Protocol):
         """Remove what comes before the cuts."""
 
 
-Note = Callable[[dict[str, Any]], Awaitable[None]]
+Note = Callable[[dict[str, Any]], None]
 
 
 class Shipper:
@@ -145,14 +145,14 @@ class Shipper:
     async def _ship_own(self) -> None:
         if self._archive is None:
             return
-        while self._position is None or self._position[1] <= self._chain.seq:
+        while self._position is None or self._position[1] <= self._chain.durable[0]:
             if self._position is None:
                 after = await self._archive.read_last(self._chain.name)
                 self._position = await asyncio.to_thread(find_place, self._chain.folder, after)
                 if self._position is None:
                     return
                 continue
-            moved = await self._ship_from(*self._position, up_to=self._chain.seq)
+            moved = await self._ship_from(*self._position, up_to=self._chain.durable[0])
             if moved == self._position:
                 return
             self._position = moved
@@ -228,6 +228,6 @@ class Shipper:
                 return
             if cuts:
                 told = [{"chain": c.chain, "seq": c.seq, "hash": c.hash} for c in cuts]
-                await self._note({"verb": EXPIRE, "message": f"records before {before} were removed", "cuts": told})
+                self._note({"verb": EXPIRE, "message": f"records before {before} were removed", "cuts": told})
                 removed = await self._archive.remove(cuts)
                 logger.info("old audit records were removed", records=removed, before=before)

@@ -29,21 +29,21 @@ class Recording:
             pass
         elif kind == "websocket.accept" and entry.error is not None:
             # Only to tell a page why it is refused.
-            await entry.finish(entry.error.CODE)
+            entry.finish(entry.error.CODE)
         elif kind == "websocket.accept":
             entry.demand()
-            await entry.finish(SWITCHING_PROTOCOLS)
+            entry.finish(SWITCHING_PROTOCOLS)
             self._opened = time.monotonic()
         elif kind == "websocket.http.response.start":
-            await entry.finish(message["status"])
+            entry.finish(message["status"])
         elif kind == "websocket.close":
-            await entry.finish(REFUSED)
+            entry.finish(REFUSED)
         await self._send(message)
 
-    async def end(self) -> None:
+    def end(self) -> None:
         """Record how long somebody was connected with an instance."""
         entry = self._entry
         if self._trail is None or entry is None or self._opened is None or entry.target is None:
             return
         if entry.target.subresource != TUNNEL:
-            await self._trail.record_end(entry, time.monotonic() - self._opened)
+            self._trail.record_end(entry, time.monotonic() - self._opened)

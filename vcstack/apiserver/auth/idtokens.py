@@ -60,11 +60,13 @@ class ProviderKeys:
     """The keys that a provider has published."""
 
     def __init__(self, document: Any) -> None:
-        """Take those that can sign. Raises ValueError for what is no JWK set."""
+        """Take those that can sign. Raises ValueError for what is no JWK set, or has none of them."""
         found = document.get("keys") if isinstance(document, dict) else None
         if not isinstance(found, list) or len(found) > MOST_KEYS:
             raise ValueError("no set of at most 64 keys")
         self._keys = [key for jwk in found if (key := _read_key(jwk)) is not None]
+        if not self._keys:
+            raise ValueError("none that tokens could be signed with")
 
     def find(self, kid: str | None, algorithm: str) -> Key:
         """Return the one key that is meant. Raises UnknownKey."""

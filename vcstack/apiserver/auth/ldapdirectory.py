@@ -94,6 +94,14 @@ class LdapDirectories:
         """Return what the directory says of a user now; None: it is not there, or not to log in. Raises likewise."""
         return await self._converse(directory, lambda handle: _look_up(handle, directory, own, user, external_id))
 
+    async def try_own(self, directory: LDAPProvider, own: Account) -> None:
+        """See whether users and groups could be looked for, as no login does more without a user.
+
+        Raises:
+            DirectoryFailed: not so, and why.
+        """
+        await self._converse(directory, lambda handle: _try_own(handle, directory, own))
+
     async def _converse(self, directory: LDAPProvider, say: Callable[[SimpleLDAPObject], T]) -> T:
         seconds = self._connections.seconds
         try:
@@ -154,6 +162,20 @@ def _look_up(
     wanted = f"({directory.id_attribute}={_escape(_to_bytes(external_id))})"
     entry = _find_entry(handle, directory, f"(&{_fill(directory.user_filter, user=user)}{wanted})")
     return None if entry is None else _read_user(handle, directory, entry)
+
+
+def _try_own(handle: SimpleLDAPObject, directory: LDAPProvider, own: Account) -> None:
+    _bind_own(handle, own)
+    for field, base in (("userBaseDn", directory.user_base_dn), ("groupBaseDn", directory.group_base_dn)):
+        if base is None:
+            continue
+        try:
+            found = handle.search_ext_s(base, ldap.SCOPE_BASE, attrlist=["1.1"], sizelimit=1)
+        except (ldap.NO_SUCH_OBJECT, ldap.INSUFFICIENT_ACCESS, ldap.INVALID_DN_SYNTAX):
+            found = []
+        if not found:
+            who = "bindDn" if own.dn else "nobody, for there is no bindDn,"
+            raise DirectoryFailed(f"{field}: there is no such entry, or {who} may not see it")
 
 
 def _bind_own(handle: SimpleLDAPObject, own: Account) -> None:

@@ -4,10 +4,11 @@ What is wrong with a login is never told, and it is told at the full second: how
 that is there and one that is not does not show.
 """
 
+import contextlib
 import math
 import unicodedata
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from dataclasses import replace
 from typing import Final, TypeVar
 
@@ -30,7 +31,7 @@ from vcstack.apiserver.auth.ldapdirectory import (
     normalize_dn,
 )
 from vcstack.apiserver.auth.login import Result
-from vcstack.apiserver.auth.oidcprovider import does_not_answer
+from vcstack.apiserver.auth.providerfaults import ProviderFailed, does_not_answer, says_nonsense
 from vcstack.apiserver.auth.records import VoucherRecord, digest_of
 from vcstack.apiserver.auth.sessions import Client, Vouched
 from vcstack.apiserver.auth.throttle import Throttle
@@ -87,7 +88,7 @@ class LdapLogins:
         attempt = self._throttle.attempt(f"ldap/{provider.metadata.uid}/{_account(user)}", client.address)
         found: ExternalUser | None = None
         if password and "\0" not in password and user and len(user) <= LONGEST_NAME:
-            own = await self._own_account(provider, directory)
+            own = await own_account(self._store, provider, directory)
             try:
                 found = await self._ask(provider, lambda: self._directories.prove(directory, own, user, password))
             except Unavailable:
@@ -104,7 +105,7 @@ class LdapLogins:
     async def renew(self, provider: IdentityProvider, voucher: VoucherRecord) -> Vouched:
         """Return what the directory says of a user now. Raises Unauthorized, Forbidden, Unavailable."""
         directory = _directory_of(provider)
-        own = await self._own_account(provider, directory)
+        own = await own_account(self._store, provider, directory)
         look_up = self._directories.look_up
         found = await self._ask(provider, lambda: look_up(directory, own, voucher.user_name, voucher.external_id))
         if found is None:
@@ -119,42 +120,54 @@ class LdapLogins:
             raise does_not_answer(name)
         self._running[uid] += 1
         try:
-            found = await converse()
+            with telling(name):
+                found = await converse()
             self._failed_at.pop(uid, None)
             return found
-        except (NotReachable, DirectoryFailed) as error:
-            why, details = (error.detail, "") if isinstance(error, NotReachable) else (str(error), error.details)
-            logger.warning("directory not usable", provider=name, why=why, details=details)
-            if isinstance(error, DirectoryFailed) and not error.away:
-                raise _says_nonsense(name, str(error)) from error
-            self._failed_at[uid] = now
-            while len(self._failed_at) > KEPT:
-                self._failed_at.popitem(last=False)
-            raise does_not_answer(name) from error
-        except BadUrl as error:
-            raise _says_nonsense(name, f"its address: {error}") from error
-        except ValueError as error:
-            raise _says_nonsense(name, f"caCertificates: {error}") from error
+        except ProviderFailed as error:
+            if error.away:
+                self._failed_at[uid] = now
+                while len(self._failed_at) > KEPT:
+                    self._failed_at.popitem(last=False)
+            raise
         finally:
             self._running[uid] -= 1
             if not self._running[uid]:
                 del self._running[uid]
 
-    async def _own_account(self, provider: IdentityProvider, directory: LDAPProvider) -> Account:
-        """Return as whom users are looked for. Raises Unavailable when its password is not there."""
-        secret = directory.bind_password
-        if directory.bind_dn is None or secret is None:
-            return Account()
-        try:
-            found = await self._store.reveal(get_kind(Secret.KIND), secret.project, secret.name)
-            return Account(directory.bind_dn, found["spec"]["data"][secret.key])
-        except (NotFound, KeyError) as error:
-            what = f"the value {secret.key} of the Secret {secret.project}/{secret.name} is not there"
-            raise _says_nonsense(provider.metadata.name, what) from error
-
     async def _hold(self, began: float) -> None:
         spent = self._clock.monotonic() - began
         await self._clock.sleep((math.floor(spent / HELD_SECONDS) + 1) * HELD_SECONDS - spent)
+
+
+async def own_account(store: Store, provider: IdentityProvider, directory: LDAPProvider) -> Account:
+    """Return as whom users are looked for. Raises ProviderFailed when its password is not there."""
+    secret = directory.bind_password
+    if directory.bind_dn is None or secret is None:
+        return Account()
+    try:
+        found = await store.reveal(get_kind(Secret.KIND), secret.project, secret.name)
+        return Account(directory.bind_dn, found["spec"]["data"][secret.key])
+    except (NotFound, KeyError) as error:
+        what = f"the value {secret.key} of the Secret {secret.project}/{secret.name} is not there"
+        raise says_nonsense(provider.metadata.name, what) from error
+
+
+@contextlib.contextmanager
+def telling(name: str) -> Iterator[None]:
+    """Raise ProviderFailed for what goes wrong in a conversation with that directory."""
+    try:
+        yield
+    except (NotReachable, DirectoryFailed) as error:
+        why, details = (error.detail, "") if isinstance(error, NotReachable) else (str(error), error.details)
+        logger.warning("directory not usable", provider=name, why=why, details=details)
+        if isinstance(error, DirectoryFailed) and not error.away:
+            raise says_nonsense(name, str(error)) from error
+        raise does_not_answer(name, str(error)) from error
+    except BadUrl as error:
+        raise says_nonsense(name, f"its address: {error}") from error
+    except ValueError as error:
+        raise says_nonsense(name, f"caCertificates: {error}") from error
 
 
 def _directory_of(provider: IdentityProvider) -> LDAPProvider:
@@ -176,7 +189,3 @@ def _account(user: str) -> str:
     """Return what counts as one account for who guesses: directories take many spellings for the same name."""
     plain = "".join(c for c in unicodedata.normalize("NFKD", user[:LONGEST_NAME]).casefold() if c.isalnum())
     return digest_of(plain)
-
-
-def _says_nonsense(name: str, what: str) -> Unavailable:
-    return Unavailable(f"the identity provider {name} does not work as it should: {what[:300]}")

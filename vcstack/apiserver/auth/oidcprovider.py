@@ -16,6 +16,7 @@ import structlog
 from pydantic import BaseModel, Field, ValidationError
 
 from vcstack.apiserver.auth.idtokens import ProviderKeys
+from vcstack.apiserver.auth.providerfaults import does_not_answer, says_nonsense
 from vcstack.clock import Clock
 from vcstack.outbound.client import Answer, OutboundClient
 from vcstack.outbound.errors import BadUrl, NotReachable, OutboundError
@@ -110,7 +111,7 @@ class OidcProviders:
                 try:
                     known.keys = ProviderKeys(document)
                 except ValueError as error:
-                    raise _says_nonsense(provider.name, f"its keys are {error}") from error
+                    raise says_nonsense(provider.name, f"its keys are {error}") from error
                 known.keys_at = now
             return known.keys
 
@@ -130,7 +131,7 @@ class OidcProviders:
             sent |= {"client_id": provider.client_id, "client_secret": provider.client_secret}
         answer = await self._fetch(provider, "POST", url, headers, urlencode(sent).encode())
         if answer.status >= 500:
-            raise does_not_answer(provider.name)
+            raise does_not_answer(provider.name, f"it answers {answer.status}")
         return answer.status, _decode(provider, answer)
 
     async def userinfo(self, provider: ProviderClient, url: str, access_token: str) -> Mapping[str, Any]:
@@ -138,13 +139,13 @@ class OidcProviders:
         headers = {"authorization": f"Bearer {access_token}", "accept": "application/json"}
         answer = await self._fetch(provider, "GET", url, headers)
         if answer.status != 200:
-            raise _says_nonsense(provider.name, f"its userinfo endpoint answers {answer.status}")
+            raise says_nonsense(provider.name, f"its userinfo endpoint answers {answer.status}")
         return _decode(provider, answer)
 
     async def _get_json(self, provider: ProviderClient, url: str) -> Mapping[str, Any]:
         answer = await self._fetch(provider, "GET", url, {"accept": "application/json"})
         if answer.status != 200:
-            raise _says_nonsense(provider.name, f"{url} answers {answer.status}")
+            raise says_nonsense(provider.name, f"{url} answers {answer.status}")
         return _decode(provider, answer)
 
     async def _fetch(
@@ -154,11 +155,11 @@ class OidcProviders:
             return await self._outbound.fetch(method, url, headers=headers, content=content, limit=DOCUMENT_LIMIT)
         except NotReachable as error:
             logger.warning("identity provider not reached", provider=provider.name, host=str(error), why=error.detail)
-            raise does_not_answer(provider.name) from error
+            raise does_not_answer(provider.name, str(error)) from error
         except OutboundError as error:
-            raise _says_nonsense(provider.name, str(error)) from error
+            raise says_nonsense(provider.name, str(error)) from error
         except ValueError as error:
-            raise _says_nonsense(provider.name, "it says what cannot be sent back") from error
+            raise says_nonsense(provider.name, "it says what cannot be sent back") from error
 
     def _remember(self, issuer: str) -> _Known:
         known = self._known.get(issuer)
@@ -170,15 +171,6 @@ class OidcProviders:
         return known
 
 
-def does_not_answer(name: str) -> Unavailable:
-    """Return the error of a provider that is down."""
-    return Unavailable(f"the identity provider {name} does not answer; users of this cloud's own log in as always")
-
-
-def _says_nonsense(name: str, what: str) -> Unavailable:
-    return Unavailable(f"the identity provider {name} does not work as it should: {what[:300]}")
-
-
 def _read_metadata(provider: ProviderClient, document: Mapping[str, Any]) -> Metadata:
     try:
         found = Metadata.model_validate(document)
@@ -188,11 +180,11 @@ def _read_metadata(provider: ProviderClient, document: Mapping[str, Any]) -> Met
             if optional is not None:
                 _check_endpoint(optional)
     except ValidationError as error:
-        raise _says_nonsense(provider.name, "its discovery document lacks what it has to have") from error
+        raise says_nonsense(provider.name, "its discovery document lacks what it has to have") from error
     except BadUrl as error:
-        raise _says_nonsense(provider.name, f"an endpoint of its discovery document: {error}") from error
+        raise says_nonsense(provider.name, f"an endpoint of its discovery document: {error}") from error
     if found.issuer != provider.issuer:
-        raise _says_nonsense(provider.name, "its discovery document is of another issuer")
+        raise says_nonsense(provider.name, "its discovery document is of another issuer")
     return found
 
 
@@ -206,7 +198,7 @@ def _decode(provider: ProviderClient, answer: Answer) -> Mapping[str, Any]:
     try:
         found = orjson.loads(answer.body)
     except ValueError as error:
-        raise _says_nonsense(provider.name, "its answer is no JSON") from error
+        raise says_nonsense(provider.name, "its answer is no JSON") from error
     if not isinstance(found, dict):
-        raise _says_nonsense(provider.name, "its answer is no JSON object")
+        raise says_nonsense(provider.name, "its answer is no JSON object")
     return found

@@ -1,6 +1,5 @@
 """Users, sessions and API keys as the store has them: the Directory of a running cloud."""
 
-import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
@@ -13,7 +12,7 @@ from vcstack.specs.kinds.serviceaccount import ServiceAccount
 from vcstack.specs.kinds.session import Session, SessionSpec
 from vcstack.specs.kinds.user import User
 from vcstack.specs.meta import ObjectMeta, format_time
-from vcstack.specs.model import LABEL_PATTERN
+from vcstack.specs.model import is_label
 from vcstack.specs.resource import AnyResource, Ref
 from vcstack.specs.settings import LOGIN_MFA_REQUIRED
 from vcstack.store.actor import Actor
@@ -24,7 +23,6 @@ GROUPS_SEEN_STEP: Final = timedelta(hours=1)
 """That a provider says the same groups as before is written down that often at most."""
 LAST_USED_STEP: Final = timedelta(minutes=5)
 """A key's use is written down that often at most."""
-_NAME: Final = re.compile(LABEL_PATTERN)
 R = TypeVar("R", bound=AnyResource)
 
 
@@ -161,7 +159,7 @@ class StoredDirectory:
         return await self._find(User, key.spec.user or "")
 
     async def _find(self, kind: type[R], name: str, project: str | None = None) -> R | None:
-        if not _NAME.fullmatch(name):
+        if not is_label(name):
             return None
         try:
             return await self._resources.get(kind, name, project)

@@ -36,9 +36,10 @@ _REGION: Final = 2 * 8 * SLOTS
 class SharedTable:
     """The memory itself."""
 
-    def __init__(self, fd: int) -> None:
-        """Map what ``create`` has made, here or in the parent."""
+    def __init__(self, fd: int, lock_seconds: float = LOCK_SECONDS) -> None:
+        """Map what ``create`` has made, here or in the parent; the lock is waited for that long."""
         self.fd = fd
+        self._lock_seconds = lock_seconds
         memory = memoryview(mmap.mmap(fd, os.fstat(fd).st_size))
         self._salt = bytes(memory[:_SALT])
         self.group = bytes(memory[_GROUP]).hex()
@@ -104,7 +105,7 @@ class SharedTable:
         fcntl.lockf(self.fd, fcntl.LOCK_UN)
 
     def _wait_for_lock(self) -> bool:
-        end = time.monotonic() + LOCK_SECONDS
+        end = time.monotonic() + self._lock_seconds
         while time.monotonic() < end:
             os.sched_yield()
             try:

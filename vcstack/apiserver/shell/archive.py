@@ -24,6 +24,9 @@ class Archive(Protocol):
     async def find(self, project: str, id_: str) -> ShellRecording | None:
         """Return that of the project (by uid), None when there is none."""
 
+    async def measure(self, project: str) -> int:
+        """Return what all of a project (by uid) count, in bytes: what they show, and something for each."""
+
     def read(self, id_: str, chunks: int) -> AsyncIterator[tuple[int, bytes]]:
         """Yield so many parts in order, with their numbers."""
 

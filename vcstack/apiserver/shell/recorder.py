@@ -6,7 +6,9 @@ seconds at most. What cannot be written ends the shell.
 
 import asyncio
 import codecs
+import contextlib
 import zlib
+from collections.abc import AsyncIterator
 from typing import Final
 
 import orjson
@@ -28,6 +30,18 @@ PATIENCE_SECONDS: Final = 10.0
 """How long PostgreSQL may take."""
 TOTAL_LIMIT: Final = 256 * 1024 * 1024
 """Of one recording, before it is compressed."""
+
+
+@contextlib.asynccontextmanager
+async def beginning() -> AsyncIterator[None]:
+    """Raise Unavailable, for whoever wants a shell, when the archive does not do what a recording needs first."""
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            yield
+    except TimeoutError as error:
+        raise Unavailable("shells are recorded here, and PostgreSQL takes no recording; try again") from error
+    except ApiError as error:
+        raise Unavailable(f"shells are recorded here, but {error.message}") from error
 
 
 class Recorder:
@@ -62,23 +76,18 @@ class Recorder:
             "env": {"TERM": TERMINAL},
         }
         self._lines.append(orjson.dumps(header))
-        try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                await self._archive.begin(self._recording)
-        except TimeoutError as error:
-            raise Unavailable("shells are recorded here, and PostgreSQL takes no recording; try again") from error
-        except ApiError as error:
-            raise Unavailable(f"shells are recorded here, but {error.message}") from error
+        async with beginning():
+            await self._archive.begin(self._recording)
         await self._write()
 
     async def show(self, data: bytes) -> None:
         """Take in what is shown; wait when much is not written yet. Raises Unavailable when the recording is full."""
-        self._size += len(data)
-        await self._take("o", self._decoder.decode(data))
+        await self._take("o", self._decoder.decode(data), len(data))
 
     async def resize(self, size: Size) -> None:
         """Take in the terminal's new size; as ``show``."""
-        await self._take("r", f"{size.columns}x{size.rows}")
+        text = f"{size.columns}x{size.rows}"
+        await self._take("r", text, len(text))
 
     async def run(self) -> None:
         """Write what was shown, until cancelled. Raises Unavailable when that fails."""
@@ -105,7 +114,8 @@ class Recorder:
             self._lines.append(orjson.dumps([round(self._elapsed(), 6), "o", rest]))
         await self._write(ended=True)
 
-    async def _take(self, kind: str, text: str) -> None:
+    async def _take(self, kind: str, text: str, size: int) -> None:
+        self._size += size
         if text:
             line = orjson.dumps([round(self._elapsed(), 6), kind, text])
             self._lines.append(line)

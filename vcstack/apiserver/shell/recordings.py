@@ -20,15 +20,15 @@ from vcstack.apiserver.parts import ApiParts
 from vcstack.apiserver.queries import Query, refuse
 from vcstack.apiserver.replies import model_reply
 from vcstack.apiserver.shell.client import Size
-from vcstack.apiserver.shell.recorder import Recorder, read_part
+from vcstack.apiserver.shell.recorder import Recorder, beginning, read_part
 from vcstack.apiserver.streams import Receive, Send
 from vcstack.apiserver.targets import Target
 from vcstack.crypto.chunks import ChunkCipher
 from vcstack.crypto.errors import Tampered
-from vcstack.specs.errors import ApiError, InternalError, MethodNotAllowed, NotFound, Unavailable
+from vcstack.specs.errors import ApiError, InternalError, MethodNotAllowed, NotFound, QuotaExceeded, Unavailable
 from vcstack.specs.kinds.project import Project
 from vcstack.specs.registry import definition_of
-from vcstack.specs.settings import RECORDED, SHELL_RECORDING, SHELL_RECORDING_DAYS
+from vcstack.specs.settings import RECORDED, SHELL_RECORDING, SHELL_RECORDING_DAYS, SHELL_RECORDING_MIB
 from vcstack.specs.shellrecordings import RecordingPlace, ShellRecording
 from vcstack.store.draft import not_found
 from vcstack.store.keys import row_of
@@ -70,12 +70,21 @@ class Recordings:
 
         Raises:
             Unavailable: it is to be recorded and cannot.
+            QuotaExceeded: the project's recordings take all that they may.
         """
         project = target.project or ""
         if not self.are_demanded(project):
             return None
         if self._archive is None:
             raise Unavailable("shells are recorded here, and no PostgreSQL is configured that could keep recordings")
+        most = self._settings.number(SHELL_RECORDING_MIB)
+        async with beginning():
+            used = await self._archive.measure(keys.project)
+        if used >= most * 2**20:
+            raise QuotaExceeded(
+                f"shells are recorded here, and recordings of project {project} fill the {most} MiB that they may "
+                f"(setting {SHELL_RECORDING_MIB}); older ones go when their {SHELL_RECORDING_DAYS} are over"
+            )
         now = self._clock.now()
         days = self._settings.number(SHELL_RECORDING_DAYS, project=project)
         recording = ShellRecording(

@@ -206,19 +206,22 @@ class Session:
             raise BadRequest(CHANGES)
 
     async def _to_client(self, terminal: Terminal) -> None:
-        telling = asyncio.create_task(self._tell_errors(terminal), name="shell-stderr")
+        copying = [asyncio.create_task(each) for each in (self._show(terminal), self._tell_errors(terminal))]
         try:
-            while data := await terminal.read():
-                demand(self._permit)
-                if self._recorder is not None:
-                    await self._recorder.show(data)
-                await self._socket.send_bytes(data)
-            await telling
+            await asyncio.gather(*copying)  # a failure of either ends the shell
         finally:
-            telling.cancel()
-            await asyncio.gather(telling, return_exceptions=True)
+            for task in copying:
+                task.cancel()
+            await asyncio.gather(*copying, return_exceptions=True)
         ended = await terminal.end()
         await self._say(ShellNotice(exit=ShellEnd(status=ended.status, signal=ended.signal)))
+
+    async def _show(self, terminal: Terminal) -> None:
+        while data := await terminal.read():
+            demand(self._permit)
+            if self._recorder is not None:
+                await self._recorder.show(data)
+            await self._socket.send_bytes(data)
 
     async def _tell_errors(self, terminal: Terminal) -> None:
         decoder = codecs.getincrementaldecoder("utf-8")("replace")

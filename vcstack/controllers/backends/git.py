@@ -37,10 +37,13 @@ DEPTH: Final = 50
 """Commits of history that are fetched: as far back it can be told whether history was rewritten."""
 HTTPS_PORTS: Final = frozenset({443, 8443})
 SSH_PORTS: Final = frozenset({SSH_PORT, 443})
-READ_SECONDS: Final = 60.0
+TIMED_OUT: Final = "TimedOut"
+"""The reason of what may go better when it is tried again."""
 ROOT: Final = str(Path(vcstack.__file__).resolve().parents[1])
 """Where the reader's process finds our code."""
 ANSWER_LIMIT: Final = 64 * MIB
+PIPE_BYTES: Final = MIB
+"""What a program may write to one of its pipes; a server can have git say anything for ever."""
 _SAID: Final = 4000
 """Characters of what git says that are looked at."""
 
@@ -69,6 +72,8 @@ class GitLimits:
     cpu_seconds: int = 60
     seconds: float = 90.0
     """For one fetch, all in all."""
+    read_seconds: float = 120.0
+    """For reading a commit's manifests, which has a limit of CPU time besides."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +157,10 @@ class GitRepositories:
             GitError: it could not be fetched.
         """
         folder = self.path(uid)
-        with tempfile.TemporaryDirectory(prefix="fetch-", dir=self._own()) as scratch:
+        own = self._own()
+        with contextlib.ExitStack() as undo, tempfile.TemporaryDirectory(prefix="fetch-", dir=own) as scratch:
+            # Ended in between, git leaves what it has of a pack, and the next time as much again.
+            undo.callback(shutil.rmtree, folder, ignore_errors=True)
             try:
                 async with asyncio.timeout(self.limits.seconds):
                     reach = await self._reach(remote, Path(scratch))
@@ -165,11 +173,12 @@ class GitRepositories:
                         ended = await self._fetch(folder, remote, reach)
             except TimeoutError as error:
                 seconds = int(self.limits.seconds)
-                raise GitError("TimedOut", f"the repository could not be fetched within {seconds} s") from error
-        if ended.code != 0:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise _explain(ended, remote, self.limits)
-        return await self._describe(folder)
+                raise GitError(TIMED_OUT, f"the repository could not be fetched within {seconds} s") from error
+            if ended.code != 0:
+                raise _explain(ended, remote, self.limits)
+            commit = await self._describe(folder)
+            undo.pop_all()
+        return commit
 
     async def is_ancestor(self, uid: str, old: str, new: str) -> bool:
         """Return whether one commit led to the other, as far back as was fetched."""
@@ -210,7 +219,7 @@ class GitRepositories:
     ) -> dict[str, Any]:
         """Return what ``gitreader`` answers: the manifests of the folders, or why they cannot be read."""
         asked = {"gitDir": str(self.path(uid)), "commit": commit, "folders": folders, "identities": identities}
-        return await _ask_reader(asked)
+        return await _ask_reader(asked, self.limits.read_seconds)
 
     # Processes.
 
@@ -291,8 +300,11 @@ class GitRepositories:
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
             env={"PATH": path, "LC_ALL": "C.UTF-8", "HOME": "/nonexistent", **environ}, cwd="/", start_new_session=True,
         )  # fmt: skip
+        assert process.stdout is not None
+        assert process.stderr is not None
         try:
-            out, said = await process.communicate()
+            out, said = await asyncio.gather(_read_all(process.stdout), _read_all(process.stderr))
+            await process.wait()
         finally:
             await _end(process)
         assert process.returncode is not None
@@ -407,8 +419,11 @@ _CONFIG: Final = {
 }
 
 
-async def _ask_reader(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the reader's answer; one that was ended by its limits has none."""
+async def _ask_reader(asked: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+    """Return the reader's answer; one that was ended by its limits has none.
+
+    Its limit of CPU time tells what is too large; the clock on the wall tells of a machine that is too busy.
+    """
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-s", "-P", "-m", gitreader.__name__,
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
@@ -417,10 +432,10 @@ async def _ask_reader(asked: Mapping[str, Any]) -> dict[str, Any]:
         cwd="/", limit=ANSWER_LIMIT,
     )  # fmt: skip
     try:
-        async with asyncio.timeout(READ_SECONDS):
+        async with asyncio.timeout(seconds):
             out, _ = await process.communicate(orjson.dumps(asked) + b"\n")
     except TimeoutError:
-        return {"reason": "TooLarge", "message": f"reading the manifests took longer than {READ_SECONDS:.0f} s"}
+        return {"reason": TIMED_OUT, "message": f"the manifests could not be read within {seconds:g} s"}
     finally:
         if process.returncode is None:
             process.kill()
@@ -432,12 +447,23 @@ async def _ask_reader(asked: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+async def _read_all(stream: asyncio.StreamReader) -> bytes:
+    """Return what is written to a pipe until its end. Raises GitError when that is too much."""
+    read = bytearray()
+    while piece := await stream.read(65536):
+        read += piece
+        if len(read) > PIPE_BYTES:
+            raise GitError("TooLarge", f"git says more than {PIPE_BYTES // MIB} MiB of the repository", final=True)
+    return bytes(read)
+
+
 async def _end(process: asyncio.subprocess.Process) -> None:
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        await asyncio.shield(process.wait())
+    # Before waiting, which would wait for pipes too that nobody reads any more.
     _close(process)
+    await asyncio.shield(process.wait())
 
 
 def _close(process: asyncio.subprocess.Process) -> None:

@@ -194,7 +194,8 @@ class NetnsLink:
         with contextlib.suppress(NetlinkError):
             if self._guests[guest] <= 0:
                 del self._guests[guest]
-                self._inside.route("del", dst=f"{way.address}/{wide}", oif=self._index)
+            if not any(address == way.address for address, _ in self._guests):  # another guest may have it by now
+                self._inside.route("del", dst=f"{way.address}/{wide}", oif=self._index, scope="link")
                 self._inside.neigh("del", dst=way.address, ifindex=self._index)
         with contextlib.suppress(NetlinkError):
             if self._sources[way.source] <= 0:

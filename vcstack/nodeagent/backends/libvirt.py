@@ -34,6 +34,8 @@ _WHY = {
     (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR): "ioerror",
     (libvirt.VIR_DOMAIN_PMSUSPENDED, 0): "asleep",
 }
+READ_TOGETHER_SECONDS = 0.1
+"""Two clocks that are read within that time tell the same moment."""
 
 
 class Libvirt:
@@ -160,8 +162,11 @@ class Libvirt:
 
 def _began(ticks: int) -> datetime:
     """Return when the machine was ticks old."""
-    ago = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
-    began = datetime.now(UTC) - timedelta(seconds=ago)
+    while True:
+        now, clock = time.clock_gettime(time.CLOCK_BOOTTIME), datetime.now(UTC)
+        if time.clock_gettime(time.CLOCK_BOOTTIME) - now < READ_TOGETHER_SECONDS:
+            break  # else we stood still between the two, and would tell another start of the same process
+    began = clock - timedelta(seconds=now - ticks / os.sysconf("SC_CLK_TCK"))
     return began.replace(microsecond=began.microsecond // 10_000 * 10_000)
 
 

@@ -2,6 +2,7 @@
 
 import ipaddress
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated
 
@@ -92,9 +93,11 @@ class CertificateSpec(Spec):
     revoked), all PEM. It must not be there yet, and goes with the Certificate."""
 
     @property
-    def renewal_hours(self) -> int:
-        """Return how long before its end a certificate is renewed."""
-        return self.renew_before_hours or max(1, self.duration_hours // 3)
+    def renew_before(self) -> timedelta:
+        """Return how long before its end a certificate is renewed: less than its life, however short that is."""
+        if self.renew_before_hours is not None:
+            return timedelta(hours=self.renew_before_hours)
+        return timedelta(hours=self.duration_hours) / 3
 
     @property
     def subject(self) -> str:

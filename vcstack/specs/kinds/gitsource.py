@@ -20,6 +20,9 @@ VERIFIED: Final = "Verified"
 """Only where signatures are asked for: True when the commit has one of the keys'."""
 APPLIED: Final = "Applied"
 """True when the objects are as the commit says."""
+HEALTHY: Final = "Healthy"
+"""True when the objects are well: all are there and Ready. Ready does not wait for it: a repository is followed when it
+is applied, and a guest that fails later does not change that. Who needs both waits for this one too."""
 RECONCILING: Final = "Reconciling"
 """True while there is something to do that will be tried again by itself."""
 STALLED: Final = "Stalled"
@@ -263,6 +266,7 @@ register(
             Column("FAILED", "status.failed"),
             Column("APPLIED", "status.appliedAt", format="age"),
             Column("STATUS", "status.conditions[Applied].reason"),
+            Column("HEALTHY", "status.conditions[Healthy].status", wide=True),
             Column("FETCHED", "status.commit", wide=True),
             Column("ACCOUNT", "spec.serviceAccount", wide=True),
             Column("SUSPENDED", "spec.suspend", default="false", wide=True),

@@ -9,11 +9,14 @@ from pydantic import Field, StringConstraints
 from vcstack.specs.errors import Cause
 from vcstack.specs.kinds.domain import in_domain
 from vcstack.specs.kinds.secret import Key
+from vcstack.specs.meta import Time
 from vcstack.specs.model import Change, Model, Name, RefersTo, Sensitive, Takes, Text
 from vcstack.specs.registry import Column, KindDefinition, Reference, Referenced, Scope, ViewColumn, register
 from vcstack.specs.resource import Ref, Resource, Spec, Status
 
 FINALIZER = "vcstack.io/in-use"
+ANSWERING = "Answering"
+"""True when it was asked lately what logins ask first, and answered as it should."""
 
 HttpsUrl = Annotated[str, StringConstraints(pattern=r"^https://[A-Za-z0-9.\[\]:-]+(/[!-~]*)?$", max_length=1024)]
 LdapUrl = Annotated[str, StringConstraints(pattern=r"^ldaps?://[A-Za-z0-9.\[\]:-]+/?$", max_length=1024)]
@@ -167,7 +170,15 @@ class IdentityProviderSpec(Spec):
 
 
 class IdentityProviderStatus(Status):
-    """What was observed of the provider."""
+    """What was observed of the provider, which is asked every five minutes: its discovery document and keys (OpenID
+    Connect), or whether the cloud may log in there and sees its users and groups (LDAP)."""
+
+    answered_at: Time | None = None
+    """When it last answered as it should."""
+    failed_at: Time | None = None
+    """When it last did not."""
+    failures: int | None = None
+    """How often in a row it did not."""
 
 
 class IdentityProvider(Resource[IdentityProviderSpec, IdentityProviderStatus]):
@@ -211,11 +222,16 @@ def _check_ldap(ldap: LDAPProvider) -> Sequence[Cause]:
     return causes
 
 
+def secret_of(provider: IdentityProvider) -> Ref | None:
+    """Return the Secret that it names."""
+    secret = provider.spec.ldap.bind_password if provider.spec.ldap else None
+    return Ref("Secret", secret.project, secret.name) if secret else None
+
+
 def _must_exist(provider: IdentityProvider) -> Sequence[Reference]:
-    spec = provider.spec
-    secret = spec.ldap.bind_password if spec.ldap else None
-    named = (Reference("spec.ldap.bindPassword.name", Ref("Secret", secret.project, secret.name)),) if secret else ()
-    return (*in_domain(spec.domain), *named)
+    secret = secret_of(provider)
+    named = (Reference("spec.ldap.bindPassword.name", secret),) if secret else ()
+    return (*in_domain(provider.spec.domain), *named)
 
 
 register(
@@ -230,9 +246,10 @@ register(
             Column("DISPLAY_NAME", "spec.displayName"),
             Column("DOMAIN", "spec.domain"),
             Column("ENABLED", "spec.enabled", default="true"),
+            Column("ANSWERED", "status.answeredAt", format="age"),
         ),
         view=(ViewColumn("type", "spec.type"), ViewColumn("domain", "spec.domain")),
-        ready_when=("Accepted",),
+        ready_when=(ANSWERING,),
         finalizers=(FINALIZER,),
         check=_check,
         must_exist=_must_exist,

@@ -24,7 +24,9 @@ from vcstack.specs.registry import (
 from vcstack.specs.resource import Ref, Resource, Spec, Status
 
 DELIVERING = "Delivering"
-"""True while what happens is delivered, or would be."""
+"""True while what happens is delivered, or the receiver was reached lately."""
+DELIVERY_FAILED = "DeliveryFailed"
+"""Why not: it is reached, and does not take what it is sent."""
 
 WebhookUrl = Annotated[str, StringConstraints(pattern=r"^https?://[A-Za-z0-9.\[\]:-]+(/[!-~]*)?$", max_length=2048)]
 KindName = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Za-z0-9]{0,62}$")]
@@ -82,12 +84,15 @@ class NotificationTargetStatus(Status):
     """How many were taken."""
     delivered_at: Time | None = None
     """When the last one was."""
+    reached_at: Time | None = None
+    """When the receiver was last reached: by a delivery, or where nothing is to be sent every ten minutes by a TLS
+    handshake without a request."""
     dropped: int | None = None
     """How many were given up because too many waited."""
     refused: int | None = None
     """How many the receiver refused for what is in them (400, 413, 422); they are not sent again."""
     failures: int | None = None
-    """How often in a row it did not work."""
+    """How often in a row it could not be reached, or did not take what it was sent."""
     failed_at: Time | None = None
     """When it did not work last."""
     failure: str | None = None
@@ -153,6 +158,7 @@ register(
         columns=(
             Column("DELIVERED", "status.delivered"),
             Column("LAST", "status.deliveredAt", format="age"),
+            Column("REACHED", "status.reachedAt", format="age"),
             Column("PENDING", "status.pending"),
             Column("FAILURES", "status.failures"),
             Column("SUSPENDED", "spec.suspended", default="false"),

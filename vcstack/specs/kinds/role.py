@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from vcstack.specs.errors import Cause
+from vcstack.specs.errors import NAMES_NOTHING, Cause
 from vcstack.specs.model import Text
 from vcstack.specs.permissions import ANY, Rule, built_in_roles
 from vcstack.specs.registry import Column, KindDefinition, Referenced, Scope, ViewColumn, load_kinds, register
@@ -42,7 +42,7 @@ def check_rules(rules: Sequence[Rule], path: str) -> Sequence[Cause]:
     """Return a cause for each kind that does not exist: such a rule would allow nothing, silently."""
     known = load_kinds()
     return [
-        Cause(field=f"{path}[{i}].kinds[{j}]", reason="FieldValueNotFound", message=_unknown(kind))
+        Cause(field=f"{path}[{i}].kinds[{j}]", reason=NAMES_NOTHING, message=_unknown(kind))
         for i, rule in enumerate(rules)
         for j, kind in enumerate(rule.kinds)
         if kind != ANY and kind not in known

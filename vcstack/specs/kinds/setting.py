@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints
 from vcstack.specs.claims import Claim
 from vcstack.specs.errors import Cause
 from vcstack.specs.kinds.domain import in_domain
-from vcstack.specs.model import Change, Name, RefersTo, Takes
+from vcstack.specs.model import Change, DependsOn, Name, RefersTo, Takes
 from vcstack.specs.registry import (
     Column,
     KindDefinition,
@@ -23,6 +23,7 @@ from vcstack.specs.resource import Resource, Spec, Status
 from vcstack.specs.settings import (
     KNOWN_SETTINGS,
     PROJECTS_DEFAULT_QUOTA,
+    VALUE_LIMIT,
     SettingScope,
     nearest_names,
     read_limits,
@@ -37,7 +38,11 @@ class SettingSpec(Spec):
 
     setting: Annotated[str, StringConstraints(min_length=1, max_length=128), Takes(Change.IMMUTABLE)]
     """What is set, e.g. sessions.idle. `vcctl settings` lists all with what they do."""
-    value: Annotated[bool | int | Annotated[str, Field(max_length=4096)], Field(union_mode="left_to_right")]
+    value: Annotated[
+        bool | int | Annotated[str, Field(max_length=VALUE_LIMIT)],
+        Field(union_mode="left_to_right"),
+        DependsOn("setting", {known.name: known.describe() for known in KNOWN_SETTINGS.values()}),
+    ]
     """Its value: true or false, a number, a text, or a duration like 90s, 30m, 8h, 7d."""
     domain: Annotated[Name | None, RefersTo("Domain"), Takes(Change.IMMUTABLE)] = None
     """Of a setting outside projects: the domain that it holds for, with all below it; default the whole cloud. The

@@ -19,6 +19,8 @@ from vcstack.store.mirror.tables import SHELL_CHUNKS, SHELL_RECORDINGS
 
 PAGE_CHUNKS = 64
 """Read at once."""
+LEAST_BYTES = 16 * 1024
+"""What a recording counts besides what it shows: thousands of short ones are not for nothing."""
 
 
 class RecordingArchive:
@@ -78,6 +80,15 @@ class RecordingArchive:
                 found = await connection.execute(select(SHELL_RECORDINGS).where(r.project == project, r.id == id_))
                 row = found.first()
         return None if row is None else _read(row)
+
+    async def measure(self, project: str) -> int:
+        """Return what all of a project (by uid) count, in bytes: what they show, and something for each."""
+        await self._prepare()
+        r = SHELL_RECORDINGS.c
+        with _unavailable():
+            async with self._engine.connect() as connection:
+                query = select(func.coalesce(func.sum(r.size + LEAST_BYTES), 0)).where(r.project == project)
+                return int((await connection.execute(query)).scalar_one())
 
     async def read(self, id_: str, chunks: int) -> AsyncIterator[tuple[int, bytes]]:
         """Yield so many parts in order, with their numbers."""

@@ -7,8 +7,6 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from vcstack.applying.manifests import Manifest
-from vcstack.applying.plans import Plan
 from vcstack.applying.sets import Options, Outcome, Result, project_in
 from vcstack.specs.registry import get_kind
 from vcstack.vcctl.application import command
@@ -30,7 +28,7 @@ from vcstack.vcctl.planned import apply_plan, planned_deletions, read_plan
 from vcstack.vcctl.printing import parse_output, print_objects, style_of
 from vcstack.vcctl.reading import Wire, label_of
 from vcstack.vcctl.session import Session
-from vcstack.vcctl.waiting import Awaited, deleted, parse_duration, ready, wait_for
+from vcstack.vcctl.waiting import Awaited, parse_duration, wait_settled
 
 
 @command(
@@ -76,40 +74,33 @@ async def apply(
     if plan_file is not None:
         if prune_set or set_name is not None or force_conflicts or allow_missing_references:
             raise CommandError("a plan says itself what is pruned and forced", hint="With --plan leave the others out.")
+        plan = read_plan(session, plan_file)
         given = read_manifests(session, file, recursive=recursive, overlays=overlay) if file else []
-        return await _apply_plan(session, read_plan(session, plan_file), given, output, dry_run)
-    manifests = read_manifests(session, file, recursive=recursive, overlays=overlay)
-    set_name = choose_set(file, set_name, prune=prune_set)
-    options = Options(dry_run, force_conflicts, allow_missing_references, set_name)
-    await session.applier.check_room(manifests)
-    outcomes = await session.applier.apply_all(manifests, options)
-    _show(session, outcomes, output, dry_run)
-    failed = [o.error for o in outcomes if o.error is not None]
-    if failed:
-        if prune_set:
-            session.err.print("Nothing was pruned, because not everything could be applied.")
-        return exit_code_of(failed[0])
-    stale = await session.applier.find_stale(manifests, set_name or "") if prune_set else []
-    gone = await _prune(session, stale, dry_run)
+        outcomes = await apply_plan(session, plan, given, dry_run=dry_run)
+        if code := _show(session, outcomes, output, dry_run):
+            return code
+        stale: Sequence[Wire] = planned_deletions(plan)
+    else:
+        manifests = read_manifests(session, file, recursive=recursive, overlays=overlay)
+        set_name = choose_set(file, set_name, prune=prune_set)
+        options = Options(dry_run, force_conflicts, allow_missing_references, set_name)
+        await session.applier.check_room(manifests)
+        outcomes = await session.applier.apply_all(manifests, options)
+        if code := _show(session, outcomes, output, dry_run):
+            if prune_set:
+                session.err.print("Nothing was pruned, because not everything could be applied.")
+            return code
+        stale = await session.applier.find_stale(manifests, set_name or "") if prune_set else []
+    await _prune(session, stale, dry_run)
     if wait and not dry_run:
-        await _wait(session, outcomes, gone, seconds)
+        made = [Awaited(o.manifest.definition.kind, o.manifest.project, o.manifest.name) for o in outcomes]
+        leaving = [Awaited(w["kind"], project_in(w), w["metadata"]["name"], w["metadata"].get("uid")) for w in stale]
+        await wait_settled(session, made, leaving, timeout_seconds=seconds)
     return ExitCode.OK
 
 
-async def _apply_plan(
-    session: Session, plan: Plan, given: Sequence[Manifest], output: str | None, dry_run: bool
-) -> int:
-    outcomes = await apply_plan(session, plan, given, dry_run=dry_run)
-    _show(session, outcomes, output, dry_run)
-    failed = [o.error for o in outcomes if o.error is not None]
-    if failed:
-        return exit_code_of(failed[0])
-    await _prune(session, planned_deletions(plan), dry_run)
-    return ExitCode.OK
-
-
-def _show(session: Session, outcomes: Sequence[Outcome], output: str | None, dry_run: bool) -> None:
-    """Print each object's result, or the objects when a format is asked for."""
+def _show(session: Session, outcomes: Sequence[Outcome], output: str | None, dry_run: bool) -> int:
+    """Print each object's result, or the objects when a format is asked for; return the first failure's exit code."""
     form = parse_output(output)
     if not form.is_table:
         wires = [o.wire for o in outcomes if o.wire is not None]
@@ -120,6 +111,7 @@ def _show(session: Session, outcomes: Sequence[Outcome], output: str | None, dry
             show_error(session.err, outcome.error, prefix=f"{outcome.manifest} ({outcome.manifest.source}): ")
         elif form.is_table and outcome.result is not None:
             _line(session, str(outcome.manifest), outcome.result, outcome.manifest.project, dry_run)
+    return next((exit_code_of(o.error) for o in outcomes if o.error is not None), ExitCode.OK)
 
 
 def _line(session: Session, label: str, result: Result, project: str | None, dry_run: bool) -> None:
@@ -129,8 +121,8 @@ def _line(session: Session, label: str, result: Result, project: str | None, dry
     session.out.print(f"{escape(label)} {word}{' (dry run)' if dry_run else ''}{where}", soft_wrap=True)
 
 
-async def _prune(session: Session, stale: Sequence[Wire], dry_run: bool) -> Sequence[Wire]:
-    """Delete what is stale in the set and return it.
+async def _prune(session: Session, stale: Sequence[Wire], dry_run: bool) -> None:
+    """Delete what is stale in the set.
 
     Raises:
         CommandError: if something could not be deleted.
@@ -145,15 +137,3 @@ async def _prune(session: Session, stale: Sequence[Wire], dry_run: bool) -> Sequ
             show_error(session.err, error)
     if failures:
         raise CommandError(f"{len(failures)} objects could not be pruned", code=exit_code_of(failures[0]))
-    return stale
-
-
-async def _wait(session: Session, outcomes: Sequence[Outcome], gone: Sequence[Wire], seconds: float) -> None:
-    awaited = [Awaited(o.manifest.definition.kind, o.manifest.project, o.manifest.name) for o in outcomes]
-    begin = session.clock.monotonic()
-    await wait_for(session, awaited, ready, timeout_seconds=seconds)
-    session.out.print(f"{len(awaited)} objects are Ready.")
-    if gone:
-        rest = max(seconds - (session.clock.monotonic() - begin), 1.0)
-        leaving = [Awaited(w["kind"], project_in(w), w["metadata"]["name"], w["metadata"].get("uid")) for w in gone]
-        await wait_for(session, leaving, deleted, timeout_seconds=rest)

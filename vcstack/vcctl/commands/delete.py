@@ -73,7 +73,7 @@ async def delete(
     if projects and not dry_run and not file:
         names = ", ".join(projects)
         confirm(session, f"Delete project {names} with everything in it, disks included?", yes=yes)
-    leaving = [a for d, w in found if (a := await _delete(session, d, w, Propagation(cascade.title()), dry_run))]
+    leaving = [a for d, w in found if (a := await ask_deletion(session, d, w, Propagation(cascade.title()), dry_run))]
     if wait and leaving:
         await wait_for(session, leaving, deleted, timeout_seconds=seconds)
         for gone in leaving:
@@ -115,7 +115,7 @@ async def _from_words(
     return sorted(found, key=lambda f: -f[0].apply_order)
 
 
-async def _delete(
+async def ask_deletion(
     session: Session, definition: KindDefinition, wire: Wire, propagation: Propagation, dry_run: bool
 ) -> Awaited | None:
     """Ask for the deletion of exactly this object; return it if it is not gone at once."""

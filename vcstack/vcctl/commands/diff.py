@@ -41,7 +41,7 @@ async def diff(
 ) -> int:
     """Show what apply would change, and whether each change is live, needs a reboot or a rebuild, or is refused.
 
-    Ends with 0 when there is no difference, 1 when there is one, more than 1 when something failed.
+    Ends with 0 when there is no difference, 1 when there is one, more than 1 when something would be refused or failed.
     """
     if output not in FORMATS:
         raise CommandError(f"there is no format {output!r} here", hint=f"There is {' and '.join(FORMATS)}.")
@@ -69,18 +69,20 @@ def show(session: Session, examined: Sequence[Examined]) -> None:
 
 def code_of(examined: Sequence[Examined]) -> ExitCode:
     """Return what the command ends with."""
-    worst = ExitCode.OK
-    for each in examined:
-        fault = each.error or (each.refusal if not each.changes else None)
-        if fault is not None:
-            worst = max(worst, exit_code_of(fault))
-    if worst > ExitCode.DIFFERENCE:
-        return worst
+    faults = [fault for each in examined if (fault := each.error or each.refusal) is not None]
+    if faults:
+        return max(exit_code_of(fault) for fault in faults)
     return ExitCode.DIFFERENCE if any(each.differs for each in examined) else ExitCode.OK
 
 
 def _print(session: Session, each: Examined) -> None:
     project = f" [dim](project {each.manifest.project})[/]" if each.manifest.project else ""
-    what = " [green]would be created[/]" if each.live is None else " [red]would be pruned[/]" if each.deleted else ""
+    what = ""
+    if each.refusal is not None:
+        what = " [red]would be refused[/]"
+    elif each.live is None:
+        what = " [green]would be created[/]"
+    elif each.deleted:
+        what = " [red]would be pruned[/]"
     session.out.print(f"[bold]{escape(str(each.manifest))}[/]{project}{what}", soft_wrap=True)
     print_changes(session.out, each.changes, new=each.live is None)

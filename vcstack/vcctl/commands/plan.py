@@ -66,5 +66,6 @@ async def plan(
     )
     write_atomically(output, json.dumps(to_wire(made), indent=2, ensure_ascii=False).encode() + b"\n", PRIVATE)
     changed = sum(e.differs for e in examined)
-    session.err.print(f"{changed} of {len(examined)} objects would change; written to {escape(str(output))}.")
+    text = f"{changed} of {len(examined)} objects would change; written to {escape(str(output))}."
+    session.err.print(text, soft_wrap=True)
     return ExitCode.OK

@@ -217,6 +217,11 @@ async def _demand_unneeded(session: Session, version: int) -> None:
             f"whether something needs master key version {version} is not known: {error}",
             hint="Let the API tell, or say --yes if what needs it may be lost.",
         ) from error
+    if version == found.active_version:
+        raise CommandError(
+            f"master key version {version} is the active one of the cloud",
+            hint="vcctl secrets rotate makes another one; when nothing needs this one any more, it can go.",
+        )
     count = sum(each.envelopes for each in found.needed if each.version == version) + found.unreadable
     if count:
         raise CommandError(

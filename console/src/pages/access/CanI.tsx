@@ -25,7 +25,7 @@ const VERBS = ["get", "list", "watch", "create", "update", "delete"] as const;
 export function CanI() {
   const say = useWords(words);
   const kinds = useKinds();
-  const projects = useProjects();
+  const { projects } = useProjects();
   const chosen = useProject();
   const [asked, setAsked] = useState({
     subject: "",

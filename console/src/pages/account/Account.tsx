@@ -1,5 +1,5 @@
 import { useMemo } from "react";
-import { messageOf, request } from "~/api/client";
+import { messageOf, writeObject } from "~/api/client";
 import { objectPath } from "~/api/kinds";
 import { useLiveList } from "~/api/lists";
 import { useMe } from "~/api/me";
@@ -24,7 +24,7 @@ interface SessionResource extends Resource {
   };
 }
 
-const end = (name: string) => request("DELETE", objectPath("sessions", null, name));
+const end = (name: string) => writeObject("DELETE", objectPath("sessions", null, name));
 
 /** Where the user is logged in, to end what should not be. */
 export function Component() {

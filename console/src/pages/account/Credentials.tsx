@@ -1,15 +1,17 @@
-import { type FormEvent, type ReactNode, useState } from "react";
+import { useState } from "react";
 import { collectionPath } from "~/api/kinds";
 import { useLiveObject } from "~/api/lists";
+import { useMay } from "~/api/rights";
 import { freshToken } from "~/api/session";
 import type { Me, Resource, Schemas } from "~/api/types";
 import { Badge } from "~/components/Badge";
 import { Button } from "~/components/Button";
 import { Dialog } from "~/components/Dialog";
-import { Failure } from "~/components/Failure";
 import { Field, Input } from "~/components/Field";
+import { Form, text } from "~/components/Form";
 import { useWords } from "~/i18n/language";
 import { toast } from "~/layout/toasts";
+import { NewPassword } from "~/pages/login/NewPassword";
 import { Enrolment, RecoveryCodes } from "~/pages/login/secondfactor";
 import { ask } from "~/pages/login/steps";
 import { words } from "./words";
@@ -26,7 +28,9 @@ const own = async <T,>(path: string, body: unknown): Promise<T> =>
 /** The user's own password and second factor. */
 export function Credentials({ me }: { me: Me }) {
   const say = useWords(words);
-  const { object } = useLiveObject<Person>(collectionPath("users"), me.name);
+  // Asked first, so that what is not allowed leaves no denial in the audit trail.
+  const readable = useMay({ verb: "list", kind: "User" });
+  const { object } = useLiveObject<Person>(readable ? collectionPath("users") : null, me.name);
   const [open, setOpen] = useState<What | null>(null);
   const [enrolment, setEnrolment] = useState<Schemas["EnrolmentReply"] | null>(null);
   const [codes, setCodes] = useState<string[] | null>(null);
@@ -105,18 +109,7 @@ export function Credentials({ me }: { me: Me }) {
                   </Field>
                 )}
                 {open === "Password" ? (
-                  <Field label={say("newPassword")}>
-                    {(control) => (
-                      <Input
-                        {...control}
-                        name="new"
-                        type="password"
-                        autoComplete="new-password"
-                        minLength={12}
-                        required
-                      />
-                    )}
-                  </Field>
+                  <NewPassword />
                 ) : enrolled ? (
                   <Field label={say("code")}>
                     {(control) => <Input {...control} name="code" autoComplete="one-time-code" required />}
@@ -130,34 +123,3 @@ export function Credentials({ me }: { me: Me }) {
     </section>
   );
 }
-
-function Form({
-  action,
-  submit,
-  children,
-}: {
-  action: string;
-  submit: (form: FormData) => Promise<void>;
-  children: ReactNode;
-}) {
-  const [error, setError] = useState<unknown>(null);
-  const [busy, setBusy] = useState(false);
-  const onSubmit = async (event: FormEvent<HTMLFormElement>) => {
-    event.preventDefault();
-    setBusy(true);
-    setError(null);
-    await submit(new FormData(event.currentTarget)).catch(setError);
-    setBusy(false);
-  };
-  return (
-    <form onSubmit={(event) => void onSubmit(event)} className="flex flex-col gap-3">
-      {children}
-      {error ? <Failure error={error} /> : null}
-      <Button look="primary" type="submit" disabled={busy}>
-        {action}
-      </Button>
-    </form>
-  );
-}
-
-const text = (form: FormData, name: string): string => String(form.get(name) ?? "");

@@ -1,7 +1,7 @@
 import { CircleCheck, Rocket } from "lucide-react";
 import { useMemo } from "react";
 import { Link } from "react-router";
-import { collectionPath, listLink, objectLink, useKinds, vcctl } from "~/api/kinds";
+import { collectionPath, launchLink, listLink, objectLink, useKinds, vcctl } from "~/api/kinds";
 import { type LiveList, useLiveList } from "~/api/lists";
 import { useMe } from "~/api/me";
 import type { Resource } from "~/api/types";
@@ -52,7 +52,7 @@ export function Component() {
       <div className="flex flex-wrap items-center justify-between gap-2">
         <h1 className="font-semibold text-lg">{project ? say("titleOf", { project }) : say("title")}</h1>
         <Button asChild look="primary">
-          <Link to={project ? `/projects/${encodeURIComponent(project)}/launch` : "/launch"}>
+          <Link to={launchLink(project)}>
             <Rocket aria-hidden />
             {say("launch")}
           </Link>

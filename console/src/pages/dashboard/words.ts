@@ -26,7 +26,7 @@ export const words = defineWords({
     takersInstances: "What takes most",
     noTakers: "No instance takes anything yet.",
     launch: "Launch an instance",
-    instances: "{count} instances",
+    instances: "instances: {count}",
     quotas: "Quotas",
     quotasLink: "All limits",
     noQuotas: "Nothing is limited here.",

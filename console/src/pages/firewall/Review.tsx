@@ -1,6 +1,6 @@
 import { useEffect, useMemo, useState } from "react";
 import { stringify } from "yaml";
-import { messageOf, request } from "~/api/client";
+import { messageOf, writeObject } from "~/api/client";
 import { objectPath } from "~/api/kinds";
 import type { Resource } from "~/api/types";
 import { Badge, type Tone } from "~/components/Badge";
@@ -20,8 +20,8 @@ const TONES: Record<Difference["change"], Tone> = { added: "good", removed: "bad
 async function replace(group: Resource, rules: readonly Rule[], dryRun: boolean): Promise<Resource> {
   const { metadata, apiVersion, kind, spec } = group;
   const path = objectPath("securitygroups", metadata.project, metadata.name);
-  const query = { fieldManager: "console", dryRun: dryRun ? "All" : undefined };
-  return await request<Resource>("PUT", path, {
+  const query = { dryRun: dryRun ? "All" : undefined };
+  return await writeObject<Resource>("PUT", path, {
     query,
     body: { apiVersion, kind, metadata, spec: { ...spec, rules: rules.map(clean) } },
   });
@@ -41,7 +41,7 @@ export function Review({ group, rules, onClose, onDone }: ReviewProps) {
   const [error, setError] = useState<unknown>(null);
   const [working, setWorking] = useState(false);
   const { name, project } = group.metadata;
-  const before = useMemo(() => (group.spec?.rules ?? []) as unknown as Rule[], [group]);
+  const before = useMemo(() => rulesOf(group), [group]);
 
   useEffect(() => {
     let over = false;

@@ -1,7 +1,7 @@
 import { ServerOff } from "lucide-react";
 import { useMemo } from "react";
 import { Link, useSearchParams } from "react-router";
-import { messageOf, request } from "~/api/client";
+import { messageOf, writeObject } from "~/api/client";
 import { objectLink, objectPath, vcctl } from "~/api/kinds";
 import { useLiveList } from "~/api/lists";
 import type { Resource } from "~/api/types";
@@ -84,7 +84,7 @@ export function Component() {
 }
 
 const schedule = (name: string, scheduling: "Enabled" | "Disabled") =>
-  request("PATCH", objectPath("hosts", null, name), {
+  writeObject("PATCH", objectPath("hosts", null, name), {
     body: { spec: { scheduling } },
     contentType: "application/merge-patch+json",
   });

@@ -1,17 +1,20 @@
-import { History as HistoryIcon, MonitorX, Pencil } from "lucide-react";
+import { MonitorX } from "lucide-react";
 import { Tabs } from "radix-ui";
 import { type ReactNode, useState } from "react";
 import { Link, useParams, useSearchParams } from "react-router";
 import { collectionPath, listLink, objectLink, objectPath, useKind, vcctl } from "~/api/kinds";
 import { useLiveObject } from "~/api/lists";
 import { useMay } from "~/api/rights";
+import { Badge } from "~/components/Badge";
 import { Busy } from "~/components/Busy";
 import { Button } from "~/components/Button";
 import { CopyButton } from "~/components/CopyButton";
 import { EmptyState } from "~/components/EmptyState";
 import { Failure } from "~/components/Failure";
 import { ReadyBadge } from "~/components/ReadyBadge";
+import { TabList } from "~/components/TabList";
 import { useWords } from "~/i18n/language";
+import { ChangeLinks } from "~/pages/object/ChangeLinks";
 import { Deleting } from "~/pages/object/Delete";
 import { Events } from "~/pages/object/Events";
 import { History } from "~/pages/object/History";
@@ -87,7 +90,7 @@ function Page({ instance, project }: { instance: Instance; project: string }) {
   if (!opened.has(tab)) setOpened(new Set([...opened, tab]));
   const kind = useKind("instances");
   const path = objectPath("instances", project, name);
-  const link = objectLink("instances", project, name);
+  const power = instance.status?.powerState;
   const deleting = Boolean(instance.metadata.deletionTimestamp);
   const contents: Record<Tab, ReactNode> = {
     overview: (
@@ -113,40 +116,18 @@ function Page({ instance, project }: { instance: Instance; project: string }) {
     >
       <div className="flex flex-wrap items-center gap-x-3 gap-y-2">
         <h1 className="min-w-0 break-all font-semibold text-lg">{name}</h1>
-        <span role="status">
+        <span role="status" className="flex gap-1">
           <ReadyBadge object={instance} />
+          {power && power !== "Running" ? <Badge>{power}</Badge> : null}
         </span>
         <CopyButton command text={vcctl("get", `instance/${name}`, "-p", project)} />
         <span className="ml-auto flex flex-wrap items-center gap-2">
-          <Button asChild>
-            <Link to={`${link}/timeline`}>
-              <HistoryIcon aria-hidden />
-              {say("timeline")}
-            </Link>
-          </Button>
-          {deleting ? null : (
-            <Button asChild>
-              <Link to={`${link}/edit`}>
-                <Pencil aria-hidden />
-                {say("edit")}
-              </Link>
-            </Button>
-          )}
+          <ChangeLinks link={objectLink("instances", project, name)} writable={!deleting} />
           <Power instance={instance} project={project} />
         </span>
       </div>
       {deleting ? <Deleting object={instance} /> : null}
-      <Tabs.List aria-label={say("views")} className="flex gap-1 overflow-x-auto border-line border-b">
-        {tabs.map((each) => (
-          <Tabs.Trigger
-            key={each}
-            value={each}
-            className="-mb-px cursor-pointer whitespace-nowrap border-transparent border-b-2 px-3 py-1.5 font-medium text-quiet hover:text-text data-[state=active]:border-accent data-[state=active]:text-text"
-          >
-            {say(each)}
-          </Tabs.Trigger>
-        ))}
-      </Tabs.List>
+      <TabList label={say("views")} tabs={tabs} active={tab} say={say} />
       {tabs.map((each) => (
         <Tabs.Content key={each} value={each} forceMount hidden={each !== tab} className="min-h-0 flex-1">
           {each === tab || (KEPT.includes(each) && opened.has(each)) ? contents[each] : null}

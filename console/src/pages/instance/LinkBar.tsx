@@ -7,8 +7,7 @@ import type { Link } from "./connecting";
 import { words } from "./words";
 
 interface LinkBarProps {
-  /** None: nobody has asked for a connection yet. */
-  link: Link | null;
+  link: Link;
   /** What connects again; none where something else does. */
   onAgain?: () => void;
   hint?: string;
@@ -21,13 +20,18 @@ export function LinkBar({ link, onAgain, hint, children }: LinkBarProps) {
   return (
     <div className="flex flex-wrap items-center gap-2">
       <span role="status" className="flex min-w-0 flex-wrap items-center gap-2">
-        {!link ? null : link.state === "Open" ? (
+        {link.state === "Open" ? (
           <Badge tone="good">
             <Plug aria-hidden className="size-3" />
             {say("connected")}
           </Badge>
         ) : link.state === "Connecting" ? (
           <Badge tone="info">{say("connecting")}</Badge>
+        ) : link.state === "Waiting" ? (
+          <>
+            <Badge tone="info">{say("waitingForSsh")}</Badge>
+            <span className="min-w-0 break-words text-quiet">{link.why}</span>
+          </>
         ) : (
           <>
             <Badge tone="bad">{say("disconnected")}</Badge>
@@ -35,13 +39,13 @@ export function LinkBar({ link, onAgain, hint, children }: LinkBarProps) {
           </>
         )}
       </span>
-      {link?.state === "Closed" && onAgain ? (
+      {link.state === "Closed" && onAgain ? (
         <Button onClick={onAgain}>
           <RotateCcw aria-hidden />
           {say("connectAgain")}
         </Button>
       ) : null}
-      {link?.state === "Open" && hint ? <span className="text-quiet text-xs">{hint}</span> : null}
+      {link.state === "Open" && hint ? <span className="text-quiet text-xs">{hint}</span> : null}
       <span className="ml-auto flex flex-wrap items-center gap-2">{children}</span>
     </div>
   );

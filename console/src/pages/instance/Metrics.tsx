@@ -84,7 +84,7 @@ export function Metrics({ path, running }: { path: string; running: boolean }) {
     };
   }, [path, running]);
 
-  const now = history.at(-1);
+  const now = running ? history.at(-1) : undefined;
   const told = tellsMemory(newest);
   const line = (pick: (rates: Rates) => number, className: string) => ({
     points: history.map((rates): [number, number] => [rates.at, pick(rates)]),
@@ -98,7 +98,7 @@ export function Metrics({ path, running }: { path: string; running: boolean }) {
       {error ? <p className="text-quiet">{error}</p> : null}
       <div className="grid gap-3 md:grid-cols-2">
         <Chart
-          title={say("cpu", { count: newest?.vcpus ?? 0 })}
+          title={say("cpu", { count: newest?.vcpus ?? "–" })}
           now={now ? `${now.cpu.toFixed(0)} %` : "–"}
           most={100}
           lines={[line(({ cpu }) => cpu, "stroke-accent")]}

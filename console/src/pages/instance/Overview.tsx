@@ -1,20 +1,19 @@
 import type { ReactNode } from "react";
-import type { Condition } from "~/api/types";
 import { Age } from "~/components/Age";
-import { Badge, type Tone } from "~/components/Badge";
+import { Badge } from "~/components/Badge";
 import { CopyButton } from "~/components/CopyButton";
+import { ConditionBadge } from "~/components/ReadyBadge";
 import { useWords } from "~/i18n/language";
 import { Metrics } from "./Metrics";
+import { titleOf } from "./powers";
 import type { Instance } from "./types";
 import { words } from "./words";
-
-const TONES: Record<Condition["status"], Tone> = { True: "good", False: "bad", Unknown: "warn" };
 
 /** What it is, how it is, and what it uses. */
 export function Overview({ instance, path, children }: { instance: Instance; path: string; children?: ReactNode }) {
   const say = useWords(words);
   const { spec, status } = instance;
-  const started = status?.startedAt ? <Age of={status.startedAt} /> : "–";
+  const started = status?.startedAt && status.powerState !== "Stopped" ? <Age of={status.startedAt} /> : "–";
   const facts: [string, ReactNode][] = [
     [say("power"), status?.powerState ?? "–"],
     [say("image"), spec.image],
@@ -56,15 +55,22 @@ export function Overview({ instance, path, children }: { instance: Instance; pat
         <section className="rounded-lg border border-line bg-surface p-3">
           <h2 className="mb-2 font-semibold">{say("conditions")}</h2>
           <ul className="flex flex-col gap-2">
-            {(status?.conditions ?? []).map((condition) => (
-              <li key={condition.type} className="flex flex-wrap items-baseline gap-x-2 gap-y-0.5">
-                <Badge tone={TONES[condition.status]}>{condition.type}</Badge>
-                <span className="text-quiet">
-                  {condition.status === "True" ? "" : condition.reason} <Age of={condition.lastTransitionTime} />
-                </span>
-                {condition.message ? <p className="w-full min-w-0 break-words">{condition.message}</p> : null}
-              </li>
-            ))}
+            {(status?.conditions ?? []).map((condition) => {
+              const title = titleOf(condition, spec.powerState);
+              return (
+                <li key={condition.type} className="flex flex-wrap items-baseline gap-x-2 gap-y-0.5">
+                  {condition.status === "True" && title !== condition.type ? (
+                    <Badge>{title}</Badge>
+                  ) : (
+                    <ConditionBadge condition={condition}>{title}</ConditionBadge>
+                  )}
+                  <span className="text-quiet">
+                    {condition.status === "True" ? "" : condition.reason} <Age of={condition.lastTransitionTime} />
+                  </span>
+                  {condition.message ? <p className="w-full min-w-0 break-words">{condition.message}</p> : null}
+                </li>
+              );
+            })}
           </ul>
         </section>
       </div>

@@ -1,7 +1,7 @@
 import { EllipsisVertical, Pause, Play, Power as PowerIcon, RotateCw } from "lucide-react";
 import { type ReactNode, useState } from "react";
 import { useNavigate } from "react-router";
-import { messageOf, request } from "~/api/client";
+import { messageOf, writeObject } from "~/api/client";
 import { collectionPath, listLink, objectPath, vcctl } from "~/api/kinds";
 import { Button } from "~/components/Button";
 import { CopyButton } from "~/components/CopyButton";
@@ -35,14 +35,14 @@ async function carryOut(action: Action, project: string, name: string, dryRun = 
   const state = STATES[action];
   if (state) {
     const body = { spec: { powerState: state } };
-    await request("PATCH", path, { body, query, contentType: "application/merge-patch+json" });
+    await writeObject("PATCH", path, { body, query, contentType: "application/merge-patch+json" });
   } else if (action === "delete") {
-    await request("DELETE", path, { query });
+    await writeObject("DELETE", path, { query });
   } else {
     const type = action === "reboot" ? "Reboot" : "Recreate";
     const metadata = { project, name: taskName(name, type) };
     const body = { metadata, spec: { type, target: { kind: "Instance", name } } };
-    await request("POST", collectionPath("tasks", project), { body, query });
+    await writeObject("POST", collectionPath("tasks", project), { body, query });
   }
 }
 

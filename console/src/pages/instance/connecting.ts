@@ -20,5 +20,9 @@ export async function streamAddress(
   return address.href;
 }
 
-/** How a connection is. `Closed` has why, in the server's words if it said any. */
-export type Link = { state: "Connecting" } | { state: "Open" } | { state: "Closed"; why: string };
+/** How a connection is. `Closed` and `Waiting`, to be tried again soon, have why, in the server's words if it said any. */
+export type Link =
+  | { state: "Connecting" }
+  | { state: "Waiting"; why: string }
+  | { state: "Open" }
+  | { state: "Closed"; why: string };

@@ -8,6 +8,8 @@ describe("a shell's notice", () => {
     expect(readNotice('{"open":{"login":"root","recording":null}}')).toEqual({});
     expect(readNotice('{"exit":{"status":3}}')).toEqual({ ended: 3 });
     expect(readNotice('{"error":{"message":"nothing listens"}}')).toEqual({ fault: "nothing listens" });
+    expect(readNotice('{"error":{"message":"no answer","code":503}}')).toEqual({ fault: "no answer", passing: true });
+    expect(readNotice('{"error":{"message":"not in","code":403}}')).toEqual({ fault: "not in" });
     expect([readNotice("no JSON"), readNotice("null"), readNotice("[1]")]).toEqual([{}, {}, {}]);
   });
 });

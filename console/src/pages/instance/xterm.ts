@@ -21,6 +21,8 @@ export async function makeTerminal(host: HTMLElement, readOnly = false): Promise
     disableStdin: readOnly,
     fontFamily: FONT,
     fontSize: 14,
+    // With less, rows cut off underscores.
+    lineHeight: 1.2,
     scrollback: 5_000,
     screenReaderMode: true,
     theme: { background: "#0e1419", foreground: "#e6ebf0", cursor: "#2dd4bf" },

@@ -1,4 +1,4 @@
-import { useQuery } from "@tanstack/react-query";
+import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { Rocket } from "lucide-react";
 import { type FormEvent, useEffect, useMemo, useRef, useState } from "react";
 import { useParams } from "react-router";
@@ -14,7 +14,7 @@ import { readableBytes } from "~/components/values";
 import { useWords } from "~/i18n/language";
 import { Choice } from "./Choice";
 import { NewKey, NewNetwork } from "./Making";
-import { type Choices, freeName, instanceOf, isName, type Manifest, NOTHING } from "./manifest";
+import { type Choices, draftKey, freeName, instanceOf, isName, type Manifest, NOTHING } from "./manifest";
 import { Review } from "./Review";
 import { words } from "./words";
 
@@ -38,10 +38,20 @@ function useShared(project: string) {
   });
 }
 
+/** What was chosen so far. */
+interface Draft {
+  choices: Choices;
+  named_: boolean;
+}
+
 /** A new instance: what it is made of, then what that comes to, then it is made. */
 export function Component() {
-  const say = useWords(words);
   const { project = "" } = useParams();
+  return <Wizard key={project} project={project} />;
+}
+
+function Wizard({ project }: { project: string }) {
+  const say = useWords(words);
   const own = useLiveList(collectionPath("images", project));
   const open = useLiveList(collectionPath("images"));
   const flavors = useLiveList("/api/v1/flavors");
@@ -50,8 +60,14 @@ export function Component() {
   const groups = useLiveList(collectionPath("securitygroups", project));
   const keys = useLiveList(collectionPath("sshkeys", project));
   const instances = useLiveList(collectionPath("instances", project));
-  const [choices, setChoices] = useState<Choices>(NOTHING);
-  const [named_, setNamed] = useState(false);
+  // Who goes back and comes again finds it all; it ends with the session.
+  const cache = useQueryClient();
+  const [draft] = useState(() => cache.getQueryData<Draft>(draftKey(project)));
+  const [choices, setChoices] = useState<Choices>(draft?.choices ?? NOTHING);
+  const [named_, setNamed] = useState(draft?.named_ ?? false);
+  useEffect(() => {
+    cache.setQueryData<Draft>(draftKey(project), { choices, named_ });
+  }, [cache, project, choices, named_]);
   const [making, setMaking] = useState<"network" | "key" | null>(null);
   const [review, setReview] = useState<Manifest | null>(null);
   const choose = (changes: Partial<Choices>) => setChoices((before) => ({ ...before, ...changes }));

@@ -1,5 +1,5 @@
 import { type FormEvent, useState } from "react";
-import { messageOf, request } from "~/api/client";
+import { messageOf, writeObject } from "~/api/client";
 import { collectionPath } from "~/api/kinds";
 import { Button } from "~/components/Button";
 import { Field, INPUT, Input } from "~/components/Field";
@@ -21,7 +21,7 @@ export function NewNetwork({ project, onMade }: { project: string; onMade: (name
     setError("");
     try {
       for (const manifest of networkOf(project, name, cidr)) {
-        await request("POST", collectionPath(PLURALS[manifest.kind] ?? "", project), { body: manifest });
+        await writeObject("POST", collectionPath(PLURALS[manifest.kind] ?? "", project), { body: manifest });
       }
       toast("good", say("made", { name }));
       onMade(name);
@@ -58,7 +58,7 @@ export function NewKey({ project, onMade }: { project: string; onMade: (name: st
     setError("");
     const body = { metadata: { project, name }, spec: { publicKey: key.trim() } };
     try {
-      await request("POST", collectionPath("sshkeys", project), { body });
+      await writeObject("POST", collectionPath("sshkeys", project), { body });
       toast("good", say("keyMade", { name }));
       onMade(name);
       setName("");

@@ -1,8 +1,9 @@
+import { useQueryClient } from "@tanstack/react-query";
 import { CircleCheck } from "lucide-react";
 import { useEffect, useState } from "react";
 import { useNavigate } from "react-router";
 import { stringify } from "yaml";
-import { messageOf, request } from "~/api/client";
+import { MANAGER, messageOf, request, writeObject } from "~/api/client";
 import { Refused } from "~/api/errors";
 import { collectionPath, objectLink } from "~/api/kinds";
 import type { Schemas } from "~/api/types";
@@ -13,12 +14,12 @@ import { Dialog } from "~/components/Dialog";
 import { Failure } from "~/components/Failure";
 import { useWords } from "~/i18n/language";
 import { toast } from "~/layout/toasts";
-import type { Manifest } from "./manifest";
+import { draftKey, type Manifest } from "./manifest";
 import { words } from "./words";
 
 /** Has quota, policies and all rules looked at without making anything; returns what they warn of. Raises Refused. */
 async function check(manifest: Manifest): Promise<string[]> {
-  const body = { items: [manifest], fieldManager: "console" };
+  const body = { items: [manifest], fieldManager: MANAGER };
   const plan = await request<Schemas["ApplyPlanReply"]>("POST", "/api/v1/plan", { body });
   const [item] = plan.items;
   if (item?.refusal) throw new Refused(item.refusal);
@@ -29,6 +30,7 @@ async function check(manifest: Manifest): Promise<string[]> {
 export function Review({ manifest, project, onClose }: { manifest: Manifest; project: string; onClose: () => void }) {
   const say = useWords(words);
   const navigate = useNavigate();
+  const cache = useQueryClient();
   const [state, setState] = useState<"checking" | "good" | "making">("checking");
   const [warnings, setWarnings] = useState<string[]>([]);
   const [error, setError] = useState<unknown>(null);
@@ -55,7 +57,8 @@ export function Review({ manifest, project, onClose }: { manifest: Manifest; pro
   const launch = async () => {
     setState("making");
     try {
-      await request("POST", collectionPath("instances", project), { body: manifest });
+      await writeObject("POST", collectionPath("instances", project), { body: manifest });
+      cache.removeQueries({ queryKey: draftKey(project) });
       toast("good", say("launched", { name }));
       void navigate(objectLink("instances", project, name));
     } catch (failure) {

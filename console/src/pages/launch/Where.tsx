@@ -1,6 +1,6 @@
 import { Folder, Rocket } from "lucide-react";
 import { Link, Navigate } from "react-router";
-import { useLiveList } from "~/api/lists";
+import { launchLink } from "~/api/kinds";
 import { useMe } from "~/api/me";
 import { useProjects } from "~/api/projects";
 import { Busy } from "~/components/Busy";
@@ -13,11 +13,10 @@ import { words } from "./words";
 export function Component() {
   const say = useWords(words);
   const me = useMe();
-  const projects = useProjects();
-  const { loading } = useLiveList(me?.allProjects ? "/api/v1/projects" : null);
+  const { projects, loading } = useProjects();
   if (!me || loading) return <Busy />;
   const [only] = projects;
-  if (only && projects.length === 1) return <Navigate to={launchIn(only)} replace />;
+  if (only && projects.length === 1) return <Navigate to={launchLink(only)} replace />;
   return (
     <EmptyState
       icon={<Rocket aria-hidden />}
@@ -26,7 +25,7 @@ export function Component() {
         only ? (
           projects.map((project) => (
             <Button asChild key={project}>
-              <Link to={launchIn(project)}>
+              <Link to={launchLink(project)}>
                 <Folder aria-hidden />
                 {project}
               </Link>
@@ -43,5 +42,3 @@ export function Component() {
     </EmptyState>
   );
 }
-
-const launchIn = (project: string): string => `/projects/${encodeURIComponent(project)}/launch`;

@@ -22,6 +22,9 @@ export const NOTHING: Choices = {
   zone: "",
 };
 
+/** Where the choices that were made so far are kept. */
+export const draftKey = (project: string) => ["launch", project];
+
 export interface Manifest {
   apiVersion: string;
   kind: string;

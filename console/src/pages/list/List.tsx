@@ -1,7 +1,8 @@
 import { useQuery } from "@tanstack/react-query";
-import { SearchX, Shapes } from "lucide-react";
+import { Ban, SearchX, Shapes } from "lucide-react";
 import { useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { useParams } from "react-router";
+import { Refused } from "~/api/errors";
 import { collectionPath, type KindInfo, kindsQuery, useKind } from "~/api/kinds";
 import { useLiveList } from "~/api/lists";
 import { Busy } from "~/components/Busy";
@@ -68,6 +69,7 @@ function KindList({ kind, project }: { kind: KindInfo; project: string | null })
   }, [list.items]);
 
   const onSort = useCallback((by: string) => change({ sort: by }), [change]);
+  const isRefused = list.error instanceof Refused && list.error.code === 403;
   const filtered = state.text !== "" || state.condition !== "" || state.label !== "";
   return (
     <div className="flex h-full flex-col">
@@ -76,6 +78,7 @@ function KindList({ kind, project }: { kind: KindInfo; project: string | null })
         project={project}
         complete={list.complete}
         total={list.total}
+        isKnown={list.items.length > 0 || !list.error}
         shown={rows.length}
         text={state.text}
         label={state.label}
@@ -88,7 +91,7 @@ function KindList({ kind, project }: { kind: KindInfo; project: string | null })
         selected={selected}
         onSelect={setSelected}
       />
-      {list.error ? (
+      {list.error && !isRefused ? (
         <div className="p-3">
           <Failure error={list.error} onRetry={list.retry} />
         </div>
@@ -108,6 +111,11 @@ function KindList({ kind, project }: { kind: KindInfo; project: string | null })
           selected={selected}
           onSelect={setSelected}
         />
+      ) : isRefused ? (
+        <EmptyState icon={<Ban aria-hidden />} title={say("refusedTitle", { kind: kind.kind })}>
+          <p>{list.error?.message}</p>
+          <p>{project ? say("refusedInProject", { project }) : say("refusedText")}</p>
+        </EmptyState>
       ) : filtered ? (
         <EmptyState
           icon={<SearchX aria-hidden />}

@@ -22,6 +22,8 @@ interface ToolbarProps {
   project: string | null;
   complete: boolean;
   total: number;
+  /** Whether the API said at all what there is. */
+  isKnown: boolean;
   /** How many rows there are as they are filtered. */
   shown: number;
   text: string;
@@ -53,7 +55,9 @@ export const Toolbar = memo((props: ToolbarProps) => {
     <div className="flex flex-wrap items-center gap-2 border-line border-b bg-surface px-3 py-2">
       <h1 className="mr-1 font-semibold text-base">{kind.kind}</h1>
       <span className="text-quiet" role="status">
-        {say(props.complete ? "count" : "loadingMore", { shown: props.shown, total: props.total })}
+        {props.isKnown
+          ? say(props.complete ? "count" : "loadingMore", { shown: props.shown, total: props.total })
+          : null}
       </span>
       <div className="flex-1" />
       <Input

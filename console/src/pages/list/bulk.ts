@@ -1,5 +1,5 @@
 /** What is done to many objects at once: each by its own request, some at a time, and told as a whole. */
-import { messageOf, request } from "~/api/client";
+import { messageOf, request, writeObject } from "~/api/client";
 import { Refused } from "~/api/errors";
 import { type KindInfo, objectPath } from "~/api/kinds";
 import { inTurns } from "~/api/turns";
@@ -35,7 +35,7 @@ const pathOf = (kind: KindInfo, { metadata }: Resource) => objectPath(kind.plura
 
 /** Delete exactly these: an object of the same name that was made meanwhile stays. */
 export const deleteAll = (kind: KindInfo, objects: readonly Resource[]): Promise<Outcome> =>
-  forEach(objects, (object) => request("DELETE", pathOf(kind, object), { query: { uid: object.metadata.uid } }));
+  forEach(objects, (object) => writeObject("DELETE", pathOf(kind, object), { query: { uid: object.metadata.uid } }));
 
 /** So many are asked for what depends on them; for more the question would take longer than the answer is worth. */
 export const MOST_ASKED = 100;
@@ -75,7 +75,7 @@ export type Labels = Record<string, string | null>;
 
 export const labelAll = (kind: KindInfo, objects: readonly Resource[], labels: Labels): Promise<Outcome> =>
   forEach(objects, (object) =>
-    request("PATCH", pathOf(kind, object), { body: { metadata: { labels } }, contentType: MERGE }),
+    writeObject("PATCH", pathOf(kind, object), { body: { metadata: { labels } }, contentType: MERGE }),
   );
 
 /** Give back the labels that objects had before. */
@@ -83,7 +83,7 @@ export const unlabelAll = (kind: KindInfo, objects: readonly Resource[], labels:
   forEach(objects, (object) => {
     const before = object.metadata.labels ?? {};
     const back = Object.fromEntries(Object.keys(labels).map((key) => [key, before[key] ?? null]));
-    return request("PATCH", pathOf(kind, object), { body: { metadata: { labels: back } }, contentType: MERGE });
+    return writeObject("PATCH", pathOf(kind, object), { body: { metadata: { labels: back } }, contentType: MERGE });
   });
 
 /** Returns the labels that a text means: `env=prod tier=web old-`; null when it cannot be read. */

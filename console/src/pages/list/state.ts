@@ -54,7 +54,9 @@ export function useListState(): [ListState, (changes: Partial<ListState>) => voi
     (changes: Partial<ListState>) => {
       const { text } = changes;
       if (text !== undefined) setTyped((before) => ({ ...before, text }));
-      setParameters((before) => writeState(before, changes), { replace: true });
+      // Not of what was drawn last: that may be older than the address, and would take back what was typed just before.
+      const address = new URLSearchParams(globalThis.location.search);
+      setParameters(writeState(address, changes), { replace: true });
     },
     [setParameters],
   );

@@ -6,9 +6,10 @@ import { Busy } from "~/components/Busy";
 import { Button } from "~/components/Button";
 import { Failure } from "~/components/Failure";
 import { Field, Input } from "~/components/Field";
+import { text } from "~/components/Form";
 import { useWords } from "~/i18n/language";
 import { Frame } from "./Frame";
-import { Form, Remaining, text } from "./Remaining";
+import { Remaining, StepForm } from "./Remaining";
 import {
   beginProvider,
   lastProvider,
@@ -82,7 +83,8 @@ function Credentials({ to, domain, onStep }: { to: string; domain: string | null
   };
   if (another) {
     return (
-      <Form
+      <StepForm
+        key="another"
         title={say("anotherTitle")}
         action={say("goOn")}
         submit={(form) => goTo({ name: text(form, "provider").trim(), displayName: "", type: "OIDC" })}
@@ -93,7 +95,7 @@ function Credentials({ to, domain, onStep }: { to: string; domain: string | null
             <Input {...control} name="provider" required autoFocus autoCapitalize="none" spellCheck={false} />
           )}
         </Field>
-      </Form>
+      </StepForm>
     );
   }
   const elsewhere = (
@@ -123,7 +125,7 @@ function Credentials({ to, domain, onStep }: { to: string; domain: string | null
     </div>
   );
   return (
-    <Form title={say("title")} action={say("logIn")} submit={submit} below={elsewhere}>
+    <StepForm title={say("title")} action={say("logIn")} submit={submit} below={elsewhere}>
       {ended ? (
         <p role="status" className="rounded-md bg-info-ground p-2 text-info">
           {say("ended")}
@@ -161,6 +163,6 @@ function Credentials({ to, domain, onStep }: { to: string; domain: string | null
       <Field label={say(directory ? "directoryPassword" : "password")} help={directory ? undefined : say("forgot")}>
         {(control) => <Input {...control} name="password" type="password" autoComplete="current-password" required />}
       </Field>
-    </Form>
+    </StepForm>
   );
 }

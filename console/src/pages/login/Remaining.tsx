@@ -1,9 +1,11 @@
-import { type FormEvent, type ReactNode, useState } from "react";
+import type { ReactNode } from "react";
+import { Refused, Unreachable } from "~/api/errors";
 import { Button } from "~/components/Button";
-import { Failure } from "~/components/Failure";
 import { Field, Input } from "~/components/Field";
-import { useWords } from "~/i18n/language";
+import { Form, text } from "~/components/Form";
+import { useLanguage, useWords } from "~/i18n/language";
 import { Frame } from "./Frame";
+import { NewPassword } from "./NewPassword";
 import { Enrolment, RecoveryCodes } from "./secondfactor";
 import { confirm, type Step, setPassword, verify } from "./steps";
 import { words } from "./words";
@@ -19,10 +21,19 @@ export function Remaining({ step, onStep }: RemainingProps) {
   const again = <Button onClick={() => onStep({ kind: "Credentials" })}>{say("back")}</Button>;
   switch (step.kind) {
     case "SetPassword":
-      return <NewPassword onSet={(password) => setPassword(step.challenge, password).then(onStep)} />;
+      return (
+        <StepForm
+          title={say("setTitle")}
+          action={say("goOn")}
+          submit={(form) => setPassword(step.challenge, text(form, "new")).then(onStep)}
+        >
+          <p>{say("setText")}</p>
+          <NewPassword autoFocus />
+        </StepForm>
+      );
     case "VerifyMFA":
       return (
-        <Form
+        <StepForm
           title={say("verifyTitle")}
           action={say("goOn")}
           submit={(form) => verify(step.challenge, text(form, "code")).then(onStep)}
@@ -31,18 +42,18 @@ export function Remaining({ step, onStep }: RemainingProps) {
             {(control) => <Input {...control} name="code" autoComplete="one-time-code" required autoFocus />}
           </Field>
           {again}
-        </Form>
+        </StepForm>
       );
     case "EnrolMFA":
       return (
-        <Form
+        <StepForm
           title={say("enrolTitle")}
           action={say("goOn")}
           submit={(form) => confirm(step.challenge, text(form, "code")).then(onStep)}
         >
           <Enrolment enrolment={step.enrolment} />
           {again}
-        </Form>
+        </StepForm>
       );
     case "Recovery":
       return (
@@ -56,38 +67,7 @@ export function Remaining({ step, onStep }: RemainingProps) {
   }
 }
 
-function NewPassword({ onSet }: { onSet: (password: string) => Promise<void> }) {
-  const say = useWords(words);
-  const [differ, setDiffer] = useState(false);
-  const submit = async (form: FormData) => {
-    const different = text(form, "new") !== text(form, "repeat");
-    setDiffer(different);
-    if (!different) await onSet(text(form, "new"));
-  };
-  return (
-    <Form title={say("setTitle")} action={say("goOn")} submit={submit}>
-      <p>{say("setText")}</p>
-      <Field label={say("newPassword")}>
-        {(control) => (
-          <Input
-            {...control}
-            name="new"
-            type="password"
-            autoComplete="new-password"
-            minLength={12}
-            required
-            autoFocus
-          />
-        )}
-      </Field>
-      <Field label={say("repeat")} error={differ ? say("differ") : undefined}>
-        {(control) => <Input {...control} name="repeat" type="password" autoComplete="new-password" required />}
-      </Field>
-    </Form>
-  );
-}
-
-interface FormProps {
+interface StepProps {
   title: string;
   action: string;
   submit: (form: FormData) => Promise<void>;
@@ -97,33 +77,30 @@ interface FormProps {
 }
 
 /** One step, with its errors in place. */
-export function Form({ title, action, submit, children, below }: FormProps) {
-  const [error, setError] = useState<unknown>(null);
-  const [busy, setBusy] = useState(false);
-  const onSubmit = async (event: FormEvent<HTMLFormElement>) => {
-    event.preventDefault();
-    setBusy(true);
-    setError(null);
+export function StepForm({ title, below, submit, ...form }: StepProps) {
+  const say = useWords(words);
+  const language = useLanguage();
+  const telling = async (data: FormData) => {
     try {
-      await submit(new FormData(event.currentTarget));
-    } catch (caught) {
-      setError(caught);
-    } finally {
-      setBusy(false);
+      await submit(data);
+    } catch (error) {
+      // The API's words are English, and say more than these.
+      throw language === "en" ? error : toldOf(error, say);
     }
   };
   return (
     <Frame title={title}>
-      <form onSubmit={onSubmit} className="flex flex-col gap-4">
-        {children}
-        {error ? <Failure error={error} /> : null}
-        <Button look="primary" type="submit" disabled={busy}>
-          {action}
-        </Button>
-      </form>
+      <Form {...form} submit={telling} />
       {below}
     </Frame>
   );
 }
 
-export const text = (form: FormData, name: string): string => String(form.get(name) ?? "");
+/** Returns the usual refusals in the language of the page, others as they are. */
+function toldOf(error: unknown, say: ReturnType<typeof useWords<keyof typeof words.en>>): unknown {
+  if (error instanceof Unreachable) return new Error(say("away"));
+  if (!(error instanceof Refused)) return error;
+  if (error.code === 401) return new Error(say("wrong"));
+  const seconds = error.status.details?.retryAfterSeconds;
+  return error.code === 429 && seconds ? new Error(say("tooMany", { seconds })) : error;
+}

@@ -1,15 +1,16 @@
 import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
-import { request } from "~/api/client";
+import { writeObject } from "~/api/client";
 import { type KindInfo, objectPath, useKinds, vcctl } from "~/api/kinds";
 import type { Resource } from "~/api/types";
 import { Age } from "~/components/Age";
+import { useAttempt } from "~/components/attempt";
 import { Busy } from "~/components/Busy";
 import { Button } from "~/components/Button";
+import { ConfirmName } from "~/components/ConfirmName";
 import { CopyButton } from "~/components/CopyButton";
 import { Dialog } from "~/components/Dialog";
 import { Failure } from "~/components/Failure";
-import { Field, Input } from "~/components/Field";
 import { useWords } from "~/i18n/language";
 import { toast } from "~/layout/toasts";
 import { contentsOf } from "./contents";
@@ -28,8 +29,6 @@ export function DeleteDialog({ kind, object, onClose }: DeleteDialogProps) {
   const say = useWords(words);
   const related = useRelated(kind, object);
   const [typed, setTyped] = useState("");
-  const [busy, setBusy] = useState(false);
-  const [error, setError] = useState<unknown>(null);
   const { name, project, uid } = object.metadata;
   const kinds = useKinds();
   const isProject = kind.kind === "Project";
@@ -44,19 +43,12 @@ export function DeleteDialog({ kind, object, onClose }: DeleteDialogProps) {
   const users = related.data?.users ?? [];
   const hasLosses = owned.length > 0 || users.length > 0 || isProject || kind.kind === "Domain";
   const command = vcctl("delete", `${kind.singular}/${name}`, ...(project ? ["-p", project] : []));
-  const remove = async () => {
-    setBusy(true);
-    try {
-      // The very one that was shown, not another one of its name.
-      const left = await request("DELETE", objectPath(kind.plural, project, name), { query: { uid } });
-      toast("good", say(left === undefined ? "deleteDone" : "deleteAsked", { kind: kind.kind, name }));
-      onClose();
-    } catch (failure) {
-      setError(failure);
-    } finally {
-      setBusy(false);
-    }
-  };
+  const { busy, error, attempt } = useAttempt(async () => {
+    // The very one that was shown, not another one of its name.
+    const left = await writeObject("DELETE", objectPath(kind.plural, project, name), { query: { uid } });
+    toast("good", say(left === undefined ? "deleteDone" : "deleteAsked", { kind: kind.kind, name }));
+    onClose();
+  });
   return (
     <Dialog
       open
@@ -70,7 +62,7 @@ export function DeleteDialog({ kind, object, onClose }: DeleteDialogProps) {
           <Button
             look="danger"
             disabled={busy || isLooking || (hasLosses && typed !== name)}
-            onClick={() => void remove()}
+            onClick={() => void attempt()}
           >
             {say("delete")}
           </Button>
@@ -84,19 +76,7 @@ export function DeleteDialog({ kind, object, onClose }: DeleteDialogProps) {
       {!isLooking && related.data && owned.length === 0 && users.length === 0 ? (
         <p className="text-quiet">{say("nobody")}</p>
       ) : null}
-      {hasLosses ? (
-        <Field label={say("confirmName", { name })}>
-          {(control) => (
-            <Input
-              {...control}
-              autoComplete="off"
-              spellCheck={false}
-              value={typed}
-              onChange={({ target }) => setTyped(target.value)}
-            />
-          )}
-        </Field>
-      ) : null}
+      {hasLosses ? <ConfirmName label={say("confirmName", { name })} typed={typed} onType={setTyped} /> : null}
       {error ? <Failure error={error} /> : null}
     </Dialog>
   );

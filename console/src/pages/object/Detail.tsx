@@ -1,5 +1,5 @@
 import { useQuery } from "@tanstack/react-query";
-import { FileX, History as HistoryIcon, Pencil, Trash2 } from "lucide-react";
+import { FileX, Trash2 } from "lucide-react";
 import { Tabs } from "radix-ui";
 import { type ReactNode, useState } from "react";
 import { Link, useParams, useSearchParams } from "react-router";
@@ -11,10 +11,13 @@ import { CopyButton } from "~/components/CopyButton";
 import { EmptyState } from "~/components/EmptyState";
 import { Failure } from "~/components/Failure";
 import { ReadyBadge } from "~/components/ReadyBadge";
+import { TabList } from "~/components/TabList";
 import { useWords } from "~/i18n/language";
+import { ChangeLinks } from "./ChangeLinks";
 import { DeleteDialog, Deleting } from "./Delete";
 import { Events } from "./Events";
 import { History } from "./History";
+import { OneTimeSecret } from "./OneTimeSecret";
 import { Overview } from "./Overview";
 import { Related } from "./Related";
 import { words } from "./words";
@@ -68,20 +71,8 @@ function ObjectPage({ kind, project, name }: { kind: KindInfo; project: string |
           <ReadyBadge object={object} />
         </h1>
         <CopyButton text={vcctl("describe", `${kind.singular}/${name}`, ...where)} command />
-        <Button asChild>
-          <Link to={`${link}/timeline`}>
-            <HistoryIcon aria-hidden />
-            {say("timeline")}
-          </Link>
-        </Button>
-        {writable ? (
-          <Button asChild>
-            <Link to={`${link}/edit`}>
-              <Pencil aria-hidden />
-              {say("edit")}
-            </Link>
-          </Button>
-        ) : null}
+        <ChangeLinks link={link} writable={writable} />
+        {writable ? <OneTimeSecret kind={kind} object={object} /> : null}
         {kind.verbs.includes("delete") && !object.metadata.deletionTimestamp ? (
           <Button look="danger" onClick={() => setDeleting(true)}>
             <Trash2 aria-hidden />
@@ -114,17 +105,7 @@ function Sections({ tab, onTab, children }: SectionsProps) {
   const say = useWords(words);
   return (
     <Tabs.Root value={tab} onValueChange={onTab}>
-      <Tabs.List aria-label={say("sections")} className="flex overflow-x-auto border-line border-b bg-surface px-2">
-        {TABS.map((each) => (
-          <Tabs.Trigger
-            key={each}
-            value={each}
-            className="cursor-pointer whitespace-nowrap border-transparent border-b-2 px-3 py-2 text-quiet data-[state=active]:border-accent data-[state=active]:text-text"
-          >
-            {say(each)}
-          </Tabs.Trigger>
-        ))}
-      </Tabs.List>
+      <TabList label={say("sections")} tabs={TABS} active={tab} say={say} className="bg-surface px-2" />
       {TABS.map((each) => (
         <Tabs.Content key={each} value={each} className="p-3">
           {each === tab ? children[each] : null}

@@ -1,7 +1,7 @@
 import { useQuery } from "@tanstack/react-query";
-import { lazy, Suspense, useDeferredValue, useEffect, useMemo, useRef, useState } from "react";
+import { lazy, type ReactNode, Suspense, useDeferredValue, useEffect, useMemo, useRef, useState } from "react";
 import { Link, useNavigate, useParams } from "react-router";
-import { request } from "~/api/client";
+import { writeObject } from "~/api/client";
 import { collectionPath, listLink, objectLink, objectPath, useKinds, vcctl } from "~/api/kinds";
 import { useLiveObject } from "~/api/lists";
 import type { Resource } from "~/api/types";
@@ -14,10 +14,11 @@ import { Failure } from "~/components/Failure";
 import { useWords } from "~/i18n/language";
 import { useProject } from "~/layout/scope";
 import { toast } from "~/layout/toasts";
+import { same } from "~/schema/changes";
 import { check, type Problem } from "~/schema/check";
 import { fieldOf, type KindDescription, type Path, useKindDescription } from "~/schema/schema";
-import { change, type Manifest, type Mark, pathOfField, rangeOf, read, write } from "~/yaml/document";
-import { dropDraft, findDraft, keepDraft } from "./draft";
+import { change, isLarge, type Manifest, type Mark, pathOfField, rangeOf, read, takeIn, write } from "~/yaml/document";
+import { dropDraft, findDraft, keepDraft, valueAt } from "./draft";
 import { Form } from "./Form";
 import { PlanDialog } from "./PlanDialog";
 import { GENTLY, manifestOf, namesOf, plan, type Wanted } from "./plan";
@@ -26,6 +27,7 @@ import { words } from "./words";
 const Editor = lazy(() => import("~/yaml/Editor"));
 /** After the last letter, before the API is asked what it thinks. */
 const PAUSE_MS = 700;
+const NOTHING: ReadonlySet<string> = new Set();
 
 /** Makes an object (address ending in _new) or changes one (…/edit), by form and YAML over one text. */
 export function Component() {
@@ -85,7 +87,13 @@ function Workbench({ kind, live, project }: WorkbenchProps) {
   const [planned, setPlanned] = useState<Wanted | null>(null);
   const [caret, setCaret] = useState<{ at: number } | undefined>();
 
-  const manifest = useMemo(() => read(text), [text]);
+  const [asked, setAsked] = useState<string | null>(null);
+  const isLong = useMemo(() => isLarge(text), [text]);
+  const isUnread = isLong && text !== asked;
+  const manifest = useMemo<Manifest>(
+    () => (isUnread ? { text, value: null, marks: [], document: null } : read(text)),
+    [text, isUnread],
+  );
   // The form stays as it was while the text is no YAML.
   const lastValue = useRef(manifest.value);
   if (manifest.value) lastValue.current = manifest.value;
@@ -94,16 +102,29 @@ function Workbench({ kind, live, project }: WorkbenchProps) {
     [manifest.value, schema, say],
   );
   const remote = useOpinion(kind, manifest, local.length === 0 && text !== base);
-  const problems = useMemo(() => {
-    const seen = new Set(local.map(({ field }) => field));
-    return [...local, ...remote.filter(({ field }) => !seen.has(field))];
-  }, [local, remote]);
+  const [left, setLeft] = useState<ReadonlySet<string>>(NOTHING);
+  const [attempts, setAttempts] = useState(0);
+  const begun = useMemo(() => (isLarge(base) ? null : read(base).value), [base]);
+  // Nobody is blamed for what they had no chance to fill in yet.
+  const due = useMemo(
+    () =>
+      local.filter(
+        ({ field, path }) =>
+          attempts > 0 || left.has(field) || !same(valueAt(begun, path), valueAt(manifest.value, path)),
+      ),
+    [local, attempts, left, begun, manifest.value],
+  );
+  const problems = useMemo(() => [...due, ...remote], [due, remote]);
+  const fields = useRef<HTMLFieldSetElement>(null);
+  useEffect(() => {
+    if (attempts > 0) fields.current?.querySelector<HTMLElement>("[aria-invalid]")?.focus();
+  }, [attempts]);
   const marks = useMemo<Mark[]>(
     () => [
       ...manifest.marks,
-      ...problems.map(({ path, message }) => {
+      ...problems.map(({ path, field, message }) => {
         const [from, to] = rangeOf(manifest.document, path);
-        return { from, to, message };
+        return { from, to, message: `${field}: ${message}` };
       }),
     ],
     [manifest, problems],
@@ -121,7 +142,15 @@ function Workbench({ kind, live, project }: WorkbenchProps) {
     setBase(from);
     setText(from);
     setRestored(false);
+    setLeft(NOTHING);
+    setAttempts(0);
     dropDraft(place);
+  };
+  const mergeNewest = (from: string) => {
+    const merged = takeIn(text, base, from);
+    setBase(from);
+    setText(merged);
+    return read(merged).value as Wanted | null;
   };
   useEffect(() => {
     // Nothing was typed yet: the newest is shown.
@@ -162,8 +191,8 @@ function Workbench({ kind, live, project }: WorkbenchProps) {
         <Button onClick={() => navigate(-1)}>{say("cancel")}</Button>
         <Button
           look="primary"
-          disabled={isBroken || local.length > 0}
-          onClick={() => setPlanned(manifest.value as Wanted)}
+          disabled={isBroken || due.length > 0}
+          onClick={() => (local.length > 0 ? setAttempts((n) => n + 1) : setPlanned(manifest.value as Wanted))}
         >
           {say("plan")}
         </Button>
@@ -176,8 +205,11 @@ function Workbench({ kind, live, project }: WorkbenchProps) {
         />
       ) : null}
       {changedMeanwhile && text !== base ? (
-        <Notice text={say("changedMeanwhile")} action={say("takeNewest")} onAction={() => begin(newest)} />
+        <Notice text={say("changedMeanwhile")} action={say("takeNewest")} onAction={() => begin(newest)}>
+          {isBroken ? null : <Button onClick={() => mergeNewest(newest)}>{say("takeIn")}</Button>}
+        </Notice>
       ) : null}
+      {isUnread ? <Notice text={say("unread")} action={say("check")} onAction={() => setAsked(text)} /> : null}
       <Problems
         marks={marks}
         text={text}
@@ -188,18 +220,23 @@ function Workbench({ kind, live, project }: WorkbenchProps) {
       />
       <div className="grid min-h-0 flex-1 grid-rows-1 lg:grid-cols-2">
         <div className={classes("min-h-0 overflow-y-auto", tab === "yaml" && "hidden lg:block")}>
-          {isBroken ? <p className="p-3 text-warn">{say("brokenYaml")}</p> : null}
-          <fieldset disabled={isBroken} className="min-w-0">
-            <Form
-              kind={kind}
-              value={value}
-              root={schema}
-              project={project}
-              isNew={!live}
-              change={editForm}
-              errors={errors}
-            />
-          </fieldset>
+          {isBroken && !isLong ? <p className="p-3 text-warn">{say("brokenYaml")}</p> : null}
+          {isLong ? (
+            <p className="p-3 text-quiet">{say("noForm")}</p>
+          ) : (
+            <fieldset ref={fields} disabled={isBroken} className="min-w-0">
+              <Form
+                kind={kind}
+                value={value}
+                root={schema}
+                project={project}
+                isNew={!live}
+                change={editForm}
+                leave={(path) => setLeft((before) => new Set(before).add(fieldOf(path)))}
+                errors={errors}
+              />
+            </fieldset>
+          )}
         </div>
         <div className={classes("min-h-0 border-line lg:border-l", tab === "form" && "hidden lg:block")}>
           <Suspense fallback={<Busy />}>
@@ -207,6 +244,7 @@ function Workbench({ kind, live, project }: WorkbenchProps) {
               className="h-full min-h-80"
               text={text}
               onChange={setText}
+              onTooLong={() => toast("bad", say("tooLong"))}
               schema={schema}
               marks={marks}
               label={say("yaml")}
@@ -223,6 +261,7 @@ function Workbench({ kind, live, project }: WorkbenchProps) {
           wanted={planned}
           live={live}
           command={command}
+          {...(changedMeanwhile ? { onTakeIn: () => setPlanned(mergeNewest(newest)) } : {})}
           onClose={() => setPlanned(null)}
           onApplied={(object, item) => {
             dropDraft(place);
@@ -245,10 +284,9 @@ function undoOf(kind: KindDescription, before: Resource, after: Resource, label:
   const run = () => {
     const manifest = manifestOf(before);
     const body = { ...manifest, metadata: { ...manifest.metadata, resourceVersion: after.metadata.resourceVersion } };
-    request("PUT", objectPath(kind.plural, before.metadata.project, before.metadata.name), {
-      query: { fieldManager: "console" },
-      body,
-    }).catch((error) => toast("bad", String(error instanceof Error ? error.message : error)));
+    writeObject("PUT", objectPath(kind.plural, before.metadata.project, before.metadata.name), { body }).catch(
+      (error) => toast("bad", String(error instanceof Error ? error.message : error)),
+    );
   };
   return { label, run };
 }
@@ -290,23 +328,35 @@ function useOpinion(kind: KindDescription, manifest: Manifest, isAsked: boolean)
   }, [isReady, query.data, settled]);
 }
 
-function Notice({ text, action, onAction }: { text: string; action: string; onAction: () => void }) {
+interface NoticeProps {
+  text: string;
+  action: string;
+  onAction: () => void;
+  children?: ReactNode;
+}
+
+function Notice({ text, action, onAction, children }: NoticeProps) {
   return (
     <div role="status" className="flex flex-wrap items-center gap-2 bg-warn-ground px-3 py-1 text-warn">
       <span className="flex-1">{text}</span>
+      {children}
       <Button onClick={onAction}>{action}</Button>
     </div>
   );
 }
 
+const MOST_TOLD = 20;
+
 function Problems({ marks, text, onGo }: { marks: readonly Mark[]; text: string; onGo: (at: number) => void }) {
   const say = useWords(words);
   if (marks.length === 0) return null;
+  // Some faults, such as brackets that stay open, come many times over.
+  const told = new Map(marks.map((mark) => [`${mark.from} ${mark.message}`, mark]));
   return (
     <section aria-label={say("problems")} className="max-h-32 overflow-y-auto bg-bad-ground px-3 py-1 text-bad">
       <ul>
-        {marks.map(({ from, message }) => (
-          <li key={`${from} ${message}`} className="flex items-baseline gap-2">
+        {[...told].slice(0, MOST_TOLD).map(([key, { from, message }]) => (
+          <li key={key} className="flex items-baseline gap-2">
             <button type="button" className="shrink-0 cursor-pointer underline" onClick={() => onGo(from)}>
               {say("goTo", { line: text.slice(0, from).split("\n").length })}
             </button>

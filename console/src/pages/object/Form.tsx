@@ -5,7 +5,18 @@ import { type KindInfo, useKinds } from "~/api/kinds";
 import { Button } from "~/components/Button";
 import { type ControlProps, Field, INPUT, Input } from "~/components/Field";
 import { useWords } from "~/i18n/language";
-import { childOf, fieldOf, isStandIn, type JsonSchema, type Path, plain, type Takes, valuesOf } from "~/schema/schema";
+import {
+  childOf,
+  defaultsBy,
+  fieldOf,
+  given,
+  isStandIn,
+  type JsonSchema,
+  type Path,
+  plain,
+  type Takes,
+  valuesOf,
+} from "~/schema/schema";
 import { namesOf } from "./plan";
 import { words } from "./words";
 
@@ -14,6 +25,8 @@ interface FormContext {
   project: string | null;
   isNew: boolean;
   change: (path: Path, value: unknown) => void;
+  /** Somebody was at the field, and is no more. */
+  leave: (path: Path) => void;
   /** What is wrong, by field. */
   errors: ReadonlyMap<string, string>;
 }
@@ -71,13 +84,16 @@ export function Form({ kind, value, ...context }: FormProps) {
 
 function ObjectFields({ schema, path, value }: { schema: JsonSchema; path: Path; value: unknown }) {
   const say = useWords(words);
-  const { root, errors } = useForm();
-  const given = asMap(value);
-  const fields = Object.entries(schema.properties ?? {}).map(([name, raw]) => ({ name, schema: plain(raw, root) }));
+  const { root, errors, change } = useForm();
+  const has = asMap(value);
+  const fields = Object.entries(given(schema, value).properties ?? {}).map(([name, raw]) => ({
+    name,
+    schema: plain(raw, root),
+  }));
   const required = new Set(schema.required ?? []);
   const isShown = (name: string) =>
     required.has(name) ||
-    given[name] !== undefined ||
+    has[name] !== undefined ||
     fields.length <= 8 ||
     [...errors.keys()].some((field) => field.startsWith(fieldOf([...path, name])));
   const render = ({ name, schema: field }: { name: string; schema: JsonSchema }) => (
@@ -86,8 +102,11 @@ function ObjectFields({ schema, path, value }: { schema: JsonSchema; path: Path;
       schema={field}
       name={name}
       path={[...path, name]}
-      value={given[name]}
+      value={has[name]}
       isRequired={required.has(name)}
+      onChosen={(to) => {
+        for (const [other, value] of defaultsBy(schema, name, to)) change([...path, other], value);
+      }}
     />
   );
   const rest = fields.filter(({ name }) => !isShown(name));
@@ -111,11 +130,13 @@ interface SchemaFieldProps {
   value: unknown;
   isRequired?: boolean;
   isFixed?: boolean;
+  /** When one of several was chosen. */
+  onChosen?: (to: unknown) => void;
 }
 
 function SchemaField(props: SchemaFieldProps) {
   const { schema, name, path, value, isRequired = false } = props;
-  const { root, errors, isNew } = useForm();
+  const { root, errors, isNew, leave } = useForm();
   const say = useWords(words);
   const inner = schema.items && plain(schema.items, root);
   const help = [schema.description, takesNote(schema["x-vcstack-takes"], isNew, say)].filter(Boolean).join(" ");
@@ -148,13 +169,15 @@ function SchemaField(props: SchemaFieldProps) {
       }
       help={help}
       error={errors.get(fieldOf(path))}
+      onBlur={() => leave(path)}
     >
       {(control) => <Control {...props} control={control} />}
     </Field>
   );
 }
 
-function Control({ schema, path, value, isRequired, isFixed, control }: SchemaFieldProps & { control: ControlProps }) {
+function Control(props: SchemaFieldProps & { control: ControlProps }) {
+  const { schema, path, value, isRequired, isFixed, onChosen, control } = props;
   const say = useWords(words);
   const { change } = useForm();
   const set = (text: string) => change(path, text === "" ? undefined : text);
@@ -172,12 +195,11 @@ function Control({ schema, path, value, isRequired, isFixed, control }: SchemaFi
         {...control}
         className={INPUT}
         value={value === undefined || value === null ? "" : String(value)}
-        onChange={({ target }) =>
-          change(
-            path,
-            choices.find((choice) => String(choice) === target.value),
-          )
-        }
+        onChange={({ target }) => {
+          const to = choices.find((choice) => String(choice) === target.value);
+          change(path, to);
+          onChosen?.(to);
+        }}
       >
         {isRequired && value !== undefined ? null : <option value="">{fallback || say("none")}</option>}
         {choices.map((choice) => (
@@ -302,6 +324,14 @@ function Reference({
   );
 }
 
+/** So many of a list are in the form. */
+const MOST_ITEMS = 100;
+
+function More({ count }: { count: number }) {
+  const say = useWords(words);
+  return count > 0 ? <p className="text-quiet">{say("moreItems", { count })}</p> : null;
+}
+
 function ListFields({ name, inner, path, value }: { name: string; inner: JsonSchema; path: Path; value: unknown }) {
   const say = useWords(words);
   const { change } = useForm();
@@ -312,7 +342,7 @@ function ListFields({ name, inner, path, value }: { name: string; inner: JsonSch
   };
   return (
     <>
-      {items.map((item, index) => {
+      {items.slice(0, MOST_ITEMS).map((item, index) => {
         const title = say("item", { name, number: index + 1 });
         const button = (
           <Button
@@ -339,6 +369,7 @@ function ListFields({ name, inner, path, value }: { name: string; inner: JsonSch
           </div>
         );
       })}
+      <More count={items.length - MOST_ITEMS} />
       <Button
         className="self-start"
         onClick={() => change([...path, items.length], inner.properties ? {} : inner.type === "integer" ? 0 : "")}
@@ -358,7 +389,7 @@ function MapFields({ schema, path, value }: { schema: JsonSchema; path: Path; va
   const entries = Object.entries(asMap(value));
   return (
     <>
-      {entries.map(([key, item]) => (
+      {entries.slice(0, MOST_ITEMS).map(([key, item]) => (
         <div key={key} className="flex items-start gap-2">
           <div className="min-w-0 flex-1">
             <SchemaField schema={schema} name={key} path={[...path, key]} value={item} />
@@ -374,6 +405,7 @@ function MapFields({ schema, path, value }: { schema: JsonSchema; path: Path; va
           </Button>
         </div>
       ))}
+      <More count={entries.length - MOST_ITEMS} />
       <div className="flex gap-2">
         <Input
           aria-label={say("name")}

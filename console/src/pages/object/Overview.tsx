@@ -2,13 +2,12 @@ import { Link } from "react-router";
 import { type KindInfo, objectLink } from "~/api/kinds";
 import type { Condition, Resource } from "~/api/types";
 import { Age } from "~/components/Age";
-import { Badge, type Tone } from "~/components/Badge";
+import { Badge } from "~/components/Badge";
+import { ConditionBadge } from "~/components/ReadyBadge";
 import { useWords } from "~/i18n/language";
 import { childOf, isStandIn, type JsonSchema, type Path, plain, useKindDescription } from "~/schema/schema";
 import { Why } from "./Why";
 import { words } from "./words";
-
-const TONES: Record<Condition["status"], Tone> = { True: "good", False: "bad", Unknown: "warn" };
 
 /** What there is to know of an object at a glance. */
 export function Overview({ kind, object }: { kind: KindInfo; object: Resource }) {
@@ -113,7 +112,7 @@ function Conditions({ conditions, generation }: { conditions: Condition[]; gener
                 <tr key={each.type} className="border-line border-t align-top">
                   <td className="py-1 pr-3 font-medium">{each.type}</td>
                   <td className="py-1 pr-3">
-                    <Badge tone={TONES[each.status] ?? "quiet"}>{each.status}</Badge>
+                    <ConditionBadge condition={each}>{each.status}</ConditionBadge>
                   </td>
                   <td className="py-1 pr-3">
                     <Age of={each.lastTransitionTime} />

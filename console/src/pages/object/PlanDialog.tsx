@@ -31,13 +31,15 @@ interface PlanDialogProps {
   how?: How;
   /** The command that does the same. */
   command?: string;
+  /** Takes in what others changed since the manifest was begun; given while there is such, which applying would undo. */
+  onTakeIn?: () => void;
   onClose: () => void;
   onApplied: (object: Resource, item: PlannedItem) => void;
 }
 
 /** Shows what saving would do, and saves. */
 export function PlanDialog(props: PlanDialogProps) {
-  const { kind, schema, wanted, live, onClose, onApplied } = props;
+  const { kind, schema, wanted, live, onTakeIn, onClose, onApplied } = props;
   const say = useWords(words);
   const [how, setHow] = useState<How>(props.how ?? GENTLY);
   const [busy, setBusy] = useState(false);
@@ -52,7 +54,7 @@ export function PlanDialog(props: PlanDialogProps) {
   const item = query.data;
   const stays = item && !how.replace ? staying(schema, live, wanted, item) : [];
   const conflicts = item?.refusal?.code === 409 && !how.replace;
-  const can = item && (item.action === "Create" || item.action === "Update") && !query.isFetching;
+  const can = item && (item.action === "Create" || item.action === "Update") && !query.isFetching && !onTakeIn;
   const apply = async () => {
     if (!item) return;
     setBusy(true);
@@ -85,6 +87,12 @@ export function PlanDialog(props: PlanDialogProps) {
         </>
       }
     >
+      {onTakeIn ? (
+        <div role="alert" className="flex flex-wrap items-center gap-2 rounded-md bg-warn-ground p-2 text-warn">
+          <p className="flex-1">{`${say("changedMeanwhile")} ${say("takeInFirst")}`}</p>
+          <Button onClick={onTakeIn}>{say("takeIn")}</Button>
+        </div>
+      ) : null}
       {query.isPending ? <Busy label={say("planning")} /> : null}
       {query.error ? <Failure error={query.error} onRetry={() => void query.refetch()} /> : null}
       {item ? <PlanView item={item} /> : null}

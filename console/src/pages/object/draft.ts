@@ -1,6 +1,6 @@
 /** What was typed survives a reload, in this tab alone, and without secrets. */
 import { hasSecrets, isStandIn, type JsonSchema, type Path, secretsIn } from "~/schema/schema";
-import { change, read } from "~/yaml/document";
+import { change, isLarge, read } from "~/yaml/document";
 
 export interface Draft {
   text: string;
@@ -16,6 +16,7 @@ const key = (path: string) => `vcstack-draft:${path}`;
 /** Returns the text without secrets, in their place the stand-ins of the base; null when it cannot be told where they are. */
 export function withoutSecrets(text: string, base: string, schema: JsonSchema): string | null {
   if (!hasSecrets(schema)) return text;
+  if (isLarge(text)) return null;
   const { value } = read(text);
   if (!value) return null;
   const before = read(base).value;

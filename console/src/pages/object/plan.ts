@@ -1,12 +1,10 @@
 /** Plans and what carries them out: nothing is saved that was not shown first. */
-import { request } from "~/api/client";
+import { MANAGER, request, writeObject } from "~/api/client";
 import { Refused } from "~/api/errors";
 import { collectionPath, type KindInfo, objectPath } from "~/api/kinds";
 import type { ErrorStatus, Resource } from "~/api/types";
 import { type FieldChange, missing } from "~/schema/changes";
 import type { JsonSchema } from "~/schema/schema";
-
-export const MANAGER = "console";
 
 /** A manifest, as far as it is one. */
 export interface Wanted {
@@ -53,10 +51,9 @@ export function carryOut(kind: KindInfo, wanted: Wanted, item: PlannedItem, how:
   // An object that is not there has no version 0 either: should it be there by now, it is refused.
   const body = withVersion(wanted, item.resourceVersion ?? "0");
   const path = pathOf(kind, wanted);
-  const query = { fieldManager: MANAGER };
-  if (how.replace && item.resourceVersion) return request("PUT", path, { query, body });
-  return request("PATCH", path, {
-    query: { ...query, ...(how.force ? { force: true } : {}) },
+  if (how.replace && item.resourceVersion) return writeObject("PUT", path, { body });
+  return writeObject("PATCH", path, {
+    query: how.force ? { force: true } : {},
     body,
     contentType: jsonApply,
   });

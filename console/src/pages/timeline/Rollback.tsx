@@ -4,10 +4,10 @@ import { useKinds, vcctl } from "~/api/kinds";
 import { Badge } from "~/components/Badge";
 import { Busy } from "~/components/Busy";
 import { Button } from "~/components/Button";
+import { ConfirmName } from "~/components/ConfirmName";
 import { CopyButton } from "~/components/CopyButton";
 import { Dialog } from "~/components/Dialog";
 import { Failure } from "~/components/Failure";
-import { Field, Input } from "~/components/Field";
 import { useWords } from "~/i18n/language";
 import { toast } from "~/layout/toasts";
 import { Losses } from "~/pages/object/Delete";
@@ -39,6 +39,7 @@ export function RollbackDialog({ project, revision, onClose, onUndo }: RollbackD
     retry: false,
   });
   const way = query.data;
+  const newest = way?.newest;
   const possible = way?.makings.filter(({ item }) => item.action !== "Refused") ?? [];
   const count = possible.length + (way?.leavings.length ?? 0);
   const isSure = (way?.leavings.length ?? 0) === 0 || typed === project;
@@ -47,11 +48,10 @@ export function RollbackDialog({ project, revision, onClose, onUndo }: RollbackD
     setDone(0);
     const found = await goBack(way, setDone);
     setDone(null);
-    if (found.failed.length > 0) {
+    if (found.failed.length + found.leftOut.length > 0) {
       setOutcome(found);
       return;
     }
-    const { newest } = way;
     const undo = newest ? { label: say("undo"), run: () => onUndo(newest) } : undefined;
     toast("good", say("wentBack", { name: project, revision }), undo);
     onClose();
@@ -71,10 +71,13 @@ export function RollbackDialog({ project, revision, onClose, onUndo }: RollbackD
       actions={
         outcome ? (
           <>
+            {newest && outcome.done > 0 ? <Button onClick={() => onUndo(newest)}>{say("undo")}</Button> : null}
             <Button onClick={onClose}>{say("close")}</Button>
-            <Button look="primary" onClick={again}>
-              {say("planAnew")}
-            </Button>
+            {outcome.failed.length > 0 ? (
+              <Button look="primary" onClick={again}>
+                {say("planAnew")}
+              </Button>
+            ) : null}
           </>
         ) : (
           <>
@@ -94,22 +97,19 @@ export function RollbackDialog({ project, revision, onClose, onUndo }: RollbackD
       {query.isFetching ? <Busy label={say("looking")} /> : null}
       {query.error ? <Failure error={query.error} onRetry={() => void query.refetch()} /> : null}
       {outcome ? (
-        <Failed outcome={outcome} count={count} />
+        <>
+          {outcome.failed.length > 0 ? (
+            <NotDone title={say("partly", { done: outcome.done, count })} items={outcome.failed} />
+          ) : (
+            <p role="status">{say("wentBackPartly", { name: project, revision })}</p>
+          )}
+          {outcome.leftOut.length > 0 ? <NotDone title={say("leftOut")} items={outcome.leftOut} /> : null}
+        </>
       ) : way && !query.isFetching ? (
         <>
           <WayView way={way} />
           {way.leavings.length > 0 ? (
-            <Field label={say("confirmName", { name: project })}>
-              {(control) => (
-                <Input
-                  {...control}
-                  autoComplete="off"
-                  spellCheck={false}
-                  value={typed}
-                  onChange={({ target }) => setTyped(target.value)}
-                />
-              )}
-            </Field>
+            <ConfirmName label={say("confirmName", { name: project })} typed={typed} onType={setTyped} />
           ) : null}
         </>
       ) : null}
@@ -159,13 +159,12 @@ function WayView({ way }: { way: WayBack }) {
   );
 }
 
-function Failed({ outcome, count }: { outcome: Outcome; count: number }) {
-  const say = useWords(words);
+function NotDone({ title, items }: { title: string; items: Outcome["failed"] }) {
   return (
     <div role="alert" className="flex flex-col gap-1">
-      <p className="font-medium">{say("partly", { done: outcome.done, count })}</p>
+      <p className="font-medium">{title}</p>
       <ul className="list-disc pl-5">
-        {outcome.failed.map(({ step, message }) => (
+        {items.map(({ step, message }) => (
           <li key={keyOf(step)} className="break-words">{`${step.kind.kind} ${step.name}: ${message}`}</li>
         ))}
       </ul>

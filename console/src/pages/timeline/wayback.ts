@@ -1,16 +1,20 @@
 /** The way back of a whole project: what has to be made, changed and deleted, as one plan; and carrying that out. */
-import { messageOf, request } from "~/api/client";
+import { messageOf, request, writeObject } from "~/api/client";
 import { Refused } from "~/api/errors";
 import { type KindInfo, objectPath } from "~/api/kinds";
 import { inTurns } from "~/api/turns";
 import type { Resource, Schemas } from "~/api/types";
+import { say } from "~/i18n/language";
 import { type Links, placeOf, placesIn, without } from "~/pages/object/losses";
 import { carryOut, type How, isStale, manifestOf, type PlannedItem, plan, type Wanted } from "~/pages/object/plan";
 import { same } from "~/schema/changes";
 import { type Moment, type Touched, touchedBetween } from "./moments";
+import { words } from "./words";
 
 const REPLACE: How = { force: true, replace: true };
 const PAGE = 500;
+/** Whoever asks for what was at this revision asks for now, with all that was written before. */
+const NEWEST = String(2 ** 53);
 /** So many the API plans at once (vcstack/apiclient/planmessages.py). */
 const MOST = 1_000;
 
@@ -59,20 +63,27 @@ async function find<T>(path: string, query: Record<string, string>, signal: Abor
   }
 }
 
-/** Returns all that has happened in the project after the revision, the oldest first. */
-async function momentsAfter(project: string, revision: string, signal: AbortSignal): Promise<Moment[]> {
+/** Returns all that has happened in the project after the revision, the oldest first, and what was the last before. */
+async function momentsAfter(
+  project: string,
+  revision: string,
+  signal: AbortSignal,
+): Promise<{ moments: Moment[]; last: Moment }> {
   const found: Moment[] = [];
   let before: string | undefined;
-  do {
+  for (;;) {
     const page: { items: Moment[]; metadata?: { before?: string } } = await request(
       "GET",
       `${objectPath("projects", null, project)}/timeline`,
       { query: { limit: PAGE, before }, signal },
     );
     found.push(...page.items.filter((moment) => BigInt(moment.revision) > BigInt(revision)));
+    const last = page.items.find((moment) => BigInt(moment.revision) <= BigInt(revision));
+    if (last) return { moments: found.reverse(), last };
     before = page.metadata?.before;
-  } while (before !== undefined && BigInt(before) > BigInt(revision));
-  return found.reverse();
+    // What history has not seen would look as if it had not been there, and be deleted.
+    if (before === undefined) throw new Error(say(words, "tooFarBack", { revision }));
+  }
 }
 
 /** Plan how a project becomes again what it was at a revision; nothing is changed by that. */
@@ -82,11 +93,15 @@ export async function planWayBack(
   kinds: readonly KindInfo[],
   signal: AbortSignal,
 ): Promise<WayBack> {
-  const moments = await momentsAfter(project, revision, signal);
+  // History follows at some distance: what it has not come to yet would be left out.
+  await find<Resource>(objectPath("projects", null, project), { atRevision: NEWEST }, signal);
+  const { moments, last } = await momentsAfter(project, revision, signal);
   const newest = moments.at(-1)?.revision ?? null;
   const touched = newest === null ? [] : touchedBetween(moments, revision, newest);
   const seen = await inTurns(touched, (each) => lookAt(each, revision, kinds, signal));
   const found = seen.filter((each) => each !== null);
+  const unknown = found.find(({ was, is }) => !was && is && isOlder(is, last.time));
+  if (unknown) throw new Error(say(words, "notSeen", { kind: unknown.step.kind.kind, name: unknown.step.name }));
   const wanted = found.flatMap(({ step, was, is }) =>
     was ? [{ step, wanted: manifestOf(was), present: is && manifestOf(is) }] : [],
   );
@@ -150,9 +165,22 @@ async function lookAt(
   return { step, was, is: was === null && is?.metadata.deletionTimestamp ? null : is };
 }
 
+/** Returns whether an object was made before a time; its own is in whole seconds. */
+function isOlder(object: Resource, time: string): boolean {
+  const made = object.metadata.creationTimestamp;
+  return made !== undefined && Date.parse(made) < Math.floor(Date.parse(time) / 1000) * 1000;
+}
+
+export interface NotDone {
+  step: Step;
+  message: string;
+}
+
 export interface Outcome {
   done: number;
-  failed: { step: Step; message: string }[];
+  failed: NotDone[];
+  /** What the plan refused, so that nobody tried. */
+  leftOut: NotDone[];
 }
 
 /**
@@ -162,7 +190,10 @@ export interface Outcome {
  * itself. Deletions come last: what they take is named no more then.
  */
 export async function goBack(way: WayBack, onDone: (done: number) => void): Promise<Outcome> {
-  const outcome: Outcome = { done: 0, failed: [] };
+  const leftOut = way.makings.flatMap((making) =>
+    making.item.refusal ? [{ step: making, message: messageOf(new Refused(making.item.refusal)) }] : [],
+  );
+  const outcome: Outcome = { done: 0, failed: [], leftOut };
   const count = () => onDone(++outcome.done);
   let waiting = way.makings.filter(({ item }) => item.action !== "Refused");
   for (let before = -1; waiting.length > 0 && before !== outcome.done; ) {
@@ -184,7 +215,7 @@ export async function goBack(way: WayBack, onDone: (done: number) => void): Prom
     const { uid } = leaving.object.metadata;
     try {
       const path = objectPath(leaving.kind.plural, leaving.project, leaving.name);
-      await request("DELETE", path, { query: { uid } });
+      await writeObject("DELETE", path, { query: { uid } });
       count();
     } catch (error) {
       if (error instanceof Refused && error.code === 404) count();
