@@ -59,10 +59,10 @@ rotate: ## a new master key and a new certificate authority while requests flow;
 
 test: guest console ## run the test suite, real daemons included, all but test-k8s (PYTEST_ARGS='...')
 	@bash deploy/console.sh test
-	@VCSTACK_CACHE="$${VCSTACK_CACHE:-$(VCSTACK_STATE)/cache}" $(PYTHON) -m pytest $(WORKERS) --ignore=tests/k8s $(PYTEST_ARGS)
+	@VCSTACK_CACHE="$${VCSTACK_CACHE:-$(VCSTACK_STATE)/cache}" bash tests/run.sh $(WORKERS) --ignore=tests/k8s $(PYTEST_ARGS)
 
 test-k8s: guest kubernetes ## test the operator on a real Kubernetes API and a whole cloud (PYTEST_ARGS='...')
-	@VCSTACK_CACHE="$${VCSTACK_CACHE:-$(VCSTACK_STATE)/cache}" $(PYTHON) -m pytest tests/k8s $(PYTEST_ARGS)
+	@VCSTACK_CACHE="$${VCSTACK_CACHE:-$(VCSTACK_STATE)/cache}" bash tests/run.sh tests/k8s $(PYTEST_ARGS)
 
 test-fast: install ## run the tests that need no daemons
 	@bash deploy/console.sh test

@@ -266,5 +266,6 @@ class _Attempt:
             self._connection.silent.add(self._sent_to)
             if self._writes:
                 kind = NoAnswer if self._connection.all_silent else OutcomeUnknown
-                return kind(f"{self._method}: sent to {self._sent_to.address}, no answer in {seconds} s")
+                last = f"; before that: {self._last}" if self._last else ""
+                return kind(f"{self._method}: sent to {self._sent_to.address}, no answer in {seconds} s{last}")
         return EtcdUnavailable(f"{self._method}: no answer in {seconds} s; last: {self._last or 'connecting'}")
