@@ -28,6 +28,7 @@ from vcstack.apiserver.auth.granting import (
 from vcstack.apiserver.auth.grants import ALWAYS, Grants, Selectors
 from vcstack.apiserver.auth.keyguard import find_lacking
 from vcstack.apiserver.auth.naming import find_hidden
+from vcstack.apiserver.auth.owning import find_unowned
 from vcstack.apiserver.auth.places import TOP, Place
 from vcstack.apiserver.identity import Identity, Role
 from vcstack.apiserver.reach import HostReach
@@ -372,7 +373,7 @@ class Authorizer:
         excess = find_excess(self._index, grants, _own_account(identity), new, old)
         if excess:
             raise Forbidden(describe_missing_role(self._index, new) or describe(excess))
-        lacking = find_lacking(grants, new, old)
+        lacking = find_lacking(grants, new, old) or find_unowned(self._cache, self._index, grants, new, old)
         if lacking:
             raise Forbidden(f"{identity.subject} may not {lacking}")
         hidden = find_hidden(self._index, grants, new, old, home=place)
