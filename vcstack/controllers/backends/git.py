@@ -202,9 +202,14 @@ class GitRepositories:
             # gpg takes a file of this name for its keys as they are: nothing is imported, no agent is started.
             (home / "pubring.gpg").write_bytes(ring)
             environ = {"GNUPGHOME": str(home)}
-            ended = await self._git(
-                self.path(uid), "verify-commit", "--raw", commit, config=config, environ=environ, limited=False
-            )
+            try:
+                async with asyncio.timeout(self.limits.seconds):
+                    ended = await self._git(
+                        self.path(uid), "verify-commit", "--raw", commit, config=config, environ=environ, limited=False
+                    )
+            except TimeoutError as error:
+                seconds = int(self.limits.seconds)
+                raise GitError(TIMED_OUT, f"the signature could not be looked at within {seconds} s") from error
         if ended.code == 0:
             return _signer(ended.said)
         raw = await self._git(self.path(uid), "cat-file", "commit", commit)
@@ -410,6 +415,8 @@ _CONFIG: Final = {
     "core.hooksPath": "/dev/null",
     "credential.helper": "",
     "core.askPass": "/bin/false",
+    # Who signs by X.509 names the server that gpgsm has dirmngr ask for revocations, past the guard.
+    "gpg.x509.program": "/bin/false",
     "protocol.version": "2",
     "gc.auto": "0",
     "maintenance.auto": "false",
