@@ -160,6 +160,8 @@ async def test_files_encrypted_by_sops_are_applied_with_the_identities_of_the_en
     assert "unchanged" in await vcctl.ok("apply", "-f", str(file), SOPS_AGE_KEY=me.secret)
     found = await vcctl.api.store.reveal(get_kind("Secret"), "demo", "db")
     assert found["spec"]["data"] == {"password": "correct horse"}
+    file.write_text(encrypt([{"kind": "List", "items": [secret]}], me.recipient))
+    assert "unchanged" in await vcctl.ok("apply", "-f", str(file), SOPS_AGE_KEY=me.secret)
 
 
 async def test_reconcile_waits_until_the_source_has_looked_and_says_what_came_of_it(vcctl: Vcctl, hands: Hands) -> None:

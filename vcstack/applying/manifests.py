@@ -67,9 +67,10 @@ def load_text(raw: bytes, source: str, limits: Limits = LIMITS) -> list[Wire]:
 
 
 def expand_lists(documents: Iterable[Wire]) -> Iterator[Wire]:
-    """Yield the documents, for a List its items."""
+    """Yield the documents, for a List its items; one that SOPS has encrypted is a whole until it is decrypted."""
     for document in documents:
-        if str(document.get("kind", "")).endswith("List") and isinstance(document.get("items"), list):
+        is_list = str(document.get("kind", "")).endswith("List") and isinstance(document.get("items"), list)
+        if is_list and "sops" not in document:
             yield from document["items"]
         else:
             yield document

@@ -6,7 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from vcstack.applying.manifests import SUFFIXES, BadManifest, Manifest, collect, load_text
+from vcstack.applying.manifests import SUFFIXES, BadManifest, Manifest, collect, expand_lists, load_text
 from vcstack.applying.overlays import lay_over
 from vcstack.vcctl.errors import CommandError, ExitCode
 from vcstack.vcctl.session import Session
@@ -102,7 +102,7 @@ def _decrypt(session: Session, documents: list[dict[str, Any]], source: str) -> 
     if not sops.is_encrypted(documents):
         return documents
     try:
-        return sops.decrypt(documents, sops.read_identities(_read_identities(session)))
+        return list(expand_lists(sops.decrypt(documents, sops.read_identities(_read_identities(session)))))
     except sops.SopsError as error:
         hint = "The age identities are those of SOPS_AGE_KEY, SOPS_AGE_KEY_FILE or ~/.config/sops/age/keys.txt."
         raise _fault(f"{source}: {error}", hint) from error

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from vcstack.applying.manifests import SUFFIXES, BadManifest, load_text
+from vcstack.applying.manifests import SUFFIXES, BadManifest, expand_lists, load_text
 from vcstack.applying.sops import SopsError, decrypt, is_encrypted
 from vcstack.specs.manifest import Limits
 
@@ -97,7 +97,7 @@ class Reader:
     def _load(self, name: str, raw: bytes) -> list[Any]:
         try:
             documents = load_text(raw, name, LIMITS)
-            return list(decrypt(documents, self._identities)) if is_encrypted(documents) else documents
+            return list(expand_lists(decrypt(documents, self._identities))) if is_encrypted(documents) else documents
         except BadManifest as error:
             raise Unreadable("BadManifest", error.message) from error
         except SopsError as error:
