@@ -1,9 +1,12 @@
 """Git sources, on a real Git server, a real API and the real git: what is applied, as whom, and what holds it up."""
 
 import asyncio
+import base64
 import contextlib
 import os
 import subprocess
+import tempfile
+import textwrap
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,7 +25,7 @@ from tests.kinds.identities import ACCOUNT, bind, make_account, make_project
 from vcstack.apiclient.wire import WireClient
 from vcstack.clock import SystemClock
 from vcstack.controllers import gitsource, gitsource_health, serviceaccount
-from vcstack.controllers.backends.git import GitLimits, GitRepositories
+from vcstack.controllers.backends.git import Commit, GitLimits, GitRepositories, Remote
 from vcstack.controllers.gitsource import GIT, SOURCE_ACCESS
 from vcstack.controllers.gitsource_health import PACE_SECONDS
 from vcstack.outbound.addresses import AddressPolicy, AllowedTarget
@@ -403,6 +406,19 @@ async def test_pruning_more_than_the_threshold_waits_for_approval_of_that_commit
     await cloud.annotate(APPROVED, commit)
     assert (await cloud.settle(after=6)).is_true("Ready")
     assert await cloud.networks() == ["c"]
+
+
+async def test_a_share_a_little_over_the_threshold_is_over_it(cloud: Cloud) -> None:
+    for name in ("a", "b", "c"):
+        cloud.repository.write(f"{name}.yaml", network(name))
+    cloud.repository.commit()
+    await cloud.follow(pruneThresholdPercent=33)
+    cloud.repository.remove("a.yaml")
+    cloud.repository.commit()
+    assert state(await cloud.settle(), "Applied") == ("False", "PruneProtected")
+    await cloud.patch("GitSource", "shop", {"spec": {"pruneThresholdPercent": 34}})
+    assert (await cloud.settle()).is_true("Ready")
+    assert await cloud.networks() == ["b", "c"]
 
 
 async def test_a_deleted_folder_and_an_empty_one_prune_nothing(cloud: Cloud) -> None:
@@ -914,6 +930,81 @@ async def test_only_commits_that_are_signed_by_a_given_key_are_applied(cloud: Cl
             subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "all"], check=False, capture_output=True)
 
 
+def sign_by_x509(repository: GitRepository, folder: Path, revocations: str) -> None:
+    """Push a commit signed by an authority of one's own, whose revocations are said to be at that address."""
+    folder.mkdir()
+
+    def openssl(*words: str) -> None:
+        subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
+
+    new = ("-newkey", "rsa:2048", "-nodes", "-batch")
+    openssl("req", "-x509", *new, "-subj", "/CN=Eve's authority", "-keyout", "ca.key", "-out", "ca.pem")
+    openssl("req", *new, "-subj", "/CN=Eve", "-keyout", "eve.key", "-out", "eve.csr")
+    (folder / "extensions").write_text(f"keyUsage=digitalSignature\ncrlDistributionPoints=URI:{revocations}\n")
+    signing = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "extensions")
+    openssl("x509", "-req", "-in", "eve.csr", *signing, "-out", "eve.pem")
+    raw = git(repository.work, "cat-file", "commit", "HEAD") + "\n"
+    (folder / "commit").write_text(raw)
+    signer = ("-signer", "eve.pem", "-inkey", "eve.key", "-certfile", "ca.pem")
+    openssl("cms", "-sign", "-binary", "-in", "commit", *signer, "-outform", "DER", "-out", "signature")
+    body = textwrap.wrap(base64.b64encode((folder / "signature").read_bytes()).decode(), 64)
+    head, _, rest = raw.partition("\n\n")
+    lines = "\n ".join(["-----BEGIN SIGNED MESSAGE-----", *body, "-----END SIGNED MESSAGE-----"])
+    (folder / "signed").write_text(f"{head}\ngpgsig {lines}\n\n{rest}")
+    signed = git(repository.work, "hash-object", "-t", "commit", "-w", str(folder / "signed"))
+    git(repository.work, "reset", "-q", signed)
+    repository.push()
+
+
+async def test_who_signs_by_x509_has_no_server_asked(cloud: Cloud, tmp_path: Path) -> None:
+    asked = []
+
+    def note(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(writer.get_extra_info("peername"))
+        writer.close()
+
+    key = tmp_path / "ada"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    outbound = loopback(cloud.server.port)
+    # The sockets of gpgsm's helpers would not fit into the path of the test's folder.
+    with tempfile.TemporaryDirectory() as folder:
+        cloud.world.backends[GIT.name] = repositories = GitRepositories(Path(folder) / "r", outbound)
+        cloud.world.restart()
+        async with await asyncio.start_server(note, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            cloud.repository.write("a.yaml", network("a"))
+            cloud.repository.commit()
+            sign_by_x509(cloud.repository, tmp_path / "x509", f"http://127.0.0.1:{port}/revoked.crl")
+            source = await cloud.follow(verify={"sshKeys": [key.with_suffix(".pub").read_text().strip()]})
+        assert state(source, "Verified") == ("False", "NotVerified")
+        assert asked == [], "past the guard"
+        assert processes_of(folder) == []
+        repositories.close()
+    outbound.close()
+
+
+async def test_a_signature_that_takes_too_long_is_looked_at_again(cloud: Cloud, tmp_path: Path) -> None:
+    cloud.repository.write("a.yaml", network("a"))
+    cloud.repository.commit()
+    key = tmp_path / "ada"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    repositories = cloud.world.backends[GIT.name]
+    fetch, patient = repositories.fetch, repositories.limits
+
+    async def fetch_and_lose_patience(uid: str, remote: Remote) -> Commit:
+        found: Commit = await fetch(uid, remote)
+        repositories.limits = GitLimits(seconds=0.001)
+        return found
+
+    repositories.fetch = fetch_and_lose_patience
+    source = await cloud.follow(verify={"sshKeys": [key.with_suffix(".pub").read_text().strip()]})
+    assert state(source, "Verified") == ("Unknown", "TimedOut")
+    assert state(source, "Applied") == ("Unknown", "TimedOut")
+    assert state(source, "Stalled")[0] == "False"
+    repositories.fetch, repositories.limits = fetch, patient
+    assert state(await cloud.settle(), "Verified") == ("False", "NotSigned")
+
+
 async def test_files_encrypted_by_sops_are_read_with_the_identity_of_a_secret(cloud: Cloud) -> None:
     me = Identity()
     manifest = {"kind": "Secret", "metadata": {"name": "db"}, "spec": {"data": {"password": "correct horse"}}}
@@ -927,6 +1018,12 @@ async def test_files_encrypted_by_sops_are_read_with_the_identity_of_a_secret(cl
     assert (await cloud.settle()).is_true("Ready")
     found = await cloud.world.store.reveal(get_kind("Secret"), PROJECT, "db")
     assert found["spec"]["data"]["password"] == "correct horse"
+    second = {"kind": "Secret", "metadata": {"name": "web"}, "spec": {"data": {"password": "battery staple"}}}
+    cloud.repository.write("secret.yaml", encrypt([{"kind": "List", "items": [manifest, second]}], me.recipient))
+    cloud.repository.commit()
+    assert (await cloud.settle()).is_true("Ready")
+    found = await cloud.world.store.reveal(get_kind("Secret"), PROJECT, "web")
+    assert found["spec"]["data"]["password"] == "battery staple"
     source = await cloud.settle()
     assert source.is_true("Ready")
     assert "correct" not in source.to_json().decode()

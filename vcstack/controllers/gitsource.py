@@ -367,9 +367,11 @@ class GitSourceReconciler:
         try:
             signer = await self._git.verify(source.uid, commit.name, signers)
         except GitError as error:
-            self._note(source, attempt, VERIFIED, False, error.reason, error.message)
+            status = ConditionStatus.FALSE if error.final else ConditionStatus.UNKNOWN
+            self._note(source, attempt, VERIFIED, status, error.reason, error.message)
             message = f"{error.message}; nothing of it is applied"
-            raise Held(APPLIED, "NotVerified", message, final=True) from error
+            reason = "NotVerified" if error.final else error.reason
+            raise Held(APPLIED, reason, message, final=error.final) from error
         self._note(source, attempt, VERIFIED, True, "Signed", f"{commit.name[:10]} is signed by {signer}")
 
     async def _read(self, source: GitSource, commit: Commit) -> list[Manifest]:
@@ -469,8 +471,7 @@ class GitSourceReconciler:
             return
         reason, why = "", ""
         before = source.status.applied_commit
-        share = 100 * len(stale) // members
-        if share > source.spec.prune_threshold_percent or len(stale) == members:
+        if 100 * len(stale) > source.spec.prune_threshold_percent * members or len(stale) == members:
             reason = "PruneProtected"
             why = f"{len(stale)} of {members} objects would be deleted, more than spec.pruneThresholdPercent allows"
         elif before and before != commit.name and not await self._git.is_ancestor(source.uid, before, commit.name):
