@@ -79,6 +79,8 @@ async def test_without_the_secret_nobody_learns_anything(shop: Api) -> None:
             answers.append((answer.status_code, answer.json()["message"]))
         assert set(answers) == {(401, "there is no such webhook, or the signature is wrong")}
         assert (await nobody.get(PATH)).status_code == 405
+        signed = {"x-hub-signature-256": "sha256=" + sign(BODY)}
+        assert (await nobody.post(f"{PATH}?dryRun=All", content=BODY, headers=signed)).status_code == 400
         assert (await nobody.post(PATH, content=b"x" * (1024 * 1024 + 1))).status_code == 413
     assert await requested(shop) is None
 

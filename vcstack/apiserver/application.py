@@ -47,7 +47,7 @@ from vcstack.apiserver.parts import ApiParts
 from vcstack.apiserver.plans import PlanRoutes
 from vcstack.apiserver.policies import Policies
 from vcstack.apiserver.proxies import Proxies
-from vcstack.apiserver.queries import Query
+from vcstack.apiserver.queries import Query, is_watch
 from vcstack.apiserver.quotas import CHECK, QuotaRoutes
 from vcstack.apiserver.replicas import ReplicaDirectory
 from vcstack.apiserver.replies import error_reply
@@ -362,7 +362,7 @@ def _names_no_resource(path: str) -> bool:
 
 
 def _is_stream(scope: Any) -> bool:
-    return b"watch=" in scope["query_string"] or scope["path"].endswith(("/log", "/content"))
+    return is_watch(scope["query_string"]) or scope["path"].endswith(("/log", "/content"))
 
 
 async def _only_websocket(call: Call) -> Response:

@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl
 from vcstack.specs.errors import BadRequest, Cause
 
 PARAMETER_LIMIT = 32
+TRUE = ("true", "1")
 T = TypeVar("T")
 
 WRITE = frozenset({"dryRun", "missingReferences", "fieldManager"})
@@ -106,13 +107,33 @@ class Query:
             raise refuse(name, str(error)) from error
 
 
+def is_dry_run(raw: bytes) -> bool:
+    """Return whether the query string asks for a dry run, read as whoever answers it reads it: what merely looks like
+    it may change something. False for one that will be refused."""
+    return _given(raw, "dryRun") == "All"
+
+
+def is_watch(raw: bytes) -> bool:
+    """Return whether the query string asks for a watch, in whatever way it is written."""
+    return _given(raw, "watch") in TRUE
+
+
 def refuse(name: str, message: str) -> BadRequest:
     """Return the error that blames a query parameter."""
     cause = Cause(field=f"query.{name[:80]}", reason="ParameterInvalid", message=message)
     return BadRequest(f"query parameter {name[:80]!r} {message}", causes=[cause])
 
 
+def _given(raw: bytes, name: str) -> str | None:
+    if not raw:
+        return None
+    try:
+        return Query.parse(raw).text(name)
+    except BadRequest:
+        return None
+
+
 def _to_bool(text: str) -> bool:
-    if text not in ("true", "false", "1", "0"):
+    if text not in (*TRUE, "false", "0"):
         raise ValueError(f"must be true or false, not {text[:80]!r}")
-    return text in ("true", "1")
+    return text in TRUE

@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from vcstack.apiserver.audit.entry import note_caller, note_object
 from vcstack.apiserver.parts import ApiParts
+from vcstack.apiserver.queries import NONE, Query
 from vcstack.specs.errors import ApiError, MethodNotAllowed, NotFound, TooLarge, Unauthorized
 from vcstack.specs.kinds.gitsource import REQUESTED, GitSource
 from vcstack.specs.kinds.secret import Secret
@@ -55,6 +56,7 @@ class WebhookRoutes:
             raise NotFound("there is no such webhook; it is POST /api/v1/webhooks/git/PROJECT/NAME")
         if request.method != "POST":
             raise MethodNotAllowed(f"{request.method} is not possible here; there is POST")
+        Query.parse(request.scope["query_string"]).only(NONE)
         project, name = found.groups()
         note_object(project, name)
         body = await _read(request)

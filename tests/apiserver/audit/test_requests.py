@@ -77,6 +77,21 @@ async def test_reads_and_dry_runs_are_not_recorded(demo: Audited) -> None:
     assert demo.records == []
 
 
+async def test_what_only_looks_like_a_dry_run_is_recorded(demo: Audited) -> None:
+    headers = {"content-type": "application/apply-patch+json"}
+    async with demo.api.raw() as http:
+        manager = {"fieldManager": "dryRun=All"}
+        made = await http.post(f"{NETWORKS}?fieldManager=dryRun=All", json=network())
+        applied = await http.patch(f"{NETWORKS}/db", json=network("db"), params=manager, headers=headers)
+        deleted = await http.delete(f"{NETWORKS}/web?fieldManager=dryRun=All")
+        await http.post(f"{NETWORKS}?%64ryRun=All", json=network("tried"))
+    assert made.status_code == applied.status_code + 1 == 201, (made.text, applied.text)
+    assert deleted.is_success, deleted.text
+    assert [(r["verb"], r["name"], r["outcome"]) for r in demo.records] == [
+        ("create", "web", "Allowed"), ("create", "db", "Allowed"), ("delete", "web", "Allowed"),
+    ]  # fmt: skip
+
+
 async def test_what_fails_is_recorded_with_the_reason(demo: Audited) -> None:
     async with demo.api.raw() as http:
         await http.post(NETWORKS, json=network(nonsense=1))

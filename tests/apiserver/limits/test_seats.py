@@ -140,6 +140,17 @@ async def test_watches_are_limited_for_each_subject(serve: Serve) -> None:
         assert again.status_code == 200
 
 
+async def test_a_watch_is_one_however_it_is_written_and_nothing_else_is(serve: Serve) -> None:
+    api = await serve(limits=limits({TENANTS: StreamSettings(of_one=1, in_all=100)}))
+    async with users(api, "alice") as (alice,), alice.stream("GET", f"{OBJECT}?%77atch=%74rue") as first:
+        assert first.status_code == 200
+        for written in ("watch=true", "%77atch=true", "watch=1"):
+            async with alice.stream("GET", f"{OBJECT}?{written}") as answer:
+                assert answer.status_code == 429, written
+        for written in ("watch=false", "labelSelector=watch=true", "limit=1"):
+            assert (await alice.get(f"{OBJECT}?{written}")).status_code == 200, written
+
+
 async def test_watches_are_limited_in_all_but_hosts_have_their_own(serve: Serve) -> None:
     api = await serve(limits=limits({TENANTS: StreamSettings(of_one=2, in_all=2)}))
     host = await api.register("h1")

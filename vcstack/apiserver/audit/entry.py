@@ -8,6 +8,7 @@ from vcstack.apiserver.audit.policy import DENIALS
 from vcstack.apiserver.audit.redaction import clean
 from vcstack.apiserver.audit.settings import Level
 from vcstack.apiserver.identity import ANONYMOUS, CLAIMED_KEY, PEER_KEY, Identity, Role
+from vcstack.apiserver.queries import is_dry_run, is_watch
 from vcstack.apiserver.targets import Target, parse_target
 from vcstack.specs.errors import ApiError, Unavailable
 from vcstack.store.writes import WRITES, Written
@@ -73,7 +74,7 @@ class Entry:
         self.request_id = request_id
         self.path: str = scope["path"]
         self.is_read: bool = scope["type"] != "websocket" and (
-            scope["method"] in READ_METHODS or b"dryRun=All" in scope["query_string"]
+            scope["method"] in READ_METHODS or is_dry_run(scope["query_string"])
         )
         """Whether it changes nothing: a read, or a dry run."""
         self.identity: Identity = ANONYMOUS
@@ -239,7 +240,7 @@ class Entry:
                 return clean(method.lower(), 16)
             return clean(self.path.removeprefix(AUTH).removeprefix(ROOT), 64)
         if method in READ_METHODS and not target.name:
-            return "watch" if b"watch=" in self._scope["query_string"] else "list"
+            return "watch" if is_watch(self._scope["query_string"]) else "list"
         if target.subresource and method == "POST":
             return "update"
         return _VERB_AT.get(method, "other")

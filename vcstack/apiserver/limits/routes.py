@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from vcstack.apiserver.queries import is_watch
 from vcstack.apiserver.targets import PLAN, STREAM, Target
 from vcstack.specs.kinds.ratelimitpolicy import RouteClass
 
@@ -65,5 +66,5 @@ def class_of(scope: Any, target: Target | None) -> RouteClass:
         if found is not None:
             return found
     elif not target.name and scope.get("method", "GET") in READING:
-        return RouteClass.STREAM if b"watch=" in scope["query_string"] else RouteClass.LIST
+        return RouteClass.STREAM if is_watch(scope["query_string"]) else RouteClass.LIST
     return RouteClass.READ if scope.get("method", "GET") in READING else RouteClass.WRITE
