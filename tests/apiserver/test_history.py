@@ -44,13 +44,17 @@ class FakeHistory:
     async def read_position(self) -> int:
         return self.position
 
-    async def list_revisions(self, ref: Ref, *, limit: int = 100, before: int | None = None) -> Sequence[Change]:
+    async def list_revisions(
+        self, ref: Ref, *, limit: int = 100, before: int | None = None, since: Any = None, uid: str | None = None
+    ) -> Sequence[Change]:
         if self.away:
             raise Unavailable("History cannot be read: PostgreSQL does not answer.")
         self.asked.append((ref, limit, before))
         return [Change(n) for n in range(9, 0, -1) if before is None or n < before][:limit]
 
-    async def get_at_revision(self, ref: Ref, revision: int) -> Mapping[str, Any]:
+    async def get_at_revision(
+        self, ref: Ref, revision: int, *, since: Any = None, uid: str | None = None
+    ) -> Mapping[str, Any]:
         if self.away:
             raise Unavailable("History cannot be read: PostgreSQL does not answer.")
         if revision < 3:

@@ -26,6 +26,7 @@ class Line:
 
     revision: int
     ref: Ref
+    uid: str = ""
 
     def to_wire(self) -> dict[str, Any]:
         return {"revision": str(self.revision), "kind": self.ref.kind, "name": self.ref.name}

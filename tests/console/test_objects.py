@@ -65,7 +65,9 @@ class Notes:
     async def read_position(self) -> int:
         return sys.maxsize  # it is never behind
 
-    async def list_revisions(self, ref: Ref, *, limit: int = 100, before: int | None = None) -> Sequence[Noted]:
+    async def list_revisions(
+        self, ref: Ref, *, limit: int = 100, before: int | None = None, since: Any = None, uid: str | None = None
+    ) -> Sequence[Noted]:
         return [v for v in self.versions if v.ref == ref and (before is None or v.revision < before)][:limit]
 
     async def list_of_project(
@@ -73,7 +75,9 @@ class Notes:
     ) -> Sequence[Noted]:
         return [v for v in self.versions if before is None or v.revision < before][:limit]
 
-    async def get_at_revision(self, ref: Ref, revision: int) -> Mapping[str, Any]:
+    async def get_at_revision(
+        self, ref: Ref, revision: int, *, since: Any = None, uid: str | None = None
+    ) -> Mapping[str, Any]:
         for version in self.versions:
             if version.ref == ref and version.revision <= revision:
                 return version.wire

@@ -48,7 +48,9 @@ class Notes:
     async def read_position(self) -> int:
         return sys.maxsize  # it is never behind
 
-    async def list_revisions(self, ref: Ref, *, limit: int = 100, before: int | None = None) -> Sequence[Recorded]:
+    async def list_revisions(
+        self, ref: Ref, *, limit: int = 100, before: int | None = None, since: Any = None, uid: str | None = None
+    ) -> Sequence[Recorded]:
         return [
             Recorded(
                 {
@@ -65,7 +67,9 @@ class Notes:
             if before is None or int(wire["metadata"]["resourceVersion"]) < before
         ][:limit]
 
-    async def get_at_revision(self, ref: Ref, revision: int) -> Mapping[str, Any]:
+    async def get_at_revision(
+        self, ref: Ref, revision: int, *, since: Any = None, uid: str | None = None
+    ) -> Mapping[str, Any]:
         for wire in self._noted.get(ref, []):
             if int(wire["metadata"]["resourceVersion"]) <= revision:
                 return wire

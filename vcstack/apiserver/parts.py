@@ -39,6 +39,10 @@ class LocatedRevision(Revision, Protocol):
     def ref(self) -> Ref:
         """Return whose it is."""
 
+    @property
+    def uid(self) -> str:
+        """Return the object's uid; another one of that name has another one."""
+
 
 class HistoryReader(Protocol):
     """What the API needs of the mirror. All raise Unavailable while PostgreSQL does not answer."""
@@ -46,11 +50,21 @@ class HistoryReader(Protocol):
     async def read_position(self) -> int:
         """Return the store's revision that the mirror has reached."""
 
-    async def list_revisions(self, ref: Ref, *, limit: int = 100, before: int | None = None) -> Sequence[Revision]:
-        """Return the newest revisions first, older than ``before`` if given."""
+    async def list_revisions(
+        self,
+        ref: Ref,
+        *,
+        limit: int = 100,
+        before: int | None = None,
+        since: datetime | None = None,
+        uid: str | None = None,
+    ) -> Sequence[Revision]:
+        """Return the newest revisions first, older than ``before``, from ``since`` on and of ``uid`` if given."""
 
-    async def get_at_revision(self, ref: Ref, revision: int) -> Mapping[str, Any]:
-        """Return the object as it stood at that revision. Raises NotFound."""
+    async def get_at_revision(
+        self, ref: Ref, revision: int, *, since: datetime | None = None, uid: str | None = None
+    ) -> Mapping[str, Any]:
+        """Return the object as it stood at that revision, likewise. Raises NotFound."""
 
     async def list_of_project(
         self, project: str, *, since: datetime, limit: int = 100, before: int | None = None

@@ -12,6 +12,7 @@ from vcstack.apiserver.audit.entry import note_object
 from vcstack.apiserver.authz import Action, Authorizer, Permit, Verb
 from vcstack.apiserver.context import Call
 from vcstack.apiserver.lentwatch import LentWatch
+from vcstack.apiserver.ownpast import find_own_past
 from vcstack.apiserver.parts import ApiParts, HistoryReader
 from vcstack.apiserver.pastevents import PastEventRoutes
 from vcstack.apiserver.replies import json_reply, value_reply
@@ -23,6 +24,7 @@ from vcstack.specs.kinds.event import Event
 from vcstack.specs.meta import API_VERSION
 from vcstack.specs.patch import merge_patch
 from vcstack.specs.registry import KindDefinition, Scope, load_kinds
+from vcstack.store.draft import not_found
 from vcstack.store.lending import iter_lent
 from vcstack.store.records import ListPage, Stored
 
@@ -74,7 +76,12 @@ class ResourceRoutes:
         if self._history is None:
             raise NotFound("no history is kept here: no PostgreSQL is configured")
         await self._await_history(self._history, revision)
-        return value_reply(await self._history.get_at_revision(call.target.ref, revision))
+        await self._store.cache.fresh()
+        own = find_own_past(self._authorizer, self._store.cache, call.identity, action)
+        if own is None:
+            raise not_found(call.target.definition, call.target.project, call.target.name)
+        past = await self._history.get_at_revision(call.target.ref, revision, since=own.since, uid=own.uid)
+        return value_reply(past)
 
     async def _await_history(self, history: HistoryReader, revision: int) -> None:
         """Return when history has come to the revision: before, what was then cannot be told from what was earlier.

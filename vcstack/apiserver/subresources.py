@@ -7,11 +7,13 @@ from vcstack.apiserver.authz import Action, Authorizer, Verb
 from vcstack.apiserver.context import Call
 from vcstack.apiserver.identity import Role
 from vcstack.apiserver.ownfields import check_host_status
+from vcstack.apiserver.ownpast import find_own_past
 from vcstack.apiserver.parts import ApiParts
 from vcstack.apiserver.replies import json_reply, value_reply
 from vcstack.specs.errors import Cause, Forbidden, Invalid, MethodNotAllowed, NotFound
 from vcstack.specs.model import Model
 from vcstack.specs.registry import KindDefinition
+from vcstack.store.draft import not_found
 
 HISTORY_LIMIT = 500
 
@@ -85,11 +87,18 @@ class CommonSubresources:
         """Return the object's revisions, newest first."""
         _only(call, "GET")
         query = call.query.only(queries.HISTORY)
-        await self._authorizer.authorize(call.identity, Action(Verb.GET, call.target))
+        action = Action(Verb.GET, call.target)
+        await self._authorizer.authorize(call.identity, action)
         if self._history is None:
             raise NotFound("no history is kept here: no PostgreSQL is configured")
         limit = query.count("limit", least=1, most=HISTORY_LIMIT) or 100
-        revisions = await self._history.list_revisions(call.target.ref, limit=limit, before=query.count("before"))
+        await self._store.cache.fresh()
+        own = find_own_past(self._authorizer, self._store.cache, call.identity, action)
+        if own is None:
+            raise not_found(*_place(call))
+        revisions = await self._history.list_revisions(
+            call.target.ref, limit=limit, before=query.count("before"), since=own.since, uid=own.uid
+        )
         return value_reply({"kind": "History", "items": [r.to_wire() for r in revisions]})
 
 

@@ -11,13 +11,13 @@ from starlette.responses import Response
 from vcstack.apiserver.audit.scope import find_project_birth
 from vcstack.apiserver.authz import Action, Authorizer, Verb
 from vcstack.apiserver.context import Call
-from vcstack.apiserver.parts import ApiParts
+from vcstack.apiserver.ownpast import find_own_past
+from vcstack.apiserver.parts import ApiParts, LocatedRevision
 from vcstack.apiserver.replies import value_reply
 from vcstack.apiserver.targets import Target
 from vcstack.specs.errors import MethodNotAllowed, NotFound
 from vcstack.specs.kinds.project import Project
 from vcstack.specs.registry import load_kinds
-from vcstack.specs.resource import Ref
 from vcstack.store.draft import not_found
 
 MOST: Final = 500
@@ -47,15 +47,19 @@ class TimelineRoutes:
             raise NotFound("no history is kept here: no PostgreSQL is configured")
         limit = query.count("limit", least=1, most=MOST) or PAGE
         found = await self._history.list_of_project(project, since=born, limit=limit + 1, before=query.count("before"))
-        items = [revision.to_wire() for revision in found[:limit] if self._shows(call, revision.ref)]
+        items = [revision.to_wire() for revision in found[:limit] if self._shows(call, revision)]
         metadata = {"before": str(found[limit - 1].revision)} if len(found) > limit else {}
         return value_reply({"kind": "Timeline", "metadata": metadata, "items": items})
 
-    def _shows(self, call: Call, ref: Ref) -> bool:
+    def _shows(self, call: Call, revision: LocatedRevision) -> bool:
+        ref = revision.ref
         definition = load_kinds().get(ref.kind)
         if definition is None:
             return False
         if call.identity.account is None or (ref.kind == Project.KIND and ref.project is None):
             return True
-        target = Target(definition, ref.project, ref.name, "history")
-        return self._authorizer.decide(call.identity, Action(Verb.GET, target))
+        action = Action(Verb.GET, Target(definition, ref.project, ref.name, "history"))
+        if not self._authorizer.decide(call.identity, action):
+            return False
+        own = find_own_past(self._authorizer, self._cache, call.identity, action)
+        return own is not None and own.uid in (None, revision.uid)

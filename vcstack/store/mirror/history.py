@@ -71,11 +71,27 @@ class HistoryReader:
         """Return the store's revision that the mirror has reached."""
         return int((await self._fetch(select(POSITION.c.revision)) or [(0,)])[0][0])
 
-    async def list_revisions(self, ref: Ref, *, limit: int = 100, before: int | None = None) -> list[Revision]:
-        """Return the newest revisions first, at most `limit` (1 to 500), older than `before` if given."""
+    async def list_revisions(
+        self,
+        ref: Ref,
+        *,
+        limit: int = 100,
+        before: int | None = None,
+        since: datetime | None = None,
+        uid: str | None = None,
+    ) -> list[Revision]:
+        """Return the newest revisions first, at most `limit` (1 to 500).
+
+        Args:
+            ref: whose.
+            limit: how many.
+            before: only older ones.
+            since: none from before; the name may have been another one's.
+            uid: of the object of that uid only.
+        """
         h = HISTORY.c
         query = select(h.revision, h.uid, h.operation, h.actor, h.manager, h.recorded_at, h.diff)
-        query = query.where(*_matches(ref)).order_by(h.revision.desc()).limit(max(1, min(limit, MAX_LIMIT)))
+        query = query.where(*_matches(ref, since, uid)).order_by(h.revision.desc()).limit(max(1, min(limit, MAX_LIMIT)))
         if before is not None:
             query = query.where(h.revision < before)
         return [Revision(*row) for row in await self._fetch(query)]
@@ -104,13 +120,15 @@ class HistoryReader:
             for row in rows
         ]  # fmt: skip
 
-    async def get_at_revision(self, ref: Ref, revision: int) -> dict[str, Any]:
-        """Return the object as it stood at that revision of the store, as wire.
+    async def get_at_revision(
+        self, ref: Ref, revision: int, *, since: datetime | None = None, uid: str | None = None
+    ) -> dict[str, Any]:
+        """Return the object as it stood at that revision of the store, as wire; since and uid as for revisions.
 
         Raises:
             NotFound: it did not exist then, or the mirror saw nothing that old.
         """
-        query = select(HISTORY.c.object).where(*_matches(ref), HISTORY.c.revision <= revision)
+        query = select(HISTORY.c.object).where(*_matches(ref, since, uid), HISTORY.c.revision <= revision)
         rows = await self._fetch(query.order_by(HISTORY.c.revision.desc()).limit(1))
         if not rows or rows[0][0] is None:
             raise NotFound(f"{ref} did not exist at revision {revision}, or its history does not reach back so far.")
@@ -129,5 +147,10 @@ class HistoryReader:
             raise Unavailable("History cannot be read: PostgreSQL does not answer. Try again shortly.") from error
 
 
-def _matches(ref: Ref) -> list[Any]:
-    return [HISTORY.c[name] == value for name, value in build_key(ref).items()]
+def _matches(ref: Ref, since: datetime | None, uid: str | None) -> list[Any]:
+    found = [HISTORY.c[name] == value for name, value in build_key(ref).items()]
+    if since is not None:
+        found.append(HISTORY.c.recorded_at >= since)
+    if uid is not None:
+        found.append(HISTORY.c.uid == uid)
+    return found
