@@ -16,6 +16,7 @@ from vcstack.runtime.manager import Manager
 from vcstack.specs.kinds.gitsource import APPLIED, FETCHED, HEALTHY, GitSource, GitSourceSpec
 from vcstack.specs.kinds.network import Network, NetworkSpec
 from vcstack.specs.meta import APPLY_SET_LABEL, Condition, ConditionStatus
+from vcstack.store.actor import Actor
 
 REALIZED = "Realized"
 PATIENCE = 60.0
@@ -28,11 +29,9 @@ class Source:
         self.world, self.source = world, source
 
     async def add(self, *names: str, source: GitSource | None = None) -> None:
-        labels = {APPLY_SET_LABEL: (source or self.source).set_name}
+        by = source or self.source
         for name in names:
-            network = Network.new(name, NetworkSpec(), project=PROJECT)
-            network.metadata.labels.update(labels)
-            await self.world.create(network)
+            await self.world.store.bound(Actor("tests", by.manager)).create(labelled(name, by))
 
     async def applied(self, objects: int, *, well: bool = True) -> None:
         """Do as the controller that applies."""
@@ -67,6 +66,12 @@ class Source:
         found = await self.get()
         found.spec.suspend = True
         await self.world.admin.update(found)
+
+
+def labelled(name: str, source: GitSource, project: str = PROJECT) -> Network:
+    network = Network.new(name, NetworkSpec(), project=project)
+    network.metadata.labels[APPLY_SET_LABEL] = source.set_name
+    return network
 
 
 async def make_source(world: World, name: str = "shop") -> GitSource:
@@ -172,7 +177,7 @@ async def test_it_is_of_the_generation_that_was_applied(source: Source) -> None:
 async def test_a_source_that_applies_itself_does_not_wait_for_itself(source: Source) -> None:
     found = await source.get()
     found.metadata.labels[APPLY_SET_LABEL] = found.set_name
-    await source.world.admin.update(found)
+    await source.world.store.bound(Actor("tests", found.manager)).update(found)
     await source.applied(1, well=False)
     assert await source.look() == ("True", "AllReady", "1 object is ready.")
 
@@ -182,6 +187,8 @@ async def test_others_objects_do_not_count(source: Source) -> None:
     await source.add("a")
     await source.add("b", source=other)
     await source.world.create(Network.new("mine", NetworkSpec(), project=PROJECT))
+    await make_project(source.world, "theirs")
+    await source.world.create(labelled("theirs", source.source, "theirs"))
     await source.make("a")
     await source.make("b", well=False)
     await source.applied(1)

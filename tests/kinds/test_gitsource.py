@@ -22,6 +22,7 @@ from tests.fixtures.etcd import eventually
 from tests.fixtures.git_server import GitRepository, GitServer, SshGitServer, git
 from tests.fixtures.sops_files import Identity, encrypt
 from tests.kinds.identities import ACCOUNT, bind, make_account, make_project
+from vcstack.apiclient.client import ApiClient
 from vcstack.apiclient.wire import WireClient
 from vcstack.clock import SystemClock
 from vcstack.controllers import gitsource, gitsource_health, serviceaccount
@@ -33,7 +34,8 @@ from vcstack.outbound.client import OutboundClient, OutboundSettings
 from vcstack.pki.authority import CertificateAuthority
 from vcstack.programs.gitsources import ManagedSourceAccess
 from vcstack.runtime.context import Build
-from vcstack.specs.errors import Invalid
+from vcstack.runtime.manager import Manager
+from vcstack.specs.errors import ApiError, Invalid
 from vcstack.specs.kinds.gitsource import APPROVED, REQUESTED, GitSource, GitSourceSpec
 from vcstack.specs.kinds.network import Network, NetworkSpec
 from vcstack.specs.kinds.project import Project
@@ -313,6 +315,49 @@ async def test_two_sources_that_claim_one_object_are_told_and_nothing_flaps(clou
     assert (await cloud.world.admin.get(Network, "a", PROJECT)).spec.mtu_bytes == 1300
 
 
+async def test_others_cannot_put_their_objects_into_its_set(cloud: Cloud) -> None:
+    cloud.repository.write("a.yaml", network("a"))
+    cloud.repository.commit()
+    # The account may prune everywhere, and somebody elsewhere has seen the label.
+    await bind(cloud.world, "everywhere", ACCOUNT, "deployer", role="member", home=PROJECT)
+    source = await cloud.follow(deletionPolicy="Delete")
+    await make_project(cloud.world, "other")
+    for name in ("b", "c", "a"):
+        planted = Network.new(name, NetworkSpec(), project="other")
+        planted.metadata.labels[APPLY_SET_LABEL] = source.set_name
+        await cloud.world.create_freely(planted)
+    source = await cloud.settle()
+    assert source.is_true("Ready"), message(source, "Applied")
+    assert source.status.differing[0].object == "a"
+    assert len(source.status.differing) == 1
+    await cloud.world.delete(source)
+    await cloud.settle_gone()
+    left = (await cloud.world.admin.list(Network)).items
+    assert [n.ref.project for n in left] == ["other"] * 3
+    assert not any(n.deleting for n in left)
+
+
+async def test_nobody_else_writes_by_the_name_of_a_source(cloud: Cloud, admin: ApiClient) -> None:
+    cloud.repository.write("a.yaml", network("a"))
+    cloud.repository.commit()
+    source = await cloud.follow()
+    wire = {"apiVersion": "vcstack.io/v1", "kind": "Network", "metadata": {"name": "b", "project": PROJECT}, "spec": {}}
+    with pytest.raises(ApiError, match="Git sources"):
+        await admin.apply_wire(get_kind("Network"), wire, manager=source.manager)
+    other = await cloud.follow("other", path="nowhere")
+    account = await cloud.world.admin.get(ServiceAccount, "deployer", PROJECT)
+    async with cloud.world.backends[SOURCE_ACCESS.name].connect(other, account) as client:
+        with pytest.raises(ApiError, match="Git sources"):
+            await client.apply_wire(get_kind("Network"), wire, manager=source.manager)
+    # What a program calls itself is its manager where it names none.
+    async with cloud.api.raw() as client:
+        path = f"/api/v1/projects/{PROJECT}/networks"
+        answer = await client.post(path, json=wire, headers={"user-agent": f"{source.manager}/1"})
+        assert answer.status_code == 201, answer.text
+    made = await cloud.world.admin.get(Network, "b", PROJECT)
+    assert source.manager not in [entry.manager for entry in made.metadata.managed_fields]
+
+
 async def test_a_source_that_is_gone_leaves_its_objects_for_another_one(cloud: Cloud) -> None:
     cloud.repository.write("a.yaml", network("a"))
     cloud.repository.commit()
@@ -357,6 +402,23 @@ async def test_a_source_whose_account_may_no_more_waits_until_its_objects_are_le
     await cloud.patch("GitSource", "shop", {"spec": {"deletionPolicy": "Orphan"}})
     await cloud.settle_gone()
     assert await cloud.networks() == ["a"]
+
+
+async def test_a_source_whose_account_sees_nothing_any_more_does_not_take_that_for_gone(cloud: Cloud) -> None:
+    cloud.repository.write("a.yaml", network("a"))
+    cloud.repository.commit()
+    source = await cloud.follow(deletionPolicy="Delete")
+    binding = await cloud.world.admin.get(RoleBinding, "deployer", PROJECT)
+    await cloud.world.admin.delete(binding.ref)
+    await cloud.world.remove_finalizers(binding)
+    await cloud.world.delete(source)
+    await cloud.world.settle(gitsource.build)
+    source = await cloud.source()
+    assert state(source, "Deletable") == ("False", "Forbidden")
+    assert "ServiceAccount deployer may not see Network demo/a. With" in message(source, "Deletable")
+    await bind(cloud.world, "again", ACCOUNT, "deployer", role="member", project=PROJECT)
+    await cloud.settle_gone()
+    assert await cloud.networks() == []
 
 
 @pytest.mark.parametrize("ended", ["suspended", "project"])
@@ -701,6 +763,33 @@ async def test_a_disabled_account_applies_nothing(cloud: Cloud) -> None:
     assert state(source, "Applied") == ("False", "AccountDisabled")
     assert await cloud.networks() == []
     assert (await cloud.world.admin.list(ServiceAccount)).items
+
+
+async def test_an_account_that_is_enabled_again_wakes_its_sources(cloud: Cloud) -> None:
+    async def wait_for(reason: str) -> None:
+        async with asyncio.timeout(60):
+            while True:
+                found = (await cloud.source()).find_condition("Applied")
+                if found is not None and found.reason == reason:
+                    return
+                await asyncio.sleep(0.02)
+
+    cloud.repository.write("a.yaml", network("a"))
+    cloud.repository.commit()
+    await cloud.patch("ServiceAccount", "deployer", {"spec": {"enabled": False}})
+    spec = GitSourceSpec.from_wire({"url": cloud.server.url(), "serviceAccount": "deployer"})
+    await cloud.world.admin.create(GitSource.new("shop", spec, project=PROJECT))
+    builds, backends = {"gitsource": gitsource.build}, cloud.world.backends
+    manager = Manager(builds, cloud.world.client, clock=SystemClock(), actor="tests", backends=backends)
+    stop = asyncio.Event()
+    running = asyncio.create_task(manager.run(stop))
+    try:
+        await wait_for("AccountDisabled")
+        await cloud.patch("ServiceAccount", "deployer", {"spec": {"enabled": True}})
+        await wait_for("Applied")
+    finally:
+        stop.set()
+        await running
 
 
 async def test_manifests_that_need_each_other_come_in_their_order(cloud: Cloud) -> None:

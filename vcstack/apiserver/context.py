@@ -9,6 +9,8 @@ from vcstack.apiserver.identity import Identity
 from vcstack.apiserver.policies import Admission
 from vcstack.apiserver.queries import Query, refuse
 from vcstack.apiserver.targets import Target
+from vcstack.specs.kinds.gitsource import MANAGER as SOURCES
+from vcstack.specs.kinds.gitsource import manager_of
 from vcstack.store.actor import Actor, Guard
 
 MANAGER_LIMIT = 128
@@ -43,8 +45,18 @@ class Call:
         manager = self.query.text("fieldManager")
         if manager is not None and not _MANAGER.fullmatch(manager):
             raise refuse("fieldManager", f"must be 1 to {MANAGER_LIMIT} printable ASCII characters without spaces")
+        if manager is not None and not self._may_be(manager):
+            raise refuse("fieldManager", f"names that begin with {SOURCES}: are Git sources' own; choose another one")
         return manager
 
     def _program(self) -> str:
         agent = self.request.headers.get("user-agent", "").split("/")[0].strip()
-        return agent if _MANAGER.fullmatch(agent) else self.identity.subject
+        return agent if _MANAGER.fullmatch(agent) and self._may_be(agent) else self.identity.subject
+
+    def _may_be(self, manager: str) -> bool:
+        """Return whether the caller may write by that name: a Git source's says which objects are in its set."""
+        if not manager.startswith(f"{SOURCES}:"):
+            return True
+        access = self.identity.access
+        name, _, uid = (access.source if access is not None else "").partition("/")
+        return bool(uid) and manager == manager_of(name, uid)

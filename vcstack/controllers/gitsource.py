@@ -7,7 +7,7 @@ applied first.
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -135,8 +135,9 @@ class _Attempt:
 class GitSourceReconciler:
     """Makes projects as repositories say."""
 
-    def __init__(self, context: ControllerContext) -> None:
+    def __init__(self, context: ControllerContext, sets: AppliedSets) -> None:
         self._context = context
+        self._sets = sets
         self._clock = context.clock
         self._git = context.backend(GIT)
         self._access = context.backend(SOURCE_ACCESS)
@@ -166,13 +167,15 @@ class GitSourceReconciler:
             if not self._busy[project]:
                 del self._busy[project]
 
-    def users_of(self, secret: Secret) -> Iterator[Ref]:
-        """Yield the sources that name a Secret."""
+    def users_of(self, resource: Secret | ServiceAccount) -> Iterator[Ref]:
+        """Yield the sources that name a Secret, or act as a ServiceAccount."""
         for source in self._sources.list():
             spec = source.spec
             keys = (spec.ca_secret, spec.decryption)
             named = {spec.credentials, *(key.name for key in keys if key is not None)}
-            if source.metadata.project == secret.metadata.project and secret.metadata.name in named:
+            if isinstance(resource, ServiceAccount):
+                named = {spec.service_account}
+            if source.metadata.project == resource.metadata.project and resource.metadata.name in named:
                 yield source.ref
 
     def _forget(self, uid: str) -> None:
@@ -205,7 +208,9 @@ class GitSourceReconciler:
         try:
             async with asyncio.timeout(APPLY_SECONDS), self._access.connect(source, account) as client:
                 applier = Applier(client, source.manager, self._clock)
-                members = [w for w in await applier.find_members(source.set_name) if not _is_left(source, w)]
+                found = await _find_members(source, applier)
+                await self._demand_seen(source, {w["metadata"]["uid"] for w in found})
+                members = [w for w in found if not _is_left(source, w)]
                 stale = await applier.find_stale((), source.set_name, members=members)
                 # The account's own rights may be among them.
                 stale.sort(key=lambda wire: wire["kind"] == RoleBinding.KIND)
@@ -219,6 +224,19 @@ class GitSourceReconciler:
             reason = first.REASON if isinstance(first, ApiError) else "PruneFailed"
             raise Held(APPLIED, reason, f"{len(failed)} objects could not be deleted: {first}")
         return members
+
+    async def _demand_seen(self, source: GitSource, seen: Container[str]) -> None:
+        """Return when the account sees all that is to be deleted; where it may nothing, nothing seems to be there."""
+        for member in self._sets.members_of(source):
+            if member.uid in seen or _is_left(source, member.to_wire()):
+                continue
+            try:
+                found = await self._context.client.get(type(member), member.metadata.name, member.metadata.project)
+            except NotFound:
+                continue
+            if found.uid == member.uid:
+                message = f"the ServiceAccount {source.spec.service_account} may not see {member.ref}"
+                raise Held(APPLIED, Forbidden.REASON, message)
 
     async def _reconcile(self, source: GitSource) -> Next | None:
         if source.spec.suspend:
@@ -433,18 +451,17 @@ class GitSourceReconciler:
             await applier.check_room(manifests)
 
     def _demand_unclaimed(self, source: GitSource, live: Mapping[str, Any] | None) -> None:
-        name = set_of(dict(live)) if live is not None else None
-        if name is None or name == source.set_name:
+        if live is None or set_of(dict(live)) is None:
             return
         for other in self._sources.list():
-            if other.set_name == name and not other.deleting:
+            if other.uid != source.uid and not other.deleting and other.has_applied(live["metadata"]):
                 raise Claimed(other)
 
     async def _prune(
         self, source: GitSource, commit: Commit, manifests: Sequence[Manifest], applier: Applier, attempt: _Attempt
     ) -> None:
         """Delete what no manifest names any more. Raises Held where that is too much to be meant."""
-        members = await applier.find_members(source.set_name)
+        members = await _find_members(source, applier)
         stale = [w for w in await applier.find_stale(manifests, source.set_name, members=members) if not _is(source, w)]
         wanted = {m.key for m in manifests}
         kept = [w for w in members if is_kept(w) and _key(w) not in wanted]
@@ -606,6 +623,11 @@ def _held_by(failed: Sequence[Outcome]) -> Held:
     return Held(APPLIED, "ApplyFailed", message, final=wrong)
 
 
+async def _find_members(source: GitSource, applier: Applier) -> list[dict[str, Any]]:
+    """Return what the source has applied, of all that bears its label."""
+    return [wire for wire in await applier.find_members(source.set_name) if source.has_applied(wire["metadata"])]
+
+
 def _key(wire: Mapping[str, Any]) -> tuple[str, str | None, str]:
     return wire["kind"], project_in(dict(wire)), wire["metadata"]["name"]
 
@@ -635,16 +657,15 @@ def _note_of(wire: Mapping[str, Any], result: str, message: str) -> GitObject:
 
 def build(context: ControllerContext) -> Controller:
     """Return the controller of Git sources."""
-    reconciler = GitSourceReconciler(context)
     kinds, sets = member_kinds(), AppliedSets(context)
+    reconciler = GitSourceReconciler(context, sets)
     watches: dict[type[AnyResource], Any] = {k: sets.sources_of for k in kinds if k not in (GitSource,)}
-    both = (sets.sources_of, reconciler.users_of)
 
-    def of_secret(secret: Secret) -> Iterator[Ref]:
-        for mapper in both:
-            yield from mapper(secret)
+    def concerned_by(resource: Secret | ServiceAccount) -> Iterator[Ref]:
+        yield from sets.sources_of(resource)
+        yield from reconciler.users_of(resource)
 
-    watches[Secret] = of_secret
+    watches |= {Secret: concerned_by, ServiceAccount: concerned_by}
     concerning: list[type[AnyResource]] = [*kinds, GitSource]
     matters: dict[type[AnyResource], Any] = dict.fromkeys(concerning, asked_of)
     return context.controller(reconciler, GitSource, watches=watches, matters=matters, workers=WORKERS)

@@ -41,12 +41,13 @@ class AppliedSets:
     def sources_of(self, resource: AnyResource) -> Iterator[Ref]:
         """Yield the source in whose set an object is."""
         for name in _sets_of(resource):
-            yield from (source.ref for source in self._sources.by_index(_SET_NAME, name))
+            found = self._sources.by_index(_SET_NAME, name)
+            yield from (source.ref for source in found if _is_member(source, resource))
 
     def members_of(self, source: GitSource) -> list[AnyResource]:
         """Return the objects of a source's set."""
-        name = source.set_name
-        return [member for informer in self._members for member in informer.by_index(_SET, name)]
+        labelled = (informer.by_index(_SET, source.set_name) for informer in self._members)
+        return [found for members in labelled for found in members if _is_member(source, found)]
 
 
 def member_kinds() -> list[type[AnyResource]]:
@@ -57,6 +58,12 @@ def member_kinds() -> list[type[AnyResource]]:
 def _sets_of(resource: AnyResource) -> tuple[str, ...]:
     name = resource.metadata.labels.get(APPLY_SET_LABEL)
     return () if name is None else (name,)
+
+
+def _is_member(source: GitSource, resource: AnyResource) -> bool:
+    meta = resource.metadata
+    managed = [{"manager": entry.manager, "fields": entry.fields} for entry in meta.managed_fields]
+    return source.has_applied({"labels": meta.labels, "managedFields": managed})
 
 
 class HealthReconciler:

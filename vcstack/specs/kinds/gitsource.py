@@ -1,15 +1,15 @@
 """GitSource: a repository whose manifests are applied, with the rights of a service account of the project."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from pydantic import Field, StringConstraints
 
 from vcstack.specs.errors import Cause
 from vcstack.specs.kinds.secret import SecretKey
-from vcstack.specs.meta import Time
+from vcstack.specs.meta import APPLY_SET_LABEL, Time
 from vcstack.specs.model import Model, Name, RefersTo
 from vcstack.specs.registry import Column, KindDefinition, Reference, Referenced, Scope, ViewColumn, register
 from vcstack.specs.resource import Ref, Resource, Spec, Status
@@ -209,12 +209,37 @@ class GitSource(Resource[GitSourceSpec, GitSourceStatus]):
     @property
     def set_name(self) -> str:
         """Return the name of its apply set: its own, and what tells it from another source of that name."""
-        return f"git-{self.metadata.name[:40].rstrip('-')}-{hashlib.sha256(self.uid.encode()).hexdigest()[:8]}"
+        return f"git-{_tell_apart(self.metadata.name, self.uid)}"
 
     @property
     def manager(self) -> str:
         """Return the name of its field manager."""
-        return f"{MANAGER}:{self.set_name.removeprefix('git-')}"
+        return manager_of(self.metadata.name, self.uid)
+
+    def has_applied(self, metadata: Mapping[str, Any]) -> bool:
+        """Return whether the object that this is the metadata of, as JSON, is in the set.
+
+        The label alone does not say so, for anybody may write it, but who wrote it: the API lets nobody else use the
+        name of the source's field manager.
+        """
+        if (metadata.get("labels") or {}).get(APPLY_SET_LABEL) != self.set_name:
+            return False
+        entries = metadata.get("managedFields") or ()
+        return any(e["manager"] == self.manager and _owns_label(e["fields"]) for e in entries)
+
+
+def manager_of(name: str, uid: str) -> str:
+    """Return the name of a source's field manager."""
+    return f"{MANAGER}:{_tell_apart(name, uid)}"
+
+
+def _tell_apart(name: str, uid: str) -> str:
+    return f"{name[:40].rstrip('-')}-{hashlib.sha256(uid.encode()).hexdigest()[:8]}"
+
+
+def _owns_label(fields: Mapping[str, Any]) -> bool:
+    labels = fields.get("f:metadata", {}).get("f:labels", {})
+    return f"f:{APPLY_SET_LABEL}" in labels
 
 
 def _check(new: GitSource, old: GitSource | None, referenced: Referenced) -> Sequence[Cause]:
