@@ -1,5 +1,6 @@
 """Notification targets: what is sent, in which order, what happens when it does not work, and killed anywhere."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -14,7 +15,20 @@ from tests.fixtures.receiver import Received, Receiver
 from tests.kinds.identities import make_project
 from vcstack.controllers import notificationtarget
 from vcstack.controllers.backends.secrets import SECRETS
-from vcstack.controllers.notificationtarget import BATCH, GREET_SECONDS, SENDING, SUSPENDED_SECONDS, read_key, sign
+from vcstack.controllers.notificationtarget import (
+    BATCH,
+    BATCH_SECONDS,
+    GREET_SECONDS,
+    PAUSE_SECONDS,
+    SENDING,
+    SLOW_SECONDS,
+    SLOW_WORKERS,
+    SUSPENDED_SECONDS,
+    WORKERS,
+    read_key,
+    sign,
+)
+from vcstack.runtime.reconciler import Result
 from vcstack.specs.conditions import READY
 from vcstack.specs.errors import Invalid
 from vcstack.specs.kinds.event import Event, EventSpec
@@ -309,6 +323,69 @@ async def test_many_events_go_batch_by_batch(cloud: World, receiver: Receiver) -
     await settle(cloud)
     assert len(told(receiver)) == BATCH + 5
     assert (await status(cloud)).delivered == BATCH + 5
+
+
+async def test_a_batch_ends_in_time_however_slow_the_receiver_is(cloud: World, receiver: Receiver) -> None:
+    await cloud.admin.create(build(url=receiver.url))
+    await settle(cloud)
+    for n in range(10):
+        await happen(cloud, "blue", f"change {n}")
+
+    def answer(request: Received) -> tuple[int, dict[str, str], bytes]:
+        cloud.clock.skip(BATCH_SECONDS / 2)
+        return 204, {}, b""
+
+    receiver.answer = answer
+    cloud.clock.skip(PAUSE_SECONDS)
+    await cloud.informers.relist()
+    target = await cloud.admin.get(NotificationTarget, "hook", PROJECT)
+    again = await cloud.controller(notificationtarget.build).reconciler.reconcile(target, target.ref)
+    assert again == Result(requeue_after=PAUSE_SECONDS)
+    assert len(told(receiver)) == 2, "the rest has its turn after other targets"
+    await settle(cloud)
+    assert told(receiver) == [f"change {n}" for n in range(10)]
+
+
+async def test_slow_receivers_of_one_project_leave_others_room(cloud: World, receiver: Receiver) -> None:
+    names = [f"slow-{n:02}" for n in range(WORKERS)]
+    for name in names:
+        await cloud.admin.create(build(name, url=receiver.url))
+    await make_project(cloud, "other")
+    await cloud.admin.create(build("quick", "other", url=receiver.url))
+    await settle(cloud)
+
+    def answer(request: Received) -> tuple[int, dict[str, str], bytes]:
+        cloud.clock.skip(SLOW_SECONDS)
+        return 204, {}, b""
+
+    receiver.answer = answer
+    await happen(cloud, "blue", "first")
+    await settle(cloud)
+    assert len(told(receiver)) == len(names)
+    receiver.requests.clear()
+    receiver.hold = asyncio.Event()
+    await happen(cloud, "blue", "second")
+    await happen(cloud, "red", "made", project="other")
+    cloud.clock.skip(PAUSE_SECONDS)
+    await cloud.informers.relist()
+    reconciler = cloud.controller(notificationtarget.build).reconciler
+
+    async def reconcile(name: str, project: str) -> Result | None:
+        target = await cloud.admin.get(NotificationTarget, name, project)
+        return await reconciler.reconcile(target, target.ref)
+
+    async with asyncio.TaskGroup() as group:
+        turns = [group.create_task(reconcile(name, PROJECT)) for name in names]
+        quick = group.create_task(reconcile("quick", "other"))
+        try:
+            await eventually(lambda: len(receiver.requests) + sum(turn.done() for turn in turns) > WORKERS)
+            done = [turn.result() for turn in turns if turn.done()]
+        finally:
+            receiver.hold.set()
+    assert done == [Result(requeue_after=PAUSE_SECONDS)] * (WORKERS - SLOW_WORKERS)
+    assert quick.result() is not None
+    await settle(cloud)
+    assert told(receiver).count("second") == len(names)
 
 
 async def test_a_secret_address_is_read_at_each_delivery_and_shown_nowhere(cloud: World, receiver: Receiver) -> None:

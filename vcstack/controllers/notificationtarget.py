@@ -38,8 +38,10 @@ from vcstack.specs.selectors import parse_label_selector
 
 BATCH: Final = 64
 """Sent before the status is written: what is sent twice after a crash at most."""
-AT_ONCE: Final = 8
+AT_ONCE: Final = 4
 """Requests to one target under way."""
+BATCH_SECONDS: Final = 15.0
+"""After that no other delivery of a batch begins: what is left has its turn after the other targets."""
 PAUSE_SECONDS: Final = 2.0
 """Between two looks at a target, however much happens: its status is written once in that time."""
 SUSPENDED_SECONDS: Final = 60.0
@@ -49,7 +51,11 @@ ANSWER_LIMIT: Final = 64 * 1024
 MOST_AHEAD: Final = 200
 """Ids that are kept of what was sent out of turn; of more some are sent again after what held them up."""
 WORKERS: Final = 16
-"""Targets at once: one that answers slowly keeps a place for a quarter of a minute."""
+"""Targets at once: one that answers slowly keeps a place for half a minute."""
+SLOW_SECONDS: Final = 5.0
+SLOW_WORKERS: Final = WORKERS // 2
+"""So many work for projects whose receivers have taken that long of late: they cannot hold up what others are sent."""
+SLOW_MEMORY_SECONDS: Final = 600.0
 GREET_SECONDS: Final = 600.0
 """A receiver that is sent nothing is reached for that often, without a request."""
 REFUSED: Final = frozenset({400, 413, 422})
@@ -132,6 +138,9 @@ class NotificationTargetReconciler:
         self._events = context.informer(Event)
         self._events.add_index("project", lambda event: [event.metadata.project])
         self._pace = Throttle(context.clock, PAUSE_SECONDS)
+        self._slow: dict[str, float] = {}
+        """Projects whose receivers took long, and when that was."""
+        self._slow_at_work = 0
 
     async def reconcile(self, target: NotificationTarget | None, ref: Ref) -> Result | None:
         """Make it so, once."""
@@ -146,14 +155,31 @@ class NotificationTargetReconciler:
         wait = max(self._pace.remaining(target.uid), self._time_to_retry(target))
         if wait and target.status.observed_generation == target.metadata.generation:
             return Result(requeue_after=wait)
-        self._pace.note(target.uid)
-        return await self._work_off(target)
+        return await self._take_turn(target)
 
     def interested(self, event: Event) -> list[Ref]:
         """Return the targets that an event may be for."""
         project = event.metadata.project
         targets = self._context.informer(NotificationTarget).list()
         return [t.ref for t in targets if t.metadata.project in (None, project) and not t.spec.suspended]
+
+    async def _take_turn(self, target: NotificationTarget) -> Result | None:
+        """Work for it, unless it has to wait for others whose receivers are slow."""
+        clock, project = self._context.clock, target.metadata.project
+        began = clock.monotonic()
+        slow = project is not None and began - self._slow.get(project, -SLOW_MEMORY_SECONDS) < SLOW_MEMORY_SECONDS
+        if slow and self._slow_at_work >= SLOW_WORKERS:
+            return Result(requeue_after=PAUSE_SECONDS)
+        self._pace.note(target.uid)
+        self._slow_at_work += slow
+        try:
+            return await self._work_off(target)
+        finally:
+            self._slow_at_work -= slow
+            ended = clock.monotonic()
+            if project is not None and ended - began >= SLOW_SECONDS:
+                self._slow = {p: at for p, at in self._slow.items() if ended - at < SLOW_MEMORY_SECONDS}
+                self._slow[project] = ended
 
     async def _work_off(self, target: NotificationTarget) -> Result | None:
         pending, settled = self._find_pending(target), set(target.status.ahead)
@@ -222,17 +248,23 @@ class NotificationTargetReconciler:
         batch: _Batch,
         settled: set[str],
     ) -> None:
-        """Send the events, those of one object one after the other, until something does not work."""
+        """Send the events, those of one object one after the other, until something does not work or time is up."""
         lines: defaultdict[str, list[_Pending]] = defaultdict(list)
         for each in due:
             regarding = each.event.spec.regarding
             lines[regarding.uid or f"{regarding.kind}/{regarding.name}"].append(each)
         free = asyncio.Semaphore(AT_ONCE)
+        clock = self._context.clock
+        until = clock.monotonic() + BATCH_SECONDS
 
         async def send_line(line: Sequence[_Pending]) -> None:
             async with free:
                 for each in line:
-                    if batch.failure or not await self._send_one(target, address, each, batch):
+                    if (
+                        batch.failure
+                        or clock.monotonic() >= until
+                        or not await self._send_one(target, address, each, batch)
+                    ):
                         return
                     settled.add(each.id)
 
