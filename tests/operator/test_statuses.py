@@ -64,6 +64,19 @@ def test_a_refusal_is_stalled_and_not_ready() -> None:
     assert status["observedGeneration"] == 3
 
 
+def test_a_kind_that_says_itself_that_it_is_stalled_is() -> None:
+    found = live("False")
+    own = {"type": "Stalled", "status": "True", "reason": "PruneProtected", "message": "", "observedGeneration": 7}
+    found["status"]["conditions"].append({**own, "lastTransitionTime": THEN})
+    status = status_of(custom(), found)
+    assert said(status) == {"Ready": "False", "Reconciling": "False", "Stalled": "True"}
+    stalled = find_condition({"status": status}, "Stalled")
+    assert (stalled["reason"], stalled["message"]) == ("Because", "it is so")
+    # What was said of an older spec does not hold the newest up.
+    found["metadata"]["generation"] = 8
+    assert said(status_of(custom(), found))["Reconciling"] == "True"
+
+
 def test_while_the_cloud_is_away_what_was_observed_stays() -> None:
     before = status_of(custom(2), live(mtuBytes=1442))
     status = status_of(custom(3, **before), None, Outcome(State.AWAY, "ServiceUnavailable", "cannot be reached"))

@@ -249,7 +249,7 @@ class Reconciler:
         if now["status"] == "True" and [was.get(k) for k in ("status", "reason", "message")] != [
             now[k] for k in ("status", "reason", "message")
         ]:
-            self._post(before, "Warning", outcome.reason, outcome.message)
+            self._post(before, "Warning", now["reason"], now["message"])
         if find_condition(before, READY).get("status") != "True" and find_condition(after, READY)["status"] == "True":
             self._post(before, "Normal", "Ready", "It is Ready in VC Stack.")
 

@@ -92,12 +92,15 @@ class _Conditions:
         """Return Ready, Reconciling and Stalled."""
         theirs = find_condition(live or {}, READY)
         settled = outcome.state is State.APPLIED
-        busy = settled and (not theirs or theirs["status"] != "True" or not _is_current(theirs, live or {}))
+        unready = settled and (not theirs or theirs["status"] != "True" or not _is_current(theirs, live or {}))
+        # Some kinds, such as GitSource, say themselves that nothing goes on without somebody.
+        held = find_condition(live or {}, STALLED) if unready else {}
+        stuck = held.get("status") == "True" and _is_current(held, live or {})
         reason, message = outcome.reason, outcome.message
-        if busy:
+        if unready:
             reason, message = (theirs.get("reason") or "Observing", theirs.get("message") or "") if theirs else UNSEEN
-        working = busy or outcome.state in (State.WAITING, State.AWAY)
-        stalled = outcome.state is State.STALLED
+        working = (unready and not stuck) or outcome.state in (State.WAITING, State.AWAY)
+        stalled = stuck or outcome.state is State.STALLED
         return [
             self._ready(theirs, live or {}, outcome),
             self._build(RECONCILING, working, reason if working else "Settled", message if working else ""),
