@@ -6,7 +6,8 @@ nobody learns more than the bindings there would tell.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import orjson
@@ -28,7 +29,7 @@ from vcstack.apiclient.accessmessages import (
 from vcstack.apiserver.audit.entry import note_on_behalf_of
 from vcstack.apiserver.auth.accounts import AccessIndex
 from vcstack.apiserver.auth.bearers import NO_GROUPS, groups_given, vouches
-from vcstack.apiserver.auth.grants import ALWAYS, Grants
+from vcstack.apiserver.auth.grants import ALWAYS, Grants, RuleSet
 from vcstack.apiserver.auth.imagined import ImaginedIndex
 from vcstack.apiserver.auth.naming import find_hidden
 from vcstack.apiserver.auth.places import TOP, Place
@@ -158,15 +159,17 @@ class AccessReviews:
         objects = list(_load_objects(request.objects))
         imagined = ImaginedIndex(self._index, objects)
         changes: list[PlanChange] = []
+        expansions = _Expansions()
         providers = {o.metadata.name: o.to_wire() for o in objects if o.kind == IdentityProvider.KIND}
         touched = imagined.find_touched() | set(self._users_of(providers))
         for subject in sorted(touched, key=_name_of):
             seen, then = self._seen_groups(subject), self._seen_groups(subject, providers)
             before = self._index.grants(subject, frozenset(seen.groups) if seen else NO_GROUPS)
             after = imagined.grants(subject, frozenset(then.groups) if then else NO_GROUPS)
-            for granted, found in ((True, _gained(before, after)), (False, _gained(after, before))):
-                told = (c for c in found if _shows_grants(asker, c[0]) and self._may_name(subject, asker, c[0]))
-                changes += _summarize(_name_of(subject), granted, told, (then or seen))
+            told = partial(self._is_told, subject, asker)
+            for granted, one, other in ((True, before, after), (False, after, before)):
+                found = _gained(one, other, told, expansions)
+                changes += _summarize(_name_of(subject), granted, found, (then or seen))
             await asyncio.sleep(0)  # others are served between two subjects
         return PlanReply(changes=changes)
 
@@ -222,6 +225,10 @@ class AccessReviews:
         binding = RoleBinding(metadata=ObjectMeta(name="review", project=place.project), spec=spec)
         return not find_hidden(self._index, asker, binding, None, home=place)
 
+    def _is_told(self, subject: Ref, asker: Grants, place: Place) -> bool:
+        """Return whether the asker may know what the subject may do there."""
+        return _shows_grants(asker, place) and self._may_name(subject, asker, place)
+
     def _holds(self, place: Place, project: str | None) -> bool:
         """Return whether what is given at the place holds in the project too."""
         if project is None or place == TOP or place.project == project:
@@ -276,15 +283,27 @@ def _shows_grants(asker: Grants, place: Place) -> bool:
     return asker.may(Verb.LIST, get_kind(RoleBinding.KIND), place)
 
 
-def _gained(before: Grants, after: Grants) -> Iterator[Change]:
-    """Yield what may be done afterwards and could not before, kind by kind."""
+class _Expansions:
+    """What sets of rules allow, kind by kind, of what people can do: worked out once for all who have just these."""
+
+    def __init__(self) -> None:
+        self._known: dict[RuleSet, Sequence[Permission]] = {}
+
+    def of(self, rules: RuleSet) -> Sequence[Permission]:
+        """Return it."""
+        if rules not in self._known:
+            spelt = expand(rules.rules, lambda d: sorted(rights_of(d)))
+            self._known[rules] = [p for p in spelt if _is_possible(p.verb, get_kind(p.kind), p.subresource)]
+        return self._known[rules]
+
+
+def _gained(
+    before: Grants, after: Grants, is_told: Callable[[Place], bool], expansions: _Expansions
+) -> Iterator[Change]:
+    """Yield what may be done afterwards and could not before, kind by kind, at the places that are told of."""
     for place, rules in after.scopes():
-        for permission in expand(rules.rules, lambda d: sorted(rights_of(d))):
-            definition = get_kind(permission.kind)
-            if _is_possible(permission.verb, definition, permission.subresource) and not _has(
-                before, place, permission
-            ):
-                yield place, permission
+        if is_told(place):
+            yield from ((place, p) for p in expansions.of(rules) if not _has(before, place, p))
 
 
 def _has(grants: Grants, place: Place, wanted: Permission) -> bool:
