@@ -1,9 +1,10 @@
 """Keys: made, rotated, used by those who may, and destroyed only after they have waited."""
 
 import base64
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import orjson
 import pytest
 
 from tests.apiserver.test_accounts import as_, log_in, put
@@ -16,12 +17,13 @@ from vcstack.controllers import key as controller
 from vcstack.controllers import project as projects
 from vcstack.controllers.key import KEY_MATERIAL
 from vcstack.runtime.users import DELETABLE
-from vcstack.specs.errors import Invalid, NotFound
-from vcstack.specs.kinds.key import Key, KeyAlgorithm, KeyOperation, KeyRule, KeySpec, KeyState
+from vcstack.specs.errors import Conflict, Invalid, NotFound
+from vcstack.specs.kinds.key import ROTATION_OVERDUE, Key, KeyAlgorithm, KeyOperation, KeyRule, KeySpec, KeyState
 from vcstack.specs.kinds.project import Project
 from vcstack.specs.kinds.rolebinding import Subject, SubjectKind
 from vcstack.specs.registry import get_kind
-from vcstack.store.keymaterial import KeyMaterial
+from vcstack.store.etcd.client import EtcdClient
+from vcstack.store.keymaterial import AREA, MOST_BYTES, KeyMaterial
 
 DAY = 86400
 WORDS = b"attack at dawn"
@@ -80,6 +82,51 @@ async def test_a_new_version_comes_by_the_schedule_and_old_ones_still_decrypt(wo
     assert after.status.rotated_at == world.clock.now()
     assert material.kms.decrypt(await material.load(made.uid), text) == WORDS
     assert await world.writes_of(controller.build) == 0
+
+
+async def test_a_key_that_has_as_many_versions_as_can_be_kept_says_so_and_goes_on(world: World) -> None:
+    material = add_material(world)
+    await make_project(world)
+    key = await make(world, rotation_days=1)
+    await settled(world)
+    await fill(material, key.uid)
+    world.clock.skip(DAY)
+    full = await settled(world)
+    overdue = full.find_condition(ROTATION_OVERDUE)
+    assert overdue is not None
+    assert (overdue.status, overdue.reason) == ("True", "TooManyVersions")
+    assert "no more can be kept; make another key" in overdue.message
+    assert full.is_true("Ready")
+    loaded = await material.load(key.uid)
+    assert loaded.newest.number == full.status.current_version
+    assert await world.writes_of(controller.build) == 0
+    await change(world, rotation_days=None)
+    assert (await settled(world)).find_condition(ROTATION_OVERDUE).status == "False"  # type: ignore[union-attr]
+
+
+async def fill(material: KeyMaterial, uid: str) -> None:
+    """Give a key as many versions as fit, all with the material of its last one."""
+    credentials, path = material._credentials, f"{AREA}/{uid}"
+    record = await credentials.get(path)
+    assert record is not None
+    wire = orjson.loads(record.value)
+    last = wire["versions"][-1]
+    count = MOST_BYTES // (len(orjson.dumps(last)) + 8)
+    wire["versions"] = [{**last, "number": n + 1} for n in range(count)]
+    while len(orjson.dumps(wire)) + len(orjson.dumps(wire["versions"][-1])) < MOST_BYTES:
+        wire["versions"].append({**last, "number": len(wire["versions"]) + 1})
+    await credentials.put(path, orjson.dumps(wire), record.revision)
+
+
+async def test_etcd_takes_a_key_with_as_many_versions_as_can_be_kept(etcd_client: EtcdClient) -> None:
+    material = KeyMaterial(credentials_on(etcd_client))
+    now = datetime.now(UTC)
+    await material.ensure("kms-1", KeyAlgorithm.RSA_OAEP_3072, now)
+    await fill(material, "kms-1")
+    newest = (await material.load("kms-1")).newest
+    with pytest.raises(Conflict, match="no more can be kept"):
+        await material.rotate("kms-1", KeyAlgorithm.RSA_OAEP_3072, newest.number, now)
+    assert (await material.load("kms-1")).newest == newest
 
 
 async def test_a_disabled_key_is_not_rotated(world: World) -> None:

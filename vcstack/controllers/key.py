@@ -9,8 +9,9 @@ from vcstack.runtime.controller import Controller
 from vcstack.runtime.reconciler import Result
 from vcstack.runtime.status import condition_of, write_status
 from vcstack.runtime.users import DELETABLE
-from vcstack.specs.kinds.key import FINALIZER, MATERIAL_READY, Key, KeyState, KeyVersion
-from vcstack.specs.meta import format_time
+from vcstack.specs.errors import Conflict
+from vcstack.specs.kinds.key import FINALIZER, MATERIAL_READY, ROTATION_OVERDUE, Key, KeyState, KeyVersion
+from vcstack.specs.meta import Condition, format_time
 from vcstack.specs.resource import Ref
 
 LOOK_AGAIN_SECONDS = 86_400.0
@@ -24,7 +25,7 @@ class KeyMaterial(Protocol):
         """Return the versions, the first one made if there is none."""
 
     async def rotate(self, uid: str, algorithm: str, version: int, now: datetime) -> Sequence[KeyVersion]:
-        """Return the versions, with a new one if that one is still the newest."""
+        """Return the versions, with a new one if that one is still the newest. Raises Conflict when it has too many."""
 
     async def destroy(self, uid: str) -> None:
         """Remove the material. Absent is success."""
@@ -49,11 +50,19 @@ class KeyReconciler:
             return await self._finish(key, now)
         versions = await self._material.ensure(key.uid, key.spec.algorithm, now)
         due = _rotation_due(key, versions[-1])
+        overdue = ""
         if due is not None and due <= now:
-            versions = await self._material.rotate(key.uid, key.spec.algorithm, versions[-1].version, now)
-            due = _rotation_due(key, versions[-1])
-            message = f"version {versions[-1].version} encrypts and signs from now on"
-            self._context.events.normal(key, "Rotated", message)
+            try:
+                versions = await self._material.rotate(key.uid, key.spec.algorithm, versions[-1].version, now)
+            except Conflict as error:
+                due, overdue = (
+                    None,
+                    f"{error.message}; make another key, and re-encrypt under it what this one encrypted",
+                )
+            else:
+                due = _rotation_due(key, versions[-1])
+                message = f"version {versions[-1].version} encrypts and signs from now on"
+                self._context.events.normal(key, "Rotated", message)
         asked_at = _asked_at(key, now) if key.spec.state is KeyState.PENDING_DELETION else None
         delete_at = _deletion_due(key, asked_at)
         newest = versions[-1]
@@ -65,11 +74,19 @@ class KeyReconciler:
             "deleteAt": format_time(delete_at) if delete_at else None,
         }
         ready = condition_of(key, MATERIAL_READY, True, "MaterialPresent", clock=self._context.clock)
-        await write_status(self._context.client, key, fields=fields, conditions=[ready])
+        conditions = [ready, *self._judge_rotation(key, overdue)]
+        await write_status(self._context.client, key, fields=fields, conditions=conditions)
         if delete_at is not None and delete_at <= now:
             await self._context.client.delete(key.ref, uid=key.uid)
             return None
         return _again(now, due, delete_at)
+
+    def _judge_rotation(self, key: Key, overdue: str) -> list[Condition]:
+        """Return what is to be said of a rotation that cannot be done, or that it is none any more."""
+        if not overdue and key.find_condition(ROTATION_OVERDUE) is None:
+            return []
+        reason = "TooManyVersions" if overdue else "InTime"
+        return [condition_of(key, ROTATION_OVERDUE, bool(overdue), reason, overdue, clock=self._context.clock)]
 
     async def _finish(self, key: Key, now: datetime) -> Result | None:
         """Destroy the material of a deleted key, not before it has waited since the first look at the wish."""

@@ -17,6 +17,8 @@ from vcstack.specs.meta import format_time
 from vcstack.store.credentials import MAX_STEPS, Credentials
 
 AREA: Final = "keys"
+MOST_BYTES: Final = 1024 * 1024
+"""Of one key's record: in its envelope it is a third larger, and etcd takes 1.5 MiB."""
 Made = list[Mapping[str, Any]]
 """Each version as it is kept: number, sealed, publicPem, createdAt."""
 
@@ -33,7 +35,10 @@ class KeyMaterial:
         return await self._change(uid, algorithm, 0, now)
 
     async def rotate(self, uid: str, algorithm: str, version: int, now: datetime) -> Sequence[specs.KeyVersion]:
-        """Return the versions of the key, with a new one if that version is still the newest."""
+        """Return the versions of the key, with a new one if that version is still the newest.
+
+        Raises Conflict when it has as many as can be kept.
+        """
         return await self._change(uid, algorithm, version, now)
 
     async def destroy(self, uid: str) -> None:
@@ -79,6 +84,8 @@ class KeyMaterial:
                 key, made = _read(uid, orjson.loads(record.value))
                 if version != key.newest.number:
                     return _describe(made)
+                if len(record.value) + len(orjson.dumps(made[-1])) >= MOST_BYTES:
+                    raise Conflict(f"the key has {len(made)} versions, and no more can be kept")
                 make = lambda key=key: self.kms.rotate(key)  # type: ignore[misc]  # noqa: E731
             grown = await asyncio.to_thread(make)  # an RSA key takes its seconds
             made = [*made, _keep(grown.newest, now)]

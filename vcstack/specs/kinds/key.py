@@ -17,6 +17,8 @@ FINALIZER = "vcstack.io/key-material"
 """The material outlives the wish to delete it by the waiting period."""
 MATERIAL_READY = "MaterialReady"
 """True once there is something to encrypt or sign with."""
+ROTATION_OVERDUE = "RotationOverdue"
+"""True when there should be a newer version and none can be made."""
 
 
 class KeyAlgorithm(StrEnum):
