@@ -43,6 +43,17 @@ async def test_a_set_for_which_there_is_no_room_is_refused_before_anything_is_wr
     await vcctl.ok("apply", "-f", vcctl.write("b.yaml", *(network(f"n{n}") for n in range(2))))
 
 
+async def test_a_plan_for_which_there_is_no_room_any_more_is_not_begun(vcctl: Vcctl) -> None:
+    await make_world(vcctl)
+    file, plan = vcctl.write("a.yaml", *(network(f"n{n}") for n in range(2))), str(vcctl.folder / "change.plan")
+    await vcctl.ok("plan", "-f", file, "-o", plan)
+    await put(vcctl, "Network", "other", {}, "demo")
+    ended = await vcctl("apply", "--plan", plan)
+    assert ended.code == ExitCode.REFUSED
+    assert "networks: 2 asked, 1 of 2 in use" in ended.err
+    assert "n0" not in (await vcctl("get", "networks")).out
+
+
 async def test_quota_shows_used_limit_and_what_is_largest(vcctl: Vcctl) -> None:
     await make_world(vcctl)
     await put(vcctl, "Instance", "web-1", {"flavor": "big", "image": "tiny"}, "demo")

@@ -37,6 +37,7 @@ async def apply_plan(session: Session, plan: Plan, given: Sequence[Manifest], *,
 
     Raises:
         CommandError: something has changed since; nothing was written then.
+        QuotaExceeded: there is no room for all of it any more; nothing was written.
     """
     try:
         manifests = with_secrets(plan, given)
@@ -50,6 +51,8 @@ async def apply_plan(session: Session, plan: Plan, given: Sequence[Manifest], *,
             hint="Make a new plan, and look at it.",
             code=ExitCode.REFUSED,
         )
+
+    await session.applier.check_room(manifests)
 
     def claim(manifest: Manifest, live: Wire | None) -> None:
         found = find_moved(by_key[manifest.key], live)
