@@ -91,6 +91,8 @@ def test_what_is_not_read_here_is_said() -> None:
         read(encrypt([SECRET], ME.recipient, encrypted_comment_regex="x"))
     with pytest.raises(SopsError, match="not encrypted for an age recipient"):
         read(encrypt([SECRET]))
+    with pytest.raises(SopsError, match="no object"):
+        read(f"{text}---\nkind: List\nitems: [5]\n")
     assert ME.secret not in text
 
 

@@ -41,12 +41,14 @@ def read_identities(text: str) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip().startswith("AGE-SECRET-KEY-")]
 
 
-def decrypt(documents: Sequence[Wire], identities: Sequence[str]) -> list[Wire]:
+def decrypt(documents: Sequence[Any], identities: Sequence[str]) -> list[Wire]:
     """Return the documents of one file as they were before.
 
     Raises:
         SopsError: no identity is a recipient's, or something was changed.
     """
+    if not all(isinstance(d, dict) for d in documents):
+        raise SopsError("beside what is encrypted stands something that is no object")
     metadata = next(d[KEY] for d in documents if isinstance(d.get(KEY), dict))
     reading = _Reading(metadata, _open_key(metadata, identities))
     plain = [{k: reading.walk(v, (k,)) for k, v in d.items() if k != KEY} for d in documents]
