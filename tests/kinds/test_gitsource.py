@@ -618,6 +618,27 @@ async def test_where_the_guard_does_not_let_is_not_asked(cloud: Cloud) -> None:
     assert cloud.server.requests == 0
 
 
+async def test_a_server_may_be_named_by_an_ipv6_address(cloud: Cloud, tmp_path: Path) -> None:
+    asked = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readline())
+        writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "::1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        allowed = AllowedTarget(network=ip_network("::1/128"), ports=frozenset({port}), plain_http=True)
+        outbound = OutboundClient(OutboundSettings(addresses=AddressPolicy(allowed=[allowed])))
+        cloud.world.backends[GIT.name] = repositories = GitRepositories(tmp_path / "six", outbound)
+        cloud.world.restart()
+        source = await cloud.follow(url=f"http://[::1]:{port}/shop.git")
+    assert state(source, "Fetched") == ("False", "RepositoryNotFound")
+    assert asked[0].startswith(b"GET /shop.git/info/refs")
+    repositories.close()
+    outbound.close()
+
+
 async def test_a_branch_a_tag_and_a_commit_can_be_asked_for(cloud: Cloud) -> None:
     cloud.repository.write("a.yaml", network("a"))
     old = cloud.repository.commit()

@@ -332,10 +332,7 @@ class GitRepositories:
         target = parse_url(remote.url)
         encrypted = target.scheme == "https"
         found = await self._outbound.find_addresses(target.host, target.port, ports=HTTPS_PORTS, encrypted=encrypted)
-        # Connected to is what was judged: curl asks no resolver for a name that it is told the address of.
-        pinned = ",".join(f"[{a}]" if a.version == 6 else str(a) for a in found)
         config = {
-            "http.curloptResolve": f"{target.host}:{target.port}:{pinned}",
             "http.followRedirects": "false",
             "http.proxy": "",
             "http.emptyAuth": "false",
@@ -343,6 +340,11 @@ class GitRepositories:
             "http.lowSpeedTime": "20",
             "http.sslVersion": "tlsv1.2",
         }
+        # Connected to is what was judged: curl asks no resolver for a name that it is told the address of. What is an
+        # IPv6 address itself has none, and no place among those names.
+        if ":" not in target.host:
+            pinned = ",".join(f"[{a}]" if a.version == 6 else str(a) for a in found)
+            config["http.curloptResolve"] = f"{target.host}:{target.port}:{pinned}"
         if remote.password or remote.username:
             given = b64encode(f"{remote.username}:{remote.password}".encode()).decode()
             config["http.extraHeader"] = f"Authorization: Basic {given}"
