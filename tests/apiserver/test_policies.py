@@ -8,6 +8,7 @@ import pytest
 from tests.apiserver.test_accounts import as_, log_in, put
 from tests.apiserver.test_tenancy import bind, put_roles
 from tests.fixtures.api import Api, error_of
+from vcstack.policy.sandbox import SAVED_SECONDS, TOO_MANY, Sandbox
 from vcstack.specs.kinds.network import Network, NetworkSpec
 from vcstack.store.actor import Actor
 
@@ -64,6 +65,25 @@ async def test_a_write_that_breaks_a_policy_is_denied_and_told_which(cloud: Api)
         ]
         assert (await create(alice, "net-a", cost="1")).status_code == 201
         assert (await alice.get("/api/v1/projects/mine/networks/web")).status_code == 404
+
+
+async def test_whose_policies_take_long_to_read_waits_alone_and_can_remove_them(cloud: Api) -> None:
+    sandbox = cloud.application._policies.evaluating
+    assert isinstance(sandbox, Sandbox)
+    rules = [{"name": f"r{n}", "expression": f"object.spec.a.exists(x, x == {n})"} for n in range(32)]
+    labels = [{"key": "cost", "valuePattern": "[0-9]{4}"}]
+    async with as_(cloud, await log_in(cloud, "pat")) as pat, as_(cloud, await log_in(cloud, "dora")) as dora:
+        assert (await set_policy(pat, "/projects/mine", rules=rules, requireLabels=labels)).status_code == 201
+        assert set(sandbox._spent) == {"writer user:pat"}
+        spent = sandbox._charge("writer user:pat", 0)
+        assert spent > 0
+        sandbox._charge("writer user:pat", 2 * SAVED_SECONDS)
+        answer = await pat.put("/api/v1/projects/mine/policies/p", json=policy(**rule("true")))
+        assert answer.status_code == 503
+        assert error_of(answer)["message"] == TOO_MANY
+        assert (await set_policy(dora, "/projects/mine", **rule("true"))).status_code == 409, "hers are read"
+        assert (await dora.put("/api/v1/projects/mine/policies/p", json=policy(**rule("true")))).status_code == 200
+        assert (await pat.delete("/api/v1/projects/mine/policies/p")).is_success
 
 
 async def test_all_ways_to_write_are_held_to_it(cloud: Api) -> None:

@@ -32,6 +32,7 @@ ANSWER_LIMIT: Final = 64 * 1024
 WORKER: Final = Path(__file__).with_name("worker.py")
 TOO_MUCH: Final = "takes too much time or memory"
 TOO_OFTEN: Final = "the policies of this place took too much time of late; try again in a minute"
+TOO_MANY: Final = "the policies that you wrote of late took too much time to read; try again in a minute"
 
 log = structlog.get_logger(__name__)
 
@@ -60,8 +61,8 @@ class Evaluating(Protocol):
     ) -> list[Outcome]:
         """Return what each expression says of the object; whose they are pays for the time. Raises Unavailable."""
 
-    async def compile(self, rules: Sequence[str]) -> list[Outcome]:
-        """Return an error for each text that is no expression. Raises Unavailable."""
+    async def compile(self, rules: Sequence[str], payer: str = "") -> list[Outcome]:
+        """Return an error for each text that is no expression; who asks pays for the time. Raises Unavailable."""
 
 
 class Sandbox:
@@ -99,18 +100,20 @@ class Sandbox:
         rest = {"object": obj, "oldObject": old, "request": request}
         return await self._ask("rules", rules, rest, payer)
 
-    async def compile(self, rules: Sequence[str]) -> list[Outcome]:
-        """Return an error for each text that is no expression.
+    async def compile(self, rules: Sequence[str], payer: str = "") -> list[Outcome]:
+        """Return an error for each text that is no expression; ``payer`` as of ``evaluate``.
 
         Raises:
-            Unavailable: there is no process that could.
+            Unavailable: there is no process that could, or it has done too much for the payer.
         """
-        return await self._ask("compile", rules, {})
+        return await self._ask("compile", rules, {}, payer)
 
     async def _ask(self, what: str, texts: Sequence[str], rest: Mapping[str, Any], payer: str = "") -> list[Outcome]:
         found: list[Outcome] = []
         async with self._lock:
             if payer and self._charge(payer, 0) > SAVED_SECONDS:
+                if what == "compile":
+                    raise Unavailable(TOO_MANY)
                 return [Outcome(error=TOO_OFTEN)] * len(texts)
             while len(found) < len(texts):
                 if self._is_shunned(texts[len(found)]):
