@@ -3,6 +3,8 @@
  * kinds has paths that no type knows, and uses `request`.
  */
 import createClient from "openapi-fetch";
+import { words } from "~/components/words";
+import { say } from "~/i18n/language";
 import { Refused, refusalOf, Unreachable } from "./errors";
 import { noteAnswer, noteSilence } from "./reach";
 import { freshToken, renew, useSession } from "./session";
@@ -85,5 +87,7 @@ export function messageOf(error: unknown): string {
       ? `${error.message} (${causes.map((cause) => `${cause.field}: ${cause.message}`).join("; ")})`
       : error.message;
   }
+  // The API's words are English; that there are none is ours to say.
+  if (error instanceof Unreachable) return say(words, "unreachable");
   return error instanceof Error ? error.message : String(error);
 }

@@ -6,6 +6,7 @@ import { Refused } from "./errors";
 import { type Listing, listingOf, patch } from "./events";
 import { live } from "./live";
 import { queryClient } from "./queries";
+import { useSession } from "./session";
 import type { Resource, ResourceList } from "./types";
 
 export interface Selection {
@@ -26,6 +27,10 @@ interface Following {
   end?: ReturnType<typeof setTimeout>;
 }
 const followed = new Map<string, Following>();
+// With a session its stream ends: whoever logs in next, perhaps at once, follows anew.
+useSession.subscribe((now, before) => {
+  if (now.state === "Out" && before.state !== "Out") followed.clear();
+});
 
 async function load(path: string, selection: Selection, key: QueryKey, signal: AbortSignal): Promise<Listing> {
   const page = (more: Record<string, string | number | undefined>) =>

@@ -12,12 +12,20 @@ interface SessionState {
   /** Unknown until the first answer of the server; Out after a logout, or when the session ended elsewhere. */
   state: "Unknown" | "Out" | "In";
   token: string | null;
+  /** The session's name. */
+  name: string | null;
   expiresAt: number;
   /** Whether it ended without being asked to: the login page says so. */
   ended: boolean;
 }
 
-export const useSession = create<SessionState>()(() => ({ state: "Unknown", token: null, expiresAt: 0, ended: false }));
+export const useSession = create<SessionState>()(() => ({
+  state: "Unknown",
+  token: null,
+  name: null,
+  expiresAt: 0,
+  ended: false,
+}));
 
 /** With it the API hands out the refresh token in a cookie. */
 export const COOKIE_HEADERS = { "vcstack-session": "cookie", "content-type": "application/json" } as const;
@@ -37,7 +45,8 @@ export function enter(tokens: Tokens): void {
 
 function accept(tokens: Tokens): string {
   const expiresAt = Date.parse(tokens.expiresAt);
-  useSession.setState({ state: "In", token: tokens.accessToken, expiresAt, ended: false });
+  const name = tokens.session ?? null;
+  useSession.setState({ state: "In", token: tokens.accessToken, name, expiresAt, ended: false });
   clearTimeout(timer);
   timer = setTimeout(() => void renew().catch(() => undefined), Math.max(expiresAt - Date.now() - EARLY_MS, 5_000));
   return tokens.accessToken;
@@ -45,7 +54,7 @@ function accept(tokens: Tokens): string {
 
 function leave(ended: boolean): void {
   clearTimeout(timer);
-  useSession.setState({ state: "Out", token: null, expiresAt: 0, ended });
+  useSession.setState({ state: "Out", token: null, name: null, expiresAt: 0, ended });
 }
 
 /** Returns a new access token, null when there is no session any more. Raises Unreachable. */
@@ -58,7 +67,13 @@ export function renew(): Promise<string | null> {
 
 async function exchange(): Promise<string | null> {
   const answer = await post("refresh", {});
-  if (!(answer instanceof Refused)) return accept(answer as Tokens);
+  if (!(answer instanceof Refused)) {
+    const tokens = answer as Tokens;
+    const { state, name } = useSession.getState();
+    // The tab slept while somebody else logged in in another one: what it shows is not for them.
+    if (state === "In" && name !== (tokens.session ?? null)) location.reload();
+    return accept(tokens);
+  }
   if (answer.code !== 401) throw answer;
   leave(useSession.getState().state === "In");
   return null;
@@ -72,9 +87,10 @@ export async function freshToken(): Promise<string | null> {
   return token !== null && expiresAt - Date.now() > 10_000 ? token : renew();
 }
 
-/** End the session, in all tabs. */
+/** End the session, in all tabs. Raises Unreachable, and Refused: then it goes on, and nobody may believe that it is over. */
 export async function logOut(): Promise<void> {
-  await inTurn(() => post("logout", {}));
+  const answer = await inTurn(() => post("logout", {}));
+  if (answer instanceof Refused && answer.code !== 401) throw answer;
   leave(false);
   channel.postMessage("out");
 }

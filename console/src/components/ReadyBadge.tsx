@@ -1,7 +1,9 @@
 import type { ReactNode } from "react";
 import type { Condition, Resource } from "~/api/types";
+import { useWords } from "~/i18n/language";
 import { useIsWithin } from "./Age";
 import { Badge, type Tone } from "./Badge";
+import { words } from "./words";
 
 const TONES: Record<Condition["status"], Tone> = { True: "good", False: "bad", Unknown: "warn" };
 /** Reasons that say that others are not as far yet. They are a failure when it takes too long. */
@@ -25,7 +27,8 @@ export function ConditionBadge({ condition, children }: { condition: Condition; 
 
 /** Whether an object is as it should be, and if not the reason in a word. */
 export function ReadyBadge({ object }: { object: Resource }) {
-  if (object.metadata.deletionTimestamp) return <Badge tone="warn">{"Deleting"}</Badge>;
+  const say = useWords(words);
+  if (object.metadata.deletionTimestamp) return <Badge tone="warn">{say("deleting")}</Badge>;
   const ready = object.status?.conditions?.find(({ type }) => type === "Ready");
   if (!ready) return null;
   return (

@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
+import { useSession } from "~/api/session";
 import { toast, useToasts } from "./toasts";
 
 beforeEach(() => vi.useFakeTimers());
@@ -15,4 +16,11 @@ it("go by themselves, later with something to do, and a failure only when it was
   expect(texts()).toEqual(["changed", "failed"]);
   vi.advanceTimersByTime(10_000);
   expect(texts()).toEqual(["failed"]);
+});
+
+it("go with the session: they name and undo what is not for whoever logs in next", () => {
+  useSession.setState({ state: "In" });
+  toast("bad", "failed");
+  useSession.setState({ state: "Out" });
+  expect(useToasts.getState().items).toEqual([]);
 });

@@ -1,5 +1,6 @@
 /** Short messages at the edge of the page, each with at most one thing to do about it. */
 import { create } from "zustand";
+import { useSession } from "~/api/session";
 
 export interface Toast {
   id: number;
@@ -19,6 +20,11 @@ export const useToasts = create<Toasts>()((set) => ({
   items: [],
   dismiss: (id) => set(({ items }) => ({ items: items.filter((each) => each.id !== id) })),
 }));
+
+// What they name and can undo is nothing for whoever logs in next.
+useSession.subscribe((now, before) => {
+  if (now.state === "Out" && before.state !== "Out") useToasts.setState({ items: [] });
+});
 
 /** Show a message. It goes by itself; one with something to do stays longer, a failure until it is dismissed. */
 export function toast(tone: Toast["tone"], text: string, action?: Toast["action"]): void {

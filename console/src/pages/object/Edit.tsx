@@ -1,9 +1,10 @@
 import { useQuery } from "@tanstack/react-query";
 import { lazy, type ReactNode, Suspense, useDeferredValue, useEffect, useMemo, useRef, useState } from "react";
 import { Link, useNavigate, useParams } from "react-router";
-import { writeObject } from "~/api/client";
+import { messageOf, writeObject } from "~/api/client";
 import { collectionPath, listLink, objectLink, objectPath, useKinds, vcctl } from "~/api/kinds";
 import { useLiveObject } from "~/api/lists";
+import { meQuery } from "~/api/me";
 import type { Resource } from "~/api/types";
 import { Busy } from "~/components/Busy";
 import { Button } from "~/components/Button";
@@ -34,12 +35,14 @@ export function Component() {
   const say = useWords(words);
   const { plural = "", project, name } = useParams();
   const description = useKindDescription(plural);
+  const me = useQuery(meQuery);
   const last = useProject();
   const home = project ?? (description.data?.scope === "Project" ? last : null);
   const live = useLiveObject(name ? collectionPath(plural, project) : null, name ?? "");
-  if (description.isPending || (name && live.loading)) return <Busy />;
+  if (description.isPending || me.isPending || (name && live.loading)) return <Busy />;
   if (description.error) return <Failure error={description.error} onRetry={() => void description.refetch()} />;
   const kind = description.data;
+  if (me.error) return <Failure error={me.error} onRetry={() => void me.refetch()} />;
   if (name && live.error) return <Failure error={live.error} />;
   if (name && !live.object) {
     return (
@@ -55,7 +58,7 @@ export function Component() {
       </EmptyState>
     );
   }
-  return <Workbench key={`${home}/${name}`} kind={kind} live={live.object} project={home} />;
+  return <Workbench key={`${home}/${name}`} kind={kind} live={live.object} project={home} writer={me.data.subject} />;
 }
 
 function firstText(kind: KindDescription, live: Resource | undefined, project: string | null): string {
@@ -69,16 +72,19 @@ interface WorkbenchProps {
   kind: KindDescription;
   live: Resource | undefined;
   project: string | null;
+  /** Whose drafts are kept and found. */
+  writer: string;
 }
 
-function Workbench({ kind, live, project }: WorkbenchProps) {
+function Workbench({ kind, live, project, writer }: WorkbenchProps) {
   const say = useWords(words);
   const navigate = useNavigate();
   const kinds = useKinds();
   const { schema } = kind;
-  const place = live
+  const path = live
     ? objectPath(kind.plural, live.metadata.project, live.metadata.name)
     : `${collectionPath(kind.plural, project)}/_new`;
+  const place = `${writer}:${path}`;
   const [draft] = useState(() => findDraft(place));
   const [base, setBase] = useState(() => draft?.base ?? firstText(kind, live, project));
   const [text, setText] = useState(() => draft?.text ?? base);
@@ -285,7 +291,7 @@ function undoOf(kind: KindDescription, before: Resource, after: Resource, label:
     const manifest = manifestOf(before);
     const body = { ...manifest, metadata: { ...manifest.metadata, resourceVersion: after.metadata.resourceVersion } };
     writeObject("PUT", objectPath(kind.plural, before.metadata.project, before.metadata.name), { body }).catch(
-      (error) => toast("bad", String(error instanceof Error ? error.message : error)),
+      (error) => toast("bad", messageOf(error)),
     );
   };
   return { label, run };

@@ -1,4 +1,4 @@
-/** What was typed survives a reload, in this tab alone, and without secrets. */
+/** What was typed survives a reload and the end of a session, in this tab, for who typed it alone and without secrets. */
 import { hasSecrets, isStandIn, type JsonSchema, type Path, secretsIn } from "~/schema/schema";
 import { change, isLarge, read } from "~/yaml/document";
 
