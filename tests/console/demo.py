@@ -1,14 +1,20 @@
 """A project that tests of pages look at, and what controllers and hosts would have reported of it."""
 
 import os
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Page
+from typer.core import TyperGroup
+from typer.main import get_command
 
 from tests.fixtures.browsing import ConsoleApi, find_barriers
 from vcstack.specs.registry import get_kind
 from vcstack.store.actor import Actor
+from vcstack.vcctl.application import app
+from vcstack.vcctl.main import load_commands
 
 SYSTEM = Actor("system:controller:test", "test")
 PHONE = {"width": 360, "height": 740}
@@ -42,11 +48,26 @@ def make_instance(console: ConsoleApi, name: str, network: str, address: str, ho
     settle(console, "Port", f"{name}-eth0", instance=name, addresses=addresses)
 
 
+def demand_commands(page: Page) -> None:
+    """Find no command to be copied that vcctl does not know, or not with these words."""
+    load_commands()
+    titles = page.locator("button[title*='vcctl ']").evaluate_all("buttons => buttons.map(button => button.title)")
+    for line in re.findall(r"^(?:.*: )?vcctl (.+)$", "\n".join(titles), re.MULTILINE):
+        command: Any = get_command(app)
+        context, words = None, shlex.split(line.partition("<<")[0])
+        while True:
+            context = command.make_context(command.name, words, parent=context)
+            if not isinstance(command, TyperGroup):
+                break
+            _, command, words = command.resolve_command(context, [*context._protected_args, *context.args])
+
+
 def demand_accessible(page: Page, built_console: Path, picture: str) -> None:
     """Find nothing that keeps people out, in both themes, and nothing wider than a phone."""
     folder = os.environ.get("VCSTACK_SCREENSHOTS")
     if folder:
         page.screenshot(path=f"{folder}/{picture}.png")
+    demand_commands(page)
     barriers = find_barriers(page, built_console)
     page.evaluate("document.documentElement.dataset.theme = 'dark'")
     barriers += find_barriers(page, built_console)

@@ -6,8 +6,10 @@ from playwright.sync_api import Page, expect
 
 from tests.console.demo import conditions, demand_accessible, report, settle
 from tests.fixtures.browsing import ConsoleApi
-from tests.fixtures.guest import SshGuest, Way
+from tests.fixtures.guest import SshGuest, Way, tunnel_of
 from tests.fixtures.sshd import LOGIN
+from vcstack.apiclient.frames import TunnelStream
+from vcstack.nodeagent.serial import read_log
 from vcstack.specs.errors import Unavailable
 from vcstack.specs.registry import get_kind
 
@@ -160,3 +162,36 @@ def test_a_shell_is_opened_typed_at_and_opened_again(
     settle(cloud, "Instance", "web-1", host="h2")
     page.get_by_role("button", name="Open a shell").click()
     expect(page.get_by_text("host h2 is not connected at the moment")).to_be_visible()
+
+
+def test_a_boot_log_goes_on_when_its_host_comes_back(operator: Page, cloud: ConsoleApi, tmp_path: Path) -> None:
+    page, file = operator, tmp_path / "serial.log"
+    file.write_text("first boot\n")
+
+    async def serve(stream: TunnelStream) -> None:
+        async for chunk in read_log(file, tail_lines=stream.request.tail_lines, follow=True):
+            await stream.send(chunk)
+
+    page.goto("/console/projects/demo/instances/web-1?tab=log")
+    log = page.get_by_role("region", name="Boot log")
+    expect(page.get_by_text("host h1 is not connected at the moment")).to_be_visible()
+    for line in ("second boot", "third boot"):
+        with file.open("a") as end:
+            end.write(line + "\n")
+        agent = tunnel_of(cloud.api, "h1", serve)
+        cloud.run(agent.__aenter__())
+        expect(log).to_contain_text(line)
+        expect(page.get_by_role("tabpanel").get_by_role("alert")).to_have_count(0)
+        cloud.run(agent.__aexit__(None, None, None))
+    assert log.inner_text().count("first boot") == 1
+
+
+def test_what_is_done_to_an_instance_is_done_to_the_very_one_that_is_shown(operator: Page, cloud: ConsoleApi) -> None:
+    page = operator
+    uid = cloud.run(cloud.store.get(get_kind("Instance"), "demo", "db")).wire["metadata"]["uid"]
+    page.goto("/console/projects/demo/instances/db")
+    page.get_by_role("button", name="More actions").click()
+    page.get_by_role("menuitem", name="Delete").click()
+    with page.expect_request(lambda request: request.method == "DELETE" and "dryRun" not in request.url) as deleting:
+        page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    assert f"uid={uid}" in deleting.value.url

@@ -38,6 +38,15 @@ function formatOf(language: Language): Intl.DateTimeFormat {
   return found;
 }
 
+const two = (value: number) => String(value).padStart(2, "0");
+
+/** Returns a moment as the clocks here show it, as fields for dates take it: 2026-11-23 17:04:05. */
+export function localTime(time: string): string {
+  const at = new Date(time);
+  const date = [at.getFullYear(), two(at.getMonth() + 1), two(at.getDate())].join("-");
+  return `${date} ${[at.getHours(), at.getMinutes(), at.getSeconds()].map(two).join(":")}`;
+}
+
 /** How long ago something was; the exact time when the pointer rests on it. */
 export function Age({ of }: { of: string | null | undefined }) {
   const time = Date.parse(of ?? "");

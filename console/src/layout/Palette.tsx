@@ -15,7 +15,7 @@ import { useWords } from "~/i18n/language";
 import { ENTRIES, words as pageWords } from "~/pages";
 import { isFor } from "./Navigation";
 import { openOverlay } from "./overlays";
-import { usePreferences } from "./preferences";
+import { other, usePreferences } from "./preferences";
 import { useProject } from "./scope";
 import { toast } from "./toasts";
 import { words } from "./words";
@@ -83,9 +83,9 @@ export default function Palette() {
       })),
       {
         id: "theme",
-        text: say(theme === "dark" ? "toLight" : "toDark"),
+        text: say(other(theme) === "light" ? "toLight" : "toDark"),
         icon: <Moon aria-hidden />,
-        run: () => set({ theme: theme === "dark" ? "light" : "dark" }),
+        run: () => set({ theme: other(theme) }),
       },
       {
         id: "language",

@@ -30,9 +30,15 @@ export const usePreferences = create<Preferences>()(
 
 const dark = globalThis.matchMedia?.("(prefers-color-scheme: dark)");
 
+/** Returns the theme that is seen. */
+export const seen = (theme: Theme): Exclude<Theme, "system"> =>
+  theme === "system" ? (dark?.matches ? "dark" : "light") : theme;
+
+/** Returns the theme that is not seen, to go over to. */
+export const other = (theme: Theme): Theme => (seen(theme) === "dark" ? "light" : "dark");
+
 function apply({ theme, language }: Preferences): void {
-  const chosen = theme === "system" ? (dark?.matches ? "dark" : "light") : theme;
-  document.documentElement.dataset.theme = chosen;
+  document.documentElement.dataset.theme = seen(theme);
   document.documentElement.lang = language === "zh" ? "zh-Hans" : language;
 }
 

@@ -3,7 +3,7 @@ import { useEffect } from "react";
 import { useNavigate } from "react-router";
 import { listLink } from "~/api/kinds";
 import { openOverlay } from "./overlays";
-import { usePreferences } from "./preferences";
+import { other, usePreferences } from "./preferences";
 import type { words } from "./words";
 
 type Key = keyof (typeof words)["en"];
@@ -54,7 +54,7 @@ export function useShortcuts(): void {
       if (place !== undefined) void navigate(place ? listLink(place, IN_PROJECT.has(place) ? project : null) : "/");
       else if (event.key === "?") openOverlay("Shortcuts");
       else if (event.key === "/") document.querySelector<HTMLElement>("[data-find]")?.focus();
-      else if (event.key === "t") set({ theme: theme === "dark" ? "light" : "dark" });
+      else if (event.key === "t") set({ theme: other(theme) });
       else return;
       event.preventDefault();
     };

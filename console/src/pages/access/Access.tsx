@@ -2,12 +2,13 @@ import { Users } from "lucide-react";
 import { Tabs } from "radix-ui";
 import { type ReactNode, useMemo } from "react";
 import { Link, useSearchParams } from "react-router";
-import { objectLink, vcctl } from "~/api/kinds";
+import { listLink, objectLink, vcctl } from "~/api/kinds";
 import { type LiveList, useLiveList } from "~/api/lists";
 import type { Resource } from "~/api/types";
 import { Age } from "~/components/Age";
 import { Badge } from "~/components/Badge";
 import { Busy } from "~/components/Busy";
+import { Button } from "~/components/Button";
 import { CopyButton } from "~/components/CopyButton";
 import { EmptyState } from "~/components/EmptyState";
 import { Failure } from "~/components/Failure";
@@ -153,7 +154,14 @@ function Part({ list, others, plural, text, children }: PartProps) {
         <EmptyState
           icon={<Users aria-hidden />}
           title={say("none")}
-          actions={<CopyButton look="plain" command text={vcctl("explain", plural, "--example")} />}
+          actions={
+            <>
+              <Button asChild>
+                <Link to={`${listLink(plural)}/_new`}>{say("make")}</Link>
+              </Button>
+              <CopyButton look="plain" command text={vcctl("explain", plural)} />
+            </>
+          }
         >
           {say("noneText")}
         </EmptyState>

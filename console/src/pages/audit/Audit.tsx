@@ -8,6 +8,7 @@ import { objectLink, useKinds, vcctl } from "~/api/kinds";
 import { useMe } from "~/api/me";
 import { useMay } from "~/api/rights";
 import type { Schemas } from "~/api/types";
+import { localTime } from "~/components/Age";
 import { Badge, type Tone } from "~/components/Badge";
 import { Busy } from "~/components/Busy";
 import { Button } from "~/components/Button";
@@ -266,7 +267,7 @@ function Records({ items, onShow }: { items: AuditRecord[]; onShow: (record: Aud
                     title={say("show")}
                     onClick={() => onShow(record)}
                   >
-                    {record.time.slice(0, 19).replace("T", " ")}
+                    <time dateTime={record.time}>{localTime(record.time)}</time>
                   </button>
                 </td>
                 <td className={classes(cell, "min-w-28 break-all")}>{record.subject}</td>

@@ -100,7 +100,7 @@ function Page({ instance, project }: { instance: Instance; project: string }) {
     ),
     shell: <Shell path={path} project={project} name={name} shown={tab === "shell"} />,
     console: <Terminal path={path} shown={tab === "console"} />,
-    screen: <Screen path={path} name={name} shown={tab === "screen"} />,
+    screen: <Screen path={path} project={project} name={name} shown={tab === "screen"} />,
     log: <Log path={path} project={project} name={name} />,
     related: kind ? <Related kind={kind} object={instance} /> : <Busy />,
     events: <Events object={instance} />,

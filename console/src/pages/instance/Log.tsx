@@ -1,6 +1,6 @@
 import { useEffect, useRef, useState } from "react";
 import { authorizedFetch } from "~/api/client";
-import { refusalOf } from "~/api/errors";
+import { Refused, refusalOf } from "~/api/errors";
 import { vcctl } from "~/api/kinds";
 import { CopyButton } from "~/components/CopyButton";
 import { Failure } from "~/components/Failure";
@@ -8,6 +8,9 @@ import { useWords } from "~/i18n/language";
 import { words } from "./words";
 
 const TAIL_LINES = 2_000;
+/** After the stream ended: a host or the API is started anew, or the machine has no host yet. */
+const AGAIN_MS = 2_000;
+const PASSING = [409, 429, 503];
 /** More would only slow the page down; vcctl has it all. */
 const KEPT = 400_000;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is to be taken out
@@ -16,10 +19,12 @@ const CONTROLS = /\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]|\x1b[=>78]|[\x00-\x08\
 /** Returns the text without what moves cursors and sets colours. */
 export const plain = (text: string): string => text.replaceAll("\r\n", "\n").replace(CONTROLS, "");
 
+/** Yields what comes; first nothing, as soon as there is an answer. */
 async function* read(path: string, signal: AbortSignal): AsyncGenerator<string> {
   const url = new URL(`${path}/log?tail=${TAIL_LINES}&follow=true`, globalThis.location.origin);
   const answer = await authorizedFetch(new Request(url, { signal }));
   if (!answer.ok) throw await refusalOf(answer);
+  yield "";
   const reader = answer.body?.pipeThrough(new TextDecoderStream()).getReader();
   while (reader) {
     const { done, value } = await reader.read();
@@ -40,14 +45,28 @@ export function Log({ path, project, name }: { path: string; project: string; na
   // biome-ignore lint/correctness/useExhaustiveDependencies: another round begins anew
   useEffect(() => {
     const stop = new AbortController();
-    setText("");
-    setError(null);
-    (async () => {
-      for await (const chunk of read(path, stop.signal)) setText((before) => (before + plain(chunk)).slice(-KEPT));
-    })().catch((failure) => {
-      if (!stop.signal.aborted) setError(failure);
-    });
-    return () => stop.abort();
+    let again: ReturnType<typeof setTimeout> | undefined;
+    const follow = async () => {
+      let text = "";
+      try {
+        // What was read before stays to be seen until there is something new.
+        for await (const chunk of read(path, stop.signal)) {
+          setError(null);
+          text = (text + plain(chunk)).slice(-KEPT);
+          if (text) setText(text);
+        }
+      } catch (failure) {
+        if (stop.signal.aborted) return;
+        setError(failure);
+        if (failure instanceof Refused && !PASSING.includes(failure.code)) return;
+      }
+      if (!stop.signal.aborted) again = setTimeout(() => void follow(), AGAIN_MS);
+    };
+    void follow();
+    return () => {
+      stop.abort();
+      clearTimeout(again);
+    };
   }, [path, round]);
 
   // biome-ignore lint/correctness/useExhaustiveDependencies: when text has come

@@ -29,7 +29,8 @@ function taskName(name: string, type: string): string {
   return name.slice(0, 63 - ending.length).replace(/-+$/, "") + ending;
 }
 
-async function carryOut(action: Action, project: string, name: string, dryRun = false): Promise<void> {
+async function carryOut(action: Action, { metadata }: Instance, project: string, dryRun = false): Promise<void> {
+  const { name, uid } = metadata;
   const path = objectPath("instances", project, name);
   const query = dryRun ? { dryRun: "All" } : {};
   const state = STATES[action];
@@ -37,7 +38,8 @@ async function carryOut(action: Action, project: string, name: string, dryRun = 
     const body = { spec: { powerState: state } };
     await writeObject("PATCH", path, { body, query, contentType: "application/merge-patch+json" });
   } else if (action === "delete") {
-    await writeObject("DELETE", path, { query });
+    // The very one that was shown, not another one of its name.
+    await writeObject("DELETE", path, { query: { ...query, uid } });
   } else {
     const type = action === "reboot" ? "Reboot" : "Recreate";
     const metadata = { project, name: taskName(name, type) };
@@ -59,7 +61,7 @@ export function Power({ instance, project }: { instance: Instance; project: stri
   const run = async (action: Action) => {
     setAsked(null);
     try {
-      await carryOut(action, project, name);
+      await carryOut(action, instance, project);
     } catch (error) {
       toast("bad", messageOf(error));
       return;
@@ -75,7 +77,7 @@ export function Power({ instance, project }: { instance: Instance; project: stri
     if (!asks(action)) return void run(action);
     setRefusal(null);
     setAsked(action);
-    carryOut(action, project, name, true).catch(setRefusal);
+    carryOut(action, instance, project, true).catch(setRefusal);
   };
   const item = (action: Action, icon?: ReactNode, danger = false) => (
     <MenuItem onSelect={() => ask(action)} danger={danger}>

@@ -11,12 +11,13 @@ import { words } from "./words";
 
 interface Props {
   path: string;
+  project: string;
   name: string;
   shown: boolean;
 }
 
 /** The machine's screen, keyboard and pointer. It stays connected while it is hidden. */
-export function Screen({ path, name, shown }: Props) {
+export function Screen({ path, project, name, shown }: Props) {
   const say = useWords(words);
   const frame = useRef<HTMLDivElement>(null);
   const screen = useRef<RFB | null>(null);
@@ -77,7 +78,7 @@ export function Screen({ path, name, shown }: Props) {
         data-testid="screen"
         className="min-h-0 flex-1 overflow-hidden rounded-md bg-black"
       />
-      {picture ? <Screenshot path={path} name={name} onClose={() => setPicture(false)} /> : null}
+      {picture ? <Screenshot path={path} project={project} name={name} onClose={() => setPicture(false)} /> : null}
     </div>
   );
 }

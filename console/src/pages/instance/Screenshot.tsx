@@ -17,8 +17,15 @@ async function take(path: string): Promise<string> {
   return URL.createObjectURL(await answer.blob());
 }
 
+interface ScreenshotProps {
+  path: string;
+  project: string;
+  name: string;
+  onClose: () => void;
+}
+
 /** A picture of the screen as it is now, to be kept. */
-export function Screenshot({ path, name, onClose }: { path: string; name: string; onClose: () => void }) {
+export function Screenshot({ path, project, name, onClose }: ScreenshotProps) {
   const say = useWords(words);
   const [picture, setPicture] = useState<string | null>(null);
   const [error, setError] = useState<unknown>(null);
@@ -46,7 +53,7 @@ export function Screenshot({ path, name, onClose }: { path: string; name: string
       className="max-w-3xl"
       actions={
         <>
-          <CopyButton command text={vcctl("screenshot", name, "--file", `${name}.png`)} />
+          <CopyButton command text={vcctl("screenshot", name, "-p", project, "--file", `${name}.png`)} />
           {picture ? (
             <Button look="primary" asChild>
               <a href={picture} download={`${name}.png`}>

@@ -152,7 +152,7 @@ export function Shell({ path, project, name, shown }: Props) {
             id={field}
             value={login}
             placeholder="root"
-            maxLength={32}
+            maxLength={64}
             spellCheck={false}
             autoComplete="off"
             autoCapitalize="none"
