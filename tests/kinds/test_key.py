@@ -298,6 +298,7 @@ async def test_the_api_signs_and_verifies(api: Api) -> None:
     ("operation", "body", "code", "word"),
     [
         ("encrypt", {"plaintext": "no base64!"}, 422, "base64"),
+        ("encrypt", {"plaintext": "YQ==\u00e9"}, 422, "base64"),
         ("encrypt", {}, 422, "plaintext"),
         ("encrypt", {"plaintext": "A" * 100_000}, 422, "plaintext"),
         ("decrypt", {"ciphertext": "nonsense"}, 422, "form"),

@@ -467,6 +467,24 @@ async def test_an_address_inside_is_not_reached(cloud: World, receiver: Receiver
     assert "refused" not in str(found.failure)  # what is behind it is not told
 
 
+@pytest.mark.parametrize(
+    ("value", "told_of"),
+    [("whsec_\u00e9", "is no base64"), ("whsec_a", "is no base64"), ("", "is empty"), (" ", "is empty")],
+)
+async def test_a_key_that_cannot_sign_is_told_and_nothing_goes_unsigned(
+    cloud: World, receiver: Receiver, value: str, told_of: str
+) -> None:
+    await cloud.admin.create(Secret.new("signs", SecretSpec(data={"key": value}), project=PROJECT))
+    await cloud.admin.create(build(url=receiver.url, signingSecret={"name": "signs", "key": "key"}))
+    await settle(cloud)
+    await happen(cloud, "blue", "made")
+    await settle(cloud)
+    found = await status(cloud)
+    assert await reason(cloud) == "AddressUnusable"
+    assert told_of in (found.failure or "")
+    assert not receiver.requests
+
+
 async def test_what_is_said_of_a_target_is_not_sent_to_itself(cloud: World, receiver: Receiver) -> None:
     made = await cloud.admin.create(build(url=receiver.url))
     await cloud.admin.create(build("other", url=f"{receiver.url}/other"))

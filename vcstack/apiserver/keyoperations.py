@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import binascii
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -128,7 +127,7 @@ async def _work(operation: Callable[[], T]) -> T:
 def _bytes(text: str, field: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
-    except binascii.Error:
+    except ValueError:  # binascii.Error is one; what is not ASCII is another
         raise Invalid(
             f"{field}: is no base64", causes=[Cause(field=field, reason="FieldValueInvalid", message="is no base64")]
         ) from None

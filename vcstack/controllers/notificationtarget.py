@@ -7,7 +7,6 @@ what was sent and not yet written down. What waits longer than the store keeps e
 
 import asyncio
 import base64
-import binascii
 import hashlib
 import hmac
 from collections import defaultdict
@@ -321,8 +320,8 @@ class NotificationTargetReconciler:
         spec = target.spec
         url = (spec.url or await self._read(target, spec.url_secret)).strip()
         url_host(url)
-        text = await self._read(target, spec.signing_secret) if spec.signing_secret else ""
-        return _Address(url, read_key(text), spec.url is None)
+        key = read_key(await self._read(target, spec.signing_secret)) if spec.signing_secret else b""
+        return _Address(url, key, spec.url is None)
 
     async def _read(self, target: NotificationTarget, secret: TargetSecret | None) -> str:
         assert secret is not None  # either this or the address itself
@@ -376,11 +375,13 @@ def sign(key: bytes, id_: str, timestamp: int, body: bytes) -> str:
 
 def read_key(text: str) -> bytes:
     """Return the key of a Secret's value: base64 behind whsec_, else the text itself."""
+    if not text.strip():
+        raise _NoAddress("the signing secret is empty")
     prefix, _, rest = text.strip().partition("whsec_")
     if rest and not prefix:
         try:
             return base64.b64decode(rest, validate=True)
-        except binascii.Error as error:
+        except ValueError as error:  # binascii.Error is one; what is not ASCII is another
             raise _NoAddress("the signing secret begins with whsec_ and is no base64 after that") from error
     return text.encode()
 
