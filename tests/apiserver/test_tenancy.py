@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx2
@@ -10,6 +11,7 @@ import pytest
 
 from tests.apiserver.test_accounts import ADMIN, as_, key_token, log_in, put
 from tests.fixtures.api import SYSTEM, Api, error_of
+from vcstack.specs.meta import format_time
 from vcstack.specs.permissions import built_in_roles
 from vcstack.specs.registry import get_kind
 
@@ -153,6 +155,51 @@ async def test_nobody_grants_what_he_does_not_have(cloud: Api, alice: Http) -> N
     missing = error_of(await alice.post(path, json=binding("reader", "User", "nowhere")))
     assert hidden["code"] == missing["code"] == 422
     assert json.dumps(hidden).replace("mallory", "N") == json.dumps(missing).replace("nowhere", "N")
+
+
+async def test_nobody_grants_for_longer_than_he_has_it(cloud: Api) -> None:
+    soon, later = (format_time(datetime.now(UTC) + timedelta(days=days)) for days in (1, 9))
+    await put(cloud, "User", "temp", {})
+    await put(cloud, "ServiceAccount", "robot", {}, "mine")
+    await bind(cloud, "temp", "temp", "project-admin", "mine", expiresAt=soon)
+    await bind(cloud, "lasting", "temp", "reader", "mine")
+    await bind(cloud, "admins", "alice", "project-admin", "mine")
+    path = "/api/v1/projects/mine/rolebindings"
+    async with as_(cloud, await log_in(cloud, "temp")) as temp:
+
+        async def give(role: str, **spec: Any) -> httpx2.Response:
+            wire = {"subject": {"kind": "ServiceAccount", "name": "robot"}, "role": role, **spec}
+            return await temp.post(path, json={"metadata": {"name": "x"}, "spec": wire}, params={"dryRun": "All"})
+
+        for refused in (
+            await give("project-admin"),
+            await give("project-admin", expiresAt=later),
+            await temp.patch(f"{path}/temp", content=b'{"spec": {"expiresAt": null}}', headers=MERGE),
+        ):
+            assert refused.status_code == 403, refused.text
+            message = error_of(refused)["message"]
+            assert message.startswith("nobody grants for longer than he has it: ")
+            assert message.endswith(f"set spec.expiresAt to {soon} at the latest")
+        assert (await give("project-admin", expiresAt=soon)).status_code == 201
+        assert (await give("reader")).status_code == 201, "that is for good"
+        for change in ({"metadata": {"labels": {"a": "b"}}}, {"spec": {"expiresAt": soon}}):
+            less = await temp.patch(f"{path}/admins", content=json.dumps(change), headers=MERGE)
+            assert less.status_code == 200, "nobody gains by it"
+
+
+async def test_nobody_joins_a_group_for_longer_than_he_has_what_it_gives(cloud: Api) -> None:
+    soon = format_time(datetime.now(UTC) + timedelta(days=1))
+    await put(cloud, "Domain", "acme", {})
+    await put(cloud, "User", "temp", {"domain": "acme"})
+    await put(cloud, "Group", "ops", {"domain": "acme"})
+    for kind, name in (("User", "temp"), ("Group", "ops")):
+        wire = {"subject": {"kind": kind, "name": name}, "role": "domain-admin", "domain": "acme"}
+        await put(cloud, "RoleBinding", name, wire | ({"expiresAt": soon} if kind == "User" else {}))
+    async with as_(cloud, await log_in(cloud, "temp")) as temp:
+        joining = b'{"spec": {"members": ["temp"]}}'
+        refused = await temp.patch("/api/v1/groups/ops", content=joining, headers=MERGE)
+        assert refused.status_code == 403
+        assert error_of(refused)["message"].endswith("members of a group stay")
 
 
 async def test_ones_own_sessions_are_seen_and_ended(cloud: Api, alice: Http) -> None:

@@ -9,6 +9,7 @@ anything.
 import asyncio
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -16,7 +17,7 @@ import orjson
 
 from vcstack.apiserver.audit.entry import note_denial
 from vcstack.apiserver.auth.accounts import AccessIndex
-from vcstack.apiserver.auth.bearers import Bearers
+from vcstack.apiserver.auth.bearers import Bearers, KeyTerms
 from vcstack.apiserver.auth.granting import (
     EVERYTHING,
     Excess,
@@ -24,6 +25,7 @@ from vcstack.apiserver.auth.granting import (
     describe_missing_role,
     find_excess,
     find_excess_of,
+    find_outlasting,
 )
 from vcstack.apiserver.auth.grants import ALWAYS, Grants, Selectors
 from vcstack.apiserver.auth.keyguard import find_lacking
@@ -194,9 +196,7 @@ class Authorizer:
         if identity.account is None:
             self.demand_admin(identity)
             return self._index.admin
-        grants = self._index.grants(identity.account, identity.groups)
-        key = identity.key
-        return grants if key is None or not key.rules else grants.restricted((key.uid, key.generation), key.rules)
+        return _as_restricted(self._index.grants(identity.account, identity.groups), identity.key)
 
     def secret_keys(self, identity: Identity, target: Target) -> frozenset[str] | None:
         """Return which values of a Secret the caller may have that may read them; None: all."""
@@ -373,6 +373,8 @@ class Authorizer:
         excess = find_excess(self._index, grants, _own_account(identity), new, old)
         if excess:
             raise Forbidden(describe_missing_role(self._index, new) or describe(excess))
+        if grants.until is not None and (outlasting := self._find_outlasting(identity, new, old)):
+            raise Forbidden(outlasting)
         lacking = find_lacking(grants, new, old) or find_unowned(self._cache, self._index, grants, new, old)
         if lacking:
             raise Forbidden(f"{identity.subject} may not {lacking}")
@@ -380,6 +382,17 @@ class Authorizer:
         if hidden:
             note_denial()
         return hidden
+
+    def _find_outlasting(self, identity: Identity, new: AnyResource, old: AnyResource | None) -> str:
+        """Return what is wrong with a write that gives for longer what the caller has for a time; else empty."""
+        account, groups = identity.account, identity.groups
+        assert account is not None  # whose grants end
+        ends = (b.expires_at for b in self._index.bindings_for(account, groups) if b.expires_at is not None)
+
+        def have_until(until: datetime | None) -> Grants:
+            return _as_restricted(self._index.find_lasting(account, groups, until), identity.key)
+
+        return find_outlasting(self._index, have_until, ends, new, old)
 
     def _check_setting(self, identity: Identity, grants: Grants, new: Setting, verb: Verb) -> None:
         """Hold who may set no more than the place to what is delegated, and to what counts above.
@@ -485,6 +498,11 @@ def _refuse_systems(action: Action) -> None:
         raise Forbidden(f"{subresource} of {definition.plural} is written by the cloud itself, not by people")
     if definition.system_only and not (definition.revocable and action.verb is Verb.DELETE):
         raise Forbidden(f"{definition.plural} are written by the cloud itself, not by people")
+
+
+def _as_restricted(grants: Grants, key: KeyTerms | None) -> Grants:
+    """Return the grants as far as the API key's rules allow them."""
+    return grants if key is None or not key.rules else grants.restricted((key.uid, key.generation), key.rules)
 
 
 def _own_account(identity: Identity) -> Ref | None:

@@ -127,6 +127,16 @@ class AccessIndex:
         self._refresh()
         return self._add_up(self._holders(subject, NO_GROUPS), set())
 
+    def find_lasting(self, subject: Ref, groups: Groups, until: datetime | None) -> Grants:
+        """Return what the subject may do now and at least until then; None: for good. Worked out anew each time."""
+        self._refresh()
+        holders = [h for h in self._holders(subject, groups) if self._is_good(h)] if self._is_good(subject) else []
+
+        def lasts(binding: Binding) -> bool:
+            return binding.expires_at is None or (until is not None and binding.expires_at >= until)
+
+        return self._add_up(holders, set(), lasts)
+
     def is_good(self, subject: Ref) -> bool:
         """Return whether the user or service account is there, enabled and not being deleted."""
         self._refresh()
@@ -372,7 +382,9 @@ class AccessIndex:
         names = groups | self._groups_of.get(subject.name, NO_GROUPS)
         return [subject, *(Ref("Group", None, name) for name in names)]
 
-    def _add_up(self, holders: list[Ref], rests_on: set[Ref]) -> Grants:
+    def _add_up(
+        self, holders: list[Ref], rests_on: set[Ref], counts: Callable[[Binding], bool] = lambda _: True
+    ) -> Grants:
         now, until = self._clock.now(), None
         roles: defaultdict[Place, set[str]] = defaultdict(set)
         for row in {row for holder in holders for row in self._bindings_of.get(holder, ())}:
@@ -382,6 +394,8 @@ class AccessIndex:
                 if binding.expires_at <= now:
                     continue
                 until = min(until or binding.expires_at, binding.expires_at)
+            if not counts(binding):
+                continue
             roles[binding.place].add(binding.role)
         sets = {place: self._rule_set(frozenset(names)) for place, names in roles.items()}
         return Grants(

@@ -5,7 +5,8 @@ secret, a provider's mapping to those whom the provider says are in a group, a n
 listens at its address.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 
 from vcstack.apiserver.auth.accounts import AccessIndex
 from vcstack.apiserver.auth.grants import Grants
@@ -19,6 +20,7 @@ from vcstack.specs.kinds.notificationtarget import NotificationTarget, secrets_o
 from vcstack.specs.kinds.role import Role
 from vcstack.specs.kinds.rolebinding import RoleBinding
 from vcstack.specs.kinds.user import User
+from vcstack.specs.meta import format_time
 from vcstack.specs.permissions import ANY, Permission, Rule
 from vcstack.specs.registry import get_kind
 from vcstack.specs.resource import AnyResource, Ref
@@ -119,6 +121,47 @@ def _find_excess_of_group(index: AccessIndex, writer: Grants, name: str) -> Exce
     return find_excess_of(index, writer, Ref(Group.KIND, None, name))
 
 
+def find_outlasting(
+    index: AccessIndex,
+    have_until: Callable[[datetime | None], Grants],
+    ends: Iterable[datetime],
+    new: AnyResource,
+    old: AnyResource | None,
+) -> str:
+    """Return what is wrong with a write that gives for longer what the writer has for a time; else empty.
+
+    So nobody makes his own grants last, nor hands them to somebody before they end.
+
+    Args:
+        index: the index.
+        have_until: what the writer may do at least until then; None: for good.
+        ends: when grants of the writer end.
+        new: the object as it would be, which gives nothing that the writer does not have now.
+        old: as it is, None when it is new.
+    """
+    if isinstance(new, RoleBinding):
+        until = new.spec.expires_at
+        if isinstance(old, RoleBinding) and not _is_later(until, old.spec.expires_at):
+            return ""
+    elif isinstance(new, Group):
+        until = None
+    else:
+        return ""
+    excess = find_excess(index, have_until(until), None, new, old)
+    if not excess:
+        return ""
+    why = describe(excess, what="for longer than he has it")
+    if isinstance(new, Group):
+        return f"{why}; members of a group stay"
+    latest = max((end for end in ends if not find_excess(index, have_until(end), None, new, old)), default=None)
+    return f"{why}; set spec.expiresAt to {format_time(latest)} at the latest" if latest is not None else why
+
+
+def _is_later(one: datetime | None, other: datetime | None) -> bool:
+    """Return whether an expiry is after the other; None: never."""
+    return other is not None and (one is None or one > other)
+
+
 def owner_of_key(key: APIKey) -> Ref:
     """Return as whom the key acts."""
     project = key.metadata.project
@@ -134,11 +177,11 @@ def describe_missing_role(index: AccessIndex, new: AnyResource) -> str:
     return f"there is no Role {new.spec.role}; only who may everything binds one before it is there"
 
 
-def describe(excess: Excess, *, most: int = 5) -> str:
+def describe(excess: Excess, *, what: str = "what he does not have", most: int = 5) -> str:
     """Return a sentence for the writer."""
     named = [f"{permission} {_where(place)}" for place, permission in excess[:most]]
     more = f" and {len(excess) - most} more" if len(excess) > most else ""
-    return f"nobody grants what he does not have: {', '.join(named)}{more}"
+    return f"nobody grants {what}: {', '.join(named)}{more}"
 
 
 def _where(place: Place) -> str:
