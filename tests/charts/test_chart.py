@@ -204,6 +204,16 @@ def test_with_no_values_changed_all_parts_are_there(helm: Helm) -> None:
     assert daemons["spec"]["template"]["spec"]["nodeSelector"] == {"vcstack.io/host": "true"}
 
 
+def test_who_narrows_who_calls_the_api_does_not_cut_off_the_hosts(helm: Helm) -> None:
+    rendered = helm.render(f"--values={CHART / 'ci' / 'replicated-values.yaml'}")
+    policies = {p["metadata"]["name"].rpartition("-")[2]: p["spec"]["ingress"] for p in rendered.all("NetworkPolicy")}
+    hosts = {"ipBlock": {"cidr": "192.0.2.0/24"}}
+    for name, port in (("management", 8443), ("ovn", 6642)):
+        assert [hosts in r["from"] for r in policies[name] if [p["port"] for p in r.get("ports", [])] == [port]] == [
+            True
+        ]
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [
@@ -217,6 +227,7 @@ def test_with_no_values_changed_all_parts_are_there(helm: Helm) -> None:
             "write ssl:HOST:PORT",
         ),
         (["ingress.enabled=true"], "ingress.host"),
+        (["networkPolicy.apiFrom[0].podSelector.matchLabels.app=ingress"], "networkPolicy.hostsFrom"),
         (["management.url=http://cloud.example"], "management.url"),
         (["image.digests.etcd=latest"], "image.digests.etcd"),
         (["managment.replicas=1"], "Additional property managment is not allowed"),

@@ -173,6 +173,9 @@ resources:
 {{- if and (eq .Values.ovn.mode "External") (not (hasPrefix "ssl:" .Values.ovn.external.northbound)) -}}
 {{- fail "ovn.external.northbound: write ssl:HOST:PORT; it is on another machine" -}}
 {{- end -}}
+{{- if and .Values.networkPolicy.enabled .Values.networkPolicy.apiFrom .Values.compute.enabled (not .Values.networkPolicy.hostsFrom) -}}
+{{- fail "networkPolicy.hostsFrom: with apiFrom, name the nodes' networks here; hosts' agents call the API from there" -}}
+{{- end -}}
 {{- if and .Values.ingress.enabled (not .Values.ingress.host) -}}
 {{- fail "ingress.host: is needed by an ingress" -}}
 {{- end -}}
