@@ -732,6 +732,28 @@ async def test_a_repository_that_is_too_large_is_told(cloud: Cloud, tmp_path: Pa
     outbound.close()
 
 
+async def test_a_repository_whose_history_is_replaced_again_and_again_does_not_fill_the_disk(
+    cloud: Cloud, tmp_path: Path
+) -> None:
+    outbound = loopback(cloud.server.port)
+    limits = GitLimits(pack_bytes=2 * 1024 * 1024)
+    cloud.world.backends[GIT.name] = small = GitRepositories(tmp_path / "small", outbound, limits)
+    cloud.world.restart()
+    cloud.repository.write("a.yaml", network("a"))
+    base = cloud.repository.commit()
+    source = await cloud.follow()
+    for _ in range(6):
+        git(cloud.repository.work, "reset", "-q", "--hard", base)
+        (cloud.repository.work / "blob.bin").write_bytes(os.urandom(1024 * 1024))
+        commit = cloud.repository.commit()
+        source = await cloud.settle()
+        assert source.status.applied_commit == commit, message(source, "Fetched")
+        kept = sum(file.stat().st_size for file in small.path(source.uid).rglob("*") if file.is_file())
+        assert kept < 2 * limits.pack_bytes
+    small.close()
+    outbound.close()
+
+
 async def test_a_server_that_never_ends_talking_is_not_listened_to_and_nothing_of_it_is_kept(cloud: Cloud) -> None:
     cloud.repository.write("a.yaml", network("a"))
     cloud.repository.commit()

@@ -35,6 +35,8 @@ from vcstack.outbound.urls import SSH_PORT, parse_ssh_url, parse_url
 MIB: Final = 1024 * 1024
 DEPTH: Final = 50
 """Commits of history that are fetched: as far back it can be told whether history was rewritten."""
+MOST_PACKS: Final = 100
+"""Of one repository: each fetch of something new makes one, and none is ever packed with another."""
 HTTPS_PORTS: Final = frozenset({443, 8443})
 SSH_PORTS: Final = frozenset({SSH_PORT, 443})
 TIMED_OUT: Final = "TimedOut"
@@ -161,6 +163,8 @@ class GitRepositories:
         with contextlib.ExitStack() as undo, tempfile.TemporaryDirectory(prefix="fetch-", dir=own) as scratch:
             # Ended in between, git leaves what it has of a pack, and the next time as much again.
             undo.callback(shutil.rmtree, folder, ignore_errors=True)
+            if self._is_overgrown(folder):
+                shutil.rmtree(folder, ignore_errors=True)
             try:
                 async with asyncio.timeout(self.limits.seconds):
                     reach = await self._reach(remote, Path(scratch))
@@ -238,6 +242,11 @@ class GitRepositories:
                     shutil.rmtree(other, ignore_errors=True)
             self._folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=self._base))
         return self._folder
+
+    def _is_overgrown(self, folder: Path) -> bool:
+        """Return whether what was fetched over time is more than one fetch may be. Git keeps what was pushed away."""
+        packs = [file.stat().st_size for file in folder.glob("objects/pack/*.pack")]
+        return len(packs) > MOST_PACKS or sum(packs) > self.limits.pack_bytes
 
     async def _ensure_repository(self, folder: Path) -> None:
         if not (folder / "HEAD").exists():
