@@ -95,6 +95,46 @@ async def test_a_set_is_checked_as_a_whole(alice: Http) -> None:
     assert (await alice.get("/api/v1/projects/mine/networks")).json()["items"] == []
 
 
+def quota(name: str, project: str, **limits: int) -> dict[str, Any]:
+    return {"kind": "Quota", "metadata": {"project": project, "name": name}, "spec": {"limits": limits}}
+
+
+def key(project: str, name: str) -> dict[str, Any]:
+    return {"kind": "Key", "metadata": {"project": project, "name": name}, "spec": {}}
+
+
+async def test_a_set_is_checked_against_the_limits_that_it_brings(cloud: Api) -> None:
+    three = [network("mine", n) for n in "abc"]
+    async with cloud.raw() as admin:
+        assert (await check(admin, *three)).status_code == 403
+        assert (await check(admin, *three, quota("small", "mine", networks=5))).status_code == 200
+        lowered = await check(admin, network("mine", "a"), quota("small", "mine", networks=0))
+        assert "1 asked, 0 of 0 in use (quota small of project mine)" in error_of(lowered)["message"]
+        another = await check(admin, network("mine", "a"), quota("more", "mine", networks=0))
+        assert "quota more of project mine" in error_of(another)["message"]
+        new = {"kind": "Project", "metadata": {"name": "new"}, "spec": {"domain": "acme"}}
+        assert (await check(admin, network("new", "a"), quota("q", "new", networks=0), new)).status_code == 403
+        # Keys are written before quotas are, so they need room in those of now.
+        assert (await admin.post("/api/v1/projects/mine/quotas", json=quota("keys", "mine", keys=0))).is_success
+        assert (await check(admin, key("mine", "k"), quota("keys", "mine", keys=1))).status_code == 403
+
+
+async def test_a_set_is_checked_against_what_its_projects_begin_with(cloud: Api) -> None:
+    new = {"kind": "Project", "metadata": {"name": "new"}, "spec": {}}
+    nets = [network("new", n) for n in "abc"]
+    await put(cloud, "Setting", "begin", {"setting": "projects.defaultQuota", "value": "networks=2"})
+    async with cloud.raw() as admin:
+        assert (await check(admin, new, *nets[:2])).status_code == 200
+        answer = await check(admin, *nets, new)
+        assert "3 asked, 0 of 2 in use (quota default of project new)" in error_of(answer)["message"]
+        assert (await check(admin, new, *nets, quota("default", "new", networks=3))).status_code == 200
+
+
+async def test_a_tenants_own_quota_does_not_count_in_a_set(alice: Http) -> None:
+    answer = await check(alice, quota("small", "mine", networks=9), *(network("mine", n) for n in "abc"))
+    assert answer.status_code == 403
+
+
 async def test_a_check_tells_nothing_of_where_one_may_not_write(alice: Http) -> None:
     wires = [network("theirs", f"n{n}") for n in range(9)]
     domains = [{"kind": "Project", "metadata": {"name": f"p{n}"}, "spec": {"domain": "acme"}} for n in range(9)]

@@ -52,10 +52,20 @@ class LimitBook:
         """Return how much there may be at that very level, by name: of several limits the lowest."""
         return self._allowed.get(level, {}) if self.any() else {}
 
-    def level_of_quota(self, wire: Wire) -> str:
-        """Return where a quota's limits hold."""
+    def level_of_quota(self, wire: Wire, made: Mapping[str, Wire] | None = None) -> str:
+        """Return where a quota's limits hold; ``made`` as of ``level_of``."""
         project = wire["metadata"].get("project")
-        return self.level_of_project(project) if project else self.level_of_domain(wire["spec"].get("domain"))
+        if project:
+            return self.level_of_project(project, made)
+        return self.level_of_domain(wire["spec"].get("domain"), made)
+
+    def read_quota(self, wire: Wire, made: Mapping[str, Wire] | None = None) -> Limits:
+        """Return a quota's limits; ``made`` as of ``level_of``."""
+        metadata, spec = wire["metadata"], wire["spec"]
+        project, domain = metadata.get("project"), spec.get("domain")
+        where = f"project {project}" if project else f"domain {domain}" if domain else "the whole cloud"
+        name = f"quota {metadata['name']} of {where}"
+        return Limits(name, self.level_of_quota(wire, made), spec.get("limits") or {})
 
     def level_of(self, definition: KindDefinition, wire: Wire, made: Mapping[str, Wire] | None = None) -> str:
         """Return where an object is counted.
@@ -115,20 +125,15 @@ class LimitBook:
         before, self._decoded, self._at, self._allowed = self._decoded, {}, {}, {}
         for row, entry in self._quotas.objects.items():
             known = before.get(row)
-            found = known if known is not None and known[0] is entry else (entry, self._decode(entry))
+            found = (
+                known if known is not None and known[0] is entry else (entry, self.read_quota(orjson.loads(entry.json)))
+            )
             self._decoded[row] = found
             limits = found[1]
             self._at.setdefault(limits.level, []).append(limits)
             allowed = self._allowed.setdefault(limits.level, {})
             for name, amount in limits.amounts.items():
                 allowed[name] = min(amount, allowed.get(name, amount))
-
-    def _decode(self, entry: Entry) -> Limits:
-        wire = orjson.loads(entry.json)
-        metadata, spec = wire["metadata"], wire["spec"]
-        project, domain = metadata.get("project"), spec.get("domain")
-        where = f"project {project}" if project else f"domain {domain}" if domain else "the whole cloud"
-        return Limits(f"quota {metadata['name']} of {where}", self.level_of_quota(wire), spec.get("limits") or {})
 
 
 def _find(table: Table, row: str, made: Mapping[str, Wire] | None) -> Wire:

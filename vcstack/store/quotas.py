@@ -25,9 +25,11 @@ from vcstack.store.draft import Draft, Wire
 from vcstack.store.etcd.ops import Compare, Delete, Op, Put
 from vcstack.store.keys import GLOBAL, LIMITS, row_of, turn_key
 from vcstack.store.levels import levels_of
+from vcstack.store.limits import Limits
 from vcstack.store.references import Referenced, Resolution, resolve
 
 _LEVEL_KINDS: Final = ("Project", "Domain")
+NO_LIMITS: Final[Mapping[str, Limits]] = {}
 
 
 class Measures(Referenced):
@@ -196,16 +198,20 @@ def plan_removal_of_level(cache: WatchCache, draft: Draft) -> Sequence[Op]:
     return (Delete(turn_key(level_of(draft.name))),)
 
 
-def find_excesses(cache: WatchCache, asked: Mapping[str, Mapping[str, int]]) -> list[Excess]:
+def find_excesses(
+    cache: WatchCache, asked: Mapping[str, Mapping[str, int]], changed: Mapping[str, Limits] = NO_LIMITS
+) -> list[Excess]:
     """Return the limits that what is asked would exceed, at all levels that it counts at.
 
     Args:
         cache: what is in use, and the limits.
         asked: level → name → how much more.
+        changed: quotas that are new or others than those in force, by what people know them by.
     """
     excesses: list[Excess] = []
     for level in sorted({above for each in asked for above in levels_of(each)}):
-        found = cache.limits.at(level)
+        found = [limits for limits in cache.limits.at(level) if limits.quota not in changed]
+        found += [limits for limits in changed.values() if limits.level == level]
         if not found:
             continue
         amounts = Counter[str]()

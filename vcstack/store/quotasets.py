@@ -9,18 +9,22 @@ import orjson
 from pydantic import ValidationError
 
 from vcstack.specs.errors import ApiError, Cause, ErrorDetails
-from vcstack.specs.registry import KindDefinition, makes_nothing
+from vcstack.specs.kinds.quota import Quota
+from vcstack.specs.registry import KindDefinition, get_kind, makes_nothing
 from vcstack.specs.resource import AnyResource, Ref
 from vcstack.store.actor import Actor
 from vcstack.store.cache import WatchCache
 from vcstack.store.compose import encode_draft
 from vcstack.store.draft import Draft, Wire
 from vcstack.store.keys import row_of
+from vcstack.store.limits import Limits
 from vcstack.store.quotas import Measures, build_error, find_excesses
 from vcstack.store.references import resolve
 from vcstack.store.validation import validate
 from vcstack.store.verbs import Application
 
+QUOTAS_FIRST = get_kind(Quota.KIND).apply_order
+"""What comes before these is written before the set's own quotas hold."""
 YIELD_EVERY = 32
 """Others run after so many objects."""
 
@@ -35,6 +39,9 @@ class SetCheck:
         self._made: dict[str, Wire] = {}
         """What the set makes, by place, and as resources below."""
         self._resources: dict[Ref, AnyResource] = {}
+        self._begun: dict[str, Limits] = {}
+        """What new projects begin with, by what people know the quotas by; and the set's own quotas below."""
+        self._given: dict[str, Limits] = {}
 
     async def run(self, wires: Sequence[tuple[KindDefinition, Wire]]) -> None:
         """Check the set, as far as its objects are valid at all.
@@ -48,12 +55,18 @@ class SetCheck:
             if n % YIELD_EVERY == 0:
                 await asyncio.sleep(0)
         asked: dict[str, Counter[str]] = {}
+        before: dict[str, Counter[str]] = {}
         for n, found in enumerate(drafts):
             if found is not None:
                 self._add(asked, *found)
+                if found[0].definition.apply_order < QUOTAS_FIRST:
+                    self._add(before, *found)
+                self._take_limits(*found)
             if n % YIELD_EVERY == 0:
                 await asyncio.sleep(0)
-        excesses = find_excesses(self._cache, asked)
+        # What is written before the set's quotas is held to those in force.
+        excesses = find_excesses(self._cache, asked, {**self._begun, **self._given})
+        excesses = excesses or find_excesses(self._cache, before, self._begun)
         if excesses:
             causes = [Cause(field=e.name, reason="QuotaExceeded", message=str(e)) for e in excesses]
             raise build_error("all together exceed a quota", excesses, causes, ErrorDetails(kind="Quota"))
@@ -103,6 +116,18 @@ class SetCheck:
                 else self._cache.limits.level_of(definition, self._wire(draft), self._made)
             )
             asked.setdefault(level, Counter()).update(more)
+
+    def _take_limits(self, draft: Draft, resource: AnyResource) -> None:
+        """Take in limits that will be others than now."""
+        limits = self._cache.limits
+        if isinstance(resource, Quota):
+            found = limits.read_quota(self._wire(draft), self._made)
+            self._given[found.quota] = found
+        elif draft.live is None:
+            for each in draft.definition.begins_with(resource, self._cache.setting_book):
+                if isinstance(each, Quota):
+                    found = limits.read_quota(each.to_wire(), self._made)
+                    self._begun[found.quota] = found
 
     def _wire(self, draft: Draft) -> Wire:
         return {"metadata": draft.metadata, "spec": draft.spec}
