@@ -91,8 +91,11 @@ async def make_key(world: World, name: str, project: str | None = None, **spec: 
     return await world.create(APIKey.new(name, APIKeySpec(**spec), project=project))
 
 
-async def begin_session(world: World, name: str, user: str, *, began: float = 0, until: float = 8) -> Session:
-    spec = SessionSpec(subject=Subject(kind=USER, name=user), created_at=hours(began), expires_at=hours(until))
+async def begin_session(
+    world: World, name: str, user: str, *, began: float = 0, until: float = 8, **more: Any
+) -> Session:
+    subject = Subject(kind=USER, name=user)
+    spec = SessionSpec(subject=subject, created_at=hours(began), expires_at=hours(until), **more)
     return await world.system.create(Session.new(name, spec))
 
 

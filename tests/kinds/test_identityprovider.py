@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from tests.fakes.world import World, sweep
 from tests.fixtures.oidc_provider import CLIENT_ID, OidcProvider
 from tests.fixtures.slapd import CLOUD_PASSWORD, PEOPLE, Slapd
-from tests.kinds.identities import give_providers, make_project, make_user
+from tests.kinds.identities import begin_session, give_providers, make_project, make_user
 from vcstack.controllers import identityprovider, user
 from vcstack.controllers.identityprovider import INTERVAL_SECONDS
 from vcstack.outbound.addresses import AddressPolicy, AllowedTarget
@@ -28,6 +28,7 @@ from vcstack.specs.kinds.identityprovider import (
     ProviderType,
 )
 from vcstack.specs.kinds.secret import Secret, SecretSpec
+from vcstack.specs.kinds.session import Session
 from vcstack.specs.kinds.user import User
 from vcstack.specs.meta import Condition
 
@@ -141,6 +142,17 @@ async def test_a_directory_is_ready_when_the_cloud_may_log_in_and_sees_its_peopl
         made.spec.enabled = False
         await world.admin.update(made)
         assert (await answering(world)).reason == "Disabled"
+
+
+async def test_sessions_by_one_that_is_disabled_do_not_come_back(world: World) -> None:
+    await make_user(world, "alice")
+    await world.create(provider(oidc=OIDC, enabled=False))
+    await begin_session(world, "s-theirs", "alice", identity_provider="acme")
+    await begin_session(world, "s-ours", "alice")
+    with give_providers(world):
+        await world.settle(identityprovider.build)
+    assert await world.find(Session, "s-theirs") is None
+    assert await world.find(Session, "s-ours") is not None
 
 
 @pytest.mark.daemons

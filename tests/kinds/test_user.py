@@ -42,6 +42,25 @@ async def test_a_user_becomes_ready_and_a_second_run_writes_nothing(world: World
     assert await world.writes_of(user.build) == 0
 
 
+async def test_sessions_of_who_is_disabled_do_not_come_back(world: World) -> None:
+    credentials = add_credentials(world)
+    for name in ("alice", "bob"):
+        await make_user(world, name)
+        await begin_session(world, f"s-{name}", name)
+        await credentials.put(f"sessions/s-{name}", b"{}", 0)
+    made = await world.get(User, "alice")
+    made.spec.enabled = False
+    await world.admin.update(made)
+    await world.settle(user.build)
+    assert await world.find(Session, "s-alice") is None
+    assert await credentials.get("sessions/s-alice") is None
+    await begin_session(world, "s-late", "alice")  # by a login that was under way
+    await world.settle(user.build)
+    assert await world.find(Session, "s-late") is None
+    assert await world.find(Session, "s-bob") is not None
+    assert await world.writes_of(user.build) == 0
+
+
 @pytest.mark.parametrize(
     "name", ["\u0430dmin", "Alice", "alice ", "al\u200bice", "\uff41lice", "alice@example.com", "a_b", "-a"]
 )

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Final, Protocol
 
+from vcstack.controllers.subjects import end_sessions
 from vcstack.runtime.backoff import Backoff
 from vcstack.runtime.context import BackendKey, ControllerContext
 from vcstack.runtime.controller import Controller, asked_of
@@ -57,6 +58,7 @@ class IdentityProviderReconciler:
             return None
         if not provider.spec.enabled:
             self._asked.pop(provider.uid, None)
+            await end_sessions(self._context, f"spec.identityProvider={ref.name}")
             message = "Nobody logs in by it, and it is not asked, while spec.enabled is false."
             condition = condition_of(provider, ANSWERING, False, "Disabled", message, clock=self._context.clock)
             await write_status(self._context.client, provider, conditions=[condition])

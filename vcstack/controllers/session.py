@@ -8,7 +8,7 @@ from typing import Final
 
 import structlog
 
-from vcstack.controllers.subjects import CREDENTIALS
+from vcstack.controllers.subjects import end_session
 from vcstack.runtime.context import ControllerContext
 from vcstack.runtime.controller import Controller
 from vcstack.runtime.reconciler import Result
@@ -36,7 +36,7 @@ class SessionReconciler:
             return None
         left = (session.spec.expires_at - self._context.clock.now()).total_seconds()
         if left <= 0:
-            await self._end(session)
+            await end_session(self._context, session)
             return None
         await self._end_oldest(session)
         return Result(requeue_after=left)
@@ -48,14 +48,8 @@ class SessionReconciler:
             return
         surplus = sorted(all_, key=lambda s: (s.spec.created_at, s.metadata.name))[:-MOST]
         for old in surplus:
-            await self._end(old)
+            await end_session(self._context, old)
         logger.warning("too many sessions, the oldest were ended", subject=_subject_of(session), ended=len(surplus))
-
-    async def _end(self, session: Session) -> None:
-        await self._context.client.delete(session.ref, uid=session.uid)
-        credentials = self._context.backends.get(CREDENTIALS.name)
-        if credentials is not None:
-            await credentials.delete_prefix(f"sessions/{session.metadata.name}")
 
 
 def _subject_of(session: Session) -> str:

@@ -65,6 +65,26 @@ async def read_dependents(client: ResourceClient, subject: Ref) -> list[AnyResou
     return found
 
 
+def is_disabled(subject: AnyResource) -> bool:
+    """Return whether it is a user who may not log in now."""
+    return isinstance(subject, User) and not subject.spec.enabled
+
+
+async def end_sessions(context: ControllerContext, fields: str) -> None:
+    """End the sessions that the field selector selects: they are not to go on once what let them in is enabled again
+    (ASVS 5.0 V7.4.2)."""
+    for session in (await context.client.list(Session, fields=fields)).items:
+        await end_session(context, session)
+
+
+async def end_session(context: ControllerContext, session: Session) -> None:
+    """End a session, with what is kept of it."""
+    await context.client.delete(session.ref, uid=session.uid)
+    credentials = context.backends.get(CREDENTIALS.name)
+    if credentials is not None:
+        await credentials.delete_prefix(f"sessions/{session.metadata.name}")
+
+
 class SubjectReconciler:
     """Accepts subjects; before one goes, it removes what names it."""
 
@@ -78,6 +98,8 @@ class SubjectReconciler:
         if subject is None:
             return None
         if not subject.deleting:
+            if is_disabled(subject):
+                await end_sessions(self._context, f"spec.subject.kind=User,spec.subject.name={ref.name}")
             await accept(self._context, subject)
             return None
         await self._remove_dependents(ref)
@@ -126,23 +148,23 @@ def build_subjects(context: ControllerContext, kind: type[AnyResource], finalize
     """Return the controller of one kind of subject."""
     subjects = context.informer(kind)
 
-    def deleting(ref: Ref) -> Iterator[Ref]:
+    def leaving(ref: Ref) -> Iterator[Ref]:
         found = subjects.get(ref)
-        if found is not None and found.deleting:
+        if found is not None and (found.deleting or is_disabled(found)):
             yield ref
 
     def named(dependent: AnyResource) -> Iterator[Ref]:
         for ref in subjects_of(dependent):
-            yield from deleting(ref)
+            yield from leaving(ref)
 
     def mapped(provider: IdentityProvider) -> Iterator[Ref]:
         for mapping in provider.spec.group_mapping:
-            yield from deleting(Ref(Group.KIND, None, mapping.group))
+            yield from leaving(Ref(Group.KIND, None, mapping.group))
 
     watches: dict[type[Any], Any] = dict.fromkeys(DEPENDENTS, named)
 
     def applied_as(source: GitSource) -> Iterator[Ref]:
-        yield from deleting(Ref(ServiceAccount.KIND, source.metadata.project, source.spec.service_account))
+        yield from leaving(Ref(ServiceAccount.KIND, source.metadata.project, source.spec.service_account))
 
     if kind is Group:
         watches[IdentityProvider] = mapped
