@@ -67,13 +67,27 @@ def test_an_instances_page_says_why_what_happened_and_how_it_is_written(
     expect(page.get_by_role("heading", name="Change Instance web-1")).to_be_visible()
 
 
+def test_what_holds_an_instance_up_follows_the_other_objects(operator: Page, cloud: ConsoleApi) -> None:
+    page = operator
+    page.clock.install()
+    report(cloud, "Image", "tiny", **conditions("Image", "False", "Fetching", "It is being fetched."))
+    report(cloud, "Instance", "web-1", **conditions("Instance", "False", "ImageNotReady", "Image tiny is not ready."))
+    page.goto("/console/projects/demo/instances/web-1")
+    cause = page.get_by_role("heading", name="What holds it up").locator("../..")
+    expect(cause).to_contain_text("It is being fetched.")
+    report(cloud, "Image", "tiny", **conditions("Image", "False", "FetchFailed", "The server does not answer."))
+    page.clock.fast_forward(15_000)
+    expect(cause).to_contain_text("The server does not answer.")
+
+
 def test_an_instance_is_launched_on_a_network_that_another_project_shares(
     operator: Page,
     cloud: ConsoleApi,
     built_console: Path,
 ) -> None:
     page = operator
-    cloud.create("Project", {"metadata": {"name": "lender"}, "spec": {}})
+    for name in ("lender", "l" * 63):
+        cloud.create("Project", {"metadata": {"name": name}, "spec": {}})
     settle(cloud, "Image", "tiny")
     for name, spec in (("lent", {"sharedWith": [{"project": "demo"}]}), ("kept", {})):
         cloud.create("Network", {"metadata": {"project": "lender", "name": name}, "spec": spec})

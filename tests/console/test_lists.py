@@ -202,3 +202,18 @@ def test_a_tenant_is_offered_what_may_be_listed_and_told_who_could_grant_the_res
     expect(page.get_by_text("can give you a role that allows it")).to_be_visible()
     expect(page.get_by_text("more are coming")).to_have_count(0)
     assert find_barriers(page, built_console) == []
+
+
+def test_the_palette_leads_to_what_is_not_among_the_first_of_a_kind(console: ConsoleApi, page: Page) -> None:
+    spec = {"vcpus": 1, "memoryMiB": 256, "rootDiskGiB": 1}
+    for number in range(501):
+        console.create("Flavor", {"metadata": {"name": f"size-{number:03}"}, "spec": spec})
+    console.make_known_user("alice")
+    log_in(page, "alice")
+    page.keyboard.press("Control+k")
+    palette = page.get_by_role("dialog", name="Search or run a command")
+    page.get_by_role("combobox", name="Search or run a command").fill("size-499")
+    expect(palette.get_by_role("option", name="size-499 Flavor")).to_be_visible()
+    page.get_by_role("combobox", name="Search or run a command").fill("size-500")
+    palette.get_by_role("option", name="Find “size-500” in the list of Flavor").click()
+    expect(page.get_by_role("link", name="size-500")).to_be_visible()

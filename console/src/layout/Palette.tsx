@@ -55,7 +55,7 @@ export default function Palette() {
   const kinds = useListableKinds(project);
   const me = useMe();
   const { projects } = useProjects();
-  const objects = useObjects(kinds, project);
+  const { objects, cut } = useObjects(kinds, project);
   const { theme, language, set } = usePreferences();
 
   const choices = useMemo<Choice[]>(() => {
@@ -116,7 +116,23 @@ export default function Palette() {
       })),
     ];
   }, [say, sayPage, kinds, me, project, projects, objects, theme, language, set, navigate]);
-  const found = useMemo(() => search(choices, typed), [choices, typed]);
+  const found = useMemo(() => {
+    const text = typed.trim();
+    // Lists have all: what is not among the first may be there.
+    const further =
+      text === ""
+        ? []
+        : cut.map((kind): Choice => {
+            const list = listLink(kind.plural, kind.scope === "Global" ? null : project);
+            return {
+              id: `find/${kind.plural}`,
+              text: say("findIn", { text, kind: kind.kind }),
+              icon: <Search aria-hidden />,
+              run: () => void navigate(`${list}?${new URLSearchParams({ q: text })}`),
+            };
+          });
+    return [...search(choices, typed), ...further];
+  }, [choices, typed, cut, project, say, navigate]);
 
   return (
     <Dialog.Root open onOpenChange={() => openOverlay(null)}>
@@ -162,22 +178,33 @@ export default function Palette() {
   );
 }
 
-function useObjects(kinds: KindInfo[], project: string | null): { kind: KindInfo; object: Resource }[] {
+interface Objects {
+  objects: { kind: KindInfo; object: Resource }[];
+  /** The kinds of which there are more. */
+  cut: KindInfo[];
+}
+
+function useObjects(kinds: KindInfo[], project: string | null): Objects {
   const wanted = kinds.filter(({ category }) => SEARCHED.includes(category));
   return useQueries({
     queries: wanted.map((kind) => ({
       queryKey: ["search", kind.plural, project],
-      queryFn: async ({ signal }: { signal: AbortSignal }) => {
+      queryFn: ({ signal }: { signal: AbortSignal }) => {
         const path = collectionPath(kind.plural, kind.scope === "Global" ? null : project);
-        return (await request<ResourceList>("GET", path, { query: { limit: OF_A_KIND }, signal })).items;
+        return request<ResourceList>("GET", path, { query: { limit: OF_A_KIND }, signal });
       },
       staleTime: 20_000,
       retry: false, // of what one may not see nothing is found
     })),
-    combine: (results) =>
-      results.flatMap(({ data }, index) => {
+    combine: (results) => {
+      const lists = results.flatMap(({ data }, index) => {
         const kind = wanted[index];
-        return kind && data ? data.map((object) => ({ kind, object })) : [];
-      }),
+        return kind && data ? [{ kind, data }] : [];
+      });
+      return {
+        objects: lists.flatMap(({ kind, data }) => data.items.map((object) => ({ kind, object }))),
+        cut: lists.filter(({ data }) => data.metadata.continue).map(({ kind }) => kind),
+      };
+    },
   });
 }

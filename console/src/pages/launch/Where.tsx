@@ -24,7 +24,7 @@ export function Component() {
       actions={
         only ? (
           projects.map((project) => (
-            <Button asChild key={project}>
+            <Button asChild key={project} className="whitespace-normal break-all">
               <Link to={launchLink(project)}>
                 <Folder aria-hidden />
                 {project}

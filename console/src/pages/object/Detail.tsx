@@ -67,7 +67,7 @@ function ObjectPage({ kind, project, name }: { kind: KindInfo; project: string |
           <Link to={listLink(kind.plural, project)} className="text-quiet hover:underline">
             {kind.kind}
           </Link>
-          <span className="truncate">{name}</span>
+          <span className="min-w-0 break-all">{name}</span>
           <ReadyBadge object={object} />
         </h1>
         <CopyButton text={vcctl("describe", `${kind.singular}/${name}`, ...where)} command />

@@ -11,6 +11,8 @@ import { words } from "./words";
 
 type Finding = Schemas["WhyFinding"];
 
+const LOOK_MS = 15_000;
+
 /** What really holds it up, down to the cause, and what to do. */
 export function Why({ kind, object }: { kind: KindInfo; object: Resource }) {
   const say = useWords(words);
@@ -21,6 +23,8 @@ export function Why({ kind, object }: { kind: KindInfo; object: Resource }) {
     queryKey: ["why", path, resourceVersion],
     queryFn: ({ signal }) => request<{ finding: Finding }>("GET", path, { signal }),
     enabled: !isReady,
+    // The cause may be another object, and no stream tells of those here.
+    refetchInterval: LOOK_MS,
     placeholderData: (before) => before,
   });
   if (isReady) return null;
