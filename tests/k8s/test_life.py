@@ -8,7 +8,7 @@ import yaml
 from deploy.lab.layout import CHECKOUT
 from tests.e2e.cloud import Cloud
 from tests.fixtures.samples import SAMPLES
-from tests.k8s.cluster import SYSTEM, Cluster, OperatorProcess, Refused, condition, wait
+from tests.k8s.cluster import ACCOUNT, SYSTEM, Cluster, OperatorProcess, Refused, condition, wait
 from tests.k8s.home import KEY, Home, Wire, manifest
 from vcstack.operator.crds import custom_kinds, is_namespaced
 from vcstack.operator.schemas import SECRET_KEY_REF
@@ -173,6 +173,29 @@ def test_the_finalizer_waits_until_it_is_really_gone_and_says_what_holds_it(home
     home.cloud.delete("ports", home.name, "user")
     home.wait_gone("networks", "net")
     assert home.real("networks", "net") is None
+
+
+def test_who_may_see_nothing_any_more_does_not_take_that_for_gone(home: Home) -> None:
+    home.apply("sshkeys", "me", {"publicKey": KEY})
+    home.apply("sshkeys", "left", {"publicKey": KEY})
+    for name in ("me", "left"):
+        home.wait_condition("sshkeys", name, "Ready")
+    granted = home.cloud.get("rolebindings", None, ACCOUNT)["spec"]
+    home.cloud.delete("rolebindings", None, ACCOUNT)
+    try:
+        wait("the right lost", lambda: home.cloud.find("rolebindings", None, ACCOUNT) is None)
+        home.delete_custom("sshkeys", "me")
+        home.delete_custom("sshkeys", "left")
+        home.wait_condition("sshkeys", "me", "Stalled", reason="Forbidden")
+        home.cluster.kubectl(
+            "annotate", "sshkeys.vcstack.io", "left", "-n", home.name, "kubernetes.vcstack.io/deletion=Orphan"
+        )
+        home.wait_gone("sshkeys", "left")
+    finally:
+        home.cloud.apply("rolebindings", None, ACCOUNT, granted)
+    home.wait_gone("sshkeys", "me", 120)
+    assert home.real("sshkeys", "me") is None
+    home.cloud.delete("sshkeys", home.name, "left")
 
 
 def test_an_orphan_stays(home: Home) -> None:

@@ -121,6 +121,13 @@ class Cloud:
         self._note(ref, found)
         return found
 
+    async def demand_sight(self, definition: KindDefinition) -> None:
+        """Return when the account may see the kind's objects anywhere. Raises ApiError.
+
+        Where it may nothing, nothing seems to be there: an object that is not found need not be gone.
+        """
+        await self._client.list_page(definition, labels=f"{LABEL}={self._name}", limit=1)
+
     async def apply(self, ref: Ref, definition: KindDefinition, wire: Wire, live: Wire | None, *, force: bool) -> Wire:
         """Return the object after server-side apply to that very object, or to none.
 

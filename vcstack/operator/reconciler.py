@@ -201,6 +201,8 @@ class Reconciler:
         live: Wire | None = None
         try:
             live = await self._cloud.find(ref, key.definition, fresh=True)
+            if live is None and recorded.get("uid") and instruction(resource, DELETION) != "Orphan":
+                await self._cloud.demand_sight(key.definition)
             if live is None or not is_owned(live, resource):
                 await self._let_go(key, resource)
                 return None
