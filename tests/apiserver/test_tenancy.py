@@ -235,6 +235,36 @@ async def test_labels_limit_what_a_role_gives(cloud: Api) -> None:
         assert error_of(await bob.patch(f"{path}/blue", content=into, headers=MERGE))["code"] == 403
 
 
+async def test_a_task_is_done_to_what_the_labels_select_whatever_its_own_are(cloud: Api) -> None:
+    """Whoever may reboot what is of env=dev writes the label on each of his tasks himself."""
+    rules = [{"verbs": ["create", "get"], "kinds": ["Task"], "labelSelector": "env=dev"}]
+    await put(cloud, "Role", "rebooter", {"rules": rules})
+    await put(cloud, "User", "bob", {})
+    await bind(cloud, "bob", "bob", "rebooter", "mine")
+    for env in ("dev", "prod"):
+        metadata = {"name": env, "project": "mine", "labels": {"env": env}}
+        spec = {"flavor": "tiny", "image": "tiny", "networkInterfaces": [{"name": "eth0", "network": "blue"}]}
+        wire = {"metadata": metadata, "spec": spec}
+        await cloud.store.create(get_kind("Instance"), wire, actor=ADMIN, allow_missing_references=True)
+
+    async def recreate(client: Http, target: str) -> httpx2.Response:
+        spec = {"type": "Recreate", "target": {"kind": "Instance", "name": target}}
+        wire = {"metadata": {"name": f"of-{target}", "labels": {"env": "dev"}}, "spec": spec}
+        return await client.post("/api/v1/projects/mine/tasks", json=wire)
+
+    async with as_(cloud, await log_in(cloud, "bob")) as bob:
+        refusals = [await recreate(bob, name) for name in ("prod", "gone")]
+        assert [r.status_code for r in refusals] == [403, 403]
+        told = [
+            error_of(r)["message"].replace(name, "NAME") for r, name in zip(refusals, ("prod", "gone"), strict=True)
+        ]
+        assert told[0] == told[1], "what is there is not told"
+        assert told[0].startswith("user:bob may not create a Task for Instance NAME in project mine")
+        assert (await recreate(bob, "dev")).status_code == 201
+    async with as_(cloud, await log_in(cloud, "alice")) as alice:
+        assert (await recreate(alice, "prod")).status_code == 201, "who may all tasks may this one"
+
+
 async def test_a_restricted_key_may_less_than_its_owner(cloud: Api) -> None:
     rules = [{"verbs": ["get", "list"], "kinds": ["Network"]}]
     await put(cloud, "ServiceAccount", "ci", {}, "mine")

@@ -39,8 +39,10 @@ from vcstack.specs.errors import ApiError, Cause, Expired, Forbidden, Unauthoriz
 from vcstack.specs.kinds.domain import Domain
 from vcstack.specs.kinds.event import Event
 from vcstack.specs.kinds.host import Host
+from vcstack.specs.kinds.instance import Instance
 from vcstack.specs.kinds.project import Project
 from vcstack.specs.kinds.setting import Setting
+from vcstack.specs.kinds.task import Task
 from vcstack.specs.permissions import ANY, READ, Rule
 from vcstack.specs.registry import KindDefinition, Scope, definition_of
 from vcstack.specs.resource import AnyResource, Ref
@@ -369,6 +371,8 @@ class Authorizer:
             raise _forbid(identity, action)
         if isinstance(new, Setting):
             self._check_setting(identity, grants, new, verb)
+        if isinstance(new, Task) and live is None and selectors != ALWAYS:
+            self._check_task(identity, selectors, new)
         old = definition.model.from_wire(live) if live is not None else None
         excess = find_excess(self._index, grants, _own_account(identity), new, old)
         if excess:
@@ -382,6 +386,20 @@ class Authorizer:
         if hidden:
             note_denial()
         return hidden
+
+    def _check_task(self, identity: Identity, selectors: Selectors, new: Task) -> None:
+        """Hold a right to some tasks to what these are done to: the labels of a task are its maker's choice.
+
+        Raises:
+            Forbidden: the target is none of those objects, or is not there.
+        """
+        target, project = new.spec.target, new.metadata.project
+        wire = (
+            self._find(Target(definition_of(Instance), project, target.name)) if target.kind == Instance.KIND else None
+        )
+        if wire is None or not _match(selectors, wire):
+            message = f"{identity.subject} may not create a Task for {target.kind} {target.name} in project {project}"
+            raise Forbidden(f"{message}: its labels are none of those that the right is for")
 
     def _find_outlasting(self, identity: Identity, new: AnyResource, old: AnyResource | None) -> str:
         """Return what is wrong with a write that gives for longer what the caller has for a time; else empty."""
