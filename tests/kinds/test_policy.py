@@ -9,7 +9,7 @@ from tests.kinds.identities import make_domain, make_project
 from vcstack.controllers import policy
 from vcstack.controllers.policy import COUNT_SECONDS, EVALUATING
 from vcstack.policy.evaluation import show_object
-from vcstack.policy.sandbox import Sandbox
+from vcstack.policy.sandbox import SAVED_SECONDS, SHARE, TOO_OFTEN, Sandbox
 from vcstack.specs.errors import Invalid
 from vcstack.specs.kinds.event import Event
 from vcstack.specs.kinds.network import Network, NetworkSpec
@@ -210,6 +210,28 @@ async def test_an_expression_that_cannot_be_read_is_a_condition(governed: World)
     assert accepted is not None
     assert (accepted.status, accepted.reason) == ("False", "ExpressionInvalid")
     assert found.status.violating[0].message.startswith("cannot be evaluated: ")
+
+
+@pytest.mark.parametrize("failure", ["Fail", "Ignore"])
+async def test_what_has_to_wait_for_its_turn_is_neither_broken_nor_kept(governed: World, failure: str) -> None:
+    sandbox = governed.backends[EVALUATING.name] = Sandbox(monotonic=governed.clock.monotonic)
+    governed.restart()
+    try:
+        for name in ("good", "bad"):
+            await make_network(governed, name)
+        rules = [{"name": "r", "expression": "object.metadata.name == 'good'"}]
+        wanted = build("p", PROJECT, requireLabels=[], rules=rules, failurePolicy=failure)
+        await governed.admin.create(wanted)
+        sandbox._charge(f"project {PROJECT}", 2 * SAVED_SECONDS)
+        await settle(governed)
+        assert await report(governed, "p", PROJECT) == (None, None, [])
+        assert TOO_OFTEN in str(governed.held[wanted.ref])
+        governed.clock.skip(SAVED_SECONDS / SHARE)
+        await settle(governed)
+        checked, violations, _ = await report(governed, "p", PROJECT)
+        assert (checked, violations) == (2, 1)
+    finally:
+        await sandbox.close()
 
 
 async def test_errors_are_no_violations_where_they_are_to_be_ignored(governed: World) -> None:

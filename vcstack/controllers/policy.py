@@ -104,7 +104,8 @@ class PolicyReconciler:
             rests_on = asked_of(resource)
             before = known.found.get(resource.uid)
             breaches = before[1] if before is not None and before[0] == rests_on else await self._ask(known, resource)
-            seen[resource.uid] = (rests_on, breaches)
+            # Of many objects that take long some are looked at now, and the others when it is tried again.
+            known.found[resource.uid] = seen[resource.uid] = (rests_on, breaches)
             if breaches:
                 meta = resource.metadata
                 broken.append((resource.KIND, meta.project or "", meta.name, breaches[0]))
@@ -114,7 +115,7 @@ class PolicyReconciler:
 
     async def _ask(self, known: _Known, resource: AnyResource) -> Sequence[Breach]:
         request = {"verb": "create", "subject": "", "project": resource.metadata.project or ""}
-        return await known.compiled.find_breaches(self._evaluating, show_object(resource), None, request)
+        return await known.compiled.find_breaches(self._evaluating, show_object(resource), None, request, can_wait=True)
 
     async def _examine(self, policy: Policy, compiled: CompiledPolicy) -> Condition:
         faults = [o.error for o in await self._evaluating.compile(compiled.texts) if o.error]

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 import orjson
 
-from vcstack.policy.sandbox import Evaluating
+from vcstack.policy.sandbox import TOO_OFTEN, Evaluating
+from vcstack.specs.errors import Unavailable
 from vcstack.specs.kinds.policy import Action, FailurePolicy, Policy, PolicySpec, RequiredLabel
 from vcstack.specs.permissions import ANY
 from vcstack.specs.resource import AnyResource
@@ -100,9 +101,18 @@ class CompiledPolicy:
         return self._labels is None or self._labels.matches(labels)
 
     async def find_breaches(
-        self, evaluating: Evaluating, obj: Wire, old: Wire | None, request: Mapping[str, str]
+        self,
+        evaluating: Evaluating,
+        obj: Wire,
+        old: Wire | None,
+        request: Mapping[str, str],
+        *,
+        can_wait: bool = False,
     ) -> Sequence[Breach]:
         """Return the rules that the object breaks.
+
+        ``can_wait``: what is not evaluated because its payer's took too much time of late is no error of the rule's,
+        but found out later.
 
         Raises:
             Unavailable: nothing can be evaluated now.
@@ -113,6 +123,8 @@ class CompiledPolicy:
         if not checks:
             return breaches
         outcomes = await evaluating.evaluate([c.text for c in checks], obj, old, request, self._payer)
+        if can_wait and any(outcome.error == TOO_OFTEN for outcome in outcomes):
+            raise Unavailable(TOO_OFTEN)
         for check, outcome in zip(checks, outcomes, strict=True):
             if outcome.error:
                 if not self._ignores_errors:

@@ -100,7 +100,8 @@ async def test_hosts_and_nobody_do_not_read_the_trail(shipped: Audited, path: st
 @pytest.mark.parametrize(
     "params",
     [{"since": "yesterday"}, {"since": "2026-01-01T00:00:00"}, {"continue": "x"}, {"limit": 0}, {"user": "a"},
-     {"name": "a\x00b"}, {"continue": "WyJhIiwiYiIsLTFd"}],
+     {"name": "a\x00b"}, {"continue": "WyJhIiwiYiIsLTFd"},
+     {"continue": "WyJhIiwiYiIsdHJ1ZV0="}],
 )  # fmt: skip
 async def test_a_wrong_query_is_refused(shipped: Audited, params: dict[str, Any]) -> None:
     async with shipped.api.raw() as http:

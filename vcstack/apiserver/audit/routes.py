@@ -183,7 +183,7 @@ def _read_place(query: Query) -> RecordPlace | None:
         return None
     try:
         time, chain, seq = orjson.loads(base64.b64decode(token, altchars=b"-_", validate=True))
-        if not (isinstance(time, str) and isinstance(chain, str) and isinstance(seq, int)) or "\0" in time + chain:
+        if not (isinstance(time, str) and isinstance(chain, str) and type(seq) is int) or "\0" in time + chain:
             raise ValueError
         if not 0 <= seq < 2**63:
             raise ValueError
