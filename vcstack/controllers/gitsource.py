@@ -252,7 +252,7 @@ class GitSourceReconciler:
             return Next(requeue_after=rest)
         attempt = _Attempt()
         try:
-            # What somebody changed by hand is set back whether or not the server can be reached just now.
+            # Between two fetches what somebody changed by hand is set back, and the server need not be there for that.
             await self._look(source, attempt, None if asks else known.commit, known)
         except Held as held:
             known.failures += 1
