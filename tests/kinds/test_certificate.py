@@ -21,6 +21,7 @@ from vcstack.controllers import certificate as controller
 from vcstack.controllers import project as projects
 from vcstack.controllers.certificate import CERTIFICATE_RECORDS, PROJECT_AUTHORITIES, RESERVED_NAMES
 from vcstack.pki.authority import CertificateAuthority, load_certificate, load_certificates
+from vcstack.pki.records import Revocations
 from vcstack.specs.errors import Invalid
 from vcstack.specs.kinds.certificate import (
     EXPIRING,
@@ -210,6 +211,27 @@ async def test_the_list_of_what_is_revoked_is_made_anew_before_it_ends(world: Wo
         crl = x509.load_pem_x509_crl((await read_secret(world))["crl"].encode())
         assert crl.next_update_utc is not None
         assert crl.next_update_utc > world.clock.now() + timedelta(days=5)
+
+
+async def test_a_list_that_no_secret_holds_is_told_and_shrinks_by_itself(world: World) -> None:
+    credentials = prepare(world)
+    project = await make_project(world)
+    await make(world, duration_hours=24 * 100)
+    await settled(world)
+    now = world.clock.now()
+    many = {f"{2**158 + n:x}": (now.isoformat(), (now + timedelta(days=3)).isoformat()) for n in range(1999)}
+    await CertificateRecords(credentials).revoke(
+        project.uid, lambda before: Revocations(many, "", before.number, "", before.authority)
+    )
+    await change(world, dns_names=["other.example.org"])
+    held = await settled(world)
+    assert reason_of(held) == "TooManyRevoked"
+    message = held.find_condition(ISSUED).message  # type: ignore[union-attr]
+    assert "2000 revoked" in message
+    assert "durationHours" in message
+    world.clock.skip(10 * 24 * HOUR)
+    assert (await settled(world)).is_true(ISSUED)
+    assert leaf_of(await read_secret(world)).subject.rfc4514_string()
 
 
 async def test_a_secret_that_was_changed_or_deleted_is_put_right_with_the_same_certificate(world: World) -> None:

@@ -27,10 +27,13 @@ from vcstack.specs.kinds.certificate import EXPIRING, FINALIZER, ISSUED, Certifi
 from vcstack.specs.kinds.project import Project
 from vcstack.specs.kinds.secret import Secret, SecretSpec, SecretType
 from vcstack.specs.meta import Condition, format_time
+from vcstack.specs.model import Sensitive
 from vcstack.specs.resource import Ref
 
 LOOK_AGAIN_SECONDS = 86_400.0
 """Lists of revoked certificates are kept fresh."""
+CROWDED_SECONDS = 3600.0
+"""A list that is too long is looked at again: it shrinks as certificates end."""
 SUCCESSOR_BEFORE = timedelta(days=2 * 366)
 """A project's authority gets a successor that long before its end: twice as long as any certificate lives."""
 
@@ -168,6 +171,13 @@ class CertificateReconciler:
             "ca": authority.bundle.decode(),
             "crl": revocations.crl,
         }
+        if len(revocations.crl) > Sensitive().max_bytes:
+            message = (
+                f"the project's list of {len(revocations.revoked)} revoked certificates is too long for a Secret; each "
+                "leaves it when it would have ended, so give those that are deleted or changed often a shorter "
+                "durationHours"
+            )
+            raise WaitingFor("TooManyRevoked", message, CROWDED_SECONDS)
         name, project = certificate.spec.secret_name, certificate.metadata.project
         wanted = SecretSpec(type=SecretType.TLS, data=data)
         there = self._secrets.get(Ref(Secret.KIND, project, name))
