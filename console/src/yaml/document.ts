@@ -1,6 +1,6 @@
 /** A manifest as text: form and editor change the same text, and comments stay where they are. */
 import {
-  type Document,
+  Document,
   isCollection,
   isMap,
   isPair,
@@ -9,7 +9,8 @@ import {
   type Pair,
   parseAllDocuments,
   parseDocument,
-  stringify,
+  Scalar,
+  visit,
 } from "yaml";
 import { stepsOf } from "~/components/values";
 import { same } from "~/schema/changes";
@@ -68,7 +69,25 @@ export function read(text: string): Manifest {
   return { text, value: isObject(value) ? value : null, marks, document };
 }
 
-export const write = (value: unknown): string => stringify(value, { lineWidth: 0 });
+/**
+ * What ends a line for readers of YAML 1.1, such as vcctl's, and no line for those of 1.2; and controls that they refuse.
+ * Behind such an end of a line somebody's text could go on as another object.
+ */
+const ODD = /[\x7f-\x9f\u2028\u2029\ufeff]/;
+const ALL_ODD = new RegExp(ODD, "g");
+
+/** Returns a value as YAML that means the same to every reader. */
+export function write(value: unknown): string {
+  const document = new Document(value);
+  visit(document, {
+    Scalar(_, node) {
+      if (typeof node.value === "string" && ODD.test(node.value)) node.type = Scalar.QUOTE_DOUBLE;
+    },
+  });
+  const text = document.toString({ lineWidth: 0 });
+  // They stand in double quotes now, and nowhere else.
+  return text.replace(ALL_ODD, (odd) => `\\u${odd.charCodeAt(0).toString(16).padStart(4, "0")}`);
+}
 
 /** Returns the text with one field changed; undefined takes it away, with what is left empty by that. */
 export function change(text: string, path: Path, value: unknown): string {

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { withoutSecrets } from "~/pages/object/draft";
 import type { JsonSchema } from "~/schema/schema";
 import { helpAt, offersAt, referenceAt } from "./assist";
-import { change, isDeep, isLarge, pathOfField, placeAt, rangeOf, read, takeIn } from "./document";
+import { change, isDeep, isLarge, pathOfField, placeAt, rangeOf, read, takeIn, write } from "./document";
 
 const SCHEMA: JsonSchema = {
   type: "object",
@@ -160,4 +160,17 @@ it("is coloured as long as it is not nested deeper than anybody writes", () => {
   expect(isDeep(`a: ${"[{}, [1]], [".repeat(20)}`)).toBe(false);
   expect(isDeep(`${"- ".repeat(900)}x`)).toBe(true);
   expect(isDeep("metadata:\n  name: x\n")).toBe(false);
+});
+
+it("means the same to readers for whom other characters end lines: nobody's text goes on as another object", () => {
+  const evil = 'x\u2028---\u2028{"kind":"RoleBinding"}\u2029\u0085a\u009fb\ufeff';
+  const value = {
+    metadata: { labels: { "a\u2028b": "c" } },
+    spec: { description: evil, lines: "a\n\u2028b\n", e: "é—😀" },
+  };
+  const text = write(value);
+  expect(text).not.toMatch(/[\x7f-\x9f\u2028\u2029\ufeff]/);
+  expect(text).toContain("é—😀");
+  expect(text).toContain('description: "x\\u2028---\\u2028{');
+  expect(read(text).value).toEqual(value);
 });

@@ -1,5 +1,4 @@
 import { useEffect, useMemo, useState } from "react";
-import { stringify } from "yaml";
 import { messageOf, writeObject } from "~/api/client";
 import { objectPath } from "~/api/kinds";
 import type { Resource } from "~/api/types";
@@ -11,6 +10,7 @@ import { Dialog } from "~/components/Dialog";
 import { Failure } from "~/components/Failure";
 import { useWords } from "~/i18n/language";
 import { toast } from "~/layout/toasts";
+import { write } from "~/yaml/document";
 import { clean, compare, type Difference, portsText, type Rule, rulesOf } from "./rules";
 import { words } from "./words";
 
@@ -74,7 +74,7 @@ export function Review({ group, rules, onClose, onDone }: ReviewProps) {
       setWorking(false);
     }
   };
-  const manifest = stringify({
+  const manifest = write({
     apiVersion: group.apiVersion,
     kind: group.kind,
     metadata: { project, name },

@@ -2,7 +2,6 @@ import { useQueryClient } from "@tanstack/react-query";
 import { CircleCheck } from "lucide-react";
 import { useEffect, useState } from "react";
 import { useNavigate } from "react-router";
-import { stringify } from "yaml";
 import { MANAGER, messageOf, request, writeObject } from "~/api/client";
 import { Refused } from "~/api/errors";
 import { collectionPath, objectLink } from "~/api/kinds";
@@ -14,6 +13,7 @@ import { Dialog } from "~/components/Dialog";
 import { Failure } from "~/components/Failure";
 import { useWords } from "~/i18n/language";
 import { toast } from "~/layout/toasts";
+import { write } from "~/yaml/document";
 import { draftKey, type Manifest } from "./manifest";
 import { words } from "./words";
 
@@ -34,7 +34,7 @@ export function Review({ manifest, project, onClose }: { manifest: Manifest; pro
   const [state, setState] = useState<"checking" | "good" | "making">("checking");
   const [warnings, setWarnings] = useState<string[]>([]);
   const [error, setError] = useState<unknown>(null);
-  const text = stringify(manifest);
+  const text = write(manifest);
   const name = manifest.metadata.name;
 
   useEffect(() => {

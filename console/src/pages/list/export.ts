@@ -39,8 +39,8 @@ export async function write(rows: readonly Row[], columns: readonly ListColumn[]
   if (format === "csv") return toCsv(rows, columns);
   const objects = rows.map(({ object }) => object);
   if (format === "json") return `${JSON.stringify(objects, null, 2)}\n`;
-  const { stringify } = await import("yaml");
-  return objects.map((object) => stringify(manifestOf(object))).join("---\n");
+  const { write: toYaml } = await import("~/yaml/document");
+  return objects.map((object) => toYaml(manifestOf(object))).join("---\n");
 }
 
 export function download(name: string, text: string): void {
