@@ -221,6 +221,178 @@ async def test_what_somebody_changed_is_set_back_and_told(cloud: Cloud) -> None:
     assert "Drifted" in await cloud.world.event_reasons()
 
 
+async def mtu(cloud: Cloud, changed: int | None = None) -> int:
+    """Return the MTU of network a; before that somebody changes it."""
+    if changed is not None:
+        await cloud.patch("Network", "a", {"spec": {"mtuBytes": changed}})
+    return (await cloud.world.admin.get(Network, "a", PROJECT)).spec.mtu_bytes
+
+
+async def test_while_the_server_is_gone_changes_are_set_back_as_the_last_commit_says_and_both_are_told(
+    cloud: Cloud,
+) -> None:
+    cloud.repository.write("a.yaml", network("a"))
+    commit = cloud.repository.commit()
+    await cloud.follow()
+    cloud.server.close()
+    await mtu(cloud, 1280)
+    source = await cloud.settle()
+    assert await mtu(cloud) == 1400
+    assert state(source, "Fetched") == ("Unknown", "Unreachable")
+    assert f"main@{commit[:10]}, fetched last" in message(source, "Fetched")
+    assert state(source, "Applied") == ("True", "Applied")
+    assert f"main@{commit[:10]}" in message(source, "Applied")
+    assert not source.is_true("Ready")
+    assert (state(source, "Reconciling"), state(source, "Stalled")[0]) == (("True", "Unreachable"), "False")
+    found = source.find_condition("Fetched")
+    assert found is not None
+    since = found.last_transition_time
+    assert {"Unreachable", "Drifted"} <= set(await cloud.world.event_reasons())
+    # Whether it is just being asked again or not, and the outage stays as old as it is.
+    for after in (6, 1000):
+        await mtu(cloud, 1281)
+        source = await cloud.settle(after=after)
+        assert await mtu(cloud) == 1400
+        found = source.find_condition("Fetched")
+        assert found is not None
+        assert (found.reason, found.last_transition_time) == ("Unreachable", since)
+        assert (source.status.commit, source.status.applied_commit) == (commit, commit)
+    # Another process has not got the commit, and says so.
+    cloud.world.restart()
+    await mtu(cloud, 1282)
+    source = await cloud.settle()
+    assert await mtu(cloud) == 1282
+    assert f"the objects are of main@{commit[:10]}, " in message(source, "Fetched")
+    assert "set back only when it could be fetched" in message(source, "Fetched")
+
+
+async def test_a_server_that_is_away_is_asked_rarely_whatever_changes_meanwhile(cloud: Cloud) -> None:
+    cloud.repository.write("a.yaml", network("a"))
+    cloud.repository.commit()
+    await cloud.follow()
+    cloud.server.away = True
+    source = await cloud.settle()
+    assert state(source, "Fetched") == ("Unknown", "Unreachable")
+    before = cloud.server.requests
+    for changed in range(1300, 1320):
+        await mtu(cloud, changed)
+        await cloud.settle(after=6)
+        assert await mtu(cloud) == 1400
+    # Two minutes have passed, and it is asked after 20, 40 and 80 seconds.
+    assert 0 < cloud.server.requests - before <= 3
+    # So it is for who has nothing to set back by.
+    cloud.world.restart()
+    await cloud.settle()
+    before = cloud.server.requests
+    for changed in range(1300, 1320):
+        await mtu(cloud, changed)
+        await cloud.settle(after=0.5)
+    assert cloud.server.requests == before
+    cloud.server.away = False
+    assert (await cloud.settle(after=20)).is_true("Ready")
+    assert await mtu(cloud) == 1400
+
+
+async def test_a_server_that_refused_is_asked_at_once_when_somebody_did_something(cloud: Cloud) -> None:
+    cloud.repository.write("a.yaml", network("a"))
+    cloud.repository.commit()
+    cloud.server.password = "s3cret-and-long"
+    login = SecretSpec(type=SecretType.BASIC_AUTH, data={"username": "git", "password": "wrong"})
+    await cloud.world.admin.create(Secret.new("git", login, project=PROJECT))
+    source = await cloud.follow(credentials="git")
+    assert state(source, "Fetched") == ("False", "AuthenticationFailed")
+    await cloud.patch("Secret", "git", {"spec": {"data": {"password": "s3cret-and-long"}}})
+    assert (await cloud.settle(after=1)).is_true("Ready")
+
+    async def refuse() -> None:
+        cloud.server.away = True
+        assert not (await cloud.settle()).is_true("Ready")
+        cloud.server.away = False
+        assert not (await cloud.settle(after=1)).is_true("Ready")
+
+    await refuse()
+    await cloud.annotate(REQUESTED, "now")
+    assert (await cloud.settle(after=1)).is_true("Ready")
+    await refuse()
+    await cloud.patch("GitSource", "shop", {"spec": {"intervalSeconds": 301}})
+    assert (await cloud.settle(after=1)).is_true("Ready")
+    await refuse()
+    before = cloud.server.requests
+    await cloud.patch("ServiceAccount", "deployer", {"spec": {"enabled": False}})
+    source = await cloud.settle(after=1)
+    assert state(source, "Applied") == ("False", "AccountDisabled")
+    assert state(source, "Fetched") == ("Unknown", "Unreachable")
+    assert cloud.server.requests == before
+    await cloud.patch("ServiceAccount", "deployer", {"spec": {"enabled": True}})
+    assert (await cloud.settle(after=1)).is_true("Ready")
+
+
+async def test_a_fetch_that_fails_half_way_leaves_what_was_fetched_before(cloud: Cloud) -> None:
+    cloud.repository.write("a.yaml", network("a"))
+    old = cloud.repository.commit()
+    source = await cloud.follow()
+    cloud.repository.write("a.yaml", network("a", 1300))
+    new = cloud.repository.commit()
+    cloud.server.babbles = True
+    await mtu(cloud, 1280)
+    source = await cloud.settle()
+    assert state(source, "Fetched") == ("False", "TooLarge")
+    assert (state(source, "Reconciling")[0], state(source, "Stalled")) == ("False", ("True", "TooLarge"))
+    assert (source.status.commit, source.status.applied_commit) == (old, old)
+    assert await mtu(cloud) == 1400
+    folder = cloud.world.backends[GIT.name].path(source.uid)
+    assert [found.name for found in folder.parent.iterdir()] == [folder.name]
+    # Ended in the midst of it, as well.
+    cloud.server.babbles = False
+    cloud.server.released.clear()
+    before = cloud.server.requests
+    asking = asyncio.create_task(cloud.settle())
+    await eventually(lambda: cloud.server.requests > before, seconds=60)
+    asking.cancel()
+    await asyncio.wait([asking])
+    cloud.server.away = True
+    cloud.server.released.set()
+    await mtu(cloud, 1280)
+    await cloud.settle()
+    assert await mtu(cloud) == 1400
+    cloud.server.away = False
+    source = await cloud.settle()
+    assert source.status.applied_commit == new
+    assert await mtu(cloud) == 1300
+    await cloud.world.delete(source)
+    await cloud.world.settle(gitsource.build)
+    assert list(folder.parent.iterdir()) == []
+
+
+async def test_another_address_or_reference_is_not_answered_with_what_was_fetched_of_the_one_before(
+    cloud: Cloud,
+) -> None:
+    cloud.repository.write("a.yaml", network("a"))
+    cloud.repository.write("more/b.yaml", network("b"))
+    commit = cloud.repository.commit()
+    source = await cloud.follow(path="more")
+    cloud.server.away = True
+    for change, back in (
+        ({"url": cloud.server.url("other")}, {"url": cloud.server.url()}),
+        ({"ref": {"branch": "stable"}}, {"ref": {"branch": None}}),
+    ):
+        await cloud.patch("GitSource", "shop", {"spec": change})
+        await cloud.patch("Network", "b", {"spec": {"mtuBytes": 1280}})
+        source = await cloud.settle()
+        assert (await cloud.world.admin.get(Network, "b", PROJECT)).spec.mtu_bytes == 1280
+        assert f"the objects are of main@{commit[:10]}" in message(source, "Fetched")
+        await cloud.patch("GitSource", "shop", {"spec": back})
+        source = await cloud.settle()
+        assert (await cloud.world.admin.get(Network, "b", PROJECT)).spec.mtu_bytes == 1400
+        assert f"main@{commit[:10]}, fetched last" in message(source, "Fetched")
+    # Another folder of the same commit is in it.
+    await cloud.patch("GitSource", "shop", {"spec": {"path": ""}})
+    source = await cloud.settle()
+    assert await cloud.networks() == ["a", "b"]
+    assert state(source, "Applied") == ("True", "Applied")
+    assert not source.is_true("Ready")
+
+
 async def test_where_conflicts_are_reported_others_fields_stay(cloud: Cloud) -> None:
     cloud.repository.write("a.yaml", network("a"))
     cloud.repository.commit()
@@ -468,6 +640,28 @@ async def test_pruning_more_than_the_threshold_waits_for_approval_of_that_commit
     await cloud.annotate(APPROVED, commit)
     assert (await cloud.settle(after=6)).is_true("Ready")
     assert await cloud.networks() == ["c"]
+
+
+async def test_what_waited_for_approval_is_pruned_when_it_is_approved_while_the_server_is_away(cloud: Cloud) -> None:
+    for name in ("a", "b", "c"):
+        cloud.repository.write(f"{name}.yaml", network(name))
+    cloud.repository.commit()
+    await cloud.follow()
+    for name in ("b", "c"):
+        cloud.repository.remove(f"{name}.yaml")
+    commit = cloud.repository.commit()
+    assert state(await cloud.settle(), "Applied") == ("False", "PruneProtected")
+    cloud.server.away = True
+    source = await cloud.settle()
+    assert state(source, "Applied") == ("False", "PruneProtected")
+    assert state(source, "Fetched") == ("Unknown", "Unreachable")
+    assert state(source, "Stalled") == ("True", "PruneProtected")
+    before = cloud.server.requests
+    await cloud.annotate(APPROVED, commit)
+    source = await cloud.settle(after=6)
+    assert state(source, "Applied") == ("True", "Applied")
+    assert await cloud.networks() == ["a"]
+    assert cloud.server.requests == before
 
 
 async def test_a_share_a_little_over_the_threshold_is_over_it(cloud: Cloud) -> None:
@@ -748,8 +942,14 @@ async def test_a_repository_whose_history_is_replaced_again_and_again_does_not_f
         commit = cloud.repository.commit()
         source = await cloud.settle()
         assert source.status.applied_commit == commit, message(source, "Fetched")
-        kept = sum(file.stat().st_size for file in small.path(source.uid).rglob("*") if file.is_file())
+        kept = sum(file.stat().st_size for file in small.path(source.uid).parent.rglob("*") if file.is_file())
         assert kept < 2 * limits.pack_bytes
+        # Whether or not it is to be begun anew.
+        cloud.server.away = True
+        await mtu(cloud, 1280)
+        await cloud.settle()
+        assert await mtu(cloud) == 1400
+        cloud.server.away = False
     small.close()
     outbound.close()
 
@@ -1043,6 +1243,19 @@ async def test_only_commits_that_are_signed_by_a_given_key_are_applied(cloud: Cl
         assert source.is_true("Ready")
         commit(network("a", 1304), *sign("openpgp", "ada@example.org"))
         assert (await cloud.settle()).is_true("Ready")
+        # While the server is away it is looked at who signed what is here, too.
+        cloud.server.away = True
+        await cloud.patch("GitSource", "shop", {"spec": {"verify": {**verify, "openPgpKeys": []}}})
+        await mtu(cloud, 1280)
+        source = await cloud.settle()
+        assert state(source, "Verified") == ("False", "NotVerified")
+        assert state(source, "Applied") == ("False", "NotVerified")
+        assert state(source, "Fetched") == ("Unknown", "Unreachable")
+        assert await mtu(cloud) == 1280
+        await cloud.patch("GitSource", "shop", {"spec": {"verify": verify}})
+        assert state(await cloud.settle(), "Applied") == ("True", "Applied")
+        assert await mtu(cloud) == 1304
+        cloud.server.away = False
         # Another one's key of the same name and address is another key.
         subprocess.run([*quick[:-3], "rsa2048", "sign", "never"], check=False, capture_output=True)
         other = tmp_path / "other"

@@ -117,8 +117,16 @@ class _Known:
 
     fetch_at: float = 0.0
     """When the server is to be asked again, monotonic."""
+    asked_by: tuple[object, ...] = ()
+    """The account and the Secrets as it was asked last."""
+    refusal: Held | None = None
+    """Why it gave nothing then."""
+    refusals: int = 0
+    """How often it did so, one after the other."""
     commit: Commit | None = None
-    """What it gave last."""
+    """What it gave last, which is here until it gives something newer, whole."""
+    origin: tuple[str, str] = ("", "")
+    """Of which address and reference that is."""
     failures: int = 0
     settled_at: float = 0.0
 
@@ -144,6 +152,7 @@ class GitSourceReconciler:
         self._sources = context.informer(GitSource)
         self._accounts = context.informer(ServiceAccount)
         self._projects = context.informer(Project)
+        self._secrets = context.informer(Secret)
         self._known: dict[str, _Known] = {}
         self._uids: dict[Ref, str] = {}
         self._busy: dict[str, int] = {}
@@ -244,28 +253,46 @@ class GitSourceReconciler:
             return None
         known = self._known.setdefault(source.uid, _Known())
         now = self._clock.monotonic()
-        asks = known.fetch_at <= now or known.commit is None or self._is_new(source)
+        asks = self._asks(source, known, now)
         if not asks and (turn := self._rest_until_request(source)):
             return Next(requeue_after=turn)
+        if not asks and _kept(source, known) is None:
+            return Next(requeue_after=known.fetch_at - now)
         rest = known.settled_at + SETTLE_SECONDS - now
         if not asks and rest > 0:
             return Next(requeue_after=rest)
         attempt = _Attempt()
         try:
-            # Between two fetches what somebody changed by hand is set back, and the server need not be there for that.
-            await self._look(source, attempt, None if asks else known.commit, known)
+            await self._look(source, attempt, known, asks=asks)
         except Held as held:
             known.failures += 1
-            after = min(RETRY_SECONDS * 2 ** min(known.failures - 1, 6), RETRY_MOST_SECONDS)
-            after = max(after, source.spec.interval_seconds) if held.final else after
-            await self._write_held(source, attempt, held)
+            after = _retry_after(source, held, known.failures)
+            await self._write_held(source, attempt, held, known.refusal)
         else:
             known.failures = 0
             after = float(source.spec.interval_seconds)
         known.settled_at = self._clock.monotonic()
-        if asks:
+        if asks and (known.refusal is None or known.fetch_at <= known.settled_at):
             known.fetch_at = known.settled_at + after
         return Next(requeue_after=max(min(after, known.fetch_at - known.settled_at), 1.0))
+
+    def _asks(self, source: GitSource, known: _Known, now: float) -> bool:
+        """Return whether the server is asked; one that refused only when it is time, or somebody did something."""
+        if known.fetch_at <= now or self._is_new(source):
+            return True
+        if known.refusal is not None:
+            return known.asked_by != self._asked_by(source)
+        return _kept(source, known) is None or self._is_approved_now(source)
+
+    def _asked_by(self, source: GitSource) -> tuple[object, ...]:
+        """Return what an answer of the server may depend on besides the source: which account and Secrets there are."""
+        spec, project = source.spec, source.metadata.project
+        names = [spec.credentials, spec.ca_secret.name if spec.ca_secret is not None else None]
+        found = [
+            self._accounts.get(Ref(ServiceAccount.KIND, project, spec.service_account)),
+            *(self._secrets.get(Ref(Secret.KIND, project, name)) for name in names if name is not None),
+        ]
+        return tuple((each.uid, each.metadata.generation) if each is not None else None for each in found)
 
     def _is_new(self, source: GitSource) -> bool:
         """Return whether somebody asked for a look: by a change, or by the annotation."""
@@ -273,7 +300,7 @@ class GitSourceReconciler:
         if fetched is None or fetched.observed_generation != source.metadata.generation:
             return True
         requested = (source.metadata.annotations.get(REQUESTED) or None) != source.status.handled_request
-        return (requested and not self._rest_until_request(source)) or self._is_approved_now(source)
+        return requested and not self._rest_until_request(source)
 
     def _rest_until_request(self, source: GitSource) -> float:
         """Return in how many seconds a look is asked for: webhooks ask for one after what is pushed just now."""
@@ -291,16 +318,23 @@ class GitSourceReconciler:
         held = applied is not None and applied.reason in ("PruneProtected", "HistoryRewritten")
         return held and source.metadata.annotations.get(APPROVED) == source.status.commit
 
-    async def _look(self, source: GitSource, attempt: _Attempt, commit: Commit | None, known: _Known) -> None:
-        """Fetch, verify, read, apply, prune, and write what came of it. Raises Held."""
+    async def _look(self, source: GitSource, attempt: _Attempt, known: _Known, *, asks: bool) -> None:
+        """Fetch, verify, read, apply, prune, and write what came of it. Raises Held.
+
+        What somebody changed by hand is set back between two fetches and while the server is away, too: by what it
+        gave last.
+        """
         attempt.fields["handledRequest"] = source.metadata.annotations.get(REQUESTED) or None
         if source.spec.verify is None and source.find_condition(VERIFIED) is not None:
             # What was said of another commit is not to stand beside this one.
             self._note(source, attempt, VERIFIED, ConditionStatus.UNKNOWN, "NotAsked", "spec.verify names no keys")
         account = self._find_account(source)
-        if commit is None:
-            known.commit = None
-            commit = known.commit = await self._fetch(source, attempt)
+        commit = await self._ask(source, attempt, known) if asks else _kept(source, known)
+        if known.refusal is not None:
+            if commit is None:
+                raise known.refusal
+            self._note_held(source, attempt, known.refusal)
+        assert commit is not None
         if source.spec.verify is not None:
             await self._verify(source, commit, attempt)
         manifests = await self._read(source, commit)
@@ -317,7 +351,7 @@ class GitSourceReconciler:
             raise Held(APPLIED, "ApiUnavailable", f"the API does not answer: {error.message}") from error
         except ApiError as error:
             raise Held(APPLIED, error.REASON, error.message) from error
-        await self._write_done(source, commit, attempt)
+        await self._write_done(source, commit, attempt, known.refusal)
 
     # Fetching and reading.
 
@@ -329,6 +363,20 @@ class GitSourceReconciler:
         if not account.spec.enabled:
             raise Held(APPLIED, "AccountDisabled", f"the ServiceAccount {name} is disabled", final=True)
         return account
+
+    async def _ask(self, source: GitSource, attempt: _Attempt, known: _Known) -> Commit | None:
+        """Return what the server gives, or else what it gave before, with its refusal noted."""
+        known.asked_by = self._asked_by(source)
+        try:
+            known.commit = await self._fetch(source, attempt)
+        except Held as held:
+            kept = _kept(source, known)
+            known.refusal = Held(held.type, held.reason, _tell_kept(source, kept, held.message), final=held.final)
+            known.refusals += 1
+            known.fetch_at = self._clock.monotonic() + _retry_after(source, held, known.refusals)
+            return kept
+        known.origin, known.refusal, known.refusals = _origin(source), None, 0
+        return known.commit
 
     async def _fetch(self, source: GitSource, attempt: _Attempt) -> Commit:
         remote = await self._build_remote(source)
@@ -525,11 +573,10 @@ class GitSourceReconciler:
             names = ", ".join(f"{o.manifest} ({_fields(o.changes)})" for o in drifted[:5])
             self._context.events.warning(source, "Drifted", f"Set back as {commit.name[:10]} says: {names}")
 
-    async def _write_done(self, source: GitSource, commit: Commit, attempt: _Attempt) -> None:
+    async def _write_done(self, source: GitSource, commit: Commit, attempt: _Attempt, refusal: Held | None) -> None:
         count, changed = attempt.fields["objects"], attempt.fields["changed"]
         self._note(source, attempt, APPLIED, True, "Applied", f"{_shorten(source, commit)}: {count} objects")
-        self._note(source, attempt, RECONCILING, False, "Done")
-        self._note(source, attempt, STALLED, False, "Done")
+        self._note_progress(source, attempt, refusal)
         attempt.fields["revision"] = _shorten(source, commit)
         if commit.name != source.status.applied_commit:
             attempt.fields |= {"appliedCommit": commit.name, "appliedAt": format_time(self._clock.now())}
@@ -543,16 +590,25 @@ class GitSourceReconciler:
             attempt.differing = [*told, *attempt.differing]
         await self._write(source, attempt)
 
-    async def _write_held(self, source: GitSource, attempt: _Attempt, held: Held) -> None:
+    def _note_held(self, source: GitSource, attempt: _Attempt, held: Held) -> None:
         unknown = held.reason in ("Unreachable", TIMED_OUT, "ApiUnavailable")
         status = ConditionStatus.UNKNOWN if unknown else ConditionStatus.FALSE
         self._note(source, attempt, held.type, status, held.reason, held.message)
-        self._note(source, attempt, RECONCILING, not held.final, held.reason if not held.final else "Stalled")
-        self._note(source, attempt, STALLED, held.final, held.reason if held.final else "Retrying")
         before = source.find_condition(held.type)
         if before is None or (before.reason, before.message) != (held.reason, held.message):
             attempt.fields["lastAttemptAt"] = format_time(self._clock.now())
             self._context.events.warning(source, held.reason, held.message)
+
+    def _note_progress(self, source: GitSource, attempt: _Attempt, *holding: Held | None) -> None:
+        """Note whether it goes on by itself: not where any of what holds it up is for somebody to do."""
+        found = sorted((held for held in holding if held is not None), key=lambda held: not held.final)
+        reason, final = (found[0].reason, found[0].final) if found else ("Done", False)
+        self._note(source, attempt, RECONCILING, bool(found) and not final, "Stalled" if final else reason)
+        self._note(source, attempt, STALLED, final, reason if final or not found else "Retrying")
+
+    async def _write_held(self, source: GitSource, attempt: _Attempt, held: Held, refusal: Held | None) -> None:
+        self._note_held(source, attempt, held)
+        self._note_progress(source, attempt, held, refusal)
         if not attempt.differing and held.type == FETCHED:
             attempt.differing = list(source.status.differing)
         await self._write(source, attempt)
@@ -571,6 +627,30 @@ class GitSourceReconciler:
     async def _write(self, source: GitSource, attempt: _Attempt) -> None:
         attempt.fields["differing"] = attempt.differing[:SHOWN]
         await write_status(self._context.client, source, fields=attempt.fields, conditions=attempt.conditions)
+
+
+def _retry_after(source: GitSource, held: Held, failures: int) -> float:
+    after = min(RETRY_SECONDS * (1 << min(failures - 1, 6)), RETRY_MOST_SECONDS)
+    return max(after, source.spec.interval_seconds) if held.final else after
+
+
+def _origin(source: GitSource) -> tuple[str, str]:
+    return source.spec.url, source.spec.ref.full_name
+
+
+def _kept(source: GitSource, known: _Known) -> Commit | None:
+    """Return the commit that is here of what the source follows now."""
+    return known.commit if known.origin == _origin(source) else None
+
+
+def _tell_kept(source: GitSource, kept: Commit | None, message: str) -> str:
+    """Return why nothing could be fetched, and what becomes of the objects meanwhile."""
+    if kept is not None:
+        return f"{message}; meanwhile what counts is {_shorten(source, kept)}, fetched last"
+    if source.status.revision:
+        how = "what is changed by hand is set back only when it could be fetched"
+        return f"{message}; the objects are of {source.status.revision}, {how}"
+    return message
 
 
 def _shorten(source: GitSource, commit: Commit) -> str:

@@ -64,5 +64,8 @@ async def test_what_cannot_be_fetched_or_read_has_a_reason(git: tuple[Any, Remot
     await repositories.fetch("u", remote)
     for folder, reason in (("cloud", "BadManifest"), ("nowhere", "PathNotFound"), ("empty", "NoManifests")):
         assert (await repositories.read("u", commit, [folder]))["reason"] == reason
+    with pytest.raises(GitError):
+        await repositories.fetch("u", Remote(url=remote.url, ref="refs/heads/nowhere"))
+    assert (await repositories.read("u", commit, ["cloud"]))["reason"] == "BadManifest", "what was here is here still"
     repositories.remove("u")
     await repositories.fetch("u", remote)

@@ -129,7 +129,11 @@ class _Reach:
 
 
 class GitRepositories:
-    """The repositories that this process has fetched, each in a folder of its own, gone with the process."""
+    """The repositories that this process has fetched, each in a folder of its own, gone with the process.
+
+    What was fetched stays until something newer was fetched whole. On the disk a repository takes twice what one fetch
+    may, and while it is fetched anew once more.
+    """
 
     def __init__(self, folder: Path, outbound: OutboundClient, limits: GitLimits | None = None) -> None:
         self._base = folder
@@ -147,6 +151,7 @@ class GitRepositories:
         """Remove one repository. Absent is success."""
         if self._folder is not None:
             shutil.rmtree(self._folder / uid, ignore_errors=True)
+            shutil.rmtree(self._fetched(uid), ignore_errors=True)
 
     def path(self, uid: str) -> Path:
         """Return where a repository is."""
@@ -156,32 +161,31 @@ class GitRepositories:
         """Return the commit that the reference stands for now; it and what it has are here then.
 
         Raises:
-            GitError: it could not be fetched.
+            GitError: it could not be fetched; what was here before is here still.
         """
-        folder = self.path(uid)
-        own = self._own()
-        with contextlib.ExitStack() as undo, tempfile.TemporaryDirectory(prefix="fetch-", dir=own) as scratch:
+        folder, fetched = self.path(uid), self._fetched(uid)
+        with contextlib.ExitStack() as undo, tempfile.TemporaryDirectory(prefix="fetch-", dir=self._own()) as scratch:
             # Ended in between, git leaves what it has of a pack, and the next time as much again.
-            undo.callback(shutil.rmtree, folder, ignore_errors=True)
-            if self._is_overgrown(folder):
-                shutil.rmtree(folder, ignore_errors=True)
+            undo.callback(shutil.rmtree, fetched, ignore_errors=True)
+            self._begin(folder, fetched)
             try:
                 async with asyncio.timeout(self.limits.seconds):
                     reach = await self._reach(remote, Path(scratch))
-                    await self._ensure_repository(folder)
-                    ended = await self._fetch(folder, remote, reach)
+                    await self._ensure_repository(fetched)
+                    ended = await self._fetch(fetched, remote, reach)
                     if ended.code != 0 and _is_own_fault(ended.said):
-                        # Killed at some time, it may have left locks or half a pack: begin anew.
-                        shutil.rmtree(folder, ignore_errors=True)
-                        await self._ensure_repository(folder)
-                        ended = await self._fetch(folder, remote, reach)
+                        # What is here is what is wrong: begin anew.
+                        shutil.rmtree(fetched, ignore_errors=True)
+                        await self._ensure_repository(fetched)
+                        ended = await self._fetch(fetched, remote, reach)
             except TimeoutError as error:
                 seconds = int(self.limits.seconds)
                 raise GitError(TIMED_OUT, f"the repository could not be fetched within {seconds} s") from error
             if ended.code != 0:
                 raise _explain(ended, remote, self.limits)
-            commit = await self._describe(folder)
-            undo.pop_all()
+            commit = await self._describe(fetched)
+            shutil.rmtree(folder, ignore_errors=True)
+            fetched.rename(folder)
         return commit
 
     async def is_ancestor(self, uid: str, old: str, new: str) -> bool:
@@ -242,6 +246,16 @@ class GitRepositories:
                     shutil.rmtree(other, ignore_errors=True)
             self._folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=self._base))
         return self._folder
+
+    def _fetched(self, uid: str) -> Path:
+        """Return where a repository is while it is fetched."""
+        return self._own() / f"{uid}.fetched"
+
+    def _begin(self, folder: Path, fetched: Path) -> None:
+        """Begin with what is here of a repository. Git never writes into its files: the same ones may be in both."""
+        shutil.rmtree(fetched, ignore_errors=True)
+        if (folder / "HEAD").exists() and not self._is_overgrown(folder):
+            shutil.copytree(folder, fetched, copy_function=os.link)
 
     def _is_overgrown(self, folder: Path) -> bool:
         """Return whether what was fetched over time is more than one fetch may be. Git keeps what was pushed away."""
