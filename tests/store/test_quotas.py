@@ -234,6 +234,26 @@ async def test_a_removed_project_leaves_nothing_of_its_quotas(memory_store: Stor
     assert not [k for k in memory_etcd.snapshot() if b"@demo" in k]
 
 
+async def test_projects_that_come_and_go_leave_nothing_in_memory(memory_store: Store) -> None:
+    cache = memory_store.cache
+    await make_tree(memory_store)
+    for n in range(4):
+        await create(memory_store, PROJECT, wire(f"p{n}", {"domain": "dev"}, project=None))
+        await limit(memory_store, f"p{n}", networks=200)
+        for name in ("a", "b"):
+            await create(memory_store, NETWORK, wire(name, project=f"p{n}"))
+        assert f"quota/acme/dev/@p{n}" in cache.allowances._taken
+        for name in ("a", "b"):
+            await memory_store.delete(NETWORK, f"p{n}", name, actor=ADMIN)
+            await memory_store.finalize(NETWORK, f"p{n}", name, list(NETWORK.finalizers), actor=CONTROLLER)
+        await memory_store.delete(QUOTA, f"p{n}", "q", actor=ADMIN)
+        await memory_store.delete(PROJECT, None, f"p{n}", actor=ADMIN)
+        await memory_store.finalize(PROJECT, None, f"p{n}", list(PROJECT.finalizers), actor=CONTROLLER)
+        await cache.fresh()
+    assert not cache.allowances._taken
+    assert len(cache.limits._levels) <= len(cache.table(PROJECT).objects)
+
+
 async def test_a_set_is_refused_as_a_whole_when_it_asks_for_more_than_is_left(
     memory_store: Store, memory_etcd: MemoryEtcd
 ) -> None:

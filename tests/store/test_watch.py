@@ -317,3 +317,15 @@ async def test_many_writers_and_a_watcher_see_every_change_in_order(any_store: S
     async with asyncio.timeout(60):
         items = [await anext(stream) for _ in made]
     assert [i.revision for i in items] == sorted(m.revision for m in made)
+
+
+async def test_a_watch_by_a_label_of_ones_own_leaves_nothing_behind(memory_store: Store) -> None:
+    """Its key is a path, and there are as many as people like; each would be looked up at every change."""
+    await make_project(memory_store)
+    table = memory_store.cache.table(NETWORK)
+    for n in range(3):
+        stream = await memory_store.watch(NETWORK, field_selector=f"metadata.labels[key-{n}]=a")
+        await make_network(memory_store, f"n{n}")
+        await stream.aclose()
+    assert table.watcher_count == 0
+    assert not table._anchored

@@ -59,6 +59,10 @@ class Allowances:
             self._taken[level] = mark.revision, taken
         taken.update(asked)
 
+    def forget(self, level: str) -> None:
+        """Forget a level that is gone: its mark was removed, and another one's version is another."""
+        self._taken.pop(level, None)
+
 
 @lru_cache(maxsize=1024)
 def read_grants(value: bytes) -> Mapping[str, Amounts]:

@@ -22,7 +22,7 @@ from vcstack.store.etcd.errors import Compacted, EtcdError, FutureRevision
 from vcstack.store.etcd.ops import Get, Op, Put
 from vcstack.store.etcd.records import Event, EventType, KeyValue, WatchBatch
 from vcstack.store.etcd_api import Etcd, EtcdWatch
-from vcstack.store.keys import CLAIMS, NUDGE, PREFIX, QUOTAS
+from vcstack.store.keys import CLAIMS, NUDGE, PREFIX, QUOTAS, level_of_turn
 from vcstack.store.limits import LimitBook
 from vcstack.store.pools import ClaimIndex
 from vcstack.store.settingbook import SettingBook
@@ -298,6 +298,7 @@ class WatchCache:
         elif key.startswith(QUOTAS):
             if value is None:
                 self.marks.pop(key, None)
+                self.allowances.forget(level_of_turn(key))
             else:
                 self.marks[key] = Mark(revision, value)
 

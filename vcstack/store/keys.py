@@ -8,6 +8,7 @@ PREFIX: Final = b"/vcstack/"
 CLAIMS: Final = b"/vcstack/.claims/"
 QUOTAS: Final = b"/vcstack/.quotas/"
 """What transactions that rest on limits compare; see ``quotas.py``."""
+_TURNS: Final = QUOTAS + b"turns/"
 LIMITS: Final = QUOTAS + b"limits"
 """Overwritten whenever limits change."""
 POLICIES: Final = QUOTAS + b"policies"
@@ -44,7 +45,12 @@ def pool_prefix(pool: str) -> bytes:
 
 def turn_key(level: str) -> bytes:
     """Return what is overwritten by each transaction that takes more of what is limited at the level."""
-    return QUOTAS + f"turns/{level}".encode()
+    return _TURNS + level.encode()
+
+
+def level_of_turn(key: bytes) -> str:
+    """Return the level that such a key is about."""
+    return key.removeprefix(_TURNS).decode()
 
 
 def claim_key(pool: str, key: str) -> bytes:

@@ -108,6 +108,8 @@ class LimitBook:
         level = f"{self.level_of_domain((wire.get('spec') or {}).get('domain'), made)}/@{name}"
         if entry is not None:
             self._levels[row] = (entry, level)
+            if len(self._levels) > len(self._projects.objects):
+                self._levels = {r: found for r, found in self._levels.items() if r in self._projects.objects}
         else:
             self._levels.pop(row, None)
         return level

@@ -112,8 +112,13 @@ class Table:
         """Offer it nothing any more."""
         self._home_of(watcher).discard(watcher)
         anchor = watcher.selection.anchor
-        if anchor is not None and not self._anchored[anchor[0]][anchor[1]]:
-            del self._anchored[anchor[0]][anchor[1]]
+        if anchor is None:
+            return
+        path, value = anchor
+        if not self._anchored[path][value]:
+            del self._anchored[path][value]
+            if not self._anchored[path]:
+                del self._anchored[path]  # a label's key can be a path: there are as many as people like
 
     def changes_after(self, revision: int, selection: Selection) -> Sequence[WatchItem]:
         """Return what a watcher that has seen the revision has missed.
@@ -182,11 +187,10 @@ class Table:
     def _concerned(self, change: Change) -> Iterator[Watcher]:
         # Copied, for the garbage collector may end a stream at any moment.
         yield from tuple(self._watchers)
-        for path, by_value in self._anchored.items():
-            if by_value:
-                wires = (change.old_wire, change.new_wire)
-                for value in {field_of(wire, path) for wire in wires if wire is not None}:
-                    yield from tuple(by_value.get(value, ()))
+        for path, by_value in tuple(self._anchored.items()):
+            wires = (change.old_wire, change.new_wire)
+            for value in {field_of(wire, path) for wire in wires if wire is not None}:
+                yield from tuple(by_value.get(value, ()))
 
     def _home_of(self, watcher: Watcher) -> set[Watcher]:
         anchor = watcher.selection.anchor

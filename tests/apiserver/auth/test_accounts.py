@@ -9,6 +9,7 @@ from tests.fakes.manual_clock import BEGINNING, ManualClock
 from tests.fakes.memory_etcd import MemoryEtcd
 from tests.store.objects import CONTROLLER
 from vcstack.apiserver.auth.accounts import AccessIndex
+from vcstack.apiserver.auth.grants import KEYS_REMEMBERED
 from vcstack.apiserver.auth.places import TOP, Place
 from vcstack.specs.errors import Invalid
 from vcstack.specs.permissions import Rule
@@ -369,3 +370,48 @@ async def test_a_binding_cannot_be_made_for_nobody_even_where_references_may_be_
     for subject in (("User", "nobody"), ("Group", "alice"), ("ServiceAccount", "ci", "shop")):
         with pytest.raises(Invalid):
             await org.bind("b", subject, "admin")
+
+
+async def test_what_came_and_went_leaves_nothing_in_the_index(org: Org, index: AccessIndex, any_store: Store) -> None:
+    """Names are as many as people like to make and delete, or only to ask about."""
+
+    def sizes() -> dict[str, int]:
+        kept = {name: len(value) for name, value in vars(index).items() if isinstance(value, dict)}
+        kept |= {name: len(value) for name, value in vars(index.organization).items() if isinstance(value, dict)}
+        return kept | {"rests on": sum(map(len, index._rests_on.values()))}
+
+    await org.put("Group", "team")
+    await org.bind("b", ("User", "alice"), "domain-admin", domain="acme")
+    index.grants(ALICE).may("get", USER, Place(domain="acme"))
+    await settle(any_store)
+    index.grants(ALICE).may("get", USER, Place(domain="acme"))
+    before = sizes()
+    for n in range(3):
+        await org.put("User", f"u{n}")
+        await org.put("Group", "team", {"members": [f"u{n}"]})
+        await org.put("Domain", f"d{n}", {"parent": "acme"})
+        await org.put("Project", f"p{n}", {"domain": f"d{n}"})
+        await org.put("ServiceAccount", "ci", {}, f"p{n}")
+        await org.bind("ci", ("ServiceAccount", "ci", f"p{n}"), "domain-admin", f"p{n}")
+        await settle(any_store)
+        assert index.grants(Ref("ServiceAccount", f"p{n}", "ci")).may("get", PROJECT, Place(project=f"p{n}"))
+        assert index.groups_of(Ref("User", None, f"u{n}")) == {"team"}
+        await org.put("Group", "team", {"members": []})
+        await org.remove("RoleBinding", "ci", f"p{n}")
+        await org.remove("ServiceAccount", "ci", f"p{n}")
+        for kind, name in (("User", f"u{n}"), ("Project", f"p{n}"), ("Domain", f"d{n}")):
+            await org.remove(kind, name)
+        await settle(any_store)
+        index.grants(ALICE).may("get", USER, Place(domain=f"nowhere-{n}"))
+        index.grants(ALICE).may("get", USER, Place(domain="acme"))
+    assert sizes() == before
+
+
+async def test_grants_of_keys_that_are_used_no_more_are_forgotten(org: Org, index: AccessIndex) -> None:
+    await org.bind("b", ("User", "alice"), "member", "web")
+    grants, rules = index.grants(ALICE), [Rule(verbs=["get"], kinds=["Instance"])]
+    used = grants.restricted("used", rules)
+    for n in range(2 * KEYS_REMEMBERED):
+        grants.restricted(n, rules)
+        assert grants.restricted("used", rules) is used
+    assert len(grants._restricted) == KEYS_REMEMBERED

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import orjson
 import structlog
@@ -36,7 +36,9 @@ Groups = frozenset[str]
 
 NO_GROUPS: Final[Groups] = frozenset()
 REMEMBERED: Final = 20_000
-"""Most subjects whose grants are kept compiled."""
+"""Most subjects whose grants are kept compiled, and sets of roles."""
+K = TypeVar("K")
+V = TypeVar("V")
 
 _time: TypeAdapter[datetime] = TypeAdapter(datetime)
 _rules: TypeAdapter[list[Rule]] = TypeAdapter(list[Rule])
@@ -87,7 +89,10 @@ class AccessIndex:
         self._bindings_of: defaultdict[Ref, set[str]] = defaultdict(set)
         self._rule_sets: dict[frozenset[str], RuleSet] = {}
         self._compiled: dict[tuple[Ref, Groups], Grants] = {}
+        self._bases: dict[tuple[Ref, Groups], set[Ref]] = {}
+        """What they rest on."""
         self._rests_on: defaultdict[Ref, set[tuple[Ref, Groups]]] = defaultdict(set)
+        """The same, from what to which."""
         self._nobody = Grants(self.organization)
         self._admin = Grants(self.organization, RuleSet(built_in_roles()[ADMIN].rules))
         self._followed = [
@@ -302,7 +307,7 @@ class AccessIndex:
         self._put_account(ref, after)
         old, new = before.members if before else frozenset[str](), after.members if after else frozenset[str]()
         for name in old - new:
-            self._groups_of[name].discard(ref.name)
+            _discard(self._groups_of, name, ref.name)
             self._changed(Ref("User", None, name))
         for name in new - old:
             self._groups_of[name].add(ref.name)
@@ -323,7 +328,7 @@ class AccessIndex:
             return
         if before is not None:
             del self._bindings[row]
-            self._bindings_of[before.subject].discard(row)
+            _discard(self._bindings_of, before.subject, row)
             self._changed(before.subject)
         if after is not None:
             self._bindings[row] = after
@@ -348,11 +353,17 @@ class AccessIndex:
     # Compiling.
 
     def _changed(self, ref: Ref) -> None:
-        for key in self._rests_on.pop(ref, ()):
-            self._compiled.pop(key, None)
+        for key in tuple(self._rests_on.get(ref, ())):
+            self._forget(key)
+
+    def _forget(self, key: tuple[Ref, Groups]) -> None:
+        self._compiled.pop(key, None)
+        for ref in self._bases.pop(key, ()):
+            _discard(self._rests_on, ref, key)
 
     def _forget_all(self) -> None:
         self._compiled.clear()
+        self._bases.clear()
         self._rests_on.clear()
         self._rule_sets.clear()
 
@@ -370,7 +381,8 @@ class AccessIndex:
             rests_on.update(holders)
             found = self._add_up([h for h in holders if h in self._accounts and self._accounts[h].good], rests_on)
         key = (subject, groups)
-        self._compiled[key] = found
+        self._forget(key)
+        self._compiled[key], self._bases[key] = found, rests_on
         for ref in rests_on:
             self._rests_on[ref].add(key)
         return found
@@ -410,6 +422,8 @@ class AccessIndex:
         """Return the roles' rules together, compiled once for all who have just these."""
         found = self._rule_sets.get(names)
         if found is None:
+            if len(self._rule_sets) >= REMEMBERED:
+                self._rule_sets.clear()
             rules = [rule for name in sorted(names) for rule in self._find_role(name) or ()]
             found = self._rule_sets[names] = RuleSet(rules)
         return found
@@ -417,6 +431,15 @@ class AccessIndex:
     def _find_role(self, name: str) -> tuple[Rule, ...] | None:
         built_in = built_in_roles().get(name)
         return built_in.rules if built_in is not None else self._roles.get(name)
+
+
+def _discard(index: defaultdict[K, set[V]], key: K, value: V) -> None:
+    """Take a value out, and the key with the last one: keys are names of what people make and delete."""
+    values = index.get(key)
+    if values is not None:
+        values.discard(value)
+        if not values:
+            del index[key]
 
 
 def _take_in(followed: _Followed, row: str, json: bytes | None) -> None:

@@ -4,6 +4,7 @@ A decision costs the depth of the domain tree at most, however many bindings, pr
 is remembered until the tree changes.
 """
 
+from collections import OrderedDict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final
@@ -17,6 +18,8 @@ Selectors = tuple[LabelSelector, ...]
 NOTHING: Final[Selectors] = ()
 REMEMBERED: Final = 4096
 """Most decisions kept for one subject."""
+KEYS_REMEMBERED: Final = 64
+"""Most API keys of one subject whose restricted grants are kept: people make, change and delete them."""
 ALWAYS: Final[Selectors] = (EVERYTHING,)
 
 
@@ -58,13 +61,14 @@ class Grants:
         self._domains = domains or {}
         self._projects = projects or {}
         self._limit = limit
-        self._restricted: dict[Hashable, Grants] = {}
+        self._restricted: OrderedDict[Hashable, Grants] = OrderedDict()
+        """The least used first."""
         self._decided: dict[tuple[str, str, str, str | None, str | None], Selectors] = {}
         self._decided_at = 0
         self._listable: dict[tuple[str, str, str], tuple[int, frozenset[str] | None]] = {}
 
     def restricted(self, key: Hashable, rules: Sequence[Rule]) -> "Grants":
-        """Return these grants as far as the rules allow them too, made once for each key.
+        """Return these grants as far as the rules allow them too, made once for each key that is in use.
 
         Args:
             key: what the rules belong to, at its version: an API key's uid and generation.
@@ -75,6 +79,9 @@ class Grants:
             found = self._restricted[key] = Grants(
                 self._organization, self._cloud, self._domains, self._projects, until=self.until, limit=RuleSet(rules)
             )
+            if len(self._restricted) > KEYS_REMEMBERED:
+                self._restricted.popitem(last=False)
+        self._restricted.move_to_end(key)
         return found
 
     def may(

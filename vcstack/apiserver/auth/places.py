@@ -60,7 +60,10 @@ class Organization:
         """Take out a project; of none is nothing."""
         domain = self._projects.pop(name, None)
         if domain is not None:
-            self._projects_in[domain].discard(name)
+            projects = self._projects_in[domain]
+            projects.discard(name)
+            if not projects:
+                del self._projects_in[domain]
         self.version += 1
 
     def clear_domains(self) -> None:
@@ -94,8 +97,10 @@ class Organization:
         while current is not None and current in self._parents and current not in chain:
             chain.append(current)
             current = self._parents[current]
-        self._chains[domain] = tuple(chain)
-        return self._chains[domain]
+        found = tuple(chain)
+        if domain in self._parents:  # names of none come from whoever asks, as many as he likes
+            self._chains[domain] = found
+        return found
 
     def _changed(self) -> None:
         self._chains.clear()
