@@ -229,3 +229,18 @@ async def test_killed_at_any_point_it_loses_and_doubles_nothing(
         await reached(mirror, await etcd_client.current_revision())
     assert await rows(engine, "SELECT count(*), count(DISTINCT name) FROM history") == [(40, 40)]
     assert await rows(engine, "SELECT count(*) FROM networks") == [(40,)]
+
+
+async def test_what_postgresql_cannot_hold_keeps_nobody_waiting(
+    etcd_client: EtcdClient, engine: AsyncEngine, postgres_dsn: str
+) -> None:
+    odd = {"project": "demo", "name": "odd", "uid": "net-2", "annotations": {"note\0": "a\0b", "path": "C:\\u0000"}}
+    async with running(Mirror(etcd_client, engine, postgres_dsn)) as mirror:
+        await etcd_client.put(key("odd"), stored(metadata=odd))
+        said = {"lastTime": "9999-12-31T23:59:59-01:00", "firstTime": "0001-01-01T00:00:00+01:00", "count": 2**63}
+        event = stored(kind="Event", metadata={"project": "demo", "name": "e", "uid": "ev-1"}, spec=said)
+        await etcd_client.put(b"/vcstack/events/demo/e", event)
+        await reached(mirror, (await etcd_client.put(key(), stored())).revision)
+        query = "SELECT object->'metadata'->'annotations' FROM resources WHERE name = 'odd'"
+        assert await rows(engine, query) == [({"note\ufffd": "a\ufffdb", "path": "C:\\u0000"},)]
+        assert len(await HistoryReader(engine).list_revisions(WEB)) == 1

@@ -27,6 +27,10 @@ class Change:
     actor: Mapping[str, Any]
 
 
+BIGGEST = 2**63 - 1
+"""The largest of PostgreSQL's integers."""
+
+
 def find_ref(key: bytes) -> tuple[KindDefinition, Ref] | None:
     """Return whose object the key holds, or None for claims, leases and kinds that are not known."""
     parts = key.removeprefix(PREFIX).decode().split("/")
@@ -43,11 +47,22 @@ def _plurals() -> dict[str, KindDefinition]:
 def read_put(ref: Ref, value: bytes, revision: int) -> Change:
     """Return the change that a stored value stands for, without what is the store's own."""
     stored: dict[str, Any] = orjson.loads(value)
+    if b"\\u0000" in value:
+        stored = _without_nul(stored)
     actor = stored.pop("actor", UNKNOWN_ACTOR)
     stored.pop("schemaVersion", None)
     stored.pop("takes", None)
     stored["metadata"]["resourceVersion"] = str(revision)
     return Change(ref, revision, stored, actor)
+
+
+def _without_nul(value: Any) -> Any:
+    """Return the value as PostgreSQL takes it, which knows no NUL: one object must not keep all others waiting."""
+    if isinstance(value, str):
+        return value.replace("\0", "\ufffd")
+    if isinstance(value, Mapping):
+        return {_without_nul(key): _without_nul(item) for key, item in value.items()}
+    return [_without_nul(item) for item in value] if isinstance(value, list) else value
 
 
 def operation_of(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> str:
@@ -127,7 +142,7 @@ def build_event_row(change: Change) -> dict[str, Any] | None:
         "revision": change.revision,
         **{f"regarding_{key}": regarding.get(key) for key in ("kind", "name", "uid")},
         **{key: spec.get(key) for key in ("type", "reason", "message", "actor")},
-        "count": spec.get("count", 1),
+        "count": min(spec.get("count", 1), BIGGEST),
         "first_time": _time(spec.get("firstTime")),
         "last_time": _time(spec.get("lastTime")),
     }
