@@ -98,6 +98,16 @@ async def test_only_its_expiry_can_be_changed(world: World) -> None:
         assert refused.value.causes[0].reason == "FieldValueImmutable"
 
 
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_an_expiry_that_cannot_be_shown_in_utc_is_refused(text: str) -> None:
+    """It could be stored, and then no policy on bindings could be evaluated any more, of whosoever."""
+    wire = {"subject": {"kind": "User", "name": "alice"}, "role": "seer", "expiresAt": text}
+    with pytest.raises(ValueError, match="expiresAt"):
+        RoleBindingSpec.from_wire(wire)
+    shown = RoleBindingSpec.from_wire({**wire, "expiresAt": "9999-12-31T23:59:59Z"}).to_wire()
+    assert shown["expiresAt"] == "9999-12-31T23:59:59Z"
+
+
 @pytest.mark.parametrize("text", ["2026-11-01T12:00:00", "tomorrow", "2026-11-01", 1, "2026-13-01T00:00:00Z"])
 def test_an_expiry_without_an_offset_or_that_is_none_is_refused(text: object) -> None:
     wire = {"subject": {"kind": "User", "name": "alice"}, "role": "seer", "expiresAt": text}

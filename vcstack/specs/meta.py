@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import Field, PlainSerializer, StringConstraints
 
@@ -21,7 +21,10 @@ def format_time(value: datetime) -> str:
     return in_utc.isoformat()[: -len("+00:00")] + "Z"
 
 
-Time = Annotated[datetime, PlainSerializer(format_time, return_type=str, when_used="json")]
+IN_UTC: Final = Field(ge=datetime.min.replace(tzinfo=UTC), le=datetime.max.replace(tzinfo=UTC))
+"""What can be written in UTC: 9999-12-31T23:59:59-01:00 could be stored, and nobody could show it."""
+
+Time = Annotated[datetime, IN_UTC, PlainSerializer(format_time, return_type=str, when_used="json")]
 """A point in time, RFC 3339 in UTC on the wire."""
 
 LabelKey = Annotated[
