@@ -42,9 +42,14 @@ async def read_bytes(request: Request, limit: int = BODY_LIMIT) -> bytes:
     return bytes(body)
 
 
+def plain_type(header: str) -> str:
+    """Return the media type that a content-type says, without its parameters; its case means nothing."""
+    return header.split(";")[0].strip().lower()
+
+
 def media_type_of(request: Request, allowed: tuple[str, ...]) -> str:
     """Return the body's media type. Raises UnsupportedMediaType for one that is not allowed here."""
-    given = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    given = plain_type(request.headers.get("content-type", ""))
     if given not in allowed:
         raise UnsupportedMediaType(f"content-type {given[:80]!r} is not known here; use {' or '.join(allowed)}")
     return given

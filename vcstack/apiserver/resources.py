@@ -216,8 +216,8 @@ class ResourceRoutes:
 
     async def patch(self, call: Call) -> Response:
         """Merge a patch, or apply a manifest on the server's side."""
-        given = call.request.headers.get("content-type", "")
-        creates = given.split(";")[0].strip().lower() in (bodies.APPLY_JSON, bodies.APPLY_YAML)
+        given = bodies.plain_type(call.request.headers.get("content-type", ""))
+        creates = given in (bodies.APPLY_JSON, bodies.APPLY_YAML)
         await self._authorizer.authorize(call.identity, Action(Verb.UPDATE, call.target, creates=creates))
         media_type = bodies.media_type_of(call.request, bodies.PATCH_TYPES)
         return await (self._merge(call) if media_type == bodies.MERGE_PATCH else self._apply(call))

@@ -240,3 +240,21 @@ async def test_many_writers_at_once_are_all_recorded(demo: Audited) -> None:
         await asyncio.gather(*(http.post(NETWORKS, json=network(f"n-{n}")) for n in range(100)))
     assert {r["name"] for r in demo.records} == {f"n-{n}" for n in range(100)}
     assert verified(lines_of(demo.trail.settings.folder)).intact
+
+
+@pytest.mark.parametrize(
+    ("media_type", "body"),
+    [
+        ("Application/YAML", "metadata: {name: two}\nspec: {mtuBytes: 1400}\n"),
+        ("application/yaml; charset=utf-8", "metadata: {name: two}\nspec: {mtuBytes: 1400}\n"),
+        ("application/json; note=yaml", '{"metadata": {"name": "two"},\t"spec": {"mtuBytes": 1400}}'),
+    ],
+)
+async def test_a_body_is_read_as_the_handler_reads_it(audited: Audited, media_type: str, body: str) -> None:
+    await create_samples(audited.api, "Project")
+    audited.trail.use(dataclasses.replace(audited.trail.settings, kinds={"Network": KindLevels(writes=Level.REQUEST)}))
+    async with audited.api.raw() as http:
+        answer = await http.post(NETWORKS, content=body.encode(), headers={"content-type": media_type})
+    assert answer.status_code == 201, answer.text
+    record = next(r for r in audited.records if r["verb"] == "create")
+    assert record["body"]["spec"] == {"mtuBytes": 1400}

@@ -210,14 +210,14 @@ class Trail:
         entry = self._cache.find(definition, row_of(None, name))
         return "" if entry is None else self._cache.limits.domain_of(definition, orjson.loads(entry.json))
 
-    def read_body(self, definition: KindDefinition, media_type: str, raw: bytearray) -> dict[str, Any] | str:
-        """Return a request's body without secrets, or why it is left out."""
+    def read_body(self, definition: KindDefinition, content_type: str, raw: bytearray) -> dict[str, Any] | str:
+        """Return a request's body without secrets, or why it is left out. It is read as whoever answers it reads it."""
         if len(raw) > self.body_limit:
             return f"left out: larger than {self.body_limit} bytes"
         if not raw:
             return {}
         try:
-            body = bodies.decode(bytes(raw), is_yaml="yaml" in media_type)
+            body = bodies.decode(bytes(raw), is_yaml=bodies.plain_type(content_type).endswith("yaml"))
         except BadRequest:
             return "left out: it cannot be read"
         return clean_body(definition, body)
