@@ -18,6 +18,8 @@ from vcstack.specs.registry import load_kinds
 from vcstack.store.references import no_project
 from vcstack.vcctl.errors import ExitCode, describe_error, hint_of
 
+PROGRAM = (sys.executable, "-c", "from vcstack.vcctl.main import main; main()")
+
 
 async def test_a_table_has_name_ready_the_kinds_columns_and_age(vcctl: Vcctl, hands: Hands) -> None:
     await set_scene(vcctl, hands)
@@ -305,3 +307,34 @@ def test_a_project_that_is_not_there_or_not_ones_own_is_told_once_and_where_to_l
     error = no_project("theirs")
     assert describe_error(error) == ["there is no Project theirs"]
     assert "vcctl get projects" in hint_of(error)
+
+
+async def test_into_a_pipe_values_go_byte_for_byte_and_pages_for_people_have_no_lines_of_others(vcctl: Vcctl) -> None:
+    project = {"kind": "Project", "metadata": {"name": "demo"}, "spec": {}}
+    notes = {"a": "x\ty\r\x1b[31m:on:", "b": "1\n\nConditions:\n  Ready   True"}
+    network = {"kind": "Network", "metadata": {"name": "web", "annotations": notes}, "spec": {}}
+    await vcctl.ok("apply", "-f", vcctl.write("both.yaml", project, network))
+    template = '{.metadata.name}{"\\t"}{.metadata.annotations.a}'
+    raw = await asyncio.to_thread(
+        subprocess.run,
+        [*PROGRAM, "get", "network", "web", "-o", f"jsonpath={template}"],
+        env={**os.environ, **vcctl.environ}, capture_output=True, check=True,
+    )  # fmt: skip
+    assert raw.stdout == b"web\tx\ty\r\x1b[31m:on:\n"
+    page = (await vcctl.ok("describe", "network", "web")).splitlines()
+    assert page.count("Conditions:") == 1
+    assert ":on:" in next(line for line in page if line.startswith("Annotations:"))
+
+
+@pytest.mark.parametrize("words", [("get", "networks"), ("get", "networks", "-o", "json"), ("describe", "networks")])
+async def test_who_has_read_enough_ends_it_without_a_fault(vcctl: Vcctl, words: tuple[str, ...]) -> None:
+    await set_scene(vcctl)
+    reads, writes = os.pipe()
+    os.close(reads)
+    ended = await asyncio.to_thread(
+        subprocess.run,
+        [*PROGRAM, *words],
+        env={**os.environ, **vcctl.environ}, stdout=writes, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    os.close(writes)
+    assert (ended.returncode, ended.stderr) == (ExitCode.OK, b"")

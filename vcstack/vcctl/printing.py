@@ -15,6 +15,7 @@ from vcstack.specs.manifest import is_text
 from vcstack.specs.meta import API_VERSION
 from vcstack.specs.registry import Column, KindDefinition
 from vcstack.vcctl.errors import CommandError
+from vcstack.vcctl.harmless import one_line
 from vcstack.vcctl.session import Session
 
 Wire = dict[str, Any]
@@ -78,7 +79,7 @@ class Table:
 
     def add(self, cells: Iterable[object]) -> None:
         """Add a row; line breaks and control characters become spaces."""
-        row = [_one_line(str(c)) for c in cells]
+        row = [one_line(str(c)) for c in cells]
         self.rows.append(row)
         self._widths = [max(w, len(c)) for w, c in zip(self._widths, row, strict=True)]
 
@@ -102,10 +103,6 @@ class Table:
 
 def _print(console: Console, line: Text) -> None:
     console.print(line, soft_wrap=True)
-
-
-def _one_line(text: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def table_columns(definition: KindDefinition, output: Output, *, with_project: bool) -> list[Column]:
@@ -174,8 +171,12 @@ def print_objects(session: Session, output: Output, items: Sequence[Wire], *, si
 
 
 def write(console: Console, text: str) -> None:
-    """Print text as it is."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True, emoji=False)
+    """Print text as it is: byte for byte into a pipe or a file, harmless on a terminal."""
+    if console.is_terminal:
+        console.print(text, markup=False, highlight=False, soft_wrap=True, emoji=False)
+        return
+    console.file.write(text + "\n")  # rich would make spaces of tabs and drop carriage returns
+    console.file.flush()
 
 
 class _Dumper(yaml.SafeDumper):

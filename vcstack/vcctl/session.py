@@ -17,6 +17,7 @@ from vcstack.specs.registry import KindDefinition, Scope
 from vcstack.vcctl import trusting
 from vcstack.vcctl.contexts import Context, Contexts, load_contexts, locate
 from vcstack.vcctl.errors import CommandError
+from vcstack.vcctl.harmless import HarmlessConsole
 from vcstack.vcctl.identities import Identities
 
 MANAGER = "vcctl"
@@ -122,6 +123,7 @@ def open_session(options: GlobalOptions) -> Session:
     wide = {} if sys.stdout.isatty() else {"width": 10_000}
     return Session(
         options,
-        out=Console(file=sys.stdout, highlight=False, **wide),  # type: ignore[arg-type]
-        err=Console(file=sys.stderr, highlight=False),
+        # No emoji: 10:on:20 is what somebody wrote, and no picture.
+        out=HarmlessConsole(file=sys.stdout, highlight=False, emoji=False, **wide),  # type: ignore[arg-type]
+        err=HarmlessConsole(file=sys.stderr, highlight=False, emoji=False),
     )

@@ -11,6 +11,7 @@ from vcstack.specs.conditions import READY
 from vcstack.specs.registry import KindDefinition, get_kind
 from vcstack.vcctl.application import command
 from vcstack.vcctl.arguments import READ, Targets
+from vcstack.vcctl.harmless import one_line
 from vcstack.vcctl.printing import Table, to_yaml, write
 from vcstack.vcctl.reading import Wire, get_object, list_objects, places_of
 from vcstack.vcctl.selection import parse_selections
@@ -85,7 +86,7 @@ def _print_head(session: Session, wire: Wire) -> None:
     ]
     for label, text in rows:
         if text:
-            session.out.print(f"[bold]{label + ':':12}[/] {escape(text)}", soft_wrap=True)
+            session.out.print(f"[bold]{label + ':':12}[/] {escape(one_line(text))}", soft_wrap=True)
 
 
 def deleting(wire: Wire) -> bool:

@@ -11,6 +11,7 @@ from vcstack.specs.errors import NotFound
 from vcstack.specs.registry import KindDefinition, Scope
 from vcstack.vcctl.application import command
 from vcstack.vcctl.arguments import READ, OneTarget, OutputFormat
+from vcstack.vcctl.harmless import one_line
 from vcstack.vcctl.printing import Table, parse_output, print_objects, write
 from vcstack.vcctl.reading import Wire, get_object
 from vcstack.vcctl.selection import parse_one
@@ -85,4 +86,4 @@ def _row(session: Session, item: Wire) -> list[object]:
 def _print_diff(session: Session, item: Wire) -> None:
     for change in item.get("diff") or []:
         old, new = format_value(change.get("old")) or "(nothing)", format_value(change.get("new")) or "(nothing)"
-        write(session.out, f"    {change['path']}: {old} -> {new}")
+        write(session.out, one_line(f"    {change['path']}: {old} -> {new}"))
