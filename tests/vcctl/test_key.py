@@ -1,6 +1,7 @@
 """key: encrypt, decrypt, sign and look after keys, against the real API."""
 
 import base64
+import hashlib
 
 import pytest
 
@@ -83,3 +84,37 @@ async def test_a_key_is_rotated_disabled_enabled_and_its_deletion_scheduled_and_
     assert ((await spec())["state"], (await spec())["deletionWaitDays"]) == ("PendingDeletion", 9)
     await project.ok("key", "cancel-deletion", "disks")
     assert (await spec())["state"] == "Disabled"
+
+
+async def test_what_is_too_large_to_be_sent_is_signed_by_its_digest(project: Vcctl) -> None:
+    await make_key(project, "releases", "ECDSA-P384")
+    message, signature = project.folder / "message", project.folder / "signature"
+    message.write_bytes(bytes(2_000_000))
+    signature.write_text(await project.ok("key", "sign", "key/releases", "-f", str(message)))
+    words = ("key", "verify", "releases", "--signature", str(signature))
+    assert await project.ok(*words, "-f", str(message)) == "valid\n"
+    digest = project.folder / "digest"
+    digest.write_bytes(hashlib.sha384(message.read_bytes()).digest())
+    assert await project.ok(*words, "-f", str(digest), "--prehashed") == "valid\n"
+    message.write_bytes(bytes(2_000_001))
+    assert (await project(*words, "-f", str(message))).code == ExitCode.DIFFERENCE
+
+
+async def test_what_is_too_large_to_be_encrypted_is_told_with_what_does_it(project: Vcctl) -> None:
+    # Made by the API, so the algorithm and the state are those that nobody wrote.
+    await project.api.store.create(KEY, {"metadata": {"project": "demo", "name": "disks"}}, actor=SYSTEM)
+    message = project.folder / "message"
+    message.write_bytes(bytes(70_000))
+    refused = await project("key", "encrypt", "disks", "-f", str(message))
+    assert refused.code == ExitCode.USAGE
+    assert "64 KiB" in refused.err
+    assert "vcctl key datakey disks" in refused.err
+    refused = await project("key", "sign", "disks", "-f", str(message))
+    assert (refused.code, "cannot sign" in refused.err) == (ExitCode.REFUSED, True), refused.err
+    refused = await project("key", "cancel-deletion", "disks")
+    assert (refused.code, "it is Enabled" in refused.err) == (ExitCode.REFUSED, True), refused.err
+
+
+async def test_an_object_of_another_kind_is_no_key(project: Vcctl) -> None:
+    refused = await project("key", "encrypt", "secret/db", stdin="x")
+    assert (refused.code, "is no Key" in refused.err) == (ExitCode.USAGE, True), refused.err

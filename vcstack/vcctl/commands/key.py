@@ -2,15 +2,18 @@
 
 import asyncio
 import base64
+import hashlib
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO, Final
 
 import typer
 from rich.markup import escape
 
-from vcstack.specs.kinds.key import Key, KeyState
+from vcstack.apiclient.keymessages import MAX_BYTES
+from vcstack.specs.kinds.key import Key, KeyAlgorithm, KeyState
 from vcstack.specs.meta import format_time
 from vcstack.specs.registry import get_kind
 from vcstack.vcctl.application import app, command
@@ -19,10 +22,13 @@ from vcstack.vcctl.asking import confirm
 from vcstack.vcctl.errors import CommandError, ExitCode
 from vcstack.vcctl.printing import write
 from vcstack.vcctl.reading import Wire
+from vcstack.vcctl.selection import parse_objects
 from vcstack.vcctl.session import Session
 from vcstack.vcctl.terminal import write_raw
 
 STDIN = "-"
+READ_BYTES: Final = 1024 * 1024
+HASHES: Final = {KeyAlgorithm.ECDSA_P256: "sha256", KeyAlgorithm.ECDSA_P384: "sha384"}
 
 key = typer.Typer(help="Use and look after managed keys.", no_args_is_help=True)
 app.add_typer(key, name="key", rich_help_panel=CHANGE)
@@ -46,8 +52,12 @@ Prehashed = Annotated[bool, typer.Option("--prehashed", help="The input is the d
 )
 async def encrypt(session: Session, name: Name, file: Input = STDIN, encryption_context: Context = "") -> None:
     """Encrypt what is read, 64 KiB at most; larger things are encrypted with a data key."""
-    reply = await _do(session, name, "encrypt", {"plaintext": await _read_base64(file), "context": encryption_context})
-    write(session.out, reply["ciphertext"])
+    plain = await asyncio.to_thread(_read, file)
+    if len(plain) > MAX_BYTES:
+        hint = f"vcctl key datakey {name} --plaintext-file FILE makes a key for that, and prints it encrypted."
+        raise CommandError(f"there is more than the {MAX_BYTES // 1024} KiB that a key encrypts at once", hint=hint)
+    body = {"plaintext": base64.b64encode(plain).decode(), "context": encryption_context}
+    write(session.out, (await _do(session, name, "encrypt", body))["ciphertext"])
 
 
 @command(
@@ -71,7 +81,11 @@ async def reencrypt(
     encryption_context: Context = "",
 ) -> None:
     """Encrypt anew with the newest version of the same or another key; nobody sees the plaintext."""
-    body = {"ciphertext": await _read_text(file), "context": encryption_context, **({"targetKey": to} if to else {})}
+    body = {
+        "ciphertext": await _read_text(file),
+        "context": encryption_context,
+        **({"targetKey": _name(to)} if to else {}),
+    }
     write(session.out, (await _do(session, name, "reencrypt", body))["ciphertext"])
 
 
@@ -95,8 +109,8 @@ async def data_key(
 
 @command("sign", panel=CHANGE, within=key, examples="vcctl key sign releases -f release.tar > release.sig")
 async def sign(session: Session, name: Name, file: Input = STDIN, prehashed: Prehashed = False) -> None:
-    """Sign what is read."""
-    body = {"message": await _read_base64(file), "prehashed": prehashed}
+    """Sign what is read; of what is larger than 64 KiB only the digest goes to the API."""
+    body = await _read_message(session, name, file, prehashed=prehashed)
     write(session.out, (await _do(session, name, "sign", body))["signature"])
 
 
@@ -112,7 +126,7 @@ async def verify(
 ) -> int:
     """Say whether a signature is the key's for what is read; exit code 1 if not."""
     text = (await asyncio.to_thread(signature.read_text)).strip()
-    body = {"message": await _read_base64(file), "signature": text, "prehashed": prehashed}
+    body = {**await _read_message(session, name, file, prehashed=prehashed), "signature": text}
     valid = (await _do(session, name, "verify", body))["valid"]
     write(session.out, "valid" if valid else "not valid")
     return ExitCode.OK if valid else ExitCode.DIFFERENCE
@@ -163,31 +177,61 @@ async def schedule_deletion(
 @command("cancel-deletion", panel=CHANGE, within=key, examples="vcctl key cancel-deletion disks")
 async def cancel_deletion(session: Session, name: Name) -> None:
     """Call off a scheduled deletion; the key stays disabled until it is enabled."""
-    definition = get_kind(Key.KIND)
-    found = await session.client.get_wire(definition, name, project=session.project_of(definition))
-    state = found["spec"]["state"]
+    found = await _get(session, name)
+    state = found.spec.state
     if state != KeyState.PENDING_DELETION:
         raise CommandError(f"key {name} is not to be deleted; it is {state}", code=ExitCode.REFUSED)
-    version = found["metadata"]["resourceVersion"]
+    version = found.metadata.resource_version or ""
     await _change(session, name, {"state": KeyState.DISABLED.value}, "stays, disabled", version=version)
+
+
+async def _get(session: Session, name: str) -> Key:
+    definition = get_kind(Key.KIND)
+    wire = await session.client.get_wire(definition, _name(name), project=session.project_of(definition))
+    return Key.from_wire(wire)
 
 
 async def _do(session: Session, name: str, operation: str, body: dict[str, Any]) -> Wire:
     definition = get_kind(Key.KIND)
     return await session.client.subresource(
-        "POST", definition, name, operation, project=session.project_of(definition), body=body
+        "POST", definition, _name(name), operation, project=session.project_of(definition), body=body
     )
 
 
 async def _change(session: Session, name: str, spec: dict[str, Any], done: str, *, version: str = "") -> None:
     definition = get_kind(Key.KIND)
     patch = {"spec": spec, **({"metadata": {"resourceVersion": version}} if version else {})}
-    await session.client.merge_patch_wire(definition, name, patch, project=session.project_of(definition))
-    session.out.print(f"key/{escape(name)} {done}", soft_wrap=True)
+    await session.client.merge_patch_wire(definition, _name(name), patch, project=session.project_of(definition))
+    session.out.print(f"key/{escape(_name(name))} {done}", soft_wrap=True)
 
 
-async def _read_base64(file: str) -> str:
-    return base64.b64encode(await asyncio.to_thread(_read, file)).decode()
+def _name(word: str) -> str:
+    return parse_objects([word], Key.KIND)[0]
+
+
+async def _read_message(session: Session, name: str, file: str, *, prehashed: bool) -> Wire:
+    """Return what is signed or verified: the message, or of a larger one than the API takes its digest."""
+    with _open(file) as opened:
+        message = await asyncio.to_thread(opened.read, MAX_BYTES + 1)
+        if len(message) > MAX_BYTES and not prehashed:
+            message = await asyncio.to_thread(_digest, await _hash_of(session, name), message, opened)
+            prehashed = True
+    return {"message": base64.b64encode(message).decode(), "prehashed": prehashed}
+
+
+async def _hash_of(session: Session, name: str) -> str:
+    """Return what the key's signatures hash with."""
+    algorithm = (await _get(session, name)).spec.algorithm
+    if algorithm not in HASHES:
+        raise CommandError(f"the key is {algorithm}; it cannot sign or verify", code=ExitCode.REFUSED)
+    return HASHES[algorithm]
+
+
+def _digest(algorithm: str, begin: bytes, rest: BinaryIO) -> bytes:
+    digest = hashlib.new(algorithm, begin)
+    while part := rest.read(READ_BYTES):
+        digest.update(part)
+    return digest.digest()
 
 
 async def _read_text(file: str) -> str:
@@ -195,7 +239,12 @@ async def _read_text(file: str) -> str:
 
 
 def _read(file: str) -> bytes:
-    return sys.stdin.buffer.read() if file == STDIN else Path(file).read_bytes()
+    with _open(file) as opened:
+        return opened.read()
+
+
+def _open(file: str) -> AbstractContextManager[BinaryIO]:
+    return nullcontext(sys.stdin.buffer) if file == STDIN else Path(file).open("rb")
 
 
 def _write_private(path: Path, data: bytes) -> None:
