@@ -132,3 +132,18 @@ async def test_verify_finds_what_was_done_to_the_files(
 def last_line(output: str) -> str:
     """What is printed after the server's own log, which goes the same way here."""
     return output.splitlines()[-1]
+
+
+async def test_a_file_without_records_proves_nothing(vcctl: Vcctl) -> None:
+    empty = vcctl.folder / "empty.jsonl"
+    empty.touch()
+    refused = await vcctl("audit", "verify", str(empty))
+    assert (refused.code, "nothing was verified" in refused.err) == (ExitCode.LOCAL, True), refused
+
+
+async def test_what_cannot_be_meant_is_refused_instead_of_finding_nothing(vcctl: Vcctl) -> None:
+    refused = await vcctl("audit", "list", "--outcome", "denid")
+    assert (refused.code, "Allowed, Denied or Failed" in refused.err) == (ExitCode.REFUSED, True), refused
+    for time in ("yesterday", "2026-13-01T00:00:00Z", "99999999999h"):
+        refused = await vcctl("audit", "list", "--since", time)
+        assert (refused.code, "2026-11-22T08:00:00Z" in refused.err) == (ExitCode.USAGE, True), refused

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+from vcstack.vcctl.errors import CommandError
 from vcstack.vcctl.session import Session
 from vcstack.vcctl.waiting import parse_duration
 
@@ -19,4 +20,8 @@ def parse_moment(session: Session, text: str) -> datetime:
         days = text.removesuffix("d")
         if days != text and days.isdigit() and len(days) < 6:
             return session.clock.now() - timedelta(days=int(days))
-        return session.clock.now() - timedelta(seconds=parse_duration(text))
+        try:
+            return session.clock.now() - timedelta(seconds=parse_duration(text))
+        except (CommandError, OverflowError) as error:
+            hint = "Write 2026-11-22T08:00:00Z, or how long ago: 90s, 2h, 7d."
+            raise CommandError(f"{text!r} is neither a time nor how long ago", hint=hint) from error

@@ -48,6 +48,7 @@ FIELDS: Final = {
     "chain": "chain",
 }
 """Query parameters and what of the filter they are."""
+OUTCOMES: Final = ("Allowed", "Denied", "Failed")
 FILTERS: Final = frozenset({*FIELDS, "since", "until"})
 PAGING: Final = frozenset({"limit", "continue"})
 Handler = Callable[[Query, Scope], Awaitable[Response]]
@@ -160,6 +161,8 @@ def _read_filter(query: Query) -> AuditFilter:
     for name, field in FIELDS.items():
         if not values[field].isprintable():
             raise refuse(name, "has control characters")
+    if values["outcome"] not in ("", *OUTCOMES):
+        raise refuse("outcome", f"is {', '.join(OUTCOMES[:-1])} or {OUTCOMES[-1]}")
     for name in ("since", "until"):
         values[name] = _read_time(name, query.text(name))
     return AuditFilter(**values)

@@ -162,6 +162,9 @@ async def verify(
             async for line in lines:
                 verifier.add(line)
     report = verifier.finish()
+    if files and not report.records and report.intact:  # an export that failed leaves such a file
+        message = f"there is no record in {', '.join(map(str, files))}: nothing was verified"
+        raise CommandError(message, hint="vcctl audit export --file FILE writes them.", code=ExitCode.LOCAL)
     if output == "json":
         write(session.out, report.to_json().decode())
     else:
