@@ -54,8 +54,17 @@ async def test_without_content_it_says_what_to_do(world: World, files: ImageFile
     uploaded = found.find_condition(UPLOADED)
     assert uploaded is not None
     assert uploaded.reason == "NoContent"
-    assert "vcctl image upload cirros" in uploaded.message
+    assert "vcctl image upload cirros --file FILE'" in uploaded.message
     assert not found.is_true("Ready")
+
+
+async def test_content_for_a_projects_image_is_not_to_become_a_public_one(world: World, files: ImageFiles) -> None:
+    await world.create_basics()
+    await world.create(Image.new("mine", ImageSpec(format=ImageFormat.RAW), project="demo"))
+    await world.settle(image.build)
+    uploaded = (await world.admin.get(Image, "mine", "demo")).find_condition(UPLOADED)
+    assert uploaded is not None
+    assert "vcctl image upload mine --file FILE -p demo'" in uploaded.message
 
 
 async def test_accepted_content_makes_it_ready(world: World, files: ImageFiles) -> None:

@@ -203,7 +203,9 @@ async def test_an_image_without_content_is_waited_for(world: World) -> None:
     await world.add_instance(image="empty")
     with pytest.raises(WaitingFor):
         await world.reconcile()
-    assert (await world.condition(IMAGE_READY)).reason == "ImageNotReady"
+    waiting = await world.condition(IMAGE_READY)
+    assert waiting.reason == "ImageNotReady"
+    assert waiting.message.endswith("vcctl image upload empty --file FILE")
     assert not world.hypervisor.machines
 
 

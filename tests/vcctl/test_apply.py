@@ -221,6 +221,9 @@ async def test_files_that_are_not_there_are_named(vcctl: Vcctl, tmp_path: Path) 
     assert "does not exist" in (await vcctl("apply", "-f", "/nowhere.yaml")).err
     (tmp_path / "empty").mkdir()
     assert "there is no .yaml" in (await vcctl("apply", "-f", str(tmp_path / "empty"))).err
+    (tmp_path / "empty" / "below").mkdir()
+    (tmp_path / "empty" / "below" / "a.yaml").touch()
+    assert "add -R" in (await vcctl("apply", "-f", str(tmp_path / "empty"))).err
 
 
 async def test_diff_shows_each_field_with_what_its_change_takes(vcctl: Vcctl) -> None:

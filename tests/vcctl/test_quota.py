@@ -70,6 +70,12 @@ async def test_quota_shows_used_limit_and_what_is_largest(vcctl: Vcctl) -> None:
     assert sorted(usage["name"] for usage in found) == ["acme", "small"]
 
 
+async def test_two_places_at_once_are_refused(vcctl: Vcctl) -> None:
+    for words in (("quota", "--all", "--domain", "acme"), ("settings", "--cloud", "--domain", "acme")):
+        refused = await vcctl(*words)
+        assert (refused.code, "Name one of them" in refused.err) == (ExitCode.USAGE, True), refused
+
+
 async def test_a_place_without_a_quota_says_so(vcctl: Vcctl) -> None:
     await make_world(vcctl)
     ended = await vcctl("quota", "--domain", "other")

@@ -172,7 +172,9 @@ class ImageReconciler:
                 condition(UPLOADED, False, *fetching),
                 condition(ACCEPTED, ConditionStatus.UNKNOWN, "NotUploaded", waits),
             ]
-        upload = f"Upload it with 'vcctl image upload {image.metadata.name} --file FILE'."
+        # Without -p it would become a public image of that name.
+        where = f" -p {image.metadata.project}" if image.metadata.project else ""
+        upload = f"Upload it with 'vcctl image upload {image.metadata.name} --file FILE{where}'."
         if record is not None and record.refusal and not received:
             again = "Make another image." if image.spec.source else upload
             return [

@@ -61,7 +61,9 @@ class References:
             image = await self._get(Image, name, None)
         if image.status.digest is None or image.status.virtual_size_bytes is None:
             self._known.pop((Image.KIND, image.metadata.project, name), None)
-            message = f"image {name} has no accepted content yet; upload it with: vcctl image upload {name} --file FILE"
+            where = f" -p {image.metadata.project}" if image.metadata.project else ""
+            upload = f"vcctl image upload {name} --file FILE{where}"
+            message = f"image {name} has no accepted content yet; upload it with: {upload}"
             raise WaitingFor("ImageNotReady", message, 5.0)
         return image
 

@@ -79,7 +79,9 @@ def _expand(files: Sequence[str], *, recursive: bool) -> list[str]:
             listed = sorted(path.rglob("*") if recursive else path.iterdir())
             inside = [str(p) for p in listed if p.suffix in SUFFIXES and p.is_file()]
             if not inside:
-                raise _fault(f"there is no {', '.join(SUFFIXES)} file in {file}")
+                below = not recursive and any(p.suffix in SUFFIXES for p in path.rglob("*"))
+                hint = "There are in folders below it: add -R." if below else ""
+                raise _fault(f"there is no {', '.join(SUFFIXES)} file in {file}", hint)
             found += inside
         else:
             raise _fault(f"{file} does not exist")

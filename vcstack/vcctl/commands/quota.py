@@ -42,6 +42,8 @@ async def quota(
     Of a limit that others share what this project takes of it is marked (mine). With --domain the projects and domains
     that take most of a domain's limits are shown.
     """
+    if domain and everywhere:
+        raise CommandError("--all and --domain do not go together", hint="Name one of them.")
     definition = get_kind("Quota")
     project = None if domain or everywhere else session.default_project
     if project is not None:

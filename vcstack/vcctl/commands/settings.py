@@ -36,6 +36,8 @@ async def settings(
     With -o wide also what each does, its limits, and where it can be set. Set one with a manifest of kind Setting:
     vcctl explain setting.spec.
     """
+    if domain and cloud:
+        raise CommandError("--cloud and --domain are two places", hint="Name one of them.")
     project = None if domain or cloud else session.default_project
     form = parse_output(output)
     if form.format not in ("json", "yaml", "table", "wide"):
