@@ -10,8 +10,24 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.fakes.memory_etcd import MemoryEtcd
-from tests.store.objects import ADMIN, CONTROLLER, GROUP, INSTANCE, PORT, SUBNET, create, instance, make_world, wire
+from tests.fixtures.samples import sample
+from tests.store.objects import (
+    ADMIN,
+    CONTROLLER,
+    EVENT,
+    GROUP,
+    HOST,
+    HOSTS,
+    INSTANCE,
+    PORT,
+    SUBNET,
+    create,
+    instance,
+    make_world,
+    wire,
+)
 from vcstack.specs.errors import ApiError, BadRequest, InternalError, Invalid
+from vcstack.specs.kinds.host import Host
 from vcstack.specs.registry import load_kinds
 from vcstack.store.store import Store
 
@@ -133,3 +149,59 @@ async def test_finalizers_of_the_wrong_type_are_refused(memory_store: Store, fin
     ):
         with pytest.raises(Invalid):
             await write
+
+
+@pytest.mark.parametrize(
+    "time", ["2026-01-02T03:04:05Z", "2026-01-02T03:04:05.123456789+05:30", "9999-12-31T23:59:59Z"]
+)
+async def test_a_time_is_one_of_rfc_3339(memory_store: Store, time: str) -> None:
+    await make_world(memory_store)
+    found = await memory_store.patch_status(HOSTS, None, "h1", {"joinedAt": time}, actor=HOST)
+    assert Host.from_wire(found.json).to_wire()["status"]["joinedAt"].endswith("Z")
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        "1700000000",
+        "1700000000.5",
+        "-1",
+        "2026-01-02",
+        "2026-01-02 03:04:05Z",
+        "2026-01-02T03:04:05",
+        "2026-01-02T03:04Z",
+        "2026-01-02T03:04:05z",
+        "2026-13-02T03:04:05Z",
+        "2026-01-02T03:04:05Z\n",
+        "\u0662026-01-02T03:04:05Z",
+        "",
+    ],
+)
+async def test_other_times_are_refused(memory_store: Store, time: str) -> None:
+    """pydantic takes some of them, and PostgreSQL and pages do not read them, or otherwise."""
+    await make_world(memory_store)
+    with pytest.raises(Invalid) as refused:
+        await memory_store.patch_status(HOSTS, None, "h1", {"joinedAt": time}, actor=HOST)
+    (cause,) = refused.value.causes
+    assert cause.field == "status.joinedAt"
+    assert "2026-01-02T03:04:05Z" in cause.message
+
+
+@pytest.mark.parametrize("amount", [-1, 2**31, 2**63, 2**64 - 1])
+async def test_no_host_has_a_capacity_that_cannot_be_reckoned_with(memory_store: Store, amount: int) -> None:
+    await make_world(memory_store)
+    with pytest.raises(Invalid) as refused:
+        await memory_store.patch_status(HOSTS, None, "h1", {"capacity": {"memoryMiB": amount}}, actor=HOST)
+    (cause,) = refused.value.causes
+    assert cause.field == "status.capacity"
+    assert "memoryMiB must be 0 to 2147483647" in cause.message
+
+
+@pytest.mark.parametrize("count", [-1, 2**53 + 1, 2**64 - 1])
+async def test_an_event_is_counted_in_numbers_that_all_can_read(memory_store: Store, count: int) -> None:
+    await make_world(memory_store)
+    happened = sample("Event")
+    happened["spec"]["count"] = count
+    with pytest.raises(Invalid) as refused:
+        await memory_store.create(EVENT, happened, actor=HOST)
+    assert [c.field for c in refused.value.causes] == ["spec.count"]

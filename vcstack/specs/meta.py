@@ -4,7 +4,9 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Final
 
-from pydantic import Field, PlainSerializer, StringConstraints
+from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, PlainSerializer, StringConstraints
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
 
 from vcstack.specs.model import Model, Name
 
@@ -24,7 +26,27 @@ def format_time(value: datetime) -> str:
 IN_UTC: Final = Field(ge=datetime.min.replace(tzinfo=UTC), le=datetime.max.replace(tzinfo=UTC))
 """What can be written in UTC: 9999-12-31T23:59:59-01:00 could be stored, and nobody could show it."""
 
-Time = Annotated[datetime, IN_UTC, PlainSerializer(format_time, return_type=str, when_used="json")]
+TIME_PATTERN = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})$"
+"""RFC 3339 section 5.6. pydantic alone takes seconds since 1970, times without a zone and other letters, too: what it
+takes is stored as it is written, and others do not read it, or read it otherwise."""
+
+
+class _Rfc3339:
+    """Has the text of a time looked at before it is read. Python's own times are taken as they are."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        time = handler(source)
+        text = core_schema.str_schema(pattern=TIME_PATTERN, strict=True)
+        read = core_schema.chain_schema([text, core_schema.datetime_schema(strict=False), time])
+        return core_schema.json_or_python_schema(read, time)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"type": "string", "format": "date-time"}
+
+
+RFC_3339: Final = _Rfc3339()
+
+Time = Annotated[datetime, IN_UTC, RFC_3339, PlainSerializer(format_time, return_type=str, when_used="json")]
 """A point in time, RFC 3339 in UTC on the wire."""
 
 LabelKey = Annotated[

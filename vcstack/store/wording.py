@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from vcstack.specs.errors import Cause
 from vcstack.specs.introspect import Shape, fields_of, join_path
+from vcstack.specs.meta import TIME_PATTERN
 from vcstack.specs.model import LABEL_PATTERN, LENT_PATTERN, Model
 
 MAX_CAUSES: Final = 20
@@ -19,6 +20,7 @@ _PATTERNS: Final[Mapping[str, str]] = {
     LENT_PATTERN: "is no name: write NAME, or PROJECT/NAME for what another project shares, each a DNS label",
     r"^[^\x00-\x08\x0b-\x1f\x7f]*$": "has control characters; remove them",
     r"^[^\x00]*$": "has a NUL character; remove it",
+    TIME_PATTERN: "is no time of RFC 3339; write e.g. 2026-01-02T03:04:05Z",
     r"^sha256:[0-9a-f]{64}$": "is no digest; write sha256: and 64 lower-case hexadecimal digits",
     r"^([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?$": "is no label value: use letters, digits, '-', '_', '.', "
     "a letter or digit at both ends, at most 63 characters",

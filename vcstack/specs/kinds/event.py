@@ -1,6 +1,7 @@
 """Event: what happened to an object, for people; kept for a day unless set otherwise."""
 
 from enum import StrEnum
+from typing import Annotated
 
 from pydantic import Field
 
@@ -9,6 +10,11 @@ from vcstack.specs.model import Model
 from vcstack.specs.registry import Column, KindDefinition, Scope, register
 from vcstack.specs.resource import Resource, Spec, Status
 from vcstack.specs.settings import EVENTS_RETENTION
+
+
+def actor_of(host: str) -> str:
+    """Return what a host's agent is called in the events that it reports."""
+    return f"vc-compute/{host}"
 
 
 class EventType(StrEnum):
@@ -42,7 +48,7 @@ class EventSpec(Spec):
     """A sentence for people."""
     actor: str
     """Who reports it."""
-    count: int = 1
+    count: Annotated[int, Field(ge=0, le=2**53)] = 1
     """How often it happened."""
     first_time: Time
     """When it happened first."""

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from vcstack.specs.meta import Time
 from vcstack.specs.model import Model, Name
@@ -62,10 +62,22 @@ class Capacity(Model):
     """Disk in GiB."""
 
 
+PHYSICAL_LIMIT = 2**31 - 1
+"""Of each amount of a physical capacity: so large that no host has it, and what is worked out of it fits 64 bits."""
+
+
+def check_physical(capacity: Capacity) -> Capacity:
+    """Return the capacity if a host can have it, else raise ValueError."""
+    for name, amount in capacity.to_wire().items():
+        if not 0 <= amount <= PHYSICAL_LIMIT:
+            raise ValueError(f"{name} must be 0 to {PHYSICAL_LIMIT}, not {amount}")
+    return capacity
+
+
 class HostStatus(Status):
     """What the host's agent observed of it."""
 
-    capacity: Capacity | None = None
+    capacity: Annotated[Capacity, AfterValidator(check_physical)] | None = None
     """Physical capacity."""
     allocatable: Capacity | None = None
     """What instances may claim in sum: capacity less the reserve, times overcommit. By the host controller."""

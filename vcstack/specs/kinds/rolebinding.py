@@ -8,7 +8,7 @@ from pydantic import AwareDatetime, Field, PlainSerializer
 
 from vcstack.specs.errors import Cause
 from vcstack.specs.kinds.domain import in_domain
-from vcstack.specs.meta import IN_UTC, format_time
+from vcstack.specs.meta import IN_UTC, RFC_3339, format_time
 from vcstack.specs.model import Change, Model, Name, RefersTo, Takes
 from vcstack.specs.registry import Column, KindDefinition, Reference, Referenced, Scope, ViewColumn, register
 from vcstack.specs.resource import Ref, Resource, Spec, Status
@@ -16,7 +16,7 @@ from vcstack.specs.resource import Ref, Resource, Spec, Status
 ACCEPTED = "Accepted"
 """True when what it names is there; the message says what is missing."""
 
-Expiry = Annotated[AwareDatetime, IN_UTC, PlainSerializer(format_time, return_type=str, when_used="json")]
+Expiry = Annotated[AwareDatetime, IN_UTC, RFC_3339, PlainSerializer(format_time, return_type=str, when_used="json")]
 """A point in time, with its offset from UTC."""
 
 
