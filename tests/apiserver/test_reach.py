@@ -11,7 +11,7 @@ from vcstack.apiclient.client import ApiClient
 from vcstack.apiclient.connection import Connection
 from vcstack.specs.access import EventType
 from vcstack.specs.errors import Forbidden, Invalid
-from vcstack.specs.kinds.event import Event
+from vcstack.specs.kinds.event import Event, actor_of
 from vcstack.specs.kinds.flavor import Flavor
 from vcstack.specs.kinds.host import Host
 from vcstack.specs.kinds.image import Image
@@ -211,19 +211,75 @@ async def test_a_host_removes_only_its_own_finalizer(cloud: Api, a: ApiClient) -
     assert (await a.get(Instance, "web-1", "demo")).metadata.finalizers == [FINALIZER]
 
 
+def event(name: str, project: str | None = "demo", **spec: object) -> Event:
+    """Return an event as host a's agent reports it."""
+    wire = sample("Event", name=name)
+    wire["spec"] |= {"actor": actor_of("a"), **spec}
+    wire["metadata"] = {"name": name, **({"project": project} if project else {})}
+    return Event.from_wire(wire)
+
+
 async def test_a_host_reports_events_of_its_own_and_of_nothing_else(a: ApiClient) -> None:
-    mine = Event.from_wire(sample("Event", name="mine"))
-    made = await a.create(mine)
+    made = await a.create(event("mine"))
     made.spec.count = 2
     assert (await a.update(made)).spec.count == 2
     for regarding in ({"kind": "Instance", "name": "web-2"}, {"kind": "Host", "name": "b"}, {"kind": "X", "name": "x"}):
-        wire = sample("Event", name="theirs")
-        wire["spec"]["regarding"] = regarding
         with pytest.raises(Forbidden):
-            await a.create(Event.from_wire(wire))
+            await a.create(event("theirs", regarding=regarding))
     made.spec.regarding.name = "web-2"
     with pytest.raises(Forbidden):
         await a.update(made)
+
+
+async def test_a_host_tells_the_people_of_a_project_nothing_of_itself(cloud: Api, a: ApiClient) -> None:
+    await cloud.store.create(get_kind("Project"), {"metadata": {"name": "other"}, "spec": {}}, actor=SYSTEM)
+    itself = {"kind": "Host", "name": "a"}
+    assert await a.create(event("mine", project=None, regarding=itself))
+    for project in ("demo", "other", "none"):
+        with pytest.raises(Forbidden):
+            await a.create(event("mine", project=project, regarding=itself))
+
+
+async def test_an_event_of_a_host_stands_at_the_very_object_that_is_bound_to_it(cloud: Api, a: ApiClient) -> None:
+    def about(uid: str) -> dict[str, str]:
+        return {"kind": "Instance", "name": "web-1", "uid": uid}
+
+    found = [await cloud.store.get(get_kind("Instance"), "demo", name) for name in ("web-1", "web-2")]
+    mine, other = (str(stored.wire["metadata"]["uid"]) for stored in found)
+    made = await a.create(event("mine", regarding=about(mine)))
+    with pytest.raises(Forbidden):
+        await a.create(event("theirs", regarding=about(other)))
+    made.spec.regarding.uid = other
+    with pytest.raises(Forbidden):
+        await a.update(made)
+
+
+async def test_a_host_reports_events_in_its_own_name(a: ApiClient) -> None:
+    for actor in ("vc-management", actor_of("b"), ""):
+        with pytest.raises(Forbidden, match="as actor vc-compute/a only"):
+            await a.create(event("mine", actor=actor))
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        {"finalizers": ["example.org/stay"]},
+        {"ownerReferences": [{"kind": "Project", "name": "demo", "uid": "prj-1", "blockOwnerDeletion": True}]},
+    ],
+)
+async def test_an_event_of_a_host_holds_nothing_up(cloud: Api, a: ApiClient, held: dict[str, object]) -> None:
+    (field,) = held
+    wire = event("mine").to_wire()
+    del wire["status"]
+    changed = {**wire, "metadata": {**wire["metadata"], **held}}
+    async with cloud.raw(cloud.host_settings("a")) as raw:
+        assert (await raw.post(f"{DEMO}/events", json=changed)).status_code == 403
+        assert (await raw.post(f"{DEMO}/events", json=wire)).status_code == 201
+        for method, media_type in (("PUT", "application/json"), ("PATCH", "application/merge-patch+json")):
+            headers = {"content-type": media_type}
+            answer = await raw.request(method, f"{DEMO}/events/mine", json=changed, headers=headers)
+            assert answer.status_code == 403
+            assert f"metadata.{field}" in error_of(answer)["message"]
 
 
 async def test_a_host_cannot_take_over_the_events_of_another(cloud: Api, a: ApiClient) -> None:

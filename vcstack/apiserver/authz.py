@@ -37,7 +37,7 @@ from vcstack.apiserver.reach import HostReach
 from vcstack.apiserver.targets import Target
 from vcstack.specs.errors import ApiError, Cause, Expired, Forbidden, Unauthorized
 from vcstack.specs.kinds.domain import Domain
-from vcstack.specs.kinds.event import Event
+from vcstack.specs.kinds.event import Event, actor_of
 from vcstack.specs.kinds.host import Host
 from vcstack.specs.kinds.instance import Instance
 from vcstack.specs.kinds.project import Project
@@ -252,10 +252,23 @@ class Authorizer:
         return not self.decide(identity, action) and self._borrows(identity, action.target)
 
     def authorize_event(self, identity: Identity, project: str | None, wire: dict[str, Any]) -> None:
-        """Return when a host may write that event: it regards the host itself or what is bound to it."""
-        regarding = (wire.get("spec") or {}).get("regarding") or {}
-        if identity.role is Role.HOST and not self._reach.regards(identity.host, project, regarding):
+        """Return when a host may write that event: it regards the host itself or what is bound to it.
+
+        Raises:
+            Forbidden: it does not, is told in another one's name, or would hold up what has nothing to do with it.
+        """
+        if identity.role is not Role.HOST:
+            return
+        found, metadata = wire.get("spec"), wire["metadata"]
+        spec = found if isinstance(found, dict) else {}
+        regarding = spec.get("regarding")
+        if not isinstance(regarding, dict) or not self._reach.regards(identity.host, project, regarding):
             raise Forbidden(f"{identity.subject} may not report events of what is not bound to it")
+        if spec.get("actor") != actor_of(identity.host):
+            raise Forbidden(f"{identity.subject} reports events as actor {actor_of(identity.host)} only")
+        # With a finalizer an event stays, and so does the project that it is in, when that is to be deleted.
+        if held := [name for name in ("finalizers", "ownerReferences") if metadata.get(name)]:
+            raise Forbidden(f"{identity.subject} may not write events with metadata.{held[0]}")
 
     # Users and service accounts.
 

@@ -54,14 +54,18 @@ class HostReach:
         return path is not None and found is not None and find_value(found, path) == host
 
     def regards(self, host: str, project: str | None, regarding: Wire) -> bool:
-        """Return whether an event about that object is the host's to write."""
+        """Return whether an event about that object, and in that project, is the host's to write."""
         kind, name = regarding.get("kind"), regarding.get("name")
         definition = load_kinds().get(kind) if isinstance(kind, str) else None
         if definition is None or not isinstance(name, str):
             return False
-        if definition.kind == Host.KIND:
-            return name == host
-        return self.is_bound(host, Target(definition, project, name))
+        if definition.kind == Host.KIND and (project is not None or name != host):
+            return False  # a project's events are read by its people
+        found = self._find(definition, project, name)
+        # Events are looked for by uid: another one's would stand among the events of that object.
+        if found is None or regarding.get("uid") not in (None, "", found["metadata"]["uid"]):
+            return False
+        return definition.kind == Host.KIND or self.is_bound(host, Target(definition, project, name))
 
     def owns_event(self, host: str, target: Target) -> bool:
         """Return whether an event that is there regards something of the host's."""

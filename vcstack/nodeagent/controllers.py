@@ -29,6 +29,7 @@ from vcstack.runtime.controller import Controller, asked_of
 from vcstack.runtime.informer import Informer
 from vcstack.runtime.manager import Manager
 from vcstack.runtime.metrics import RuntimeMetrics
+from vcstack.specs.kinds.event import actor_of
 from vcstack.specs.kinds.instance import Instance
 from vcstack.specs.kinds.port import Port
 from vcstack.specs.kinds.task import Task
@@ -94,7 +95,7 @@ def build_host(
         },
         client,
         clock=clock,
-        actor=f"vc-compute/{facts.name}",
+        actor=actor_of(facts.name),
         metrics=metrics,
         fields_of=lambda kind: f"status.host={facts.name}",
     )
