@@ -19,7 +19,17 @@ from vcstack.apiclient.frames import (
     TunnelStream,
     encode,
 )
-from vcstack.specs.errors import NotFound, Unavailable
+from vcstack.specs.errors import (
+    ApiError,
+    ErrorDetails,
+    Expired,
+    Forbidden,
+    InternalError,
+    NotFound,
+    RateLimited,
+    Unauthorized,
+    Unavailable,
+)
 
 REQUEST = StreamRequest(service="log", project="demo", name="web-1", uid="i-1")
 
@@ -90,6 +100,37 @@ async def test_an_error_of_one_side_is_raised_on_the_other() -> None:
         assert await stream.receive() == b"some"
         with pytest.raises(NotFound, match="no such log"):
             await stream.receive()
+
+
+@pytest.mark.parametrize("claimed", [Unauthorized, Forbidden, RateLimited, Expired, InternalError])
+async def test_the_other_side_speaks_of_the_stream_only(claimed: type[ApiError]) -> None:
+    """A host that says 401 would have the page that asked log its user out."""
+
+    async def serve(stream: TunnelStream) -> None:
+        raise claimed("no" * 10_000, details=ErrorDetails(retry_after_seconds=10**9))
+
+    async with joined(serve) as server, asyncio.timeout(60):
+        stream = await server.open(REQUEST)
+        with pytest.raises(ApiError) as told:
+            await stream.receive()
+    assert type(told.value) is Unavailable
+    assert len(told.value.message) <= 1024
+    assert told.value.details == ErrorDetails()
+
+
+async def test_nothing_is_not_the_end() -> None:
+    async def nowhere(data: bytes) -> None:
+        return
+
+    server = Multiplexer(nowhere)
+    stream = await server.open(REQUEST)
+    async with asyncio.timeout(60):
+        reading = asyncio.create_task(stream.receive())
+        for payload in (b"", b"", b"some"):
+            await server.take(encode(FrameType.DATA, 1, payload))
+            for _ in range(5):
+                await asyncio.sleep(0)
+        assert await reading == b"some"
 
 
 async def test_closing_wakes_the_other_side() -> None:

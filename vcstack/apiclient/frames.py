@@ -8,12 +8,13 @@ of one stream neither grows memory nor holds up the others.
 
 import asyncio
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from enum import IntEnum
+from typing import Final
 
 from pydantic import ValidationError
 
-from vcstack.specs.errors import ApiError, ErrorStatus, Unavailable, from_status
+from vcstack.specs.errors import ApiError, BadRequest, Conflict, ErrorStatus, NotFound, Unavailable, from_status
 from vcstack.specs.model import Model
 
 CREDIT = 256 * 1024
@@ -22,6 +23,9 @@ PAYLOAD_LIMIT = 32 * 1024
 """Longest payload of a frame; below the websocket message limit of 64 KiB."""
 STREAM_LIMIT = 256
 """Streams open at once on one tunnel."""
+TOLD: Final[Sequence[type[ApiError]]] = (BadRequest, NotFound, Conflict, Unavailable)
+"""What a stream may be closed with."""
+MESSAGE_LIMIT: Final = 1024
 _HEADER = struct.Struct(">BI")
 _COUNT = struct.Struct(">I")
 
@@ -59,6 +63,16 @@ class StreamRequest(Model):
 
 
 Send = Callable[[bytes], Awaitable[None]]
+
+
+def _read_error(payload: bytes) -> ApiError:
+    """Return why the other side closed a stream; it says so of the stream only, whatever it sends.
+
+    Taken at its word a host could have people refused as not logged in, or wait as long as it likes.
+    """
+    error = from_status(ErrorStatus.from_wire(payload))
+    told = next((each for each in TOLD if isinstance(error, each)), Unavailable)
+    return told(error.message[:MESSAGE_LIMIT])
 
 
 def encode(type_: FrameType, stream: int, payload: bytes = b"") -> bytes:
@@ -123,8 +137,9 @@ class TunnelStream:
     def take(self, data: bytes) -> bool:
         """Note bytes that came; False when they exceed the credit given."""
         self._granted -= len(data)
-        self._chunks.append(data)
-        self._changed.set()
+        if data:  # nothing would be taken for the end, and costs no credit however often it comes
+            self._chunks.append(data)
+            self._changed.set()
         return self._granted >= 0
 
     def grant(self, count: int) -> None:
@@ -192,7 +207,7 @@ class Multiplexer:
         elif kind == FrameType.CREDIT:
             stream.grant(_COUNT.unpack(payload)[0])
         elif kind == FrameType.CLOSE:
-            stream.end(from_status(ErrorStatus.from_wire(payload)) if payload else None)
+            stream.end(_read_error(payload) if payload else None)
             del self._streams[number]
 
     async def aclose(self, error: ApiError | None = None) -> None:
