@@ -36,12 +36,13 @@ from vcstack.pki.authority import (
 )
 from vcstack.pki.files import locked, write_atomically
 from vcstack.pki.installation import DEFAULT_SANS, Installation, ensure_installation
-from vcstack.pki.keys import PkiError, common_name, generate_key, generate_key_and_csr, key_to_pem
+from vcstack.pki.keys import UID_URN, PkiError, common_name, generate_key, generate_key_and_csr, key_to_pem
 from vcstack.pki.local import LocalAuthority
 from vcstack.pki.rotation import Authorities
 from vcstack.pki.tls import (
     ReloadingContext,
     certificate_common_name,
+    certificate_uid,
     client_ssl_context,
     peer_common_name,
     server_ssl_context,
@@ -227,6 +228,25 @@ class TestRequests:
         usage = cert.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
         assert list(usage) == [ExtendedKeyUsageOID.CLIENT_AUTH]
         assert cert.public_key() == key.public_key()
+
+    def test_the_uid_is_the_one_given_whatever_the_request_asks_for(self, authority: CertificateAuthority) -> None:
+        key = generate_key()
+        builder = x509.CertificateSigningRequestBuilder().subject_name(common_name("x"))
+        names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(f"{UID_URN}h-evil")])
+        csr = builder.add_extension(names, critical=False).sign(key, hashes.SHA256())
+        pem = csr.public_bytes(serialization.Encoding.PEM)
+        assert certificate_uid(load_certificate(authority.sign_csr(pem, "system:host:h1", hours=1))) == ""
+        cert = load_certificate(authority.sign_csr(pem, "system:host:h1", hours=1, uid="h-1"))
+        assert certificate_uid(cert) == "h-1"
+        assert certificate_common_name(cert) == "system:host:h1"
+        assert subject_alternative_names(cert) == []
+        assert certificate_uid(load_certificate(authority.reissue(cert, hours=1))) == "h-1"
+
+    def test_a_certificate_with_two_uids_has_none(self) -> None:
+        key, now, name = generate_key(), datetime.now(UTC), common_name("a")
+        two = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(UID_URN + uid) for uid in ("h-1", "h-2")])
+        builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now)
+        assert certificate_uid(builder.add_extension(two, critical=False).sign(key, hashes.SHA256())) == ""
 
     def test_a_request_for_somebody_elses_key_is_refused(self, authority: CertificateAuthority) -> None:
         """The signature is replaced by one of another key over the same request."""

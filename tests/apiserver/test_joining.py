@@ -94,7 +94,7 @@ async def test_a_token_that_ran_out_is_refused(memory_etcd: MemoryEtcd) -> None:
         token, expires_at = await tokens.create("h1")
         clock.skip((expires_at - clock.now()).total_seconds())
         with pytest.raises(Forbidden):
-            await tokens.redeem(token, "h1", b"key")
+            await tokens.redeem(token, "h1", b"key", "h-1")
 
 
 async def test_how_long_a_token_is_good_is_a_setting(api: Api, admin: ApiClient) -> None:

@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from tests.fixtures.api import Api
+from tests.fixtures.api import SYSTEM, Api
 from vcstack.apiclient.client import ApiClient
 from vcstack.apiclient.connection import Connection
 from vcstack.apiclient.hosts import HostClient
@@ -19,6 +19,8 @@ from vcstack.nodeagent.identity import Identity, JoinError
 from vcstack.pki.authority import CertificateAuthority, load_certificate
 from vcstack.pki.files import PRIVATE, PUBLIC, write_atomically
 from vcstack.pki.keys import common_name, key_from_pem
+from vcstack.specs.errors import Forbidden
+from vcstack.specs.registry import get_kind
 
 
 @pytest.fixture
@@ -50,6 +52,7 @@ def age(api: Api, identity: Identity) -> None:
     """Put a certificate for the same key in place, of whose hour 50 minutes are over."""
     authority = x509.load_pem_x509_certificate(api.installation.ca_cert.read_bytes())
     now = datetime.now(UTC)
+    present = load_certificate(identity.certificate.read_bytes())
     builder = x509.CertificateBuilder(
         issuer_name=authority.subject,
         subject_name=common_name("system:host:h1"),
@@ -58,6 +61,8 @@ def age(api: Api, identity: Identity) -> None:
         not_valid_before=now - timedelta(minutes=50),
         not_valid_after=now + timedelta(minutes=10),
     ).add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+    names = present.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    builder = builder.add_extension(names, critical=False)
     made = builder.sign(key_from_pem(api.installation.ca_key.read_bytes()), hashes.SHA256())
     identity.certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
 
@@ -111,6 +116,29 @@ async def test_a_certificate_is_renewed_when_due_and_works_on_the_open_connectio
     assert identity.key.read_bytes() == key
     renewed = load_certificate(identity.certificate.read_bytes())
     assert renewed.public_key() == key_from_pem(key).public_key()
+
+
+async def test_a_machine_whose_host_was_made_anew_renews_nothing_and_joins_as_it_is_told(
+    api: Api, identity: Identity, token_file: Path, admin: ApiClient
+) -> None:
+    await join(api, identity, token_file)
+    host = await api.store.get(get_kind("Host"), None, "h1")
+    await api.store.delete(get_kind("Host"), None, "h1", actor=SYSTEM)
+    await api.store.finalize(get_kind("Host"), None, "h1", host.wire["metadata"]["finalizers"], actor=SYSTEM)
+    await api.store.create(get_kind("Host"), {"metadata": {"name": "h1"}, "spec": {}}, actor=SYSTEM)
+    age(api, identity)
+    before = identity.certificate.read_bytes()
+    async with connected(api, identity) as client:
+        with pytest.raises(Forbidden, match=r"another Host has the name now; to join again, remove pki/host\.crt"):
+            await identity.renew_if_due(client)
+        assert identity.certificate.read_bytes() == before
+        identity.certificate.unlink()
+        write_atomically(
+            token_file, (await HostClient(admin.connection).create_join_token("h1")).token.encode(), PRIVATE
+        )
+        await join(api, identity, token_file)
+    async with connected(api, identity) as client:
+        assert (await client.beat("h1")).ttl_seconds > 0
 
 
 async def test_ovn_controller_gets_each_pair_under_names_of_its_own(

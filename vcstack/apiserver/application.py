@@ -310,7 +310,7 @@ class Exchange:
             message["headers"] = [*message["headers"], *self._pass.headers()]
             dress(message, self._id)
         elif len(message.get("body", b"")) > unread.PART_BYTES:
-            sender = self._identity.subject if self._identity is not ANONYMOUS else address_of(self._scope)
+            sender = self._identity.sender if self._identity is not ANONYMOUS else address_of(self._scope)
             send = partial(self._application.origins.send, self._scope, send=self._send)
             await self._application.gate.unread.send(sender, message, send)
             return

@@ -7,6 +7,7 @@ anything.
 """
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -109,6 +110,8 @@ OWNER_VERBS = frozenset({Verb.GET, Verb.DELETE})
 EVERYTHING_READABLE = (Rule(verbs=["get"], kinds=[ANY]),)
 RECHECK_SECONDS = 1.0
 """How often a stream that goes on is looked at while nothing is sent."""
+HOST_RECHECK_SECONDS = 2.0
+"""The same for hosts, each of which has several."""
 NOBODY = "say who you are: a bearer token or a client certificate"
 
 
@@ -138,7 +141,8 @@ class Authorizer:
         if identity.role is not Role.HOST:
             raise Unauthorized(NOBODY)
         # A heartbeat tells nobody anything and changes no object: it is worth no question to etcd.
-        await self._reach.demand_registered(identity.host, fresh=action.target.subresource != "heartbeat")
+        fresh = action.target.subresource != "heartbeat"
+        await self._reach.demand_registered(identity.host, identity.host_uid, fresh=fresh)
         if not self._host_may(identity.host, action):
             message = f"{identity.subject} may not {action}; a host reaches only what is bound to it"
             raise Forbidden(message)
@@ -234,9 +238,11 @@ class Authorizer:
 
     def permit(self, identity: Identity, action: Action) -> "Permit | None":
         """Return what tells whether a stream may go on that the caller was authorized for; None: to its end."""
+        if identity.role is Role.HOST:
+            return HostPermit(self._reach, identity)
         if identity.account is None:
             return None
-        return Permit(self, self._bearers, identity, action, self.grants_of(identity))
+        return AccountPermit(self, self._bearers, identity, action, self.grants_of(identity))
 
     def guard_of(self, identity: Identity) -> Guard | None:
         """Return what decides about the caller's writes once it is known what they change; None: they are let be."""
@@ -483,8 +489,38 @@ class Authorizer:
         return action.verb in (Verb.GET, Verb.UPDATE) and self._reach.owns_event(host, target)
 
 
-class Permit:
-    """Whether a stream may go on: looked at before everything that is sent, and each second."""
+class Permit(ABC):
+    """Whether a stream may go on: looked at before everything that is sent, and each second or two."""
+
+    recheck_seconds = RECHECK_SECONDS
+
+    @abstractmethod
+    def find_loss(self) -> ApiError | None:
+        """Return why the stream ends; None: it goes on."""
+
+    async def lost(self) -> ApiError:
+        """Return why the stream ends, once it has to."""
+        while (loss := self.find_loss()) is None:  # noqa: ASYNC110 (nothing tells when time takes a right away)
+            await asyncio.sleep(self.recheck_seconds)
+        return loss
+
+
+class HostPermit(Permit):
+    """A host's, as long as the Host is there that its certificate was issued for."""
+
+    recheck_seconds = HOST_RECHECK_SECONDS
+
+    def __init__(self, reach: HostReach, identity: Identity) -> None:
+        self._reach = reach
+        self._identity = identity
+
+    def find_loss(self) -> ApiError | None:
+        """Return why the stream ends; None: it goes on."""
+        return self._reach.find_refusal(self._identity.host, self._identity.host_uid)
+
+
+class AccountPermit(Permit):
+    """A user's or service account's, as long as it is logged in and has the right."""
 
     def __init__(
         self, authorizer: Authorizer, bearers: Bearers, identity: Identity, action: Action, held: Grants
@@ -513,11 +549,13 @@ class Permit:
             return _forbid(identity, self._action)
         return None
 
-    async def lost(self) -> ApiError:
-        """Return why the stream ends, once it has to."""
-        while (loss := self.find_loss()) is None:  # noqa: ASYNC110 (nothing tells when time takes a right away)
-            await asyncio.sleep(RECHECK_SECONDS)
-        return loss
+
+async def until_lost(permit: Permit | None) -> None:
+    """Wait until the stream may not go on. Raises Unauthorized, Forbidden."""
+    if permit is None:
+        await asyncio.Event().wait()
+    else:
+        raise await permit.lost()
 
 
 def _refuse_systems(action: Action) -> None:

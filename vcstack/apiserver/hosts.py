@@ -1,5 +1,6 @@
 """What hosts ask for besides objects: joining, certificates, heartbeats."""
 
+import contextlib
 from collections.abc import Awaitable, Callable
 
 import orjson
@@ -13,12 +14,12 @@ from vcstack.apiserver.audit.entry import note_object
 from vcstack.apiserver.authz import Action, Authorizer, Verb
 from vcstack.apiserver.context import Call
 from vcstack.apiserver.identity import HOST_PREFIX
-from vcstack.apiserver.jointokens import JoinTokens
+from vcstack.apiserver.jointokens import REFUSED, JoinTokens
 from vcstack.apiserver.parts import ApiParts
 from vcstack.apiserver.replies import model_reply
 from vcstack.pki.authority import MAX_COMMON_NAME
 from vcstack.pki.keys import PkiError, csr_public_key
-from vcstack.specs.errors import AlreadyExists, Cause, Invalid, MethodNotAllowed
+from vcstack.specs.errors import AlreadyExists, Cause, Forbidden, Invalid, MethodNotAllowed, NotFound
 from vcstack.specs.kinds.host import Host, HostSpec
 from vcstack.specs.registry import definition_of
 from vcstack.store.actor import Actor
@@ -65,11 +66,10 @@ class HostRoutes:
         wire.pop("status")
         public_key = _public_key(asked.csr)
         actor = Actor(HOST_PREFIX + asked.host_name, "vc-compute")
-        await self._tokens.check(asked.token, asked.host_name, public_key)
-        await self._register(wire, actor, dry_run=True)
-        await self._tokens.redeem(asked.token, asked.host_name, public_key)
-        await self._register(wire, actor, dry_run=False)
-        return model_reply(self._issue(asked.host_name, asked.csr))
+        known = await self._tokens.check(asked.token, asked.host_name, public_key)
+        uid = await self._register(wire, actor, known)
+        await self._tokens.redeem(asked.token, asked.host_name, public_key, uid)
+        return model_reply(self._issue(asked.host_name, uid, asked.csr))
 
     async def create_token(self, call: Call) -> Response:
         """Return a one-time token for a host that is to join."""
@@ -82,7 +82,8 @@ class HostRoutes:
         """Return a new certificate for the host that asks."""
         await self._authorizer.authorize(call.identity, Action(Verb.UPDATE, call.target))
         asked = await bodies.read_model(call.request, CertificateRequest)
-        return model_reply(self._issue(call.target.name, asked.csr))
+        # Not of the Host that is there now: that may be another one since the caller was authorized.
+        return model_reply(self._issue(call.target.name, call.identity.host_uid, asked.csr))
 
     async def beat(self, call: Call) -> Response:
         """Note that the host is alive."""
@@ -95,16 +96,28 @@ class HostRoutes:
             beat.generation = orjson.loads(entry.json)["metadata"]["generation"]
         return model_reply(beat)
 
-    async def _register(self, wire: bodies.Wire, actor: Actor, *, dry_run: bool) -> None:
-        try:
-            await self._store.create(definition_of(Host), wire, actor=actor, dry_run=dry_run)
-        except AlreadyExists:
-            return  # it joins again with a new token
+    async def _register(self, wire: bodies.Wire, actor: Actor, known: str) -> str:
+        """Return the uid of the Host that joins, which is made if it is not there yet.
 
-    def _issue(self, host: str, csr: str) -> IssuedCertificate:
+        known: of the Host that the token was used for already. Raises Forbidden when that one is gone.
+        """
+        definition, name = definition_of(Host), wire["metadata"]["name"]
+        while True:
+            with contextlib.suppress(NotFound):
+                uid: str = (await self._store.get(definition, None, name)).wire["metadata"]["uid"]
+                if known not in ("", uid):
+                    raise Forbidden(REFUSED)
+                return uid
+            if known:
+                raise Forbidden(REFUSED)
+            with contextlib.suppress(AlreadyExists):  # somebody made it meanwhile
+                uid = (await self._store.create(definition, wire, actor=actor)).wire["metadata"]["uid"]
+                return uid
+
+    def _issue(self, host: str, uid: str, csr: str) -> IssuedCertificate:
         try:
             authority = self._authority.current
-            certificate = authority.sign_csr(csr.encode(), HOST_PREFIX + host, hours=self._hours)
+            certificate = authority.sign_csr(csr.encode(), HOST_PREFIX + host, hours=self._hours, uid=uid)
         except PkiError as error:
             raise _invalid("csr", str(error)) from error
         return IssuedCertificate(certificate=certificate.decode(), ca=authority.bundle.decode())

@@ -47,6 +47,8 @@ class Peer:
 
     common_name: str
     not_after: datetime
+    uid: str = ""
+    """Of the object that it was issued for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,8 @@ class Identity:
     """As it stands in history and logs: admin, system:host:h1, user:alice, serviceaccount:demo/ci."""
     host: str = ""
     """The host's name, for hosts."""
+    host_uid: str = ""
+    """Of the Host object that its certificate was issued for; another one may have the name by now."""
     account: Ref | None = None
     """The user or service account."""
     access: Access | None = None
@@ -66,6 +70,11 @@ class Identity:
     """The API key that the token was issued for."""
     groups: frozenset[str] = NO_GROUPS
     """Groups besides those that list the user: what its identity provider says."""
+
+    @property
+    def sender(self) -> str:
+        """Return whom limits count: who had a host's name before uses up nothing of who has it now."""
+        return f"{self.subject} {self.host_uid}" if self.host_uid else self.subject
 
 
 ANONYMOUS = Identity(Role.ANONYMOUS, "anonymous")
@@ -151,7 +160,7 @@ class Authenticator:
         host = peer.common_name.removeprefix(HOST_PREFIX)
         if host == peer.common_name or not host:
             raise Unauthorized(f"the client certificate of {peer.common_name} gives no access to the API")
-        return Identity(Role.HOST, peer.common_name, host)
+        return Identity(Role.HOST, peer.common_name, host, peer.uid)
 
 
 def identity_of(access: Access, found: Found, address: str) -> Identity:

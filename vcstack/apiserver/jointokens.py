@@ -35,6 +35,8 @@ class Grant(Model):
     """When it runs out."""
     used_by: str | None = None
     """SHA-256 of the public key that it was used for."""
+    used_for: str = ""
+    """The uid of the Host that joined with it; when that is removed, nothing can be had by the token any more."""
 
 
 class JoinTokens:
@@ -56,20 +58,26 @@ class JoinTokens:
             await self._etcd.put(_key(token), grant.to_json(), lease=lease.id)
         return token, expires_at
 
-    async def check(self, token: str, host: str, public_key: bytes) -> None:
-        """Return when the token may be used so; it is not used up. Raises Forbidden."""
-        with _unavailable():
-            await self._find(_key(token), host, _user(public_key))
+    async def check(self, token: str, host: str, public_key: bytes) -> str:
+        """Return the uid of the Host that the token was used for already by that key; empty: it is unused.
 
-    async def redeem(self, token: str, host: str, public_key: bytes) -> None:
-        """Use the token up for that host and key; repeating it is nothing. Raises Forbidden."""
+        It is not used up. Raises Forbidden.
+        """
+        with _unavailable():
+            grant, _ = await self._find(_key(token), host, _user(public_key))
+        return grant.used_for
+
+    async def redeem(self, token: str, host: str, public_key: bytes, uid: str) -> None:
+        """Use the token up for that Host and key; repeating it is nothing. Raises Forbidden."""
         key, user = _key(token), _user(public_key)
         with _unavailable():
             while True:
                 grant, found = await self._find(key, host, user)
-                if grant.used_by == user:
+                if grant.used_by == user and grant.used_for == uid:
                     return
-                used = grant.model_copy(update={"used_by": user})
+                if grant.used_by is not None:
+                    raise Forbidden(REFUSED)
+                used = grant.model_copy(update={"used_by": user, "used_for": uid})
                 put = Put(key, used.to_json(), found.lease)
                 unchanged = Compare.mod_revision(key, "=", found.mod_revision)
                 if (await self._etcd.txn([unchanged], [put])).succeeded:

@@ -19,7 +19,7 @@ from vcstack.apiserver.identity import PEER_KEY, Peer
 from vcstack.apiserver.patience import HEAD_BYTES, Patience
 from vcstack.apiserver.replies import status_reply
 from vcstack.pki.keys import PkiError
-from vcstack.pki.tls import certificate_common_name
+from vcstack.pki.tls import certificate_common_name, certificate_uid
 from vcstack.specs.errors import ErrorStatus
 
 DEAD_PEER_MILLISECONDS = 30_000
@@ -259,7 +259,8 @@ def find_peer(connection: ssl.SSLObject | None) -> Peer | None:
         return None
     certificate = x509.load_der_x509_certificate(der)
     try:
-        return Peer(certificate_common_name(certificate), certificate.not_valid_after_utc)
+        name, uid = certificate_common_name(certificate), certificate_uid(certificate)
+        return Peer(name, certificate.not_valid_after_utc, uid)
     except PkiError:
         return Peer("", certificate.not_valid_after_utc)
 

@@ -20,7 +20,9 @@ from vcstack.specs.registry import KindDefinition, Scope, definition_of, get_kin
 from vcstack.specs.resource import Ref
 from vcstack.store.keys import row_of
 from vcstack.store.store import Store
+from vcstack.store.table import Entry
 
+JOIN_AGAIN = "to join again, remove pki/host.crt in vc-compute's stateDir, give it a new join token and restart it"
 DEPTH_LIMIT = 4
 """Instance → Port → Subnet → Network."""
 
@@ -32,20 +34,36 @@ class HostReach:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._uids: dict[str, tuple[Entry, str]] = {}
+        """Of hosts, with the entry that they were read from."""
 
-    async def demand_registered(self, host: str, *, fresh: bool = True) -> None:
-        """Return when the host's object is there; what is asked after that is answered from the same state.
+    async def demand_registered(self, host: str, uid: str, *, fresh: bool = True) -> None:
+        """Return when the very Host is there; what is asked after that is answered from the same state.
 
-        fresh: False takes the word of a cache that shows the host, without proof that it is still so.
+        Args:
+            host: its name.
+            uid: of the Host that the certificate was issued for; another machine may have joined under the name.
+            fresh: False takes the word of a cache that shows the host, without proof that it is still so.
 
         Raises:
             Forbidden: a removed host has no rights left.
         """
-        if not fresh and self._find(definition_of(Host), None, host) is not None:
+        if not fresh and self.find_refusal(host, uid) is None:
             return
         await self._store.cache.fresh()
-        if self._find(definition_of(Host), None, host) is None:
-            raise Forbidden(f"host {host} is not registered; join again with a new token")
+        refusal = self.find_refusal(host, uid)
+        if refusal is not None:
+            raise refusal
+
+    def find_refusal(self, host: str, uid: str) -> Forbidden | None:
+        """Return why that host has no rights, as the cache says; None: it is registered."""
+        found = self._find_uid(host)
+        if not found:
+            return Forbidden(f"host {host} is not registered; {JOIN_AGAIN}")
+        if found != uid:
+            was = f"the certificate is of a host {host} that was removed, and another Host has the name now"
+            return Forbidden(f"{was}; {JOIN_AGAIN}, under another hostName if another machine has this one")
+        return None
 
     def is_bound(self, host: str, target: Target) -> bool:
         """Return whether the object names that host where its kind names hosts."""
@@ -92,6 +110,17 @@ class HostReach:
                     if isinstance(named, str):
                         found.add(named)
         return frozenset(found)
+
+    def _find_uid(self, host: str) -> str:
+        """Return the uid of the Host of that name, empty when there is none; it is asked for at each request."""
+        entry = self._store.cache.find(definition_of(Host), row_of(None, host))
+        if entry is None:
+            self._uids.pop(host, None)
+            return ""
+        known = self._uids.get(host)
+        if known is None or known[0] is not entry:
+            known = self._uids[host] = entry, orjson.loads(entry.json)["metadata"]["uid"]
+        return known[1]
 
     def _iter_referred(self, host: str) -> Iterator[Ref]:
         """Yield what is referred to, the nearest first: nearly all that hosts ask for is found at once."""

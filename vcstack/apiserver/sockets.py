@@ -131,8 +131,9 @@ class SocketRoutes:
     async def _tunnel(self, identity: Identity, target: Target, query: Query, socket: WebSocket) -> None:
         asked = query.only(frozenset({"open"})).text("open")
         if asked is None:
-            await self._authorizer.authorize(identity, Action(Verb.GET, target))
-            await self._tunnels.serve(target.name, socket)
+            action = Action(Verb.GET, target)
+            await self._authorizer.authorize(identity, action)
+            await self._tunnels.serve(target.name, socket, self._authorizer.permit(identity, action))
             return
         self._authorizer.demand_admin(identity)
         if not self._tunnels.has(target.name):

@@ -12,7 +12,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from vcstack.apiclient.frames import StreamRequest
 from vcstack.apiclient.instancemessages import InstanceMetrics
 from vcstack.apiserver import queries
-from vcstack.apiserver.authz import Action, Authorizer, Permit, Verb
+from vcstack.apiserver.authz import Action, Authorizer, Permit, Verb, until_lost
 from vcstack.apiserver.context import Call
 from vcstack.apiserver.parts import ApiParts
 from vcstack.apiserver.racing import first_of
@@ -150,14 +150,6 @@ def demand(permit: Permit | None) -> None:
     loss = permit.find_loss() if permit is not None else None
     if loss is not None:
         raise loss
-
-
-async def until_lost(permit: Permit | None) -> None:
-    """Wait until the stream may not go on. Raises Unauthorized, Forbidden."""
-    if permit is None:
-        await asyncio.Event().wait()
-    else:
-        raise await permit.lost()
 
 
 async def find_host(store: Store, target: Target, service: str) -> tuple[str, StreamRequest]:

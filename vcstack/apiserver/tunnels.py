@@ -19,14 +19,17 @@ from vcstack.apiclient.settings import ConnectionSettings
 from vcstack.apiclient.websocket import ByteSocket, open_socket
 from vcstack.apiserver import metrics
 from vcstack.apiserver.audit.entry import find_subject
+from vcstack.apiserver.authz import Permit, until_lost
 from vcstack.apiserver.racing import first_of
 from vcstack.apiserver.replicas import ReplicaDirectory
 from vcstack.apiserver.shutdown import Drain
-from vcstack.specs.errors import ApiError, Unavailable
+from vcstack.specs.errors import ApiError, Forbidden, Unavailable
 
 logger = structlog.get_logger(__name__)
 
-GOING_AWAY = 1001
+GOING_AWAY, POLICY_VIOLATION = 1001, 1008
+REASON_BYTES = 120
+"""RFC 6455 section 5.5: a close frame has at most 125 bytes, 2 of them the code."""
 
 
 class HostStream(Protocol):
@@ -48,8 +51,8 @@ class Tunnels:
         self._drain = drain
         self._local: dict[str, Multiplexer] = {}
 
-    async def serve(self, host: str, socket: WebSocket) -> None:
-        """Keep the host's tunnel until it breaks, a newer one comes or the server stops."""
+    async def serve(self, host: str, socket: WebSocket, permit: Permit | None = None) -> None:
+        """Keep the host's tunnel until it breaks, a newer one comes, the host may not or the server stops."""
         await socket.accept()
         multiplexer = Multiplexer(socket.send_bytes)
         older, self._local[host] = self._local.get(host), multiplexer
@@ -59,7 +62,7 @@ class Tunnels:
         logger.info("tunnel opened", host=host)
         try:
             await self._replicas.announce(host)
-            await self._pump(socket, multiplexer)
+            await self._pump(host, socket, multiplexer, permit)
         except ApiError as error:
             logger.warning("tunnel dropped", host=host, error=error.message)
         finally:
@@ -70,16 +73,20 @@ class Tunnels:
                 await self._replicas.withdraw(host)
             logger.info("tunnel closed", host=host)
 
-    async def _pump(self, socket: WebSocket, multiplexer: Multiplexer) -> None:
-        """Take frames until the host goes, the tunnel is given up or the server stops."""
+    async def _pump(self, host: str, socket: WebSocket, multiplexer: Multiplexer, permit: Permit | None) -> None:
+        """Take frames until the host goes, the tunnel is given up, the host was removed or the server stops."""
 
         async def take() -> None:
             while True:
                 await multiplexer.take(await socket.receive_bytes())
 
         try:
-            await first_of(take(), multiplexer.ended.wait(), self._drain.started.wait())
+            await first_of(take(), multiplexer.ended.wait(), self._drain.started.wait(), until_lost(permit))
             await socket.close(GOING_AWAY, "the server stops" if self._drain.started.is_set() else "replaced")
+        except Forbidden as error:
+            logger.warning("tunnel ended", host=host, error=error.message)
+            with contextlib.suppress(RuntimeError, WebSocketDisconnect):  # the host was faster
+                await socket.close(POLICY_VIOLATION, error.message.encode()[:REASON_BYTES].decode("utf-8", "ignore"))
         except WebSocketDisconnect:
             return
 

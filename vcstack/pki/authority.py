@@ -16,6 +16,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from vcstack.pki.files import PRIVATE, PUBLIC, write_atomically
 from vcstack.pki.keys import (
+    UID_URN,
     PkiError,
     PrivateKey,
     common_name,
@@ -141,22 +142,29 @@ class CertificateAuthority:
         """
         usages = [SERVER, CLIENT] if also_client else [SERVER]
         key = generate_key()
-        return Issued(self._sign(key.public_key(), name, usages, sans, hours), key_to_pem(key))
+        return Issued(self._sign(key.public_key(), name, usages, _general_names(sans), hours), key_to_pem(key))
 
     def issue_client(self, name: str, *, hours: int) -> Issued:
         """A key and a certificate for the client `name`, for instance `system:management`."""
         key = generate_key()
         return Issued(self._sign(key.public_key(), name, [CLIENT], (), hours), key_to_pem(key))
 
-    def sign_csr(self, csr: bytes, name: str, *, hours: int) -> bytes:
+    def sign_csr(self, csr: bytes, name: str, *, hours: int, uid: str = "") -> bytes:
         """A client certificate for the key of a request, as `name`, whatever the request calls itself.
 
         Returns the certificate as PEM.
 
+        Args:
+            csr: the request, PEM.
+            name: the common name.
+            hours: lifetime.
+            uid: of the object that the name means today; another one may have the name tomorrow.
+
         Raises:
             PkiError: the request is damaged, unproven, or its key is not acceptable.
         """
-        return self._sign(csr_public_key(csr), name, [CLIENT], (), hours)
+        sans = [x509.UniformResourceIdentifier(UID_URN + uid)] if uid else []
+        return self._sign(csr_public_key(csr), name, [CLIENT], sans, hours)
 
     def reissue(self, certificate: x509.Certificate, *, hours: int) -> bytes:
         """A new certificate for the same key, name, addresses and usages, as PEM.
@@ -166,7 +174,7 @@ class CertificateAuthority:
         """
         usages = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
         names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-        sans = subject_alternative_names(certificate)
+        sans = _names_in(certificate)
         return self._sign(certificate.public_key(), str(names[0].value), list(usages), sans, hours)
 
     def issue_for(
@@ -180,7 +188,7 @@ class CertificateAuthority:
         now: datetime,
     ) -> bytes:
         """A certificate for a key that somebody else has made, as PEM."""
-        return self._sign(key, name, usages, sans, hours, now)
+        return self._sign(key, name, usages, _general_names(sans), hours, now)
 
     def sign_crl(self, builder: x509.CertificateRevocationListBuilder) -> x509.CertificateRevocationList:
         """A list of revoked certificates of this authority."""
@@ -193,7 +201,7 @@ class CertificateAuthority:
         key: CertificatePublicKeyTypes,
         name: str,
         usages: Sequence[x509.ObjectIdentifier],
-        sans: Sequence[str],
+        sans: Sequence[x509.GeneralName],
         hours: int,
         now: datetime | None = None,
     ) -> bytes:
@@ -208,8 +216,7 @@ class CertificateAuthority:
         authority = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own)
         builder = builder.add_extension(authority, critical=False)
         if sans:
-            names = x509.SubjectAlternativeName([_general_name(each) for each in sans])
-            builder = builder.add_extension(names, critical=False)
+            builder = builder.add_extension(x509.SubjectAlternativeName(sans), critical=False)
         return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
@@ -287,11 +294,8 @@ def is_late(cert: bytes, now: datetime | None = None) -> bool:
 
 def subject_alternative_names(certificate: x509.Certificate) -> list[str]:
     """The host names and IP addresses that a certificate is good for."""
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return []
-    return [str(each.value) for each in names]
+    named = (x509.DNSName, x509.IPAddress)
+    return [str(each.value) for each in _names_in(certificate) if isinstance(each, named)]
 
 
 def _builder(
@@ -326,6 +330,17 @@ def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
         encipher_only=False,
         decipher_only=False,
     )
+
+
+def _names_in(certificate: x509.Certificate) -> list[x509.GeneralName]:
+    try:
+        return list(certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
+    except x509.ExtensionNotFound:
+        return []
+
+
+def _general_names(sans: Sequence[str]) -> list[x509.GeneralName]:
+    return [_general_name(each) for each in sans]
 
 
 def _excluded_name(name: str) -> x509.GeneralName:

@@ -16,6 +16,9 @@ MAX_RSA_BITS: Final = 4096
 
 MAX_CSR_BYTES: Final = 16 * 1024
 
+UID_URN: Final = "urn:vcstack:uid:"
+"""Before the uid of the object that a certificate was issued for, as a URI among its alternative names."""
+
 PrivateKey = ec.EllipticCurvePrivateKey
 
 

@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from vcstack.pki.files import Stamps, stamps_of
-from vcstack.pki.keys import PkiError
+from vcstack.pki.keys import UID_URN, PkiError
 
 
 class ReloadingContext(ssl.SSLContext):
@@ -96,3 +96,14 @@ def certificate_common_name(certificate: x509.Certificate) -> str:
     if len(names) != 1:
         raise PkiError(f"a certificate needs exactly one common name, this one has {len(names)}")
     return str(names[0].value)
+
+
+def certificate_uid(certificate: x509.Certificate) -> str:
+    """The uid of the object that a certificate was issued for; empty when it names none, or several."""
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return ""
+    uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+    uids = [uri.removeprefix(UID_URN) for uri in uris if uri.startswith(UID_URN)]
+    return uids[0] if len(uids) == 1 else ""

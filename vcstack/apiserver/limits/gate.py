@@ -186,7 +186,7 @@ class Gate:
         else:
             entry = self._find(identity, route, project)
             level, buckets = entry.level, entry.buckets
-        subject = identity.subject
+        subject = identity.sender
         if route in self.book.limits_addresses:
             own = self._address_bucket(route, address_of(scope))
             buckets = buckets if own is None else (*buckets, own)
@@ -256,7 +256,7 @@ class Gate:
 
     def _find(self, identity: Identity, route: RouteClass, project: str | None) -> _Entry:
         """Return what holds for the sender, kept as long as its rights and the tree of domains are the same."""
-        key = (identity.subject, route, project)
+        key = (identity.sender, route, project)
         account = identity.account
         grants = self._index.grants(account, identity.groups) if account is not None else None
         version = self._index.organization.version
@@ -271,7 +271,7 @@ class Gate:
     def _look_up(
         self, identity: Identity, route: RouteClass, project: str | None, grants: Grants | None, version: int
     ) -> _Entry:
-        account, subject = identity.account, identity.subject
+        account, subject = identity.account, identity.sender
         sender = account or Ref("Host", None, identity.host)
         place = Place(project=project)
         # Others' projects are none of theirs to use up.

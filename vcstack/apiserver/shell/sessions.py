@@ -20,7 +20,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from vcstack.apiclient.shellmessages import SIZE_LIMIT, ShellEnd, ShellNotice, TerminalChange
 from vcstack.apiserver.audit.entry import note_login, note_recording
-from vcstack.apiserver.authz import RECHECK_SECONDS, Permit
+from vcstack.apiserver.authz import RECHECK_SECONDS, Permit, until_lost
 from vcstack.apiserver.identity import Identity
 from vcstack.apiserver.parts import ApiParts
 from vcstack.apiserver.queries import Query, refuse
@@ -36,7 +36,6 @@ from vcstack.apiserver.streams import (
     CLOSE_REASON_BYTES,
     demand,
     find_host,
-    until_lost,
 )
 from vcstack.apiserver.targets import Target
 from vcstack.apiserver.tunnels import HostStream, Tunnels
