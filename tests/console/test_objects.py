@@ -37,13 +37,17 @@ class Noted:
     def revision(self) -> int:
         return int(self.wire["metadata"]["resourceVersion"])
 
+    @property
+    def uid(self) -> str:
+        return str(self.wire["metadata"]["uid"])
+
     def to_wire(self) -> dict[str, Any]:
         return {
             "kind": self.ref.kind,
             "project": self.ref.project,
             "name": self.ref.name,
             "revision": str(self.revision),
-            "uid": self.wire["metadata"]["uid"],
+            "uid": self.uid,
             "operation": self.operation,
             "actor": "user:alice",
             "manager": "console",
