@@ -169,15 +169,15 @@ async def test_a_join_token_is_good_once_and_no_longer_than_said_whatever_a_repl
     lifetime = expires_at - right.now()
     if shift > lifetime:
         with pytest.raises(Forbidden):
-            await two.redeem(token, "h1", b"key")
-    await three.redeem(token, "h1", b"key")
+            await two.redeem(token, "h1", b"key", "h-1")
+    await three.redeem(token, "h1", b"key", "h-1")
     for tokens in (one, three):
         with pytest.raises(Forbidden):
-            await tokens.redeem(token, "h1", b"another key")
+            await tokens.redeem(token, "h1", b"another key", "h-1")
     late, _ = await one.create("h2")
     memory_etcd.advance(lifetime.total_seconds() + 1)
     with pytest.raises(Forbidden):
-        await three.redeem(late, "h2", b"key")
+        await three.redeem(late, "h2", b"key", "h-2")
 
 
 @pytest.mark.parametrize("name", LOOK_ALIKES)

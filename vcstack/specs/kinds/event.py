@@ -93,7 +93,7 @@ register(
                 "type": "Normal",
                 "reason": "Started",
                 "message": "It runs.",
-                "actor": "vc-compute",
+                "actor": actor_of("h9"),
                 "firstTime": "2026-11-01T12:00:00Z",
                 "lastTime": "2026-11-01T12:00:00Z",
             },
