@@ -13,11 +13,9 @@ from tests.apiserver.test_tenancy import bind, put_roles
 from tests.fakes.memory_etcd import MemoryEtcd
 from tests.fixtures.api import SYSTEM, Api, error_of, serving
 from tests.fixtures.mirrors import reached
-from tests.fixtures.pastproject import mirroring
+from tests.fixtures.pastproject import mirroring, reading
 from vcstack.pki.installation import Installation
 from vcstack.specs.registry import get_kind
-from vcstack.store.mirror.database import open_engine
-from vcstack.store.mirror.history import HistoryReader
 from vcstack.store.mirror.mirror import Mirror
 from vcstack.store.store import Store
 
@@ -67,15 +65,15 @@ async def cloud(
     tmp_path: Path,
     postgres_dsn: str,
 ) -> AsyncIterator[Cloud]:
-    engine = open_engine(postgres_dsn)
-    async with mirroring(memory_etcd, postgres_dsn) as mirror:
-        history = HistoryReader(engine)
-        async with serving(memory_store, memory_etcd, pki_installation, tmp_path, history=history) as api:
-            await put_roles(api)
-            cloud = Cloud(api, mirror)
-            await cloud.recorded()  # what is gone before the mirror has begun, no history knows
-            yield cloud
-    await engine.dispose()
+    async with (
+        mirroring(memory_etcd, postgres_dsn) as mirror,
+        reading(postgres_dsn) as history,
+        serving(memory_store, memory_etcd, pki_installation, tmp_path, history=history) as api,
+    ):
+        await put_roles(api)
+        cloud = Cloud(api, mirror)
+        await cloud.recorded()  # what is gone before the mirror has begun, no history knows
+        yield cloud
 
 
 async def told(client: httpx2.AsyncClient, path: str) -> set[str]:

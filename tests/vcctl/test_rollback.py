@@ -11,13 +11,12 @@ from sqlalchemy import text
 
 from tests.fakes.memory_etcd import MemoryEtcd
 from tests.fixtures.api import SYSTEM, serving
-from tests.fixtures.pastproject import PastProject, forget, mirroring
+from tests.fixtures.pastproject import PastProject, forget, mirroring, reading
 from tests.vcctl.harness import Hands, Vcctl
 from vcstack.pki.installation import Installation
 from vcstack.specs.errors import Conflict
 from vcstack.specs.registry import get_kind
 from vcstack.store.mirror.database import open_engine
-from vcstack.store.mirror.history import HistoryReader
 from vcstack.store.mirror.mirror import Mirror
 from vcstack.store.store import Store
 from vcstack.vcctl.errors import ExitCode
@@ -58,11 +57,11 @@ async def vcctl(
     tmp_path: Path,
     postgres_dsn: str,
 ) -> AsyncIterator[Vcctl]:
-    engine = open_engine(postgres_dsn)
-    history = HistoryReader(engine)
-    async with serving(memory_store, memory_etcd, pki_installation, tmp_path, history=history) as api:
+    async with (
+        reading(postgres_dsn) as history,
+        serving(memory_store, memory_etcd, pki_installation, tmp_path, history=history) as api,
+    ):
         yield Vcctl(api, tmp_path)
-    await engine.dispose()
 
 
 async def test_a_project_goes_back_by_one_command_and_a_second_one_does_what_was_refused(

@@ -180,10 +180,11 @@ class GitSourceReconciler:
         """Yield the sources that name a Secret, or act as a ServiceAccount."""
         for source in self._sources.list():
             spec = source.spec
-            keys = (spec.ca_secret, spec.decryption)
-            named = {spec.credentials, *(key.name for key in keys if key is not None)}
             if isinstance(resource, ServiceAccount):
-                named = {spec.service_account}
+                named: set[str | None] = {spec.service_account}
+            else:
+                keys = (spec.ca_secret, spec.decryption)
+                named = {spec.credentials, *(key.name for key in keys if key is not None)}
             if source.metadata.project == resource.metadata.project and resource.metadata.name in named:
                 yield source.ref
 

@@ -55,10 +55,8 @@ class KeyReconciler:
             try:
                 versions = await self._material.rotate(key.uid, key.spec.algorithm, versions[-1].version, now)
             except Conflict as error:
-                due, overdue = (
-                    None,
-                    f"{error.message}; make another key, and re-encrypt under it what this one encrypted",
-                )
+                due = None
+                overdue = f"{error.message}; make another key, and re-encrypt under it what this one encrypted"
             else:
                 due = _rotation_due(key, versions[-1])
                 message = f"version {versions[-1].version} encrypts and signs from now on"
