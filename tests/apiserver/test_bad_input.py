@@ -8,8 +8,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.fixtures.api import Api, create_samples, error_of, snapshot
-from tests.fixtures.samples import Wire, sample
+from tests.fixtures.api import SYSTEM, Api, create_samples, error_of, snapshot
+from tests.fixtures.samples import SAMPLES, Wire, sample
+from vcstack.specs.registry import get_kind
 
 JSON = "application/json"
 YAML = "application/yaml"
@@ -162,7 +163,20 @@ REQUESTS = [
     Case("null", "POST", "/api/v1/flavors", b"null", 400),
     Case("not UTF-8", "POST", "/api/v1/flavors", b'{"metadata":{"name":"\xff"}}', 400),
     Case("NaN", "POST", "/api/v1/flavors", b'{"spec":{"vcpus":NaN}}', 400),
-    Case("a lone surrogate", "POST", "/api/v1/projects", b'{"metadata":{"name":"x"},"spec":{"displayName":"\\ud800"}}', 400),
+    Case("a lone surrogate", "POST", "/api/v1/projects", b'{"metadata":{"name":"x"},"spec":{"displayName":"\\ud800"}}', 400,
+         "spec.displayName", "half of a pair"),
+    Case("a lone surrogate in a key", "POST", "/api/v1/projects", b'{"metadata":{"labels":{"\\ud800":"\\ud800"}}}', 400,
+         "metadata.labels", "half of a pair"),
+    Case("a lone surrogate in YAML", "POST", "/api/v1/flavors", b'{"metadata": {"name": "\\ud800"}}', 400,
+         says="body:1:26: found invalid Unicode", media_type=YAML),
+    Case("NUL in YAML", "POST", "/api/v1/flavors", b'metadata: {name: fresh, annotations: {note: "a\\0b"}}', 422,
+         "metadata.annotations.note", "NUL", media_type=YAML),
+    Case("NUL in a key", "POST", "/api/v1/flavors", b'{"metadata":{"annotations":{"a\\u0000b":"x"}}}', 422,
+         "metadata.annotations", "NUL"),
+    Case("NUL in a merge patch", "PATCH", "/api/v1/flavors/tiny", b'{"metadata":{"annotations":{"a.b/c":"\\u0000"}}}', 422,
+         "metadata.annotations[a.b/c]", "NUL", media_type=MERGE),
+    Case("NUL in a plan", "POST", "/api/v1/plan", b'{"fieldManager":"me","items":[{"spec":{"x":"\\u0000"}}]}', 422,
+         "items[0].spec.x", "NUL"),
     Case("a key twice", "POST", "/api/v1/flavors", b'{"spec":{"vcpus":1,"vcpus":2}}', 400, says="vcpus"),
     Case("a number beyond 64 bits", "POST", "/api/v1/flavors", b'{"spec":{"vcpus":%s}}' % (b"9" * 40), 400),
     Case("deep JSON", "POST", "/api/v1/flavors", b'{"spec":' * 40 + b"1" + b"}" * 40, 400, says="nested"),
@@ -262,3 +276,77 @@ async def test_bad_input_is_refused_with_the_field_and_a_sentence_and_changes_no
         await prepare(api, raw)
         faults = [fault for case in cases if (fault := await find_fault(api, raw, case))]
     assert not faults, "\n".join(faults)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "blamed"),
+    [
+        ("annotations", {"note": "a\0b"}, "metadata.annotations.note"),
+        ("finalizers", ["example.org/a\0b"], "metadata.finalizers[0]"),
+        ("finalizers", ["example.org/a\x1b[2J"], "metadata.finalizers[0]"),
+        ("ownerReferences", [{"kind": "Project", "name": "demo", "uid": "a\0"}], "metadata.ownerReferences[0].uid"),
+        ("ownerReferences", [{"kind": "Project", "name": "demo", "uid": "a\x7f"}], "metadata.ownerReferences[0].uid"),
+    ],
+)
+async def test_no_kind_takes_what_cannot_be_kept(api: Api, field: str, value: Any, blamed: str) -> None:
+    async with api.raw() as raw:
+        for definition in (get_kind(kind) for kind in SAMPLES):
+            if definition.system_only:
+                continue
+            wire = changed(definition.kind, f"metadata.{field}", value)
+            project = wire["metadata"].get("project")
+            path = f"/api/v1/projects/{project}/{definition.plural}" if project else f"/api/v1/{definition.plural}"
+            one, body = f"{path}/fresh", json.dumps(wire)
+            for answer in (
+                await raw.post(path, json=wire),
+                await raw.put(one, json=wire),
+                await raw.patch(one, content=body, headers={"content-type": MERGE}),
+                await raw.patch(f"{one}?fieldManager=me", content=body, headers={"content-type": APPLY}),
+            ):
+                assert answer.status_code == 422, f"{definition.kind}: {answer.text}"
+                assert [c["field"] for c in error_of(answer)["details"]["causes"]] == [blamed], definition.kind
+
+
+async def test_a_host_reports_no_condition_that_cannot_be_kept(api: Api) -> None:
+    settings = await api.register("h1")
+    condition = {"type": "AgentReady", "status": "True", "message": "a\0", "lastTransitionTime": "2026-11-01T12:00:00Z"}
+    async with api.raw(settings) as raw:
+        path, headers = "/api/v1/hosts/h1/status", {"content-type": MERGE}
+        answer = await raw.patch(path, content=json.dumps({"status": {"conditions": [condition]}}), headers=headers)
+        assert answer.status_code == 422, answer.text
+        assert [c["field"] for c in error_of(answer)["details"]["causes"]] == ["status.conditions[0].message"]
+        condition["message"] = "one line\nand another"
+        answer = await raw.patch(path, content=json.dumps({"status": {"conditions": [condition]}}), headers=headers)
+        assert answer.status_code == 200, answer.text
+
+
+async def test_texts_of_several_lines_are_kept_as_they_are(api: Api) -> None:
+    text = "#!/bin/sh\r\n\tprintf '\x1b[1m'\n\x0c\x7f"
+    async with api.raw() as raw:
+        await prepare(api, raw)
+        wire = changed("Instance", "metadata.annotations", {"note": text})
+        wire["spec"]["userData"] = text
+        made = await raw.post(f"{DEMO}/instances", json=wire)
+        assert made.status_code == 201, made.text
+        assert (made.json()["metadata"]["annotations"]["note"], made.json()["spec"]["userData"]) == (text, text)
+
+
+async def test_an_object_of_before_that_has_a_nul_is_read_mended_and_deleted(api: Api) -> None:
+    definition, path = get_kind("Project"), "/api/v1/projects/old"
+    metadata = {"name": "old", "annotations": {"note": "a\0b", "plain": "x"}, "finalizers": ["example.org/a\0b"]}
+    await api.store.create(definition, {"metadata": metadata, "spec": {}}, actor=SYSTEM)
+    async with api.raw() as raw:
+        read = (await raw.get(path)).json()["metadata"]
+        assert (read["annotations"]["note"], read["finalizers"][-1]) == ("a\0b", "example.org/a\0b")
+
+        async def patch(metadata: Wire) -> httpx2.Response:
+            return await raw.patch(path, content=json.dumps({"metadata": metadata}), headers={"content-type": MERGE})
+
+        other = await patch({"annotations": {"plain": "y"}})
+        assert other.json()["metadata"]["annotations"] == {"note": "a\0b", "plain": "y"}
+        kept = [name for name in read["finalizers"] if "\0" not in name]
+        mended = await patch({"annotations": {"note": None}, "finalizers": kept})
+        assert mended.json()["metadata"]["annotations"] == {"plain": "y"}
+        assert mended.json()["metadata"].get("finalizers", []) == kept
+        assert (await raw.put(path, json=mended.json())).status_code == 200
+        assert (await raw.delete(path)).status_code in (200, 204)

@@ -1,13 +1,18 @@
 """Request bodies: limited before they are read, decoded without surprises, made to agree with the path."""
 
-from typing import Any, TypeVar
+import json
+import re
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 from starlette.requests import Request
 
 from vcstack.apiserver.targets import Target
 from vcstack.specs.errors import BadRequest, Cause, Invalid, TooLarge, UnsupportedMediaType
-from vcstack.specs.manifest import BODY_LIMITS, load_documents, load_json
+from vcstack.specs.introspect import join_path
+from vcstack.specs.manifest import BODY_LIMITS, ManifestError, load_documents, load_json
 from vcstack.specs.meta import API_VERSION
 from vcstack.specs.model import Model
 from vcstack.specs.registry import Scope
@@ -20,6 +25,16 @@ APPLY_YAML = "application/apply-patch+yaml"
 APPLY_JSON = "application/apply-patch+json"
 OBJECT_TYPES = (JSON, YAML)
 PATCH_TYPES = (MERGE_PATCH, APPLY_YAML, APPLY_JSON)
+
+MAX_CAUSES: Final = 20
+PATH_SHOWN: Final = 200
+_HALF: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+"""An escape for one of the two surrogates that stand for a character."""
+_NOWHERE: Final = re.compile("[\0\ud800-\udfff]")
+"""What PostgreSQL cannot keep, and what is no character."""
+_CONTROL: Final = re.compile("[\0-\x1f\x7f\ud800-\udfff]")
+_FREE: Final = ("annotations", "managedFields")
+"""Of metadata: texts of any form, and what nobody takes from a caller."""
 
 M = TypeVar("M", bound=Model)
 Wire = dict[str, Any]
@@ -56,9 +71,57 @@ def media_type_of(request: Request, allowed: tuple[str, ...]) -> str:
 
 
 async def read_object(request: Request, allowed: tuple[str, ...] = OBJECT_TYPES) -> Wire:
-    """Return the body's one JSON or YAML object."""
+    """Return the body's one JSON or YAML object.
+
+    Raises:
+        Invalid: a text has characters that cannot be kept.
+    """
     media_type = media_type_of(request, allowed)
-    return decode(await read_bytes(request), is_yaml=media_type.endswith("yaml"))
+    raw = await read_bytes(request)
+    wire = decode(raw, is_yaml=media_type.endswith("yaml"))
+    # JSON and YAML write control characters as escapes only, but for DEL.
+    if b"\\" in raw or b"\x7f" in raw:
+        check_texts(wire)
+    return wire
+
+
+def check_texts(wire: Wire) -> None:
+    """Refuse NUL anywhere, and all control characters in what says whose and what an object is.
+
+    Here and not in the models: what was stored before stays readable, and a patch can take it out.
+
+    Raises:
+        Invalid: with the fields.
+    """
+    causes = list(islice(_find_refused(wire), MAX_CAUSES))
+    if causes:
+        raise Invalid(f"{causes[0].field}: {causes[0].message}", causes=causes)
+
+
+def _find_refused(value: Any, path: str = "", refused: re.Pattern[str] = _NOWHERE) -> Iterator[Cause]:
+    if isinstance(value, str):
+        if found := refused.search(value):
+            yield _refuse_text(path, found[0])
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if found := _NOWHERE.search(key):
+                yield _refuse_text(path, found[0], f"the key {key[:PATH_SHOWN]!r} ")
+                continue
+            strict = path == "metadata" and key not in _FREE
+            yield from _find_refused(item, join_path(path, key), _CONTROL if strict else refused)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _find_refused(item, f"{path}[{index}]", refused)
+
+
+def _refuse_text(path: str, character: str, what: str = "") -> Cause:
+    if character == "\0":
+        message = "has a NUL character; remove it"
+    elif character >= "\ud800":
+        message = "has half of a pair of \\u escapes, which is no character; write both, or the character itself"
+    else:
+        message = "has control characters; remove them"
+    return Cause(field=path[:PATH_SHOWN] or "body", reason="FieldValueInvalid", message=f"{what}{message}")
 
 
 async def read_model(request: Request, model: type[M]) -> M:
@@ -77,10 +140,25 @@ def decode(raw: bytes, *, is_yaml: bool) -> Wire:
         if len(documents) != 1:
             raise BadRequest(f"the body must be one object, it has {len(documents)}")
         return documents[0]
-    value = load_json(raw) if raw else None
+    try:
+        value = load_json(raw) if raw else None
+    except ManifestError as error:
+        raise _find_half(raw) or error from None
     if not isinstance(value, dict):
         raise BadRequest('the body must be one object, e.g. {"apiVersion": ..., "kind": ...}')
     return value
+
+
+def _find_half(raw: bytes) -> BadRequest | None:
+    """Return the error that names the field with half a character; the JSON reader says the column only."""
+    if not _HALF.search(raw):
+        return None
+    try:
+        value = json.loads(raw)
+        cause = next(_find_refused(value), None)
+    except (ValueError, RecursionError):
+        return None
+    return None if cause is None else BadRequest(f"{cause.field}: {cause.message}", causes=[cause])
 
 
 def fit_to_path(wire: Wire, target: Target, *, named: bool) -> Wire:
