@@ -1,7 +1,9 @@
 """Every kind is complete: what the generic parts derive from it is there."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,3 +90,38 @@ def test_the_kind_has_an_example_and_a_reference_page(definition: KindDefinition
 
 def test_plurals_and_prefixes_are_unique() -> None:
     assert len({d.plural for d in KINDS}) == len({d.uid_prefix for d in KINDS}) == len(KINDS)
+
+
+WRITTEN_BY_HOSTS = [
+    (definition, section)
+    for definition in KINDS
+    for section in ("status", "spec")
+    if (section == "status" and definition.node_path is not None) or (section == "spec" and definition.kind == "Event")
+]
+
+
+@pytest.mark.parametrize(("definition", "section"), WRITTEN_BY_HOSTS, ids=lambda x: getattr(x, "kind", x))
+def test_what_hosts_write_is_bounded(definition: KindDefinition, section: str) -> None:
+    """A host may be broken into: nothing that it writes grows without end."""
+    model: Any = definition.model.model_fields[section].annotation
+    schema = model.model_json_schema(by_alias=True)
+    assert not list(_find_unbounded(schema, schema.get("$defs", {}), section))
+
+
+def _find_unbounded(schema: dict[str, Any], defs: dict[str, Any], path: str) -> Iterator[str]:
+    if "$ref" in schema:
+        schema = {**defs[schema["$ref"].rpartition("/")[2]], **schema}
+    for choice in schema.get("anyOf", ()):
+        yield from _find_unbounded(choice, defs, path)
+    bounds = {"string": ("maxLength", "enum", "format"), "array": ("maxItems",)}.get(schema.get("type", ""), ())
+    if bounds and not any(bound in schema for bound in bounds):
+        yield path
+    if "items" in schema:
+        yield from _find_unbounded(schema["items"], defs, f"{path}[]")
+    for name, field in schema.get("properties", {}).items():
+        yield from _find_unbounded(field, defs, f"{path}.{name}")
+    values = schema.get("additionalProperties")
+    if isinstance(values, dict):
+        if "maxProperties" not in schema:
+            yield path
+        yield from _find_unbounded(values, defs, f"{path}{{}}")

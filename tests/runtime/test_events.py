@@ -12,6 +12,7 @@ from vcstack.runtime.metrics import RuntimeMetrics
 from vcstack.specs.errors import Unavailable
 from vcstack.specs.kinds.event import Event, EventType
 from vcstack.specs.kinds.flavor import Flavor
+from vcstack.specs.meta import MESSAGE_LIMIT
 
 
 async def stored(world: World) -> list[Event]:
@@ -28,6 +29,13 @@ async def test_an_event_is_recorded_about_its_object(world: World) -> None:
     assert (event.spec.regarding.kind, event.spec.regarding.uid) == ("Instance", made.uid)
     assert (event.spec.type, event.spec.reason, event.spec.count) == (EventType.WARNING, "Unschedulable", 1)
     assert event.spec.first_time == event.spec.last_time == world.clock.now()
+
+
+async def test_a_message_that_is_too_long_is_cut(world: World) -> None:
+    await world.create_basics()
+    world.events.normal(await world.get(Flavor, "tiny"), "Seen", "It was seen. " * 10_000)
+    await world.events.flush()
+    assert len((await stored(world))[0].spec.message) == MESSAGE_LIMIT
 
 
 async def test_the_same_again_is_counted(world: World) -> None:

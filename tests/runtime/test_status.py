@@ -6,7 +6,7 @@ from tests.fakes.world import World
 from vcstack.runtime.errors import BackendUnavailable, TerminalError
 from vcstack.runtime.status import build_patch, condition_of, hold_shown, write_status
 from vcstack.specs.kinds.host import Capacity, Host
-from vcstack.specs.meta import ConditionStatus
+from vcstack.specs.meta import MESSAGE_LIMIT, ConditionStatus
 
 
 async def test_only_what_changed_is_written(world: World) -> None:
@@ -64,3 +64,13 @@ async def test_an_error_is_shown_in_the_condition_and_raised_on(
     shown = (await world.get(Host, "h1")).find_condition("AgentReady")
     assert shown is not None
     assert (shown.status, shown.reason, shown.message) == (status, error.reason, error.message)
+
+
+async def test_a_message_of_too_many_things_is_cut(world: World) -> None:
+    host = await world.create_host("h1")
+    lost = condition_of(host, "AgentReady", False, "Down", "away. " * 10_000, clock=world.clock)
+    written = (await write_status(world.system, host, conditions=[lost])).find_condition("AgentReady")
+    assert written is not None
+    assert len(written.message) == MESSAGE_LIMIT
+    assert written.message.startswith("away. ")
+    assert written.message.endswith("… (cut)")

@@ -27,6 +27,7 @@ from tests.store.objects import (
     wire,
 )
 from vcstack.specs.errors import Conflict, Invalid, NotFound
+from vcstack.specs.meta import CONDITIONS_LIMIT
 from vcstack.store.actor import Actor
 from vcstack.store.records import Stored
 from vcstack.store.store import Store
@@ -134,6 +135,25 @@ async def test_status_is_validated(store: Store) -> None:
     assert "status.conditions[0].status" in causes(error)
     with pytest.raises(Invalid):
         await store.patch_status(NETWORK, "demo", "web", ["x"], actor=CONTROLLER)  # type: ignore[arg-type]
+
+
+async def test_conditions_are_bounded_in_number_and_length(store: Store) -> None:
+    many = [condition(f"Aspect{i}") for i in range(CONDITIONS_LIMIT)]
+    with pytest.raises(Invalid) as error:
+        await patch(store, {"conditions": many})
+    assert causes(error) == {"status.conditions": "must have at most 64 items, not 65"}, "with Ready"
+    await patch(store, {"conditions": many[:-1]})
+    with pytest.raises(Invalid) as error:
+        await patch(store, {"conditions": [condition("OneMore")]})
+    assert causes(error) == {"status.conditions": "must have at most 64 items, not 65"}
+    after = await patch(store, {"conditions": [condition("Aspect0", "False")]})
+    assert len(after.wire["status"]["conditions"]) == CONDITIONS_LIMIT, "those that are there can be written"
+    with pytest.raises(Invalid) as error:
+        await patch(store, {"conditions": [condition("Aspect1", reason="x" * 1025, message="x" * 32_769)]})
+    assert causes(error) == {
+        "status.conditions[1].reason": "must have at most 1024 characters, not 1025",
+        "status.conditions[1].message": "must have at most 32768 characters, not 32769",
+    }
 
 
 async def test_an_exact_version_is_demanded_when_given(store: Store) -> None:

@@ -18,6 +18,7 @@ from vcstack.runtime.client import ResourceClient
 from vcstack.runtime.metrics import RuntimeMetrics
 from vcstack.specs.errors import AlreadyExists, ApiError, Conflict, FencedOut, NotFound
 from vcstack.specs.kinds.event import Event, EventSpec, EventType, ObjectReference
+from vcstack.specs.meta import fit_message
 from vcstack.specs.resource import AnyResource
 
 PENDING_LIMIT = 1000
@@ -132,7 +133,7 @@ class EventRecorder:
             regarding=ObjectReference(kind=about.kind, name=about.metadata.name, uid=about.uid),
             type=pending.type,
             reason=pending.reason,
-            message=pending.message,
+            message=fit_message(pending.message),
             actor=self._actor,
             count=pending.count,
             first_time=pending.first,

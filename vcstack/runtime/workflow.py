@@ -14,7 +14,7 @@ from vcstack.runtime.errors import TerminalError
 from vcstack.runtime.events import EventRecorder
 from vcstack.runtime.status import condition_of, write_status
 from vcstack.specs.kinds.task import SUCCEEDED, DesiredState, Phase, StepState, Task, TaskStep
-from vcstack.specs.meta import ConditionStatus, format_time
+from vcstack.specs.meta import ConditionStatus, fit_message, format_time
 
 FINISHED = frozenset({Phase.SUCCEEDED, Phase.FAILED, Phase.CANCELLED})
 CANCELLED_REASON = "Cancelled"
@@ -89,7 +89,7 @@ class Workflow:
                 result = await step.run(self._scope())
             except TerminalError as error:
                 end = self.clock.now()
-                await self._save(step.name, state=StepState.FAILED, message=error.message, finished_at=end)
+                await self._save(step.name, state=StepState.FAILED, message=fit_message(error.message), finished_at=end)
                 return error
             end = self.clock.now()
             await self._save(step.name, state=StepState.SUCCEEDED, result=dict(result or {}), finished_at=end)
@@ -113,7 +113,9 @@ class Workflow:
                 await step.compensate(self._scope())
             except TerminalError as error:
                 message = f"{message}; could not be undone: {error.message}".lstrip("; ")
-            await self._save(step.name, state=StepState.COMPENSATED, message=message, finished_at=self.clock.now())
+            await self._save(
+                step.name, state=StepState.COMPENSATED, message=fit_message(message), finished_at=self.clock.now()
+            )
 
     async def _finish(self, phase: Phase, succeeded: bool, reason: str, message: str) -> Task:
         condition = condition_of(self._task, SUCCEEDED, succeeded, reason, message, clock=self.clock)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from vcstack.specs.meta import Condition, ConditionStatus
+from vcstack.specs.meta import Condition, ConditionStatus, fit_message
 
 READY = "Ready"
 """The condition that sums up the others; every kind with a status has it."""
@@ -27,7 +27,7 @@ def build_condition(
         type=type_,
         status=status,
         reason=reason,
-        message=message,
+        message=fit_message(message),
         last_transition_time=now,
         observed_generation=generation,
     )

@@ -56,6 +56,21 @@ LabelValue = Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9]([A-Za-z0-9
 AnnotationValue = Annotated[str, StringConstraints(max_length=65536)]
 
 
+CONDITIONS_LIMIT: Final = 64
+"""Conditions of one object: each is looked at with every write, also those that a broken host made up."""
+MESSAGE_LIMIT: Final = 32_768
+"""Characters of a message; type, reason and message may be as long as in a condition of Kubernetes."""
+CUT: Final = "… (cut)"
+
+Message = Annotated[str, StringConstraints(max_length=MESSAGE_LIMIT)]
+"""Sentences for people that a program wrote."""
+
+
+def fit_message(text: str) -> str:
+    """Return the text, cut if a message may not be that long: thousands of hosts or objects may be told of."""
+    return text if len(text) <= MESSAGE_LIMIT else text[: MESSAGE_LIMIT - len(CUT)] + CUT
+
+
 class ConditionStatus(StrEnum):
     """The three answers a condition can give."""
 
@@ -67,13 +82,13 @@ class ConditionStatus(StrEnum):
 class Condition(Model):
     """One observed aspect of an object's state."""
 
-    type: str
+    type: Annotated[str, StringConstraints(max_length=316)]
     """What is observed, PascalCase."""
     status: ConditionStatus
     """True, False or Unknown."""
-    reason: str = ""
+    reason: Annotated[str, StringConstraints(max_length=1024)] = ""
     """A machine's word for why, PascalCase."""
-    message: str = ""
+    message: Message = ""
     """A sentence for people: what is waited for and what they can do."""
     last_transition_time: Time
     """When status last changed."""

@@ -33,6 +33,9 @@ LENT_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(/[a-z0-9]([a-z0-9-]{0,61}[a
 LentName = Annotated[str, StringConstraints(pattern=LENT_PATTERN, max_length=127)]
 """A name of the own project, or PROJECT/NAME of what another project shares with it."""
 
+Observed = Annotated[str, StringConstraints(max_length=256)]
+"""A short text of a status: a name, a version, an address."""
+
 Text = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]*$", max_length=1024)]
 """Free text for people: no control characters but tab and newline."""
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 import orjson
 from pydantic import Field
 
-from vcstack.specs.meta import API_VERSION, Condition, ConditionStatus, ObjectMeta, OwnerReference
+from vcstack.specs.meta import API_VERSION, CONDITIONS_LIMIT, Condition, ConditionStatus, ObjectMeta, OwnerReference
 from vcstack.specs.model import Model
 
 
@@ -19,7 +19,7 @@ class Status(Model):
 
     observed_generation: int = 0
     """The generation that all required conditions have been observed for. Derived in the store."""
-    conditions: list[Condition] = Field(default_factory=list)
+    conditions: list[Condition] = Field(default_factory=list, max_length=CONDITIONS_LIMIT)
     """What is observed, one entry a type; Ready sums up the others and is derived in the store."""
 
 

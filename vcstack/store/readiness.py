@@ -6,20 +6,22 @@ from typing import Any
 from pydantic import ValidationError
 
 from vcstack.specs.conditions import READY, summarize_ready
-from vcstack.specs.meta import Condition
+from vcstack.specs.meta import CONDITIONS_LIMIT, Condition
 from vcstack.store.draft import Draft
 
 
 def derive_ready(draft: Draft, now: datetime) -> None:
     """Set Ready and observedGeneration in the draft's status.
 
-    Conditions that do not fit the schema are left to validation, which names them.
+    Conditions that do not fit the schema, or are too many, are left to validation, which names them.
     """
     required = draft.definition.ready_when
     if not required:
         return
     listed = draft.status.get("conditions") or []
     try:
+        if len(listed) > CONDITIONS_LIMIT:
+            return  # what is refused anyway need not be read one by one
         conditions = [Condition.from_wire(c) for c in listed]
     except (ValidationError, TypeError):
         return

@@ -20,7 +20,7 @@ from vcstack.runtime.client import ResourceClient
 from vcstack.runtime.errors import BackendError
 from vcstack.runtime.status import write_status
 from vcstack.specs.errors import ApiError
-from vcstack.specs.kinds.host import AGENT_READY, CERTIFICATE_EXPIRING, Capacity, Host
+from vcstack.specs.kinds.host import AGENT_READY, CACHED_IMAGES_LIMIT, CERTIFICATE_EXPIRING, Capacity, Host
 from vcstack.specs.meta import format_time
 
 REPORT_SECONDS = 60.0
@@ -115,6 +115,6 @@ class HostReporter:
             "certificateExpiresAt": format_time(self._expires_at()),
             "certificateAuthority": issuer,
             "trustedAuthorities": list(trusted),
-            "cachedImages": self._images.list_digests(),
+            "cachedImages": self._images.list_digests()[:CACHED_IMAGES_LIMIT],
         }
         return fields | ({"address": switch.encap_ip} if switch.encap_ip else {})

@@ -3,10 +3,10 @@
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
-from vcstack.specs.meta import Time
-from vcstack.specs.model import Model
+from vcstack.specs.meta import Message, Time
+from vcstack.specs.model import Model, Observed
 from vcstack.specs.registry import Column, KindDefinition, Scope, register
 from vcstack.specs.resource import Resource, Spec, Status
 from vcstack.specs.settings import EVENTS_RETENTION
@@ -27,11 +27,11 @@ class EventType(StrEnum):
 class ObjectReference(Model):
     """The object that it happened to."""
 
-    kind: str
+    kind: Observed
     """Its kind."""
-    name: str
+    name: Observed
     """Its name."""
-    uid: str = ""
+    uid: Observed = ""
     """Its uid."""
 
 
@@ -42,11 +42,11 @@ class EventSpec(Spec):
     """The object that it happened to."""
     type: EventType
     """Normal or Warning."""
-    reason: str
+    reason: Annotated[str, StringConstraints(max_length=1024)]
     """A machine's word, PascalCase."""
-    message: str
+    message: Message
     """A sentence for people."""
-    actor: str
+    actor: Observed
     """Who reports it."""
     count: Annotated[int, Field(ge=0, le=2**53)] = 1
     """How often it happened."""

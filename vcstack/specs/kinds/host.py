@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from vcstack.specs.meta import Time
-from vcstack.specs.model import Model, Name
+from vcstack.specs.model import Model, Name, Observed
 from vcstack.specs.registry import Column, KindDefinition, Scope, ViewColumn, register
 from vcstack.specs.resource import Resource, Spec, Status
 
@@ -62,6 +62,8 @@ class Capacity(Model):
     """Disk in GiB."""
 
 
+CACHED_IMAGES_LIMIT = 1024
+"""How many images a host tells of; that one has an image counts when a host is chosen, and for nothing else."""
 PHYSICAL_LIMIT = 2**31 - 1
 """Of each amount of a physical capacity: so large that no host has it, and what is worked out of it fits 64 bits."""
 
@@ -87,28 +89,28 @@ class HostStatus(Status):
     """What instances claim now. By the host controller."""
     instance_count: int | None = None
     """How many instances are bound here. By the host controller."""
-    architecture: str | None = None
+    architecture: Observed | None = None
     """x86_64, aarch64."""
-    virt_type: str | None = None
+    virt_type: Observed | None = None
     """kvm or qemu (TCG), found out by really starting a guest CPU."""
-    datapath: str | None = None
+    datapath: Observed | None = None
     """system (kernel) or netdev (userspace) Open vSwitch datapath."""
-    address: str | None = None
+    address: Observed | None = None
     """The tunnel endpoint."""
-    agent_version: str | None = None
+    agent_version: Observed | None = None
     """Version of vc-compute."""
-    libvirt_version: str | None = None
+    libvirt_version: Observed | None = None
     """Version of libvirt."""
-    qemu_version: str | None = None
+    qemu_version: Observed | None = None
     """Version of QEMU."""
     certificate_expires_at: Time | None = None
     """When the host's certificate runs out."""
-    certificate_authority: str | None = None
+    certificate_authority: Observed | None = None
     """The fingerprint of the authority that signed it."""
-    trusted_authorities: list[str] | None = None
+    trusted_authorities: Annotated[list[Observed], Field(max_length=64)] | None = None
     """The fingerprints of the authorities that the host trusts."""
-    cached_images: list[str] | None = None
-    """Digests of the images in the host's cache."""
+    cached_images: Annotated[list[Observed], Field(max_length=CACHED_IMAGES_LIMIT)] | None = None
+    """Digests of the images in the host's cache, of more than 1024 the first ones."""
     joined_at: Time | None = None
     """When the agent registered."""
 

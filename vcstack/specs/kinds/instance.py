@@ -15,7 +15,7 @@ from vcstack.specs.kinds.port import Port, find_address_fault, find_needless_pro
 from vcstack.specs.kinds.secret import SecretKey
 from vcstack.specs.kinds.subnet import Address, Subnet
 from vcstack.specs.meta import LabelKey, LabelValue, Time
-from vcstack.specs.model import Change, LentName, Model, Name, RefersTo, Takes, split_lent
+from vcstack.specs.model import Change, LentName, Model, Name, Observed, RefersTo, Takes, split_lent
 from vcstack.specs.registry import Column, KindDefinition, Referenced, Scope, ViewColumn, register
 from vcstack.specs.resource import Ref, Resource, Spec, Status
 
@@ -110,24 +110,24 @@ class InstanceSpec(Spec):
 class InterfaceAddress(Model):
     """An address of one of its interfaces."""
 
-    interface: str
+    interface: Observed
     """The interface."""
-    address: str
+    address: Observed
     """The address."""
-    mac: str
+    mac: Observed
     """The interface's MAC address."""
 
 
 class InstanceStatus(Status):
     """What was observed of the virtual machine."""
 
-    host: str | None = None
+    host: Observed | None = None
     """The host it is bound to, chosen by the scheduler."""
     allocated: Capacity | None = None
     """What it claims on its host."""
     power_state: PowerState | None = None
     """As read from the hypervisor."""
-    addresses: list[InterfaceAddress] | None = None
+    addresses: Annotated[list[InterfaceAddress], Field(max_length=256)] | None = None
     """The addresses that its ports hold."""
     started_at: Time | None = None
     """When the domain was last started."""

@@ -13,7 +13,7 @@ from vcstack.specs.kinds.network import network_ref
 from vcstack.specs.kinds.securitygroup import DEFAULT_NAME
 from vcstack.specs.kinds.subnet import Address, Subnet, gateway_of
 from vcstack.specs.macs import SERVER_MAC_PREFIX
-from vcstack.specs.model import Change, LentName, Model, Name, RefersTo, Takes, split_lent
+from vcstack.specs.model import Change, LentName, Model, Name, Observed, RefersTo, Takes, split_lent
 from vcstack.specs.registry import Column, KindDefinition, Referenced, Scope, ViewColumn, register
 from vcstack.specs.resource import Ref, Resource, Spec, Status
 
@@ -59,22 +59,22 @@ class PortSpec(Spec):
 class PortAddress(Model):
     """An address that a port holds."""
 
-    subnet: str
+    subnet: Observed
     """The subnet; PROJECT/NAME if it is another project's."""
-    address: str
+    address: Observed
     """The address."""
 
 
 class PortStatus(Status):
     """What was observed of the port."""
 
-    mac: str | None = None
+    mac: Observed | None = None
     """The MAC address it holds."""
-    addresses: list[PortAddress] | None = None
+    addresses: Annotated[list[PortAddress], Field(max_length=64)] | None = None
     """The addresses it holds."""
-    instance: str | None = None
+    instance: Observed | None = None
     """The instance that it is attached to."""
-    host: str | None = None
+    host: Observed | None = None
     """The host that the instance is bound to."""
 
 

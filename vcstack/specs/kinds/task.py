@@ -7,8 +7,8 @@ from typing import Annotated
 from pydantic import Field
 
 from vcstack.specs.errors import Cause
-from vcstack.specs.meta import Time
-from vcstack.specs.model import Change, Model, Name, Takes
+from vcstack.specs.meta import Message, Time
+from vcstack.specs.model import Change, Model, Name, Observed, Takes
 from vcstack.specs.registry import Column, KindDefinition, Referenced, Scope, register
 from vcstack.specs.resource import Resource, Spec, Status
 
@@ -81,17 +81,17 @@ class StepState(StrEnum):
 class TaskStep(Model):
     """One persisted step."""
 
-    name: str
+    name: Observed
     """What it does."""
     state: StepState = StepState.PENDING
     """How far it is."""
-    message: str = ""
+    message: Message = ""
     """What came of it."""
     started_at: Time | None = None
     """When it was begun."""
     finished_at: Time | None = None
     """When it ended."""
-    result: dict[str, str] = Field(default_factory=dict)
+    result: dict[Observed, Observed] = Field(default_factory=dict, max_length=16)
     """What later steps need to know."""
 
 
@@ -111,13 +111,13 @@ class TaskStatus(Status):
 
     phase: Phase | None = None
     """How far the task is."""
-    host: str | None = None
+    host: Observed | None = None
     """The host whose agent runs it."""
-    target_uid: str | None = None
+    target_uid: Observed | None = None
     """The target's uid when the task began: another object of that name is not touched."""
-    steps: list[TaskStep] | None = None
+    steps: Annotated[list[TaskStep], Field(max_length=64)] | None = None
     """The steps, in order."""
-    progress_percent: int | None = None
+    progress_percent: Annotated[int, Field(ge=0, le=100)] | None = None
     """From 0 to 100."""
     finished_at: Time | None = None
     """When it ended."""
