@@ -21,7 +21,7 @@ from vcstack.controllers import certificate as controller
 from vcstack.controllers import project as projects
 from vcstack.controllers.certificate import CERTIFICATE_RECORDS, PROJECT_AUTHORITIES, RESERVED_NAMES
 from vcstack.pki.authority import CertificateAuthority, load_certificate, load_certificates
-from vcstack.pki.records import Revocations
+from vcstack.pki.records import MOST_ISSUED, MOST_REVOKED, Revocations
 from vcstack.specs.errors import Invalid
 from vcstack.specs.kinds.certificate import (
     EXPIRING,
@@ -213,25 +213,86 @@ async def test_the_list_of_what_is_revoked_is_made_anew_before_it_ends(world: Wo
         assert crl.next_update_utc > world.clock.now() + timedelta(days=5)
 
 
-async def test_a_list_that_no_secret_holds_is_told_and_shrinks_by_itself(world: World) -> None:
+async def revoke_many(world: World, credentials: Credentials, project: Project, count: int, days: int) -> None:
+    """Have so many others be revoked that end after so many days."""
+    now = world.clock.now()
+    many = {f"{2**158 + n:x}": (now.isoformat(), (now + timedelta(days=days)).isoformat()) for n in range(count)}
+    await CertificateRecords(credentials).revoke(
+        project.uid, lambda before: Revocations({**before.revoked, **many}, "", before.number, "", before.authority)
+    )
+
+
+async def test_who_makes_and_deletes_many_stops_no_renewal_and_all_are_revoked(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(controller, "MOST_ISSUED", 4)
+    prepare(world)
+    await make_project(world)
+    await make(world, duration_hours=24 * 30)
+    gone = []
+    for name in ("one", "two", "three", "four"):
+        await make(world, name, duration_hours=24 * 60)
+        made = await settled(world, name)
+        if name == "four":
+            assert reason_of(made) == "TooManyRevoked"
+            message = made.find_condition(ISSUED).message  # type: ignore[union-attr]
+            assert "1 certificates that are good and 3 that are revoked" in message
+            assert "durationHours" in message
+            assert await world.find(Secret, "four-tls") is None
+        else:
+            gone.append(int(str(made.status.serial_number), 16))
+            await world.delete(made)
+            await world.settle(controller.build)
+    before = await read_secret(world)
+    world.clock.skip(24 * 21 * HOUR)  # the first is due, and those that are deleted have not ended
+    assert (await settled(world)).is_true("Ready")
+    after = await read_secret(world)
+    assert after["certificate"] != before["certificate"]
+    crl = x509.load_pem_x509_crl(after["crl"].encode())
+    assert {each.serial_number for each in crl} == set(gone)
+    world.clock.skip(24 * 40 * HOUR)
+    assert (await settled(world, "four")).is_true("Ready")
+
+
+async def test_other_names_wait_for_room_on_the_list_at_most_until_the_renewal(world: World) -> None:
     credentials = prepare(world)
     project = await make_project(world)
-    await make(world, duration_hours=24 * 100)
+    await make(world, duration_hours=24 * 30)
     await settled(world)
-    now = world.clock.now()
-    many = {f"{2**158 + n:x}": (now.isoformat(), (now + timedelta(days=3)).isoformat()) for n in range(1999)}
-    await CertificateRecords(credentials).revoke(
-        project.uid, lambda before: Revocations(many, "", before.number, "", before.authority)
-    )
+    former = leaf_of(await read_secret(world))
+    await revoke_many(world, credentials, project, MOST_ISSUED - 1, 100)
     await change(world, dns_names=["other.example.org"])
+    assert reason_of(await settled(world)) == "TooManyRevoked"
+    assert leaf_of(await read_secret(world)) == former
+    world.clock.skip(24 * 21 * HOUR)
+    assert (await settled(world)).is_true("Ready")
+    data = await read_secret(world)
+    assert leaf_of(data) != former
+    crl = x509.load_pem_x509_crl(data["crl"].encode())
+    assert crl.get_revoked_certificate_by_serial_number(former.serial_number) is None
+
+
+async def test_one_that_is_deleted_waits_for_room_on_a_full_list_which_a_secret_can_hold(world: World) -> None:
+    credentials = prepare(world)
+    project = await make_project(world)
+    await make(world, duration_hours=24 * 30)
+    await make(world, "api", duration_hours=24 * 30)
+    await settled(world)
+    leaf = leaf_of(await read_secret(world))
+    await revoke_many(world, credentials, project, MOST_REVOKED, 9)
+    await world.delete(await world.get(Certificate, "web"))
     held = await settled(world)
     assert reason_of(held) == "TooManyRevoked"
-    message = held.find_condition(ISSUED).message  # type: ignore[union-attr]
-    assert "2000 revoked" in message
-    assert "durationHours" in message
-    world.clock.skip(10 * 24 * HOUR)
-    assert (await settled(world)).is_true(ISSUED)
-    assert leaf_of(await read_secret(world)).subject.rfc4514_string()
+    assert "full" in held.find_condition(ISSUED).message  # type: ignore[union-attr]
+    world.clock.skip(8 * 24 * HOUR)  # a new list is due, the longest that there can be
+    await world.settle(controller.build)
+    crl = x509.load_pem_x509_crl((await read_secret(world, "api-tls"))["crl"].encode())
+    assert len(crl) == MOST_REVOKED
+    world.clock.skip(2 * 24 * HOUR)
+    await world.settle(controller.build)
+    assert await world.find(Certificate, "web") is None
+    crl = x509.load_pem_x509_crl((await read_secret(world, "api-tls"))["crl"].encode())
+    assert [each.serial_number for each in crl] == [leaf.serial_number]
 
 
 async def test_a_secret_that_was_changed_or_deleted_is_put_right_with_the_same_certificate(world: World) -> None:

@@ -15,7 +15,7 @@ from typing import Protocol
 from vcstack.pki.authority import CertificateAuthority as Authority
 from vcstack.pki.authority import fingerprint, is_issued_by
 from vcstack.pki.issuing import Wish, find_reserved, issue
-from vcstack.pki.records import Issuance, Revocations
+from vcstack.pki.records import MOST_ISSUED, MOST_REVOKED, Issuance, ListFull, Revocations
 from vcstack.pki.rotation import Authorities
 from vcstack.runtime.context import BackendKey, ControllerContext
 from vcstack.runtime.controller import Controller
@@ -27,13 +27,12 @@ from vcstack.specs.kinds.certificate import EXPIRING, FINALIZER, ISSUED, Certifi
 from vcstack.specs.kinds.project import Project
 from vcstack.specs.kinds.secret import Secret, SecretSpec, SecretType
 from vcstack.specs.meta import Condition, format_time
-from vcstack.specs.model import Sensitive
 from vcstack.specs.resource import Ref
 
 LOOK_AGAIN_SECONDS = 86_400.0
 """Lists of revoked certificates are kept fresh."""
 CROWDED_SECONDS = 3600.0
-"""A list that is too long is looked at again: it shrinks as certificates end."""
+"""Where there is no room it is looked again: there is some as certificates end."""
 SUCCESSOR_BEFORE = timedelta(days=2 * 366)
 """A project's authority gets a successor that long before its end: twice as long as any certificate lives."""
 
@@ -84,6 +83,7 @@ class CertificateReconciler:
         self._reserved = context.backend(RESERVED_NAMES)
         self._projects = context.informer(Project)
         self._secrets = context.informer(Secret)
+        self._certificates = context.informer(Certificate)
 
     async def reconcile(self, certificate: Certificate | None, ref: Ref) -> Result | None:
         """Make it so, once."""
@@ -92,11 +92,11 @@ class CertificateReconciler:
         project = self._projects.get(Ref(Project.KIND, None, ref.project or ""))
         if project is None:
             raise WaitingFor("ProjectNotSeen", "its project has not been seen yet", 1.0)
-        if certificate.deleting:
-            await self._finish(certificate, project)
-            return None
         now = self._context.clock.now()
         try:
+            if certificate.deleting:
+                await self._finish(certificate, project, now)
+                return None
             issued, authority = await self._ensure(certificate, project, now)
         except (ReconcileError, QuotaExceeded) as error:
             await self._show_failure(certificate, error, now)
@@ -114,9 +114,8 @@ class CertificateReconciler:
         authority = (await self._ensure_authority(project, now)).current
         record, wish = await self._records.find(certificate.uid), _describe(certificate)
         if record is None or not _is_good(certificate, record, authority, wish, now):
-            if record is not None and record.wish != wish:
-                # It says something else than is wanted now; one that is merely old may end by itself.
-                await self._revoke(project, authority, record, now)
+            if record is None or record.wish != wish:
+                await self._make_room(certificate, project, record, authority, now)
             record = await self._issue(certificate, record, authority, wish, now)
         revocations = await self._records.revoke(project.uid, lambda before: before.listed(authority, now))
         await self._ensure_secret(certificate, record, authority, revocations)
@@ -148,11 +147,42 @@ class CertificateReconciler:
             self._context.events.normal(certificate, "Renewed" if before else "Issued", f"good until {ends}")
         return record
 
+    async def _make_room(
+        self, certificate: Certificate, project: Project, record: Issuance | None, authority: Authority, now: datetime
+    ) -> None:
+        """Revoke a certificate that says something else than is wanted now; one that is merely old ends by itself.
+
+        What is issued has its place on the list of what is revoked from the beginning: however often somebody makes
+        and deletes certificates, those that are there can be renewed, and be revoked.
+
+        Raises:
+            WaitingFor: there is no room for another one.
+        """
+        revoked = (await self._records.revoke(project.uid, lambda before: before)).find_revoked(now)
+        others = [c for c in self._certificates.list() if c.metadata.project == certificate.metadata.project]
+        good = sum(c.uid != certificate.uid and (c.status.expires_at or now) > now for c in others)
+        left = int(record is not None and record.serial not in revoked and record.x509.not_valid_after_utc > now)
+        if good + left + len(revoked) < MOST_ISSUED:
+            if record is not None:
+                await self._revoke(project, authority, record, now)
+        elif record is None or _renewal_of(certificate, record) > now:
+            message = (
+                f"the project has {good + left} certificates that are good and {len(revoked)} that are revoked and "
+                f"have not ended; {MOST_ISSUED} have room on its list. Another one is issued when some have ended: "
+                "give those that are often deleted or changed a shorter durationHours"
+            )
+            raise WaitingFor("TooManyRevoked", message, CROWDED_SECONDS)
+        # Else it has to be renewed anyway, and the former soon ends by itself.
+
     async def _revoke(self, project: Project, authority: Authority, record: Issuance, now: datetime) -> None:
         ends = record.x509.not_valid_after_utc
-        await self._records.revoke(
-            project.uid, lambda before: before.with_revoked(record.serial, now, ends).listed(authority, now)
-        )
+        try:
+            await self._records.revoke(
+                project.uid, lambda before: before.with_revoked(record.serial, now, ends).listed(authority, now)
+            )
+        except ListFull:
+            message = f"the list of {MOST_REVOKED} revoked certificates is full; this one gets on it when another ends"
+            raise WaitingFor("TooManyRevoked", message, CROWDED_SECONDS) from None
 
     def _check_secret(self, certificate: Certificate) -> None:
         """Raises WaitingFor when the Secret is somebody else's."""
@@ -171,13 +201,6 @@ class CertificateReconciler:
             "ca": authority.bundle.decode(),
             "crl": revocations.crl,
         }
-        if len(revocations.crl) > Sensitive().max_bytes:
-            message = (
-                f"the project's list of {len(revocations.revoked)} revoked certificates is too long for a Secret; each "
-                "leaves it when it would have ended, so give those that are deleted or changed often a shorter "
-                "durationHours"
-            )
-            raise WaitingFor("TooManyRevoked", message, CROWDED_SECONDS)
         name, project = certificate.spec.secret_name, certificate.metadata.project
         wanted = SecretSpec(type=SecretType.TLS, data=data)
         there = self._secrets.get(Ref(Secret.KIND, project, name))
@@ -193,9 +216,8 @@ class CertificateReconciler:
             # Values that are there already keep their stand-ins: writing them again changes nothing.
             await self._client.update(there.model_copy(update={"spec": wanted}))
 
-    async def _finish(self, certificate: Certificate, project: Project) -> None:
+    async def _finish(self, certificate: Certificate, project: Project, now: datetime) -> None:
         """Revoke, destroy the key and the Secret, and let the object go."""
-        now = self._context.clock.now()
         record = await self._records.find(certificate.uid)
         if record is not None and not project.deleting:
             authorities = await self._ensure_authority(project, now)

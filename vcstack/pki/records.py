@@ -14,6 +14,14 @@ CRL_DAYS: Final = 14
 """How long a list of revoked certificates is good."""
 CRL_REFRESH: Final = timedelta(days=7)
 """A list is made anew that long before its end."""
+MOST_ISSUED: Final = 1000
+"""So many certificates of one authority are good or revoked at a time: whatever is issued can be revoked."""
+MOST_REVOKED: Final = 1200
+"""So many a list holds: 64 KB, which is a Secret's value. More than the above, for issuing at once counts late."""
+
+
+class ListFull(Exception):
+    """A list has no room for another certificate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +70,16 @@ class Revocations:
     authority: str = ""
     """The fingerprint of the authority that signed the list."""
 
+    def find_revoked(self, now: datetime) -> dict[str, tuple[str, str]]:
+        """Those that have not ended: who has ended is trusted by nobody, on a list or not."""
+        return {s: (at, ends) for s, (at, ends) in self.revoked.items() if datetime.fromisoformat(ends) > now}
+
     def with_revoked(self, serial: str, now: datetime, ends: datetime) -> Self:
-        """These and one more."""
+        """These and one more. Raises ListFull."""
         if serial in self.revoked:
             return self
+        if ends > now and len(self.find_revoked(now)) >= MOST_REVOKED:
+            raise ListFull
         return type(self)({**self.revoked, serial: (now.isoformat(), ends.isoformat())}, "", self.number)
 
     def listed(self, authority: CertificateAuthority, now: datetime) -> Self:
@@ -73,7 +87,7 @@ class Revocations:
         fresh = self.next_update and datetime.fromisoformat(self.next_update) - now > CRL_REFRESH
         if self.crl and fresh and self.authority == authority.fingerprint:
             return self
-        left = {s: (at, ends) for s, (at, ends) in self.revoked.items() if datetime.fromisoformat(ends) > now}
+        left = self.find_revoked(now)
         entries = {int(serial, 16): datetime.fromisoformat(at) for serial, (at, _) in left.items()}
         crl = build_crl(authority, entries, self.number + 1, now, days=CRL_DAYS)
         until = (now + timedelta(days=CRL_DAYS)).isoformat()
