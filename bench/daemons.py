@@ -19,7 +19,7 @@ from pathlib import Path
 import yaml
 
 from vcstack.crypto import keyringfile
-from vcstack.pki.installation import Installation, ensure_installation
+from vcstack.pki.installation import ETCD_CLIENT, Installation, ensure_installation
 from vcstack.programs.settings import KEYRING_NAME
 from vcstack.store.etcd.client import EtcdClient
 from vcstack.store.etcd.errors import EtcdError
@@ -133,6 +133,7 @@ class Daemons:
             f"--listen-client-urls={client}", f"--advertise-client-urls={client}",
             f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}", f"--initial-cluster=bench={peer}",
             "--client-cert-auth", f"--trusted-ca-file={self.pki.ca_cert}",
+            f"--client-cert-allowed-hostname={ETCD_CLIENT}",
             f"--cert-file={self.pki.etcd.cert}", f"--key-file={self.pki.etcd.key}",
             "--enable-grpc-gateway=false", "--backend-batch-limit=200", "--backend-batch-interval=10ms",
         ]  # fmt: skip

@@ -35,7 +35,7 @@ from vcstack.pki.authority import (
     subject_alternative_names,
 )
 from vcstack.pki.files import locked, write_atomically
-from vcstack.pki.installation import DEFAULT_SANS, Installation, ensure_installation
+from vcstack.pki.installation import DEFAULT_SANS, ETCD_CLIENT, Installation, ensure_installation
 from vcstack.pki.keys import UID_URN, PkiError, common_name, generate_key, generate_key_and_csr, key_to_pem
 from vcstack.pki.local import LocalAuthority
 from vcstack.pki.rotation import Authorities
@@ -365,7 +365,8 @@ class TestInstallation:
         check_complete(installation)
         for files in (installation.etcd, installation.api, installation.ovn):
             cert = load_certificate(files.cert.read_bytes())
-            assert set(subject_alternative_names(cert)) == set(DEFAULT_SANS)
+            more = {ETCD_CLIENT} if files is installation.etcd else set()
+            assert set(subject_alternative_names(cert)) == {*DEFAULT_SANS, *more}
             names = cert.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
             assert ipaddress.ip_address("10.98.0.1") in names.get_values_for_type(x509.IPAddress)
 

@@ -19,6 +19,8 @@ UNDERLAY_MTU = 1600  # a 1500-byte guest frame and geneve's 58 bytes
 POSTGRES = "/usr/lib/postgresql/15/bin"
 PG_DATA = "/var/lib/postgresql/data"
 SCHEMAS = Path("/usr/share/ovn")
+ETCD_CLIENT = "etcd-client.vcstack.internal"
+"""What etcd asks of certificates; as in vcstack.pki.installation, which the lab can do without."""
 PROBE_MS = 60000  # a busy small machine must not lose its OVSDB sessions to the default of 5 s
 INFRA = ("etcd", "postgres", "ovn-nb", "ovn-sb", "northd")
 MANAGEMENT = "vc-management"
@@ -85,7 +87,7 @@ def _etcd_argv(layout: Layout, pki: Path) -> list[str]:
         "--initial-cluster=lab=http://127.0.0.1:2380",
         # One member waits for nobody's vote; it is back sooner after a restart.
         "--heartbeat-interval=10", "--election-timeout=100",
-        "--client-cert-auth", f"--trusted-ca-file={pki}/ca.crt",
+        "--client-cert-auth", f"--trusted-ca-file={pki}/ca.crt", f"--client-cert-allowed-hostname={ETCD_CLIENT}",
         f"--cert-file={pki}/etcd.crt", f"--key-file={pki}/etcd.key",
         # The gateway would dial etcd with the server's certificate as a client's; nobody uses it.
         "--enable-grpc-gateway=false",

@@ -1,11 +1,12 @@
 """What `up` asks of VC Stack's own programs: certificates, join tokens, the guest image, the first instances."""
 
 import os
+import ssl
 import subprocess
 import time
 from pathlib import Path
 
-from deploy.lab import namespaces
+from deploy.lab import central, namespaces
 from deploy.lab.errors import LabError
 from deploy.lab.layout import BIN, CENTRAL, CHECKOUT, Layout, write
 from deploy.lab.report import Report
@@ -32,12 +33,22 @@ def build_image(layout: Layout) -> Path:
 
 def ensure_certificates(layout: Layout) -> None:
     """Makes what the databases need, without vc-management: the certificates alone; idempotent."""
-    if all((layout.state / "pki" / f"{name}.{end}").is_file() for name in PAIRS for end in ("crt", "key")):
+    pki = layout.state / "pki"
+    if all((pki / f"{name}.{end}").is_file() for name in PAIRS for end in ("crt", "key")) and _opens_etcd(pki):
         return
     # Here and not at the top: everything else of the lab works without the cloud's own code.
     from vcstack.pki.installation import ensure_installation
 
     ensure_installation(layout.state)
+
+
+def _opens_etcd(pki: Path) -> bool:
+    """Returns whether the manager's certificate has the name that etcd asks for; one of an older version has not."""
+    try:
+        certificate = ssl.PEM_cert_to_DER_cert((pki / "management.crt").read_text())
+    except ValueError:  # damaged; it is made anew
+        return False
+    return central.ETCD_CLIENT.encode() in certificate
 
 
 PROJECT = "demo"
@@ -52,7 +63,7 @@ def ensure_pki(layout: Layout, api_url: str) -> None:
     fresh = time.time() - RENEW_AFTER_SECONDS
     done = all(file.is_file() for file in files)
     done = done and all((pki / f"{name}.crt").stat().st_mtime > fresh for name in PAIRS if name != "ca")
-    done = done and (layout.state / "keyring.json").is_file()
+    done = done and _opens_etcd(pki) and (layout.state / "keyring.json").is_file()
     if done and (layout.state / "admin-token").is_file() and context.is_file() and api_url in context.read_text():
         return
     run([BIN / "vc-management", "init", "--state", layout.state, "--api-url", api_url, "--project", PROJECT])

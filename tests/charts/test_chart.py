@@ -14,6 +14,7 @@ from tests.fixtures.helm import CHART, Helm, Rendered, Wire
 from vcstack.nodeagent.settings import Settings
 from vcstack.nodeagent.settings import load_settings as load_compute
 from vcstack.operator.settings import read_settings
+from vcstack.pki.installation import ETCD_CLIENT
 from vcstack.programs import kubernetes
 from vcstack.programs.managementsafety import demand_safe_management
 from vcstack.programs.safety import demand_safe_compute
@@ -191,6 +192,17 @@ def test_managers_and_hosts_start_with_the_rendered_settings(rendered: Rendered,
             host = load_compute(file)
             demand_safe_compute(host)
             assert isinstance(host, Settings)
+
+
+def test_etcd_lets_in_the_names_that_managers_and_members_have(rendered: Rendered) -> None:
+    for name, template, _ in pods(rendered):
+        if name.endswith("-etcd"):
+            [container] = containers(template)
+            for who in ("client-cert", "peer-cert"):
+                assert f"--{who}-allowed-hostname={ETCD_CLIENT}" in container["args"], name
+    named = {c["metadata"]["name"] for c in rendered.all("Certificate") if ETCD_CLIENT in c["spec"].get("dnsNames", [])}
+    made = {c["metadata"]["name"] for c in rendered.all("Certificate")}
+    assert named == {name for name in made if name.endswith(("-etcd", "-backends-client"))}
 
 
 def test_with_no_values_changed_all_parts_are_there(helm: Helm) -> None:

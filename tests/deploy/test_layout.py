@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deploy.lab import Lab, central, host, kvm, ports
+from deploy.lab import Lab, central, host, kvm, ports, quickstart
 from deploy.lab.errors import LabError
 from deploy.lab.layout import CHECKOUT, Layout, write
+from vcstack.pki.authority import CertificateAuthority, load_certificate, subject_alternative_names
+from vcstack.pki.installation import ETCD_CLIENT, ensure_installation
 
 
 def test_labs_in_different_folders_share_no_name(tmp_path: Path) -> None:
@@ -18,6 +20,20 @@ def test_labs_in_different_folders_share_no_name(tmp_path: Path) -> None:
     assert one.netns("h1") != two.netns("h1")
     assert one.short != two.short
     assert re.fullmatch(r"vc-[0-9a-f]{6}-h1", one.netns("h1"))
+
+
+def test_certificates_of_before_etcd_asked_for_a_name_are_made_anew(tmp_path: Path) -> None:
+    lab = Layout.of(tmp_path / "state")
+    files = ensure_installation(lab.state)
+    assert central.ETCD_CLIENT == ETCD_CLIENT
+    authority = CertificateAuthority.load(files.ca_cert, files.ca_key)
+    issued = authority.issue_client("system:management", hours=48)
+    files.management.key.write_bytes(issued.key)
+    for former in (issued.cert, b"damaged"):
+        files.management.cert.write_bytes(former)
+        quickstart.ensure_certificates(lab)
+        found = load_certificate(files.management.cert.read_bytes())
+        assert subject_alternative_names(found) == [ETCD_CLIENT]
 
 
 @pytest.mark.parametrize("folder", ["/run/lab", "/var/lib/libvirt/lab", "/etc/libvirt"])

@@ -14,6 +14,7 @@ from tests.e2e.tenant import Guest, Tenant
 from tests.e2e.test_faults import all_ready, pids
 from vcstack.pki.authority import CertificateAuthority, fingerprint, load_certificates
 from vcstack.pki.files import PRIVATE, write_atomically
+from vcstack.pki.installation import ETCD_CLIENT
 
 NAME = "internal"
 WAIT_SECONDS = 240.0
@@ -29,7 +30,7 @@ def former(cloud: Cloud, tmp_path: Path) -> Iterator[Path]:
     """A folder with a certificate system:management of the authority there is before the test, and whom to trust."""
     pki = cloud.lab.path("pki")
     authority = CertificateAuthority.load(pki / "ca.crt", pki / "ca.key")
-    issued = authority.issue_client("system:management", hours=1)
+    issued = authority.issue_client("system:management", hours=1, sans=(ETCD_CLIENT,))
     write_atomically(tmp_path / "crt", issued.cert, PRIVATE)
     write_atomically(tmp_path / "key", issued.key, PRIVATE)
     shutil.copy(pki / "ca.crt", tmp_path / "ca")

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,16 @@ from tests.fakes.master_keys import credentials_on
 from tests.fakes.memory_etcd import MemoryEtcd
 from tests.fixtures.etcd import EtcdServer, TlsFiles
 from tests.fixtures.ports import free_port
-from vcstack.pki.authority import CertificateAuthority, fingerprint, is_issued_by, load_certificate
-from vcstack.pki.installation import Installation, ensure_installation
-from vcstack.pki.keys import PkiError
+from vcstack.pki.authority import (
+    CertificateAuthority,
+    Issued,
+    fingerprint,
+    is_issued_by,
+    load_certificate,
+    subject_alternative_names,
+)
+from vcstack.pki.installation import ETCD_CLIENT, Installation, ensure_installation
+from vcstack.pki.keys import PkiError, generate_key_and_csr
 from vcstack.pki.probe import HTTP, Endpoint, probe
 from vcstack.pki.rotation import Authorities
 from vcstack.programs.certificates import CertificateKeeper, LocalCertificates, find_endpoints
@@ -92,6 +100,33 @@ def test_what_is_due_is_renewed_with_its_key_names_and_usages(tmp_path: Path, in
     assert {name: pem for name, pem in served(installation).items() if name != "etcd.crt"} == others
     assert {h.path.stem for h in held} == {"etcd", "api", "ovn", "management"}
     assert {h.issuer for h in held} == {authority.fingerprint}
+
+
+def test_the_name_that_etcd_asks_for_is_added_where_it_is_missing_and_nowhere_else(
+    tmp_path: Path, installation: Installation
+) -> None:
+    """As at the start after an update, before anything is asked of etcd."""
+    settings = write_settings(tmp_path / "state", installation, "127.0.0.1:1")
+    authority = CertificateAuthority.load(installation.ca_cert, installation.ca_key)
+    made = {
+        installation.management: authority.issue_client("system:management", hours=48),
+        installation.etcd: authority.issue_server("etcd", ["127.0.0.1"], hours=48, also_client=True),
+    }
+    for files, issued in made.items():
+        files.key.write_bytes(issued.key)
+        files.cert.write_bytes(issued.cert)
+    others = {name: pem for name, pem in served(installation).items() if name in ("api.crt", "ovn.crt")}
+    local = LocalCertificates(settings)
+    local.renew()
+    names = {files.cert.stem: subject_alternative_names(load_certificate(files.cert.read_bytes())) for files in made}
+    assert names == {"management": [ETCD_CLIENT], "etcd": ["127.0.0.1", ETCD_CLIENT]}
+    assert all(files.key.read_bytes() == issued.key for files, issued in made.items())
+    assert all(ETCD_CLIENT.encode() not in ssl.PEM_cert_to_DER_cert(pem.decode()) for pem in others.values())
+    assert ETCD_CLIENT in local.find_names(), "tenants would get it"
+    after = served(installation)
+    assert {name: after[name] for name in others} == others
+    local.renew()
+    assert served(installation) == after
 
 
 def test_a_certificate_of_another_authority_is_left_alone(tmp_path: Path, installation: Installation) -> None:
@@ -215,7 +250,7 @@ async def test_a_process_takes_the_authority_over_while_its_calls_go_on(
             assert old is not None
             second = old.begin(CertificateAuthority.create("second"))
             endpoint = Endpoint("etcd", *_split(tls_server.endpoint), HTTP)
-            fresh = second.newest.authority.issue_client("system:probe", hours=1)
+            fresh = second.newest.authority.issue_client("system:probe", hours=1, sans=(ETCD_CLIENT,))
             assert not (await probe(endpoint, fresh)).accepted
 
             for step, restarts in ((second, True), (second.switch(), False), (second.switch().retire(), True)):
@@ -238,8 +273,11 @@ async def test_a_process_takes_the_authority_over_while_its_calls_go_on(
             assert seen.accepted
             assert seen.certificate is not None
             assert is_issued_by(seen.certificate, second.newest.x509)
-            former = old.current.issue_client("system:management", hours=1)
+            former = old.current.issue_client("system:management", hours=1, sans=(ETCD_CLIENT,))
             assert not (await probe(endpoint, former)).accepted
+            key, csr = generate_key_and_csr("h1")
+            host = Issued(second.newest.authority.sign_csr(csr, "system:host:h1", hours=1, uid="u-1"), key)
+            assert not (await probe(endpoint, host)).accepted, "a host's opens etcd"
             stop.set()
             await calling
             assert not failed

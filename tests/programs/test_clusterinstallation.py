@@ -9,7 +9,7 @@ from tests.fakes.cluster_objects import MemoryObjects
 from tests.fakes.crash import Crasher, Killed, When
 from vcstack.crypto.private import read_private
 from vcstack.pki.authority import CertificateAuthority, is_issued_by, load_certificate, subject_alternative_names
-from vcstack.pki.installation import Installation
+from vcstack.pki.installation import ETCD_CLIENT, Installation
 from vcstack.pki.local import LocalAuthority
 from vcstack.programs.clusterinstallation import (
     CA,
@@ -103,11 +103,16 @@ def test_certificates_are_for_the_names_of_the_servers_and_renewed_when_those_ch
 ) -> None:
     prepare(cluster)
     before = dict(objects.kept["rel-etcd-tls"])
-    assert set(subject_alternative_names(load_certificate(before[CERT]))) == set(BACKENDS["etcd"])
+    assert set(subject_alternative_names(load_certificate(before[CERT]))) == {*BACKENDS["etcd"], ETCD_CLIENT}
     more = {**BACKENDS, "etcd": [*BACKENDS["etcd"], "rel-etcd-1.rel-etcd.cloud.svc"]}
     prepare_backends(cluster, more)
     after = objects.kept["rel-etcd-tls"]
-    assert set(subject_alternative_names(load_certificate(after[CERT]))) == set(more["etcd"])
+    assert set(subject_alternative_names(load_certificate(after[CERT]))) == {*more["etcd"], ETCD_CLIENT}
+    named = {
+        part: load_certificate(objects.kept[f"rel-{part}"][CERT]) for part in ("backends-client", "postgresql-tls")
+    }
+    assert subject_alternative_names(named["backends-client"]) == [ETCD_CLIENT]
+    assert subject_alternative_names(named["postgresql-tls"]) == BACKENDS["postgresql"], "it has no business with etcd"
     ca = load_certificate(objects.kept["rel-backends-ca"][CERT])
     assert is_issued_by(load_certificate(after[CERT]), ca)
     assert not is_issued_by(load_certificate(after[CERT]), load_certificate(objects.kept["rel-installation"][CA]))

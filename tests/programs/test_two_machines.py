@@ -20,8 +20,9 @@ import yaml
 from tests.apiserver.test_management import Manager, config_for
 from tests.fixtures.etcd import EtcdServer, TlsFiles
 from tests.fixtures.ports import free_ports
-from vcstack.pki.authority import CertificateAuthority, is_issued_by, load_certificate, load_certificates
-from vcstack.pki.installation import ensure_installation
+from vcstack.pki.authority import CertificateAuthority, Issued, is_issued_by, load_certificate, load_certificates
+from vcstack.pki.installation import ETCD_CLIENT, ensure_installation
+from vcstack.pki.keys import generate_key_and_csr
 from vcstack.pki.probe import HTTP, Endpoint, probe
 from vcstack.programs.management import init
 
@@ -65,6 +66,7 @@ class Machine:
                 *("--listen-peer-urls", self.peer, "--initial-advertise-peer-urls", self.peer),
                 *("--peer-cert-file", str(files.etcd.cert), "--peer-key-file", str(files.etcd.key)),
                 *("--peer-trusted-ca-file", str(files.ca_cert), "--peer-client-cert-auth"),
+                *("--peer-cert-allowed-hostname", ETCD_CLIENT),
             ),
         )
 
@@ -161,9 +163,17 @@ async def test_a_new_authority_reaches_both_machines_and_all_members_of_etcd(mac
                 await asyncio.sleep(0.2)
         host, _, port = machine.etcd.endpoint.rpartition(":")
         endpoint = Endpoint(machine.name, host, int(port), HTTP)
-        assert not (await probe(endpoint, former.issue_client("system:management", hours=1))).accepted
+        assert not (
+            await probe(endpoint, former.issue_client("system:management", hours=1, sans=(ETCD_CLIENT,)))
+        ).accepted
         authority = CertificateAuthority.load(machine.pki.ca_cert, machine.pki.ca_key)
-        seen = await probe(endpoint, authority.issue_client("system:probe", hours=1))
+        seen = await probe(endpoint, authority.issue_client("system:probe", hours=1, sans=(ETCD_CLIENT,)))
         assert seen.accepted
         assert seen.certificate is not None
         assert is_issued_by(seen.certificate, new)
+        # Members let in each other only, and no host.
+        among = Endpoint(f"{machine.name}'s peers", "127.0.0.1", machine.peer_port, HTTP)
+        key, request = generate_key_and_csr("h1")
+        joined = Issued(authority.sign_csr(request, "system:host:h1", hours=1), key)
+        member = Issued(two.pki.etcd.cert.read_bytes(), two.pki.etcd.key.read_bytes())
+        assert [(await probe(among, each)).accepted for each in (member, joined)] == [True, False]

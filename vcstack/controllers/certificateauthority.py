@@ -15,6 +15,7 @@ from typing import Protocol
 
 from vcstack.pki.authority import CertificateAuthority as Authority
 from vcstack.pki.authority import Issued, is_issued_by
+from vcstack.pki.installation import ETCD_CLIENT
 from vcstack.pki.probe import Endpoint, Seen
 from vcstack.pki.rotation import Authorities, Report, Version
 from vcstack.runtime.context import BackendKey, ControllerContext
@@ -160,7 +161,8 @@ class CertificateAuthorityReconciler:
     async def _ask_endpoints(self, version: Version, good: Callable[[Seen], bool], fault: str) -> list[str]:
         """Return the servers that do not do well with a certificate of that version."""
         found = []
-        credential = version.authority.issue_client(PROBE_NAME, hours=PROBE_HOURS)
+        # With a name less etcd would refuse it for that, whatever it trusts.
+        credential = version.authority.issue_client(PROBE_NAME, hours=PROBE_HOURS, sans=(ETCD_CLIENT,))
         for endpoint in self._witnesses.endpoints():
             try:
                 if not good(await self._witnesses.probe(endpoint, credential)):

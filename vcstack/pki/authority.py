@@ -144,10 +144,16 @@ class CertificateAuthority:
         key = generate_key()
         return Issued(self._sign(key.public_key(), name, usages, _general_names(sans), hours), key_to_pem(key))
 
-    def issue_client(self, name: str, *, hours: int) -> Issued:
-        """A key and a certificate for the client `name`, for instance `system:management`."""
+    def issue_client(self, name: str, *, hours: int, sans: Sequence[str] = ()) -> Issued:
+        """A key and a certificate for the client `name`, for instance `system:management`.
+
+        Args:
+            name: the common name.
+            hours: lifetime.
+            sans: host names that servers ask for, as etcd does for ETCD_CLIENT.
+        """
         key = generate_key()
-        return Issued(self._sign(key.public_key(), name, [CLIENT], (), hours), key_to_pem(key))
+        return Issued(self._sign(key.public_key(), name, [CLIENT], _general_names(sans), hours), key_to_pem(key))
 
     def sign_csr(self, csr: bytes, name: str, *, hours: int, uid: str = "") -> bytes:
         """A client certificate for the key of a request, as `name`, whatever the request calls itself.
@@ -166,15 +172,21 @@ class CertificateAuthority:
         sans = [x509.UniformResourceIdentifier(UID_URN + uid)] if uid else []
         return self._sign(csr_public_key(csr), name, [CLIENT], sans, hours)
 
-    def reissue(self, certificate: x509.Certificate, *, hours: int) -> bytes:
+    def reissue(self, certificate: x509.Certificate, *, hours: int, also: Sequence[str] = ()) -> bytes:
         """A new certificate for the same key, name, addresses and usages, as PEM.
 
         The key stays, so that the one file that changes is replaced at once: no server ever sees a certificate
         beside a key of another.
+
+        Args:
+            certificate: the present one.
+            hours: lifetime.
+            also: names and addresses that it is to be good for besides.
         """
         usages = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
         names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-        sans = _names_in(certificate)
+        present = subject_alternative_names(certificate)
+        sans = [*_names_in(certificate), *_general_names([each for each in also if each not in present])]
         return self._sign(certificate.public_key(), str(names[0].value), list(usages), sans, hours)
 
     def issue_for(

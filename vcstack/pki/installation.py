@@ -25,6 +25,11 @@ SERVICE_HOURS: Final = 24 * 7
 # The loopback, and the address of the machine's end of the single-host bring-up's management network.
 DEFAULT_SANS: Final = ("127.0.0.1", "localhost", "10.98.0.1")
 MANAGEMENT_NAME: Final = "system:management"
+ETCD_CLIENT: Final = "etcd-client.vcstack.internal"
+"""What etcd asks of whoever calls it (--client-cert-allowed-hostname), for hosts have our authority's certificates.
+
+No host, API or tenant ever gets this name. It need not be resolved.
+"""
 ADMIN_TOKEN_BYTES: Final = 32
 
 
@@ -35,7 +40,7 @@ class Installation:
     ca_cert: Path
     ca_key: Path
     etcd: Credential
-    """Server; for clients as well, as etcd's own gateway calls etcd with it."""
+    """Server; for clients as well, as members of etcd call each other with it."""
     api: Credential
     """Server."""
     ovn: Credential
@@ -48,6 +53,11 @@ class Installation:
     def services(self) -> tuple[Credential, ...]:
         """All certificates but the CA's."""
         return (self.management, self.etcd, self.api, self.ovn)
+
+    @property
+    def etcd_clients(self) -> tuple[Credential, ...]:
+        """Those that etcd lets in."""
+        return (self.management, self.etcd)
 
     @classmethod
     def under(cls, state: Path) -> "Installation":
@@ -83,11 +93,14 @@ def ensure_installation(state: Path, sans: Sequence[str] = DEFAULT_SANS) -> Inst
     make_private_folder(paths.ca_cert.parent)
     with locked(paths.ca_cert.parent):
         authority = _ensure_authority(paths)
-        renew(paths.services, authority, hours=SERVICE_HOURS)
-        client = partial(authority.issue_client, MANAGEMENT_NAME, hours=SERVICE_HOURS)
+        names = dict.fromkeys(paths.etcd_clients, (ETCD_CLIENT,))
+        renew(paths.services, authority, hours=SERVICE_HOURS, names=names)
+        client = partial(authority.issue_client, MANAGEMENT_NAME, hours=SERVICE_HOURS, sans=(ETCD_CLIENT,))
         server = partial(authority.issue_server, sans=sans, hours=SERVICE_HOURS)
-        _ensure(paths.management, authority, (), client)
-        _ensure(paths.etcd, authority, sans, partial(server, "etcd", also_client=True))
+        # Last: etcd looks up a member's names in their order, until one has its address.
+        member = (*sans, ETCD_CLIENT)
+        _ensure(paths.management, authority, (ETCD_CLIENT,), client)
+        _ensure(paths.etcd, authority, member, partial(server, "etcd", sans=member, also_client=True))
         _ensure(paths.api, authority, sans, partial(server, "vcstack-api"))
         _ensure(paths.ovn, authority, sans, partial(server, "ovn", also_client=True))
         if not paths.admin_token.exists():

@@ -5,7 +5,7 @@ file, and whatever is there after it fits together: the bundle of those to trust
 shrinks after the last certificate of the old one is gone; a renewed certificate keeps its key.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from vcstack.pki.authority import (
     fingerprint,
     load_certificate,
     needs_renewal,
+    subject_alternative_names,
     to_pem,
 )
 from vcstack.pki.files import PRIVATE, PUBLIC, Credential, Stamps, locked, stamps_of, write_atomically
@@ -78,13 +79,25 @@ class Held:
     expires_at: datetime
 
 
-def renew(credentials: Iterable[Credential], authority: CertificateAuthority, *, hours: int) -> list[Held]:
-    """Renew what is due or of an authority that signs no more; return what there is afterwards.
+def renew(
+    credentials: Iterable[Credential],
+    authority: CertificateAuthority,
+    *,
+    hours: int,
+    names: Mapping[Credential, Sequence[str]] | None = None,
+) -> list[Held]:
+    """Renew what is due, of an authority that signs no more, or without a name it needs; return what there is then.
 
     To be called while ``locked``. Certificates of others (an API's certificate of a public CA) and files that are not
     there are left alone.
+
+    Args:
+        credentials: where they lie.
+        authority: who signs.
+        hours: lifetime.
+        names: what some of them have to be good for, whatever they were made for.
     """
-    held = []
+    held, needed = [], names or {}
     for each in dict.fromkeys(credentials):
         try:
             pem = each.cert.read_bytes()
@@ -95,8 +108,10 @@ def renew(credentials: Iterable[Credential], authority: CertificateAuthority, *,
         issuer = find_issuer(certificate, authority.trusted)
         if issuer is None or not fits:
             continue
-        if issuer != authority.certificate or needs_renewal(pem):
-            issuer, fresh = authority.certificate, authority.reissue(certificate, hours=hours)
+        also = needed.get(each, ())
+        lacks = not set(also) <= set(subject_alternative_names(certificate))
+        if issuer != authority.certificate or needs_renewal(pem) or lacks:
+            issuer, fresh = authority.certificate, authority.reissue(certificate, hours=hours, also=also)
             write_atomically(each.cert, fresh, PUBLIC)
             # ovsdb-server loads both when it finds both changed, and looks at the key's time first.
             each.key.touch()

@@ -14,7 +14,7 @@ import structlog
 from vcstack.controllers.certificateauthority import Witnesses
 from vcstack.pki.authority import Issued, fingerprint, is_late, load_certificate, subject_alternative_names
 from vcstack.pki.files import Credential, Stamps, locked, stamps_of
-from vcstack.pki.installation import Installation
+from vcstack.pki.installation import ETCD_CLIENT, Installation
 from vcstack.pki.keys import PkiError
 from vcstack.pki.local import Held, LocalAuthority, renew
 from vcstack.pki.probe import HTTP, OVSDB, Endpoint, Seen, probe
@@ -47,10 +47,14 @@ class LocalCertificates:
         self.authority = LocalAuthority(pki.ca_cert_file, pki.ca_key_file)
         self._hours = pki.service_certificate_hours
         self._folder = pki.ca_cert_file.parent
-        named = [(api.cert_file, api.key_file), (etcd.cert_file, etcd.key_file)]
-        named += [(ovn.cert_file, ovn.key_file)] if ovn else []
+        named = [(api.cert_file, api.key_file), (ovn.cert_file, ovn.key_file) if ovn else (None, None)]
         found = [Credential(cert, key) for cert, key in named if cert is not None and key is not None]
-        self._credentials = dict.fromkeys((*Installation.under(settings.state_dir).services, *found))
+        paths, clients = Installation.under(settings.state_dir), list[Credential]()
+        if etcd.cert_file is not None and etcd.key_file is not None:
+            clients.append(Credential(etcd.cert_file, etcd.key_file))
+        clients += paths.etcd_clients
+        self._credentials = dict.fromkeys((*paths.services, *found, *clients))
+        self._names = dict.fromkeys(clients, (ETCD_CLIENT,))
         files = (pki.ca_cert_file, etcd.ca_file, etcd.cert_file)
         self._watched = tuple(path for path in files if path is not None)
 
@@ -70,7 +74,7 @@ class LocalCertificates:
     def renew(self) -> list[Held]:
         """Renew what is due; return what there is. Raises OSError or PkiError."""
         with locked(self._folder):
-            return renew(self._credentials, self.authority.current, hours=self._hours)
+            return renew(self._credentials, self.authority.current, hours=self._hours, names=self._names)
 
     def follow(self, record: Authorities) -> list[Held]:
         """Take the authority over, then renew. Raises OSError or PkiError."""

@@ -21,7 +21,7 @@ from vcstack.pki.authority import (
     subject_alternative_names,
 )
 from vcstack.pki.files import PRIVATE, PUBLIC, make_private_folder, write_atomically
-from vcstack.pki.installation import Installation, ensure_installation
+from vcstack.pki.installation import ETCD_CLIENT, MANAGEMENT_NAME, Installation, ensure_installation
 from vcstack.pki.keys import PkiError
 from vcstack.pki.local import LocalAuthority
 from vcstack.programs.settings import KEYRING_NAME
@@ -92,8 +92,9 @@ def prepare_backends(cluster: Cluster, servers: Mapping[str, Sequence[str]]) -> 
         kept = cluster.secrets.find(name) or {}
     authority = CertificateAuthority.of(kept[CERT], kept[KEY])
     for part, names in servers.items():
-        _ensure_credential(cluster, f"{part}-tls", authority, names)
-    _ensure_credential(cluster, "backends-client", authority, ())
+        more = (ETCD_CLIENT,) if part == "etcd" else ()
+        _ensure_credential(cluster, f"{part}-tls", authority, (*names, *more))
+    _ensure_credential(cluster, "backends-client", authority, (ETCD_CLIENT,), server=False)
 
 
 def prepare_password(cluster: Cluster, part: str) -> None:
@@ -172,16 +173,18 @@ def _make_installation() -> dict[str, bytes]:
         }
 
 
-def _ensure_credential(cluster: Cluster, part: str, authority: CertificateAuthority, names: Sequence[str]) -> None:
-    """Make a certificate of the authority for these names (none: a client's), or renew it."""
+def _ensure_credential(
+    cluster: Cluster, part: str, authority: CertificateAuthority, names: Sequence[str], *, server: bool = True
+) -> None:
+    """Make a certificate of the authority for these names, or renew it: a server's, or the manager's as a client."""
     name = cluster.name(part)
     kept = cluster.secrets.find(name)
     if kept is not None and _is_good(kept, authority) and _names_of(kept) == set(names):
         return
-    if names:
+    if server:
         issued = authority.issue_server(part, names, hours=BACKEND_HOURS, also_client=True)
     else:
-        issued = authority.issue_client("system:management", hours=BACKEND_HOURS)
+        issued = authority.issue_client(MANAGEMENT_NAME, hours=BACKEND_HOURS, sans=names)
     data = {CERT: issued.cert, KEY: issued.key, CA: authority.bundle}
     if kept is None:
         cluster.secrets.create(name, data, of_type=SECRET_OF_TLS)

@@ -102,6 +102,11 @@ https://{{ .Values.ingress.host }}
 {{ toJson $names }}
 {{- end -}}
 
+{{- /* What etcd asks of certificates, and vc-management puts into those of etcd and managers alone. */ -}}
+{{- define "vcstack.etcdClient" -}}
+etcd-client.vcstack.internal
+{{- end -}}
+
 {{- define "vcstack.backendsSecret" -}}
 {{- if eq .Values.etcd.mode "External" }}{{ .Values.etcd.external.existingSecret }}{{ else }}{{ include "vcstack.fullname" . }}-backends-client{{ end -}}
 {{- end -}}

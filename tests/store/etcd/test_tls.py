@@ -10,7 +10,9 @@ import pytest
 from tests.fixtures.etcd import EtcdServer
 from tests.fixtures.tcp_proxy import TcpProxy
 from vcstack.pki.authority import CertificateAuthority
-from vcstack.pki.files import PRIVATE, PUBLIC, write_atomically
+from vcstack.pki.files import PRIVATE, PUBLIC, Credential, write_atomically
+from vcstack.pki.installation import ETCD_CLIENT
+from vcstack.pki.keys import generate_key_and_csr
 from vcstack.store.etcd.client import EtcdClient
 from vcstack.store.etcd.election import Election
 from vcstack.store.etcd.errors import EtcdUnavailable, OutcomeUnknown
@@ -62,7 +64,7 @@ async def test_a_client_without_tls_is_refused(tls_etcd: EtcdServer) -> None:
 
 
 async def test_a_certificate_of_another_authority_is_refused(tls_etcd: EtcdServer, tmp_path: Path) -> None:
-    issued = CertificateAuthority.create().issue_client("system:management", hours=1)
+    issued = CertificateAuthority.create().issue_client("system:management", hours=1, sans=(ETCD_CLIENT,))
     write_atomically(tmp_path / "crt", issued.cert, PUBLIC)
     write_atomically(tmp_path / "key", issued.key, PRIVATE)
     await assert_refused(tls_etcd, replace(tls_etcd.settings, cert_file=tmp_path / "crt", key_file=tmp_path / "key"))
@@ -72,6 +74,25 @@ async def test_a_certificate_for_servers_only_is_refused(tls_etcd: EtcdServer) -
     assert tls_etcd.tls is not None
     api = tls_etcd.tls.installation.api
     await assert_refused(tls_etcd, replace(tls_etcd.settings, cert_file=api.cert, key_file=api.key))
+
+
+async def test_what_lets_a_host_or_ovn_in_elsewhere_neither_reads_nor_writes(
+    tls_etcd: EtcdServer, tmp_path: Path
+) -> None:
+    """Their certificates are of the same authority, and for clients: etcd asks for a name that they do not have."""
+    assert tls_etcd.tls is not None
+    files = tls_etcd.tls.installation
+    key, csr = generate_key_and_csr(ETCD_CLIENT)  # whatever it asks for
+    signed = CertificateAuthority.load(files.ca_cert, files.ca_key).sign_csr(csr, "system:host:h1", hours=1, uid="u-1")
+    host = Credential(tmp_path / "crt", tmp_path / "key")
+    write_atomically(host.cert, signed, PUBLIC)
+    write_atomically(host.key, key, PRIVATE)
+    for each in (host, files.ovn):
+        settings = replace(tls_etcd.settings, cert_file=each.cert, key_file=each.key)
+        await assert_refused(tls_etcd, settings)
+        async with EtcdClient(replace(settings, request_timeout_seconds=3)) as client:
+            with pytest.raises(EtcdUnavailable):
+                await client.get(KEY)
 
 
 async def test_an_etcd_of_another_authority_is_not_trusted(tls_etcd: EtcdServer, tmp_path: Path) -> None:
