@@ -35,6 +35,9 @@ class MemoryGit:
             raise GitError("RefNotFound", f"the repository has no {remote.ref}", final=True)
         return self.commits[-1][0]
 
+    async def has(self, uid: str, commit: str) -> bool:
+        return any(found.name == commit for found, _ in self.commits)
+
     async def is_ancestor(self, uid: str, old: str, new: str) -> bool:
         names = [commit.name for commit, _ in self.commits]
         return old in names and new in names and names.index(old) <= names.index(new)

@@ -39,6 +39,7 @@ from vcstack.specs.errors import ApiError, Invalid
 from vcstack.specs.kinds.gitsource import APPROVED, REQUESTED, GitSource, GitSourceSpec
 from vcstack.specs.kinds.network import Network, NetworkSpec
 from vcstack.specs.kinds.project import Project
+from vcstack.specs.kinds.quota import Quota, QuotaSpec
 from vcstack.specs.kinds.role import Role, RoleSpec
 from vcstack.specs.kinds.rolebinding import RoleBinding
 from vcstack.specs.kinds.secret import Secret, SecretSpec, SecretType
@@ -1203,6 +1204,257 @@ def start_agent(home: Path) -> None:
     """Make a home for gpg with its agent, which gpg itself would give five seconds to come up."""
     home.mkdir(mode=0o700)
     subprocess.run(["gpg-agent", "--homedir", str(home), "--quiet", "--daemon"], check=True, capture_output=True)
+
+
+async def assert_held(cloud: Cloud, bad: str, reason: str, held: str) -> GitSource:
+    """Somebody changes network a, which is set back; the condition tells which commit is refused and which is held."""
+    before = await mtu(cloud)
+    await mtu(cloud, 1280)
+    source = await cloud.settle(after=6)
+    assert await mtu(cloud) == before
+    assert state(source, "Applied") == ("False", reason)
+    assert bad[:10] in message(source, "Applied")
+    assert f"meanwhile main@{held[:10]}, applied before, is held in place" in message(source, "Applied")
+    assert not source.is_true("Ready")
+    return source
+
+
+async def assert_not_held(cloud: Cloud, why: str) -> None:
+    before = await mtu(cloud)
+    await mtu(cloud, 1280)
+    source = await cloud.settle(after=6)
+    assert await mtu(cloud) == 1280
+    assert state(source, "Applied")[0] == "False"
+    assert "nothing is set back meanwhile" in message(source, "Applied")
+    assert why in message(source, "Applied")
+    await mtu(cloud, before)
+
+
+def take_over(cloud: Cloud, folder: Path) -> None:
+    """Be another manager, which has fetched nothing."""
+    mine = cloud.world.backends[GIT.name]
+    cloud.world.backends[GIT.name] = GitRepositories(folder, mine._outbound)
+    mine.close()
+    cloud.world.restart()
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "reason"),
+    [
+        ("cloud/c.yaml", "kind: [", "BadManifest"),
+        ("cloud/c.yaml", "\n---\n".join(network(f"n{n}") for n in range(9)), "QuotaExceeded"),
+        ("cloud", None, "PathNotFound"),
+    ],
+)
+async def test_while_a_commit_is_refused_as_a_whole_the_one_before_is_held_in_place(
+    cloud: Cloud, tmp_path: Path, path: str, text: str | None, reason: str
+) -> None:
+    await cloud.world.admin.create(Quota.new("few", QuotaSpec(limits={"networks": 5}), project=PROJECT))
+    cloud.repository.write("cloud/a.yaml", network("a"))
+    cloud.repository.write("cloud/b.yaml", network("b"))
+    cloud.repository.write("README.md", "")
+    good = cloud.repository.commit()
+    await cloud.follow(path="cloud")
+    if text is None:
+        cloud.repository.remove(path)
+    else:
+        cloud.repository.write("cloud/a.yaml", network("a", 1300))
+        cloud.repository.remove("cloud/b.yaml")
+        cloud.repository.write(path, text)
+    bad = cloud.repository.commit()
+    source = await cloud.settle()
+    assert (state(source, "Applied"), source.status.differing[0].result) == (("False", reason), "Created")
+    await cloud.world.delete(await cloud.world.admin.get(Network, "b", PROJECT))
+    await cloud.settle(after=6)
+    source = await assert_held(cloud, bad, reason, good)
+    assert await mtu(cloud) == 1400
+    assert await cloud.networks() == ["a", "b"], "nothing of the other one is made or pruned"
+    assert (source.status.commit, source.status.applied_commit, source.status.objects) == (bad, good, 2)
+    assert [(d.object, d.result) for d in source.status.differing] == [("a", "Configured"), ("b", "Created")]
+    assert state(source, "Stalled") == ("True", reason)
+    assert "Drifted" in await cloud.world.event_reasons()
+    await cloud.settle()
+    await cloud.assert_settled(gitsource.build)
+    # Also of one that has fetched both anew, and while the server is away.
+    take_over(cloud, tmp_path / "other")
+    await cloud.settle()
+    cloud.server.away = True
+    await cloud.settle()
+    source = await assert_held(cloud, bad, reason, good)
+    assert state(source, "Fetched") == ("Unknown", "Unreachable")
+    cloud.server.away = False
+    # What is good again is applied as ever, and prunes.
+    git(cloud.repository.work, "rm", "-q", "--ignore-unmatch", "cloud/c.yaml")
+    cloud.repository.write("cloud/a.yaml", network("a", 1310))
+    new = cloud.repository.commit()
+    source = await cloud.settle()
+    assert (source.is_true("Ready"), source.status.applied_commit) == (True, new)
+    assert (await cloud.networks(), await mtu(cloud)) == (["a"], 1310)
+
+
+async def test_how_the_objects_of_the_held_commit_are_is_told(cloud: Cloud) -> None:
+    cloud.repository.write("a.yaml", network("a"))
+    cloud.repository.commit()
+    await cloud.follow()
+    cloud.repository.write("b.yaml", "kind: [")
+    cloud.repository.commit()
+    await cloud.settle()
+    await mtu(cloud, 1280)
+    source = await cloud.settle(after=6)
+    assert state(source, "Healthy") == ("Unknown", "Changed")
+    cloud.world.clock.skip(PACE_SECONDS)
+    await cloud.world.settle(gitsource_health.build)
+    found = await cloud.world.admin.get(Network, "a", PROJECT)
+    await cloud.world.set_status(found, "Realized")
+    cloud.world.clock.skip(PACE_SECONDS)
+    await cloud.world.settle(gitsource_health.build)
+    assert state(await cloud.source(), "Healthy") == ("True", "AllReady")
+
+
+async def test_a_commit_that_history_was_rewritten_without_is_held_while_it_is_here(
+    cloud: Cloud, tmp_path: Path
+) -> None:
+    cloud.repository.write("README.md", "")
+    base = cloud.repository.commit()
+    cloud.repository.write("a.yaml", network("a"))
+    good = cloud.repository.commit()
+    await cloud.follow()
+    git(cloud.repository.work, "reset", "-q", "--hard", base)
+    cloud.repository.write("a.yaml", "kind: [")
+    bad = cloud.repository.commit()
+    await cloud.settle()
+    await assert_held(cloud, bad, "BadManifest", good)
+    take_over(cloud, tmp_path / "other")
+    await cloud.settle()
+    await assert_not_held(cloud, f"main@{good[:10]}, applied before, is not in what could be fetched")
+
+
+async def test_a_commit_that_was_accepted_for_something_else_is_not_held(cloud: Cloud) -> None:
+    cloud.repository.write("more/a.yaml", network("a"))
+    good = cloud.repository.commit()
+    await cloud.follow(path="more")
+    cloud.repository.write("more/z.yaml", "kind: [")
+    bad = cloud.repository.commit()
+    git(cloud.repository.work, "push", "-q", "origin", "HEAD:stable")
+    await cloud.settle()
+    await assert_held(cloud, bad, "BadManifest", good)
+    (cloud.server.folder / "served" / "moved.git").symlink_to(cloud.repository.bare)
+    for change, back in (
+        ({"path": ""}, {"path": "more"}),
+        ({"overlays": ["more"]}, {"overlays": []}),
+        ({"ref": {"branch": "stable"}}, {"ref": {"branch": None}}),
+        ({"url": cloud.server.url("moved")}, {"url": cloud.server.url()}),
+    ):
+        await cloud.patch("GitSource", "shop", {"spec": change})
+        await cloud.settle()
+        await assert_not_held(cloud, f"{good[:10]}, applied before, was of another url, ref, path or overlays")
+        await cloud.patch("GitSource", "shop", {"spec": back})
+        await cloud.settle()
+        await assert_held(cloud, bad, "BadManifest", good)
+    # Nor is anything while the source is suspended, or the account may do nothing.
+    await cloud.patch("ServiceAccount", "deployer", {"spec": {"enabled": False}})
+    await mtu(cloud, 1280)
+    source = await cloud.settle()
+    assert (state(source, "Applied"), await mtu(cloud)) == (("False", "AccountDisabled"), 1280)
+    await cloud.patch("GitSource", "shop", {"spec": {"suspend": True}})
+    await cloud.patch("ServiceAccount", "deployer", {"spec": {"enabled": True}})
+    await cloud.settle()
+    assert await mtu(cloud) == 1280
+    await cloud.patch("GitSource", "shop", {"spec": {"suspend": False}})
+    await cloud.settle()
+    assert await mtu(cloud) == 1400
+
+
+async def test_what_is_held_is_the_commit_that_was_written_last_even_if_not_all_of_it_could_be(cloud: Cloud) -> None:
+    for name in ("a", "b", "c"):
+        cloud.repository.write(f"{name}.yaml", network(name))
+    applied = cloud.repository.commit()
+    await cloud.follow()
+    cloud.repository.write("a.yaml", network("a", 1300))
+    cloud.repository.write("x.yaml", "kind: Flavor\nmetadata: {name: huge}\nspec: {vcpus: 1, memoryMiB: 128}\n")
+    for name in ("b", "c"):
+        cloud.repository.remove(f"{name}.yaml")
+    partly = cloud.repository.commit()
+    assert (await cloud.settle()).status.failed == 1
+    cloud.repository.write("a.yaml", "kind: [")
+    bad = cloud.repository.commit()
+    await cloud.settle()
+    source = await assert_held(cloud, bad, "BadManifest", partly)
+    assert await mtu(cloud) == 1300
+    assert "but not all of it: flavor/huge" in message(source, "Applied")
+    assert (await cloud.networks(), source.status.applied_commit) == (["a", "b", "c"], applied)
+
+
+async def test_ended_in_the_midst_of_a_commit_the_one_before_does_not_come_back(cloud: Cloud) -> None:
+    inner = cloud.world.backends[SOURCE_ACCESS.name]
+    for name in ("a", "b", "c"):
+        cloud.repository.write(f"{name}.yaml", network(name))
+    cloud.repository.commit()
+    await cloud.follow()
+    for name in ("a", "b", "c"):
+        cloud.repository.write(f"{name}.yaml", network(name, 1300))
+    begun = cloud.repository.commit()
+    ending = EndedAt(inner, 1)
+    cloud.world.backends[SOURCE_ACCESS.name] = ending
+    cloud.world.restart()
+    cloud.world.clock.skip(1000)
+    ending.process = asyncio.create_task(cloud.world.settle(gitsource.build))
+    await asyncio.wait([ending.process])
+    cloud.world.backends[SOURCE_ACCESS.name] = inner
+    cloud.world.restart()
+    cloud.repository.write("d.yaml", "kind: [")
+    bad = cloud.repository.commit()
+    await cloud.settle()
+    await assert_held(cloud, bad, "BadManifest", begun)
+    found = (await cloud.world.admin.list(Network, project=PROJECT)).items
+    assert [n.spec.mtu_bytes for n in found] == [1300, 1300, 1300]
+
+
+async def test_a_commit_is_held_only_while_its_own_signature_is_good(cloud: Cloud, tmp_path: Path) -> None:
+    public = {}
+    for name in ("ada", "eve"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / name, "-C", name], check=True)
+        public[name] = (tmp_path / name).with_suffix(".pub").read_text().strip()
+    cloud.repository.write("a.yaml", network("a"))
+    git(cloud.repository.work, "add", "-A")
+    signing = ("-c", "gpg.format=ssh", "-c", f"user.signingkey={tmp_path / 'ada'}")
+    git(cloud.repository.work, *signing, "commit", "-q", "-S", "-m", "Signed")
+    good = cloud.repository.push()
+    assert (await cloud.follow(verify={"sshKeys": [public["ada"]]})).is_true("Ready")
+    cloud.repository.write("a.yaml", network("a", 1300))
+    bad = cloud.repository.commit()
+    await cloud.settle()
+    source = await assert_held(cloud, bad, "NotVerified", good)
+    assert state(source, "Verified") == ("False", "NotSigned")
+    assert bad[:10] in message(source, "Verified")
+    await cloud.patch("GitSource", "shop", {"spec": {"verify": {"sshKeys": [public["eve"]]}}})
+    await cloud.settle()
+    await assert_not_held(cloud, f"the commit {good[:10]} is signed, but not well")
+    # The very commit that was applied may be the one that is not verified any more.
+    git(cloud.repository.work, "reset", "-q", "--hard", good)
+    cloud.repository.push()
+    await cloud.settle()
+    await assert_not_held(cloud, "the objects are of this very commit")
+    await cloud.patch("GitSource", "shop", {"spec": {"verify": {"sshKeys": [public["ada"]]}}})
+    assert (await cloud.settle()).is_true("Ready")
+    assert await mtu(cloud) == 1400
+
+
+async def test_a_commit_that_cannot_be_decrypted_any_more_is_not_held(cloud: Cloud) -> None:
+    me, other = Identity(), Identity()
+    manifest = {"kind": "Secret", "metadata": {"name": "db"}, "spec": {"data": {"password": "correct horse"}}}
+    cloud.repository.write("secret.yaml", encrypt([manifest], me.recipient))
+    cloud.repository.write("a.yaml", network("a"))
+    good = cloud.repository.commit()
+    await cloud.world.admin.create(Secret.new("age", SecretSpec(data={"identity": me.secret}), project=PROJECT))
+    assert (await cloud.follow(decryption={"name": "age", "key": "identity"})).is_true("Ready")
+    cloud.repository.write("secret.yaml", encrypt([manifest], other.recipient))
+    bad = cloud.repository.commit()
+    await cloud.settle()
+    await assert_held(cloud, bad, "DecryptionFailed", good)
+    await cloud.patch("Secret", "age", {"spec": {"data": {"identity": Identity().secret}}})
+    await cloud.settle()
+    await assert_not_held(cloud, f"main@{good[:10]}, applied before, cannot be held")
 
 
 async def test_only_commits_that_are_signed_by_a_given_key_are_applied(cloud: Cloud, tmp_path: Path) -> None:

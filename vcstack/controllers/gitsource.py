@@ -7,7 +7,8 @@ applied first.
 """
 
 import asyncio
-from collections.abc import Container, Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Container, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from vcstack.applying.manifests import BadManifest, Manifest, collect
 from vcstack.applying.overlays import lay_over
 from vcstack.applying.sets import Applier, Options, Outcome, Result, is_kept, project_in, set_of
 from vcstack.applying.sops import read_identities
-from vcstack.controllers.backends.git import TIMED_OUT, Commit, GitError, GitRepositories, Remote, Signers
+from vcstack.controllers.backends.git import DEPTH, TIMED_OUT, Commit, GitError, GitRepositories, Remote, Signers
 from vcstack.controllers.gitsource_health import AppliedSets, member_kinds
 from vcstack.runtime.context import BackendKey, ControllerContext
 from vcstack.runtime.controller import Controller, asked_of
@@ -47,6 +48,7 @@ from vcstack.specs.kinds.gitsource import (
     SHOWN,
     STALLED,
     VERIFIED,
+    AcceptedCommit,
     DeletionPolicy,
     GitObject,
     GitSource,
@@ -102,6 +104,10 @@ class Held(Exception):
         self.message = message
         self.final = final
         """Whether somebody has to do something."""
+
+
+class Refused(Held):
+    """A commit is refused as a whole: nothing of it was written."""
 
 
 class Claimed(Exception):
@@ -336,23 +342,31 @@ class GitSourceReconciler:
                 raise known.refusal
             self._note_held(source, attempt, known.refusal)
         assert commit is not None
-        if source.spec.verify is not None:
-            await self._verify(source, commit, attempt)
-        manifests = await self._read(source, commit)
+        try:
+            manifests = await self._examine(source, commit, account, attempt)
+        except Refused as refusal:
+            raise await self._hold(source, commit, account, attempt, refusal) from refusal
         attempt.fields["objects"] = len(manifests)
         attempt.fields["applySet"] = source.set_name
         if commit.name != source.status.applied_commit or not source.is_true(APPLIED):
             attempt.fields["lastAttemptAt"] = format_time(self._clock.now())
+        await self._accept(source, commit)
+        async with self._acting(source, account) as applier:
+            await self._apply(source, commit, manifests, applier, attempt)
+        await self._write_done(source, commit, attempt, known.refusal)
+
+    @contextlib.asynccontextmanager
+    async def _acting(self, source: GitSource, account: ServiceAccount) -> AsyncIterator[Applier]:
+        """Give what writes as the account. Raises Held for what the API answers, and for what takes too long."""
         try:
             async with asyncio.timeout(APPLY_SECONDS), self._access.connect(source, account) as client:
-                await self._apply(source, commit, manifests, Applier(client, source.manager, self._clock), attempt)
+                yield Applier(client, source.manager, self._clock)
         except TimeoutError as error:
             raise Held(APPLIED, TIMED_OUT, f"applying took longer than {APPLY_SECONDS:.0f} s") from error
         except (Unavailable, Unauthorized) as error:
             raise Held(APPLIED, "ApiUnavailable", f"the API does not answer: {error.message}") from error
         except ApiError as error:
             raise Held(APPLIED, error.REASON, error.message) from error
-        await self._write_done(source, commit, attempt, known.refusal)
 
     # Fetching and reading.
 
@@ -390,7 +404,7 @@ class GitSourceReconciler:
             "commitSubject": commit.subject,
             "commitTime": format_time(datetime.fromtimestamp(commit.time, UTC)),
         }
-        self._note(source, attempt, FETCHED, True, "Fetched", f"{_shorten(source, commit)}: {commit.subject}")
+        self._note(source, attempt, FETCHED, True, "Fetched", f"{_shorten(source, commit.name)}: {commit.subject}")
         return commit
 
     async def _build_remote(self, source: GitSource) -> Remote:
@@ -427,12 +441,29 @@ class GitSourceReconciler:
         except ApiError as error:
             raise Held(type_, "SecretUnreadable", f"the Secret {name} cannot be read: {error.message}") from error
 
-    async def _verify(self, source: GitSource, commit: Commit, attempt: _Attempt) -> None:
-        verify = source.spec.verify
-        assert verify is not None
-        signers = Signers(open_pgp_keys=verify.open_pgp_keys, ssh_keys=verify.ssh_keys)
+    # Judging a commit as a whole, before anything of it is written.
+
+    async def _examine(
+        self, source: GitSource, commit: Commit, account: ServiceAccount, attempt: _Attempt
+    ) -> list[Manifest]:
+        """Return what a commit has, all of which may be applied. Raises Refused; Held where nothing can be asked."""
         try:
-            signer = await self._git.verify(source.uid, commit.name, signers)
+            if source.spec.verify is not None:
+                await self._verify(source, commit, attempt)
+            manifests = await self._read(source, commit.name)
+        except Held as held:
+            raise Refused(held.type, held.reason, held.message, final=held.final) from held
+        if commit.name != source.status.applied_commit:
+            async with self._acting(source, account) as applier:
+                try:
+                    await applier.check_room(manifests)
+                except QuotaExceeded as error:
+                    raise Refused(APPLIED, "QuotaExceeded", error.message, final=True) from error
+        return manifests
+
+    async def _verify(self, source: GitSource, commit: Commit, attempt: _Attempt) -> None:
+        try:
+            signer = await self._find_signer(source, commit.name)
         except GitError as error:
             status = ConditionStatus.FALSE if error.final else ConditionStatus.UNKNOWN
             self._note(source, attempt, VERIFIED, status, error.reason, error.message)
@@ -441,12 +472,19 @@ class GitSourceReconciler:
             raise Held(APPLIED, reason, message, final=error.final) from error
         self._note(source, attempt, VERIFIED, True, "Signed", f"{commit.name[:10]} is signed by {signer}")
 
-    async def _read(self, source: GitSource, commit: Commit) -> list[Manifest]:
+    async def _find_signer(self, source: GitSource, commit: str) -> str:
+        """Return whose signature of those that are asked for the commit has. Raises GitError."""
+        verify = source.spec.verify
+        assert verify is not None
+        signers = Signers(open_pgp_keys=verify.open_pgp_keys, ssh_keys=verify.ssh_keys)
+        return await self._git.verify(source.uid, commit, signers)
+
+    async def _read(self, source: GitSource, commit: str) -> list[Manifest]:
         spec, identities = source.spec, list[str]()
         if spec.decryption is not None:
             values = await self._secret(source, spec.decryption.name, APPLIED)
             identities = read_identities(values.get(spec.decryption.key, ""))
-        answer = await self._git.read(source.uid, commit.name, [spec.path, *spec.overlays], identities)
+        answer = await self._git.read(source.uid, commit, [spec.path, *spec.overlays], identities)
         if "reason" in answer:
             reason, message = answer["reason"], f"{_shorten(source, commit)}: {answer['message']}"
             raise Held(APPLIED, reason, message, final=reason != TIMED_OUT)
@@ -460,15 +498,73 @@ class GitSourceReconciler:
             raise Held(APPLIED, "BadManifest", f"{message} {error.hint}".strip(), final=True) from error
         return manifests
 
+    # While the newest commit is refused.
+
+    async def _hold(
+        self, source: GitSource, refused: Commit, account: ServiceAccount, attempt: _Attempt, refusal: Refused
+    ) -> Held:
+        """Set back what was changed by hand as the commit accepted before says; return what is to be told of both."""
+        message = refusal.message
+        if refused.name[:10] not in message:
+            message = f"{_shorten(source, refused.name)}: {message}"
+        told = await self._hold_accepted(source, refused, account, attempt)
+        told = _cut(told, MESSAGE_LIMIT // 2)
+        message = _cut(message, MESSAGE_LIMIT - len(told)) + told
+        return Held(refusal.type, refusal.reason, message, final=refusal.final)
+
+    async def _hold_accepted(
+        self, source: GitSource, refused: Commit, account: ServiceAccount, attempt: _Attempt
+    ) -> str:
+        """Hold the accepted commit in place, without pruning; return the end of a sentence that says whether it is.
+
+        It counts only for what it was accepted for, is held to the keys of today, and read with them.
+        """
+        accepted = source.status.accepted
+        if accepted is None:
+            return ""
+        nothing = "; nothing is set back meanwhile:"
+        before = f"{accepted.commit[:10]}, applied before,"
+        if accepted != _acceptance(source, accepted.commit):
+            return f"{nothing} {before} was of another url, ref, path or overlays"
+        if accepted.commit == refused.name:
+            return f"{nothing} the objects are of this very commit"
+        before = f"{_shorten(source, accepted.commit)}, applied before,"
+        if not await self._git.has(source.uid, accepted.commit):
+            return f"{nothing} {before} is not in what could be fetched, the last {DEPTH} commits"
+        try:
+            if source.spec.verify is not None:
+                await self._find_signer(source, accepted.commit)
+            manifests = await self._read(source, accepted.commit)
+        except (GitError, Held) as error:
+            return f"{nothing} {before} cannot be held: {error.message}"
+        attempt.fields["objects"] = len(manifests)
+        try:
+            async with self._acting(source, account) as applier:
+                changed = await self._write_objects(source, accepted.commit, manifests, applier, attempt)
+        except Held as held:
+            return f"; meanwhile {before} is held in place, but not all of it: {held.message}"
+        if not changed:
+            _keep_told(source, attempt)
+        return f"; meanwhile {before} is held in place"
+
     # Applying.
+
+    async def _accept(self, source: GitSource, commit: Commit) -> None:
+        """Note the commit before any of it is written: from then on not the one before is what would be held."""
+        acceptance = _acceptance(source, commit.name)
+        if source.status.accepted != acceptance:
+            await write_status(self._context.client, source, fields={"accepted": acceptance})
 
     async def _apply(
         self, source: GitSource, commit: Commit, manifests: Sequence[Manifest], applier: Applier, attempt: _Attempt
     ) -> None:
-        try:
-            await self._check_room(source, commit, manifests, applier)
-        except QuotaExceeded as error:
-            raise Held(APPLIED, "QuotaExceeded", error.message, final=True) from error
+        await self._write_objects(source, commit.name, manifests, applier, attempt)
+        await self._prune(source, commit, manifests, applier, attempt)
+
+    async def _write_objects(
+        self, source: GitSource, commit: str, manifests: Sequence[Manifest], applier: Applier, attempt: _Attempt
+    ) -> bool:
+        """Make the objects as a commit says; return whether any was not. Raises Held where some could not be."""
         options = Options(
             force=source.spec.on_conflict is OnConflict.TAKE_OVER,
             set_name=source.set_name,
@@ -490,14 +586,7 @@ class GitSourceReconciler:
                 raise outcome.error
         if failed:
             raise _held_by(failed)
-        await self._prune(source, commit, manifests, applier, attempt)
-
-    async def _check_room(
-        self, source: GitSource, commit: Commit, manifests: Sequence[Manifest], applier: Applier
-    ) -> None:
-        """Ask for room for the whole commit, once, before anything of it is written."""
-        if commit.name != source.status.applied_commit:
-            await applier.check_room(manifests)
+        return bool(changed)
 
     def _demand_unclaimed(self, source: GitSource, live: Mapping[str, Any] | None) -> None:
         if live is None or set_of(dict(live)) is None:
@@ -564,31 +653,27 @@ class GitSourceReconciler:
         reason: str,
         message: str = "",
     ) -> None:
-        message = message if len(message) <= MESSAGE_LIMIT else message[: MESSAGE_LIMIT - 1] + "…"
+        message = _cut(message, MESSAGE_LIMIT)
         attempt.conditions.append(condition_of(source, type_, status, reason, message, clock=self._clock))
 
-    def _tell(self, source: GitSource, commit: Commit, changed: Sequence[Outcome]) -> None:
+    def _tell(self, source: GitSource, commit: str, changed: Sequence[Outcome]) -> None:
         """Write an event of what was changed by hand and is set back."""
-        drifted = [o for o in changed if o.changes] if commit.name == source.status.applied_commit else []
+        drifted = [o for o in changed if o.changes] if commit == source.status.applied_commit else []
         if drifted:
             names = ", ".join(f"{o.manifest} ({_fields(o.changes)})" for o in drifted[:5])
-            self._context.events.warning(source, "Drifted", f"Set back as {commit.name[:10]} says: {names}")
+            self._context.events.warning(source, "Drifted", f"Set back as {commit[:10]} says: {names}")
 
     async def _write_done(self, source: GitSource, commit: Commit, attempt: _Attempt, refusal: Held | None) -> None:
         count, changed = attempt.fields["objects"], attempt.fields["changed"]
-        self._note(source, attempt, APPLIED, True, "Applied", f"{_shorten(source, commit)}: {count} objects")
+        self._note(source, attempt, APPLIED, True, "Applied", f"{_shorten(source, commit.name)}: {count} objects")
         self._note_progress(source, attempt, refusal)
-        attempt.fields["revision"] = _shorten(source, commit)
+        attempt.fields["revision"] = _shorten(source, commit.name)
         if commit.name != source.status.applied_commit:
             attempt.fields |= {"appliedCommit": commit.name, "appliedAt": format_time(self._clock.now())}
-            message = f"{_shorten(source, commit)}: {count} objects, {changed} of them new or changed"
+            message = f"{_shorten(source, commit.name)}: {count} objects, {changed} of them new or changed"
             self._context.events.normal(source, "Applied", message)
         elif not (changed or attempt.fields["pruned"]) and source.is_true(APPLIED) and source.status.differing:
-            # What the attempt before changed stays to be read until there is something new to tell.
-            for name in ("changed", "pruned"):
-                attempt.fields.pop(name)
-            told = [d for d in source.status.differing if d.result != "Kept"]
-            attempt.differing = [*told, *attempt.differing]
+            _keep_told(source, attempt)
         await self._write(source, attempt)
 
     def _note_held(self, source: GitSource, attempt: _Attempt, held: Held) -> None:
@@ -639,6 +724,20 @@ def _origin(source: GitSource) -> tuple[str, str]:
     return source.spec.url, source.spec.ref.full_name
 
 
+def _acceptance(source: GitSource, commit: str) -> AcceptedCommit:
+    """Return what says of a commit that it was accepted for what the source asks for now."""
+    spec = source.spec
+    return AcceptedCommit(commit=commit, url=spec.url, ref=spec.ref.full_name, path=spec.path, overlays=spec.overlays)
+
+
+def _keep_told(source: GitSource, attempt: _Attempt) -> None:
+    """What an attempt before changed stays to be read until there is something new to tell."""
+    for name in ("changed", "pruned"):
+        attempt.fields.pop(name)
+    told = [d for d in source.status.differing if d.result in ("Created", "Configured", "Pruned")]
+    attempt.differing = [*told, *attempt.differing]
+
+
 def _kept(source: GitSource, known: _Known) -> Commit | None:
     """Return the commit that is here of what the source follows now."""
     return known.commit if known.origin == _origin(source) else None
@@ -647,17 +746,21 @@ def _kept(source: GitSource, known: _Known) -> Commit | None:
 def _tell_kept(source: GitSource, kept: Commit | None, message: str) -> str:
     """Return why nothing could be fetched, and what becomes of the objects meanwhile."""
     if kept is not None:
-        return f"{message}; meanwhile what counts is {_shorten(source, kept)}, fetched last"
+        return f"{message}; meanwhile what counts is {_shorten(source, kept.name)}, fetched last"
     if source.status.revision:
         how = "what is changed by hand is set back only when it could be fetched"
         return f"{message}; the objects are of {source.status.revision}, {how}"
     return message
 
 
-def _shorten(source: GitSource, commit: Commit) -> str:
+def _shorten(source: GitSource, commit: str) -> str:
     ref = source.spec.ref
     name = "" if ref.commit else f"{ref.tag or ref.branch or 'main'}@"
-    return f"{name}{commit.name[:10]}"
+    return f"{name}{commit[:10]}"
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def _fields(changes: Sequence[FieldChange]) -> str:

@@ -50,6 +50,8 @@ async def test_the_newest_commit_is_fetched_and_its_manifests_are_read(git: tupl
     (folder,) = (await repositories.read("u", second, ["cloud"]))["folders"]
     assert [where for _, where in folder] == ["cloud/a.yaml, object 1", "cloud/b.yaml, object 1"]
     assert [document["metadata"]["name"] for document, _ in folder] == ["a", "b"]
+    for name, here in ((first, True), (second, True), ("0" * 40, False)):
+        assert await repositories.has("u", name) == here
     assert await repositories.is_ancestor("u", first, second)
     assert not await repositories.is_ancestor("u", second, first)
     assert not await repositories.is_ancestor("u", "0" * 40, second)

@@ -188,6 +188,11 @@ class GitRepositories:
             fetched.rename(folder)
         return commit
 
+    async def has(self, uid: str, commit: str) -> bool:
+        """Return whether a commit is here with its files: the newest one, and those before it that were fetched."""
+        ended = await self._git(self.path(uid), "cat-file", "-e", f"{commit}^{{tree}}")
+        return ended.code == 0
+
     async def is_ancestor(self, uid: str, old: str, new: str) -> bool:
         """Return whether one commit led to the other, as far back as was fetched."""
         ended = await self._git(self.path(uid), "merge-base", "--is-ancestor", old, new)

@@ -167,6 +167,21 @@ class GitObject(Model):
     """What differed, or why it could not be applied."""
 
 
+class AcceptedCommit(Model):
+    """A commit that was good to be applied as a whole, and what it was so for."""
+
+    commit: str
+    """Its name."""
+    url: str
+    """The address that it is of."""
+    ref: str
+    """The reference."""
+    path: str = ""
+    """The folder that is applied."""
+    overlays: list[str] = Field(default_factory=list)
+    """What is laid over it."""
+
+
 class GitSourceStatus(Status):
     """What was observed."""
 
@@ -176,6 +191,8 @@ class GitSourceStatus(Status):
     """The first line of its message."""
     commit_time: Time | None = None
     """When it was made, as it says."""
+    accepted: AcceptedCommit | None = None
+    """The commit that was applied last, as far as it could be: what is held in place while a newer one is refused."""
     applied_commit: str | None = None
     """The commit that was applied last, all of it."""
     revision: str | None = None
