@@ -9,9 +9,10 @@ import pytest
 from tests.apiserver.auth.world import ADMIN, AWAY, HOME, Replica
 from tests.fakes.memory_etcd import MemoryEtcd
 from vcstack.apiserver.auth.directory import KeyAccount
-from vcstack.specs.errors import ApiError, Forbidden, TooManyRequests, Unauthorized
+from vcstack.specs.errors import ApiError, Forbidden, TooManyRequests, Unauthorized, Unavailable
 from vcstack.specs.meta import format_time
 from vcstack.specs.registry import get_kind
+from vcstack.store.etcd.errors import EtcdUnavailable
 
 RULES = [{"verbs": ["get", "list"], "kinds": ["Instance"]}]
 
@@ -208,3 +209,20 @@ async def test_use_is_written_down_to_within_minutes(
     replica.clock.skip(300)
     await replica.keys.exchange(issued.key_id, issued.secret, HOME)
     assert (await replica.status_of("APIKey", "ci"))["lastUsedAt"] == "2026-11-01T12:05:00Z"
+
+
+async def test_while_etcd_is_away_no_program_is_counted_as_guessing(
+    replica: Replica, key: KeyAccount, memory_etcd: MemoryEtcd
+) -> None:
+    """They try again for as long as it takes, and go on as soon as it is back."""
+    issued = await replica.keys.issue(key)
+
+    def away(call: str, phase: str) -> None:
+        raise EtcdUnavailable("away")
+
+    memory_etcd.hook = away
+    for _ in range(10):
+        with pytest.raises(Unavailable):
+            await replica.keys.exchange(issued.key_id, issued.secret, HOME)
+    memory_etcd.hook = lambda call, phase: None
+    assert await replica.keys.exchange(issued.key_id, issued.secret, HOME)

@@ -2,12 +2,13 @@
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 import pytest
 import structlog
 from prometheus_client import REGISTRY
 
-from tests.apiserver.auth.world import ADMIN, AWAY, CHEAP, HOME, PASSWORD, SYSTEM, Replica, with_device
+from tests.apiserver.auth.world import ADMIN, AWAY, CHEAP, HOME, PASSWORD, SYSTEM, Replica, SkewedClock, with_device
 from tests.apiserver.auth.world import replica as make_replica
 from tests.fakes.memory_etcd import MemoryEtcd
 from vcstack.apiclient.authmessages import ChallengeKind
@@ -15,7 +16,16 @@ from vcstack.apiserver.auth.challenges import Challenge
 from vcstack.apiserver.auth.passwords import HashingSettings
 from vcstack.apiserver.auth.sessions import Tokens
 from vcstack.crypto.envelope import Envelopes
-from vcstack.specs.errors import ApiError, Conflict, Forbidden, Invalid, NotFound, TooManyRequests, Unauthorized
+from vcstack.specs.errors import (
+    ApiError,
+    Conflict,
+    Forbidden,
+    Invalid,
+    NotFound,
+    TooManyRequests,
+    Unauthorized,
+    Unavailable,
+)
 from vcstack.specs.registry import get_kind
 from vcstack.store.store import Store
 
@@ -267,6 +277,69 @@ async def test_guessing_codes_over_many_logins_and_replicas_has_to_wait_but_not_
             await guesser.login.verify_mfa(step.token, replica.code(secret), AWAY)
     step = await replica.challenge_of(VERIFY, client=known)
     assert await replica.login.verify_mfa(step.token, replica.code(secret), known)
+
+
+async def test_guessing_codes_on_a_known_device_has_to_wait_too(replica: Replica) -> None:
+    """Else a stolen device token and a password would be enough to try codes until one fits."""
+    await replica.user()
+    known = with_device(HOME, await replica.tokens_of())
+    await replica.enrol()
+    for _ in range(5):
+        step = await replica.challenge_of(VERIFY, client=known)
+        with pytest.raises(Unauthorized):
+            await replica.login.verify_mfa(step.token, "abcdef", known)
+    step = await replica.challenge_of(VERIFY, client=known)
+    with pytest.raises(TooManyRequests):
+        await replica.login.verify_mfa(step.token, "abcdef", known)
+
+
+class Held:
+    """An etcd whose transactions wait."""
+
+    def __init__(self, etcd: MemoryEtcd) -> None:
+        self._etcd, self.reached, self.go = etcd, asyncio.Event(), asyncio.Event()
+        self.go.set()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._etcd, name)
+
+    async def txn(self, *args: Any) -> Any:
+        self.reached.set()
+        await self.go.wait()
+        return await self._etcd.txn(*args)
+
+
+async def test_a_login_under_way_with_the_password_before_begins_no_session(
+    replica: Replica, memory_store: Store, memory_etcd: MemoryEtcd, clock: SkewedClock, envelopes: Envelopes
+) -> None:
+    """A reset ends all sessions; one that began a moment later with what it ended would stay."""
+    await replica.user()
+    etcd: Any = Held(memory_etcd)
+    slow = Replica(memory_store, etcd, clock, envelopes)
+    await slow.start()
+    etcd.reached.clear()
+    etcd.go.clear()
+    late = asyncio.create_task(slow.login.login("alice", PASSWORD, AWAY))
+    await etcd.reached.wait()  # the password was right, and the session is about to be written
+    await replica.login.issue_initial_secret("alice")
+    etcd.go.set()
+    with pytest.raises(Unauthorized):
+        await late
+    assert await replica.session_names() == []
+    slow.close()
+
+
+async def test_who_comes_while_too_many_log_in_has_not_failed(
+    replica: Replica, memory_store: Store, memory_etcd: MemoryEtcd, clock: SkewedClock, envelopes: Envelopes
+) -> None:
+    """Else a flood of logins would lock out whoever does as told and tries again."""
+    await replica.user()
+    full = HashingSettings(memory_kib=CHEAP.memory_kib, passes=1, at_once=1, waiting=-1)
+    busy = await make_replica(memory_store, memory_etcd, clock, envelopes, full)
+    for _ in range(10):
+        with pytest.raises(Unavailable, match="too many logins at once"):
+            await busy.login.login("alice", PASSWORD, HOME)
+    busy.close()
 
 
 async def test_a_user_who_must_have_a_second_factor_enrols_while_logging_in(replica: Replica) -> None:

@@ -28,7 +28,7 @@ from vcstack.apiserver.replies import error_reply
 from vcstack.crypto.envelope import Envelopes
 from vcstack.outbound.addresses import AddressPolicy, AllowedTarget
 from vcstack.outbound.client import OutboundSettings
-from vcstack.specs.errors import ApiError, Forbidden, Invalid, NotFound, Unauthorized, Unavailable
+from vcstack.specs.errors import ApiError, Forbidden, Invalid, NotFound, TooManyRequests, Unauthorized, Unavailable
 from vcstack.specs.registry import get_kind
 from vcstack.store.store import Store
 
@@ -405,6 +405,28 @@ async def test_while_the_provider_is_down_others_log_in_and_the_error_says_so(cl
     with pytest.raises(Unavailable):  # asked again after five seconds only
         await cloud.oidc.begin("corp", LOOPBACK)
     cloud.clock.skip(6)
+    assert await cloud.log_in()
+
+
+async def test_who_waits_for_a_device_while_the_provider_is_down_has_not_failed(cloud: Cloud) -> None:
+    await cloud.name_provider()
+    login = await cloud.oidc.begin_device("corp", HOME)
+    await cloud.provider.stop()
+    for _ in range(10):
+        with pytest.raises(Unavailable):
+            await cloud.oidc.poll(login.challenge, HOME)
+    await cloud.provider.start()
+    assert await cloud.log_in()
+
+
+async def test_who_spoils_logins_keeps_nobody_waiting_behind_the_same_address(cloud: Cloud) -> None:
+    await cloud.name_provider()
+    spoiled = await cloud.oidc.begin("corp", LOOPBACK)
+    for _ in range(5):
+        with pytest.raises(Unauthorized):
+            await cloud.oidc.complete(spoiled.challenge, "x", "of another login", "", HOME)
+    with pytest.raises(TooManyRequests):
+        await cloud.oidc.complete(spoiled.challenge, "x", "of another login", "", HOME)
     assert await cloud.log_in()
 
 

@@ -9,7 +9,7 @@ from tests.apiserver.auth.world import AWAY, HOME, PASSWORD, Replica, with_devic
 from tests.fakes.manual_clock import ManualClock
 from vcstack.apiserver.auth.sessions import Tokens
 from vcstack.apiserver.auth.throttle import REFUSED, Throttle, ThrottleSettings, source_of
-from vcstack.specs.errors import TooManyRequests, Unauthorized
+from vcstack.specs.errors import TooManyRequests, Unauthorized, Unavailable
 
 SETTINGS = ThrottleSettings()
 
@@ -53,6 +53,18 @@ def test_one_password_tried_on_every_account_is_slowed_by_its_source() -> None:
     clock.skip(SETTINGS.source_seconds)
     assert wait_of(throttle, "user5001", "192.0.2.1") == 0
     assert wait_of(throttle, "user5002", "192.0.2.1") > 0
+
+
+def test_what_was_no_guess_costs_nothing_and_clears_nothing() -> None:
+    """An overload that an attacker brings about does not begin his free guesses anew."""
+    throttle = Throttle(ManualClock())
+    for _ in range(SETTINGS.free - 1):
+        assert wait_of(throttle, "alice", "192.0.2.1") == 0
+    for _ in range(2 * SETTINGS.source_burst):
+        with pytest.raises(Unavailable), throttle.attempt("alice", "192.0.2.1"):
+            raise Unavailable("away")
+    assert wait_of(throttle, "alice", "192.0.2.1") == 0
+    assert wait_of(throttle, "alice", "192.0.2.1") == SETTINGS.first_seconds
 
 
 def test_successes_cost_their_source_nothing() -> None:

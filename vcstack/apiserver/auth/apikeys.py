@@ -77,7 +77,26 @@ class ApiKeys:
             Forbidden: the key may not be used from there.
             TooManyRequests: too many failures.
         """
-        attempt = self._throttle.attempt(digest_of(key_id), client.address)
+        with self._throttle.attempt(digest_of(key_id), client.address) as attempt:
+            key, until = await self._prove(key_id, secret)
+            attempt.succeed()
+        note_caller(key.subject, key=key.uid)
+        _demand_network(key.source_networks, client.address)
+        await self._note(key, self._directory.note_key(key, last_used_at=self._clock.now()))
+        bearer = Bearer(
+            subject=key.subject,
+            uid=key.subject_uid,
+            key=key.uid,
+            methods=["key"],
+            rules=key.rules or None,
+            networks=key.source_networks,
+            until=_earlier(key.expires_at, until),
+        )
+        token, expires_at = self._tokens.issue(bearer)
+        return Tokens(access_token=token, expires_at=expires_at)
+
+    async def _prove(self, key_id: str, secret: str) -> tuple[KeyAccount, datetime | None]:
+        """Return the key and when that secret ends, if it does before the key. Raises Unauthorized, Unavailable."""
         now, digest = self._clock.now(), digest_of(secret)
         found = await self._credentials.get(_path(key_id)) if _ID.fullmatch(key_id) else None
         record = KeyRecord.from_wire(found.value) if found else None
@@ -90,21 +109,7 @@ class ApiKeys:
         key = await self._directory.find_key(record.project, record.name)
         if key is None or key.uid != key_id or not _is_usable(key, now):
             raise Unauthorized(WRONG)
-        attempt.succeed()
-        note_caller(key.subject, key=key.uid)
-        _demand_network(key.source_networks, client.address)
-        await self._note(key, self._directory.note_key(key, last_used_at=now))
-        bearer = Bearer(
-            subject=key.subject,
-            uid=key.subject_uid,
-            key=key.uid,
-            methods=["key"],
-            rules=key.rules or None,
-            networks=key.source_networks,
-            until=_earlier(key.expires_at, good[0].until),
-        )
-        token, expires_at = self._tokens.issue(bearer)
-        return Tokens(access_token=token, expires_at=expires_at)
+        return key, good[0].until
 
     async def _note(self, key: KeyAccount, writing: Awaitable[None]) -> None:
         """Write into the key's status; that it fails is no reason to refuse the key."""

@@ -38,7 +38,7 @@ from vcstack.apiserver.auth.throttle import Throttle
 from vcstack.apiserver.auth.userpasswords import WRONG
 from vcstack.clock import Clock
 from vcstack.outbound.errors import BadUrl, NotReachable
-from vcstack.specs.errors import Cause, Invalid, NotFound, Unauthorized, Unavailable
+from vcstack.specs.errors import Cause, Invalid, NotFound, Unauthorized
 from vcstack.specs.kinds.identityprovider import IdentityProvider, LDAPProvider
 from vcstack.specs.kinds.secret import Secret
 from vcstack.specs.registry import get_kind
@@ -85,20 +85,16 @@ class LdapLogins:
         directory = _directory_of(provider)
         note_attempt(name_candidates(name, ExternalUser(external_id="", user_name=user))[0])
         began = self._clock.monotonic()
-        attempt = self._throttle.attempt(f"ldap/{provider.metadata.uid}/{_account(user)}", client.address)
-        found: ExternalUser | None = None
-        if password and "\0" not in password and user and len(user) <= LONGEST_NAME:
-            own = await own_account(self._store, provider, directory)
-            try:
+        with self._throttle.attempt(f"ldap/{provider.metadata.uid}/{_account(user)}", client.address) as attempt:
+            found: ExternalUser | None = None
+            if password and "\0" not in password and user and len(user) <= LONGEST_NAME:
+                own = await own_account(self._store, provider, directory)
                 found = await self._ask(provider, lambda: self._directories.prove(directory, own, user, password))
-            except Unavailable:
-                attempt.succeed()  # nobody's guess
-                raise
-        if found is None:
-            logger.info("login refused", provider=name, client=client.address)
-            await self._hold(began)
-            raise Unauthorized(WRONG)
-        attempt.succeed()
+            if found is None:
+                logger.info("login refused", provider=name, client=client.address)
+                await self._hold(began)
+                raise Unauthorized(WRONG)
+            attempt.succeed()
         found = replace(found, groups=_as_mapped(provider, directory, found))
         return await self._users.admit(provider, found, METHOD, client, user_name=user)
 

@@ -90,8 +90,7 @@ class LoginService:
     async def verify_mfa(self, challenge: str, code: str, client: Client) -> Tokens:
         """Complete a login by a code. Raises TooManyRequests after too many wrong ones."""
         step, account, record = await self._resume(challenge, ChallengeKind.VERIFY_MFA)
-        known = bool(find_device(record, client.device))
-        await self._parts.factors.use(account, code, known_device=known)
+        await self._use_code(account, record, code, client)
         await self._parts.challenges.complete(challenge)
         return await self._complete(account, record, _with_code(step), client, vouched=_vouched(step), enrolled=True)
 
@@ -216,12 +215,12 @@ class LoginService:
         account = found if found is not None and found.enabled and found.local else None
         record = await parts.passwords.find(account)
         device = find_device(record, client.device)
-        attempt = parts.throttle.attempt(digest_of(user), client.address, device=device)
-        outcome = await parts.passwords.check(account, record, password)
-        if account is None or not (outcome.password or outcome.initial):
-            logger.info("login refused", user=account.name if account else "unknown", client=client.address)
-            raise Unauthorized(WRONG)
-        attempt.succeed()
+        with parts.throttle.attempt(digest_of(user), client.address, device=device) as attempt:
+            outcome = await parts.passwords.check(account, record, password)
+            if account is None or not (outcome.password or outcome.initial):
+                logger.info("login refused", user=account.name if account else "unknown", client=client.address)
+                raise Unauthorized(WRONG)
+            attempt.succeed()
         return account, outcome.record, outcome.initial
 
     async def _prove_again(self, access: Access, password: str, client: Client) -> tuple[Account, PasswordRecord]:
@@ -246,9 +245,21 @@ class LoginService:
     async def _prove_fully(self, access: Access, password: str, code: str, client: Client) -> Account:
         account, record = await self._prove_first(access, password, client)
         if await self._parts.factors.is_enrolled(account):
-            known = bool(find_device(record, client.device))
-            await self._parts.factors.use(account, code, known_device=known)
+            await self._use_code(account, record, code, client)
         return account
+
+    async def _use_code(self, account: Account, record: PasswordRecord | None, code: str, client: Client) -> None:
+        """Use a code of the second factor up. Raises Unauthorized, TooManyRequests.
+
+        Wrong ones of all others do not make a known device wait, so it waits for its own.
+        """
+        parts, device = self._parts, find_device(record, client.device)
+        if not device:
+            await parts.factors.use(account, code, known_device=False)
+            return
+        with parts.throttle.attempt(f"code/{account.uid}", client.address, device=device) as attempt:
+            await parts.factors.use(account, code, known_device=True)
+            attempt.succeed()
 
     async def _go_on(self, account: Account, record: PasswordRecord | None, client: Client) -> Result:
         """Return what comes after the password."""
@@ -280,6 +291,11 @@ class LoginService:
     ) -> Tokens:
         device = new_device_token(record) if record else ""
         tokens = await self._parts.sessions.begin(account, methods, client, device, vouched)
+        # Whoever sets or resets a password ends all sessions after it: one that begins meanwhile with the password
+        # before is seen by them, or sees here that it is not the password any more.
+        if stamp_of(await self._parts.passwords.find(account)) != stamp_of(record):
+            await self._parts.sessions.end(tokens.session)
+            raise Unauthorized(WRONG)
         note_caller(f"user:{account.name}", session=tokens.session)
         await self._note(
             account,

@@ -29,7 +29,7 @@ from vcstack.apiserver.auth.external import (
 from vcstack.apiserver.auth.idtokens import NOT_VALID, Expected, UnknownKey, verify_id_token
 from vcstack.apiserver.auth.login import MULTIPLE, Result
 from vcstack.apiserver.auth.oidcprovider import Metadata, OidcProviders, ProviderClient
-from vcstack.apiserver.auth.records import VoucherRecord, equal
+from vcstack.apiserver.auth.records import VoucherRecord, digest_of, equal
 from vcstack.apiserver.auth.sealing import Seals
 from vcstack.apiserver.auth.sessions import Client, Vouched
 from vcstack.apiserver.auth.throttle import Throttle
@@ -160,58 +160,61 @@ class OidcLogins:
         """
         step = await self._seals.open(CODE, challenge)
         provider = await self._resolve(step["provider"], step["uid"])
-        attempt = self._throttle.attempt(f"oidc/{provider.client.name}", client.address)
-        metadata = await self._providers.metadata(provider.client)
-        wrong_issuer = issuer != metadata.issuer if metadata.authorization_response_iss_parameter_supported else False
-        if not equal(state, step["state"]) or wrong_issuer:
-            raise Unauthorized("the browser comes from another login; begin it again")
-        form = {
-            "grant_type": "authorization_code",
-            "code": code,
-            "redirect_uri": step["redirect"],
-            "code_verifier": step["verifier"],
-        }
-        status, answer = await self._providers.post_form(provider.client, metadata, metadata.token_endpoint, form)
-        if status != 200:
-            raise _refusal(provider.client.name, answer)
-        tokens = await self._admit(provider, metadata, answer, step["nonce"], client)
-        attempt.succeed()
+        # Counted by login: who spoils his own keeps nobody waiting who logs in by the provider from the same address.
+        with self._throttle.attempt(f"oidc/{step['state']}", client.address) as attempt:
+            metadata = await self._providers.metadata(provider.client)
+            wrong_issuer = (
+                issuer != metadata.issuer if metadata.authorization_response_iss_parameter_supported else False
+            )
+            if not equal(state, step["state"]) or wrong_issuer:
+                raise Unauthorized("the browser comes from another login; begin it again")
+            form = {
+                "grant_type": "authorization_code",
+                "code": code,
+                "redirect_uri": step["redirect"],
+                "code_verifier": step["verifier"],
+            }
+            status, answer = await self._providers.post_form(provider.client, metadata, metadata.token_endpoint, form)
+            if status != 200:
+                raise _refusal(provider.client.name, answer)
+            tokens = await self._admit(provider, metadata, answer, step["nonce"], client)
+            attempt.succeed()
         return tokens
 
     async def begin_device(self, name: str, client: Client) -> DeviceLogin:
         """Return what the user has to do elsewhere. Raises NotFound, Invalid where there is no device flow."""
         provider = await self._resolve(name)
-        attempt = self._throttle.attempt(f"oidc/{name}", client.address)
-        metadata = await self._providers.metadata(provider.client)
-        url = metadata.device_authorization_endpoint
-        if url is None:
+        with self._throttle.attempt(f"oidc/{name}", client.address) as attempt:
+            metadata = await self._providers.metadata(provider.client)
+            url = metadata.device_authorization_endpoint
+            if url is None:
+                attempt.succeed()
+                raise Invalid(f"the identity provider {name} knows no logins from devices; log in with a browser")
+            form = {"scope": _scope(provider.spec)}
+            status, answer = await self._providers.post_form(provider.client, metadata, url, form)
+            if status != 200:
+                raise _refusal(name, answer)
+            login = await self._device_login(provider, answer)
             attempt.succeed()
-            raise Invalid(f"the identity provider {name} knows no logins from devices; log in with a browser")
-        form = {"scope": _scope(provider.spec)}
-        status, answer = await self._providers.post_form(provider.client, metadata, url, form)
-        if status != 200:
-            raise _refusal(name, answer)
-        login = await self._device_login(provider, answer)
-        attempt.succeed()
         return login
 
     async def poll(self, challenge: str, client: Client) -> Result | Pending:
         """Return tokens when the user is done, or what is left to do. Raises as ``complete``."""
         step = await self._seals.open(DEVICE, challenge)
         provider = await self._resolve(step["provider"], step["uid"])
-        attempt = self._throttle.attempt(f"oidc/{provider.client.name}", client.address)
-        metadata = await self._providers.metadata(provider.client)
-        form = {"grant_type": "urn:ietf:params:oauth:grant-type:device_code", "device_code": step["code"]}
-        status, answer = await self._providers.post_form(provider.client, metadata, metadata.token_endpoint, form)
-        error = answer.get("error")
-        if status != 200 and error in ("authorization_pending", "slow_down"):
+        with self._throttle.attempt(f"oidc/{digest_of(step['code'])}", client.address) as attempt:
+            metadata = await self._providers.metadata(provider.client)
+            form = {"grant_type": "urn:ietf:params:oauth:grant-type:device_code", "device_code": step["code"]}
+            status, answer = await self._providers.post_form(provider.client, metadata, metadata.token_endpoint, form)
+            error = answer.get("error")
+            if status != 200 and error in ("authorization_pending", "slow_down"):
+                attempt.succeed()
+                more = INTERVAL_SECONDS if error == "slow_down" else 0
+                return Pending(min(step["interval"] + more, LONGEST_INTERVAL))
+            if status != 200:
+                raise _refusal(provider.client.name, answer)
+            tokens = await self._admit(provider, metadata, answer, "", client)
             attempt.succeed()
-            more = INTERVAL_SECONDS if error == "slow_down" else 0
-            return Pending(min(step["interval"] + more, LONGEST_INTERVAL))
-        if status != 200:
-            raise _refusal(provider.client.name, answer)
-        tokens = await self._admit(provider, metadata, answer, "", client)
-        attempt.succeed()
         return tokens
 
     async def _device_login(self, provider: _Resolved, answer: Any) -> DeviceLogin:

@@ -8,7 +8,8 @@ Counted are failures, in three ways (after OWASP's "Slow Down Online Guessing At
 - of one account from a device that has logged into it before (it shows a token made then): by itself, so
   that even sharing an attacker's address, as behind a company's NAT, locks nobody out of a known device.
 
-An attempt is counted before it is made and taken back when it succeeds, so that many at once cannot pass.
+An attempt is counted before it is made, so that many at once cannot pass. One that succeeds clears the account; one
+that nobody could look at (etcd or a provider away, too many logins at once) is no guess and is taken back by itself.
 Unknown names are counted like known ones.
 
 The counts are in this process's memory, and failures of all processes count: they tell each other afterwards and
@@ -25,7 +26,7 @@ from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 from vcstack.clock import Clock
-from vcstack.specs.errors import ErrorDetails, TooManyRequests
+from vcstack.specs.errors import ErrorDetails, TooManyRequests, Unavailable
 
 REFUSED: Final = "too many failed attempts; try again later"
 ACCOUNT: Final = "a"
@@ -80,7 +81,7 @@ class Throttle:
         """Set while there is something to tell other processes."""
 
     def attempt(self, account: str, address: str, *, device: str = "") -> "Attempt":
-        """Count an attempt as failed until ``Attempt.succeed`` is called.
+        """Count an attempt as failed until ``Attempt.succeed`` is called, or its block ends with Unavailable.
 
         Args:
             account: whose secret is guessed at.
@@ -111,10 +112,17 @@ class Throttle:
             self._forgiven.clear()  # nobody listens
         self._forgiven.add(key)
         self.has_news.set()
-        bucket = self._sources.find(source)
-        if bucket is not None:
-            bucket.used = max(0.0, bucket.used - 1)
-            self._note(source, -1)
+        self._forgive_source(source)
+
+    def take_back(self, key: str, source: str) -> None:
+        """Take one attempt back that was no guess; failures before it stay, or an overload would clear them."""
+        failures = self._accounts.find(key)
+        if failures is not None:
+            count = failures.count - 1
+            self._accounts.put(key, _Failures(count, failures.last, failures.last + self._wait_after(count)))
+        if self._news.get(key):  # else others have been told, and count one too many
+            self._news[key] -= 1
+        self._forgive_source(source)
 
     # What other processes are told, and tell.
 
@@ -143,6 +151,12 @@ class Throttle:
         self._news[mark] = self._news.get(mark, 0) + failures
         self.has_news.set()
 
+    def _forgive_source(self, source: str) -> None:
+        bucket = self._sources.find(source)
+        if bucket is not None:
+            bucket.used = max(0.0, bucket.used - 1)
+            self._note(source, -1)
+
     def _account_wait(self, key: str, now: float) -> float:
         failures = self._accounts.find(key)
         return failures.until - now if failures else 0.0
@@ -164,14 +178,18 @@ class Throttle:
         made = self.settings
         old = self._accounts.find(key)
         count = failures + (old.count if old and now - old.last < made.forget_seconds else 0)
-        wait = 0.0
-        if count >= made.free:
-            wait = min(made.longest_seconds, made.first_seconds * 2.0 ** min(count - made.free, 32))
-        self._accounts.put(key, _Failures(count, now, now + wait))
+        self._accounts.put(key, _Failures(count, now, now + self._wait_after(count)))
+
+    def _wait_after(self, count: int) -> float:
+        """Return how long one waits after so many failures."""
+        made = self.settings
+        if count < made.free:
+            return 0.0
+        return min(made.longest_seconds, made.first_seconds * 2.0 ** min(count - made.free, 32))
 
 
 class Attempt:
-    """One attempt, counted as failed so far."""
+    """One attempt, counted as failed so far. As a block's manager it is taken back when that ends with Unavailable."""
 
     def __init__(self, throttle: Throttle, key: str, source: str) -> None:
         self._throttle, self._key, self._source = throttle, key, source
@@ -179,6 +197,13 @@ class Attempt:
     def succeed(self) -> None:
         """It was no failure."""
         self._throttle.forgive(self._key, self._source)
+
+    def __enter__(self) -> "Attempt":
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Unavailable):
+            self._throttle.take_back(self._key, self._source)
 
 
 def mark_of(kind: str, of: str) -> str:
