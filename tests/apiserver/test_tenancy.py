@@ -187,6 +187,54 @@ async def test_nobody_grants_for_longer_than_he_has_it(cloud: Api) -> None:
             assert less.status_code == 200, "nobody gains by it"
 
 
+async def test_a_secret_ends_with_the_right_of_whoever_made_it(cloud: Api) -> None:
+    now = datetime.now(UTC).replace(microsecond=0)
+    soon, later, latest = (format_time(now + timedelta(days=days)) for days in (1, 9, 20))
+    await put(cloud, "User", "temp", {})
+    await put(cloud, "ServiceAccount", "robot", {}, "mine")
+    await put(cloud, "APIKey", "robot", {"serviceAccount": "robot"}, "mine")
+    subject = {"kind": "ServiceAccount", "name": "robot"}
+    await put(cloud, "RoleBinding", "robot", {"subject": subject, "role": "project-admin"}, "mine")
+    await bind(cloud, "temp", "temp", "project-admin", "mine", expiresAt=later)
+    await bind(cloud, "longest", "temp", "reader", "mine", expiresAt=latest)
+    await bind(cloud, "shortest", "temp", "member", "mine", expiresAt=soon)
+    await bind(cloud, "lasting", "temp", "auditor", "mine")
+    await bind(cloud, "admins", "alice", "project-admin", "mine")
+    path = "/api/v1/projects/mine/apikeys"
+    async with (
+        as_(cloud, await log_in(cloud, "temp")) as temp,
+        as_(cloud, await log_in(cloud, "alice")) as alice,
+        cloud.raw() as nobody,
+    ):
+
+        async def rotate(who: httpx2.AsyncClient, key: str = "robot") -> dict[str, Any]:
+            answer = await who.post(f"{path}/{key}/secret")
+            assert answer.status_code == 201, answer.text
+            status = (await alice.get(f"{path}/{key}")).json()["status"]
+            assert status.get("secretExpiresAt") == answer.json().get("expiresAt")
+            return dict(answer.json())
+
+        made = await rotate(temp)
+        assert made["expiresAt"] == later, "as long as both the right to rotate and what the account may are his"
+        issued = {"keyId": made["keyId"], "secret": made["secret"]}
+        token = (await nobody.post("/api/v1/auth/token", json=issued)).json()["accessToken"]
+        async with as_(cloud, token) as robot:
+            wire = {"subject": subject, "role": "member"}
+            body = {"metadata": {"name": "x"}, "spec": wire}
+            refused = await robot.post(path.replace("apikeys", "rolebindings"), json=body)
+            assert refused.status_code == 403, refused.text
+            assert error_of(refused)["message"].endswith(f"set spec.expiresAt to {later} at the latest")
+            body["spec"] = wire | {"expiresAt": later}
+            assert (await robot.post(path.replace("apikeys", "rolebindings"), json=body)).status_code == 201
+            own = {"metadata": {"name": "own"}, "spec": {"serviceAccount": "robot"}}
+            assert (await robot.post(path, json=own)).status_code == 201
+            assert (await rotate(robot, "own"))["expiresAt"] == later, "nor by a detour over the account itself"
+        assert "expiresAt" not in await rotate(alice)
+        await put(cloud, "APIKey", "mine", {"user": "temp"})
+        async with cloud.raw() as admin:
+            assert "expiresAt" not in (await admin.post("/api/v1/apikeys/mine/secret")).json()
+
+
 async def test_nobody_joins_a_group_for_longer_than_he_has_what_it_gives(cloud: Api) -> None:
     soon = format_time(datetime.now(UTC) + timedelta(days=1))
     await put(cloud, "Domain", "acme", {})

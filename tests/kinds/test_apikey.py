@@ -10,6 +10,7 @@ from tests.kinds.identities import add_credentials, hours, make_account, make_ke
 from vcstack.controllers import apikey
 from vcstack.specs.errors import Invalid
 from vcstack.specs.kinds.apikey import APIKey, APIKeySpec
+from vcstack.specs.meta import format_time
 from vcstack.specs.permissions import Rule
 
 
@@ -68,6 +69,24 @@ async def test_a_key_that_has_run_out_says_so_and_comes_back_with_a_new_expiry(w
     assert (told.status, told.reason) == ("False", "Expired")
     key.spec.expires_at = hours(2)
     await world.admin.update(key)
+    await world.settle(apikey.build)
+    assert (await world.get(APIKey, "mine", None)).is_true("Ready")
+
+
+async def test_a_key_says_that_its_secret_ended_with_the_right_of_whoever_made_it(world: World) -> None:
+    await make_world(world)
+    key = await make_key(world, "mine", user="alice")
+    status = {"secretExpiresAt": format_time(hours(1)), "previousUntil": format_time(hours(2))}
+    await world.set_status(key, **status)
+    world.clock.skip(3600)
+    await world.settle(apikey.build)
+    assert (await world.get(APIKey, "mine", None)).is_true("Ready"), "the one before is good yet"
+    world.clock.skip(3600)
+    await world.settle(apikey.build)
+    told = (await world.get(APIKey, "mine", None)).find_condition("Accepted")
+    assert told is not None
+    assert (told.status, told.reason) == ("False", "SecretExpired")
+    await world.set_status(await world.get(APIKey, "mine", None), secretExpiresAt=None)
     await world.settle(apikey.build)
     assert (await world.get(APIKey, "mine", None)).is_true("Ready")
 

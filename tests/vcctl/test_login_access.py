@@ -239,6 +239,17 @@ async def test_a_service_account_acts_with_its_key(scene: Scene) -> None:
     assert "the API key of the context" in await scene.ok("ci", "whoami")
 
 
+async def test_who_may_make_a_secret_for_a_time_is_told_when_it_ends(scene: Scene) -> None:
+    await scene.apply(binding("bob-on-call", "User:bob", "project-admin", "demo", expiresAt="2199-01-02T03:04:05Z"))
+    await scene.log_in("bob")
+    made = await scene("bob", "auth", "key", "create", "ci", "--service-account", "ci", "-p", "demo")
+    assert made.code == 0
+    assert "This secret ends at 2199-01-02 03:04 UTC" in made.err
+    wire = json.loads(await scene.ok("alice", "get", "apikeys", "ci", "-p", "demo", "-o", "json"))
+    assert wire["status"]["secretExpiresAt"] == "2199-01-02T03:04:05Z"
+    assert "ends at" not in (await scene("alice", "auth", "key", "rotate", "ci", "-p", "demo")).err
+
+
 @pytest.mark.parametrize("text", ["nonsense", ":", "a:", ":b", "a:b c"])
 async def test_what_is_no_key_is_said_without_being_shown(scene: Scene, text: str) -> None:
     ended = await scene("ci", "whoami", VCSTACK_API_KEY=text)

@@ -179,3 +179,5 @@ class KeySecretReply(Model):
     """When it was made."""
     previous_until: Time | None = None
     """Until when the secret before it is good."""
+    expires_at: Time | None = None
+    """When it ends, because whoever asked for it has the right to it for that long only; absent: with the key."""

@@ -189,13 +189,42 @@ class Authorizer:
         """
         if by_key and subject == _own_account(identity):
             return
-        grants = self.grants_of(identity)
-        if by_key and subject.kind == "User":
-            excess: Excess = [(TOP, p) for p in grants.missing(EVERYTHING, TOP)]
-        else:
-            excess = find_excess_of(self._index, grants, subject)
-        if excess:
+        if excess := self._find_excess_of(self.grants_of(identity), subject, by_key=by_key):
             raise Forbidden(describe(excess))
+
+    def find_end_of_power(self, identity: Identity, target: Target, owner: Ref) -> datetime | None:
+        """Return until when the caller may make secrets of an API key and do all that its owner may; None: for good.
+
+        A secret that is made then has to end by then, or its maker would keep by it what was given for a time.
+
+        Args:
+            identity: who asks for the secret, and may have it now.
+            target: the key's subresource.
+            owner: as whom the key acts.
+        """
+        until = identity.rights_until
+        account, groups = identity.account, identity.groups
+        if account is None or owner == _own_account(identity):
+            return until
+        first_end = self.grants_of(identity).until
+        if first_end is None:
+            return until
+        action = Action(Verb.UPDATE, target)
+
+        def has_until(end: datetime | None) -> bool:
+            grants = _as_restricted(self._index.find_lasting(account, groups, end), identity.key)
+            return self._may_one(identity, grants, action) and not self._find_excess_of(grants, owner, by_key=True)
+
+        if has_until(None):
+            return until
+        ends = [b.expires_at for b in self._index.bindings_for(account, groups) if b.expires_at is not None]
+        latest = max((end for end in ends if has_until(end)), default=first_end)
+        return latest if until is None else min(latest, until)
+
+    def _find_excess_of(self, grants: Grants, subject: Ref, *, by_key: bool) -> Excess:
+        if by_key and subject.kind == "User":
+            return [(TOP, p) for p in grants.missing(EVERYTHING, TOP)]
+        return find_excess_of(self._index, grants, subject)
 
     def grants_of(self, identity: Identity) -> Grants:
         """Return what the caller may; of the administrator and of accounts only. Raises Forbidden."""
@@ -396,7 +425,8 @@ class Authorizer:
         excess = find_excess(self._index, grants, _own_account(identity), new, old)
         if excess:
             raise Forbidden(describe_missing_role(self._index, new) or describe(excess))
-        if grants.until is not None and (outlasting := self._find_outlasting(identity, new, old)):
+        for_a_time = grants.until is not None or identity.rights_until is not None
+        if for_a_time and (outlasting := self._find_outlasting(identity, new, old)):
             raise Forbidden(outlasting)
         lacking = find_lacking(grants, new, old) or find_unowned(self._cache, self._index, grants, new, old)
         if lacking:
@@ -424,9 +454,14 @@ class Authorizer:
         """Return what is wrong with a write that gives for longer what the caller has for a time; else empty."""
         account, groups = identity.account, identity.groups
         assert account is not None  # whose grants end
-        ends = (b.expires_at for b in self._index.bindings_for(account, groups) if b.expires_at is not None)
+        latest = identity.rights_until
+        ends = [b.expires_at for b in self._index.bindings_for(account, groups) if b.expires_at is not None]
+        if latest is not None:
+            ends = [latest, *(min(end, latest) for end in ends)]
 
         def have_until(until: datetime | None) -> Grants:
+            if latest is not None and (until is None or until > latest):
+                return self._index.nothing
             return _as_restricted(self._index.find_lasting(account, groups, until), identity.key)
 
         return find_outlasting(self._index, have_until, ends, new, old)

@@ -72,6 +72,11 @@ class Identity:
     """Groups besides those that list the user: what its identity provider says."""
 
     @property
+    def rights_until(self) -> datetime | None:
+        """Until when what the caller may do lasts at most, whatever bindings say; None: as they say."""
+        return None if self.access is None else self.access.rights_until
+
+    @property
     def sender(self) -> str:
         """Return whom limits count: who had a host's name before uses up nothing of who has it now."""
         return f"{self.subject} {self.host_uid}" if self.host_uid else self.subject

@@ -8,6 +8,7 @@ import pytest
 
 from tests.apiserver.auth.world import ADMIN, AWAY, HOME, Replica
 from tests.fakes.memory_etcd import MemoryEtcd
+from vcstack.apiserver.auth.bearers import Bearers
 from vcstack.apiserver.auth.directory import KeyAccount
 from vcstack.specs.errors import ApiError, Forbidden, TooManyRequests, Unauthorized, Unavailable
 from vcstack.specs.meta import format_time
@@ -131,6 +132,26 @@ async def test_a_token_of_an_old_secret_or_an_expiring_key_ends_with_it(replica:
     assert (await replica.keys.exchange(second.key_id, second.secret, HOME)).expires_at == end
     replica.clock.skip(120)
     await refused(replica, second.key_id, second.secret)
+
+
+async def test_a_secret_of_somebody_whose_right_ends_does_too_also_beside_the_next(
+    replica: Replica, key: KeyAccount
+) -> None:
+    end = replica.clock.now() + timedelta(seconds=120)
+    lent = await replica.keys.issue(key, expires_at=end)
+    tokens = await replica.keys.exchange(lent.key_id, lent.secret, HOME)
+    assert tokens.expires_at == end
+    access = replica.tokens.verify(tokens.access_token)
+    assert access.rights_until == end
+    assert Bearers(replica.store.cache, replica.clock).find(access)
+    lasting = await replica.keys.issue(key)
+    assert (lasting.expires_at, lasting.previous_until) == (None, end)
+    tokens = await replica.keys.exchange(lasting.key_id, lasting.secret, HOME)
+    assert replica.tokens.verify(tokens.access_token).rights_until is None
+    replica.clock.skip(120)
+    await refused(replica, lent.key_id, lent.secret)
+    assert Bearers(replica.store.cache, replica.clock).find(access) is None, "what goes on by it ends, too"
+    assert await replica.keys.exchange(lasting.key_id, lasting.secret, HOME)
 
 
 @pytest.mark.parametrize("shift", [timedelta(hours=1), timedelta(days=30)])

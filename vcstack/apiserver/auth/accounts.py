@@ -112,6 +112,11 @@ class AccessIndex:
         """Return the grants of somebody who may everything."""
         return self._admin
 
+    @property
+    def nothing(self) -> Grants:
+        """Return the grants of somebody who may nothing."""
+        return self._nobody
+
     def grants(self, subject: Ref, groups: Groups = NO_GROUPS) -> Grants:
         """Return what the user or service account may do now; a Group's are those that its members get.
 

@@ -6,14 +6,13 @@ random bits, so its SHA-256 is kept. A new secret leaves the one before it good 
 
 import re
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
 
 from vcstack.apiserver.audit.entry import note_caller, note_key
-from vcstack.apiserver.auth.directory import Directory, KeyAccount
+from vcstack.apiserver.auth.directory import Directory, IssuedKey, KeyAccount
 from vcstack.apiserver.auth.records import KeyRecord, KeySecret, digest_of, equal, new_secret
 from vcstack.apiserver.auth.sessions import Client, Tokens
 from vcstack.apiserver.auth.throttle import Throttle
@@ -29,17 +28,6 @@ _ID: Final = re.compile(r"[a-z0-9-]{1,63}")
 logger = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IssuedKey:
-    """A key's secret, shown once."""
-
-    key_id: str
-    secret: str
-    created_at: datetime
-    previous_until: datetime | None
-    """When the secret before it ends."""
-
-
 class ApiKeys:
     """Makes secrets and exchanges them."""
 
@@ -52,22 +40,33 @@ class ApiKeys:
         self._throttle = throttle
         self._clock = clock
 
-    async def issue(self, key: KeyAccount) -> IssuedKey:
-        """Return a new secret; the one before it is good for the key's overlap, older ones end now."""
+    async def issue(self, key: KeyAccount, *, expires_at: datetime | None = None) -> IssuedKey:
+        """Return a new secret; the one before it is good for the key's overlap, older ones end now.
+
+        Args:
+            key: whose secret it is.
+            expires_at: when whoever asks for it may not have it any more; None: for good.
+        """
         secret, now = SECRET_PREFIX + new_secret(), self._clock.now()
 
         def put(before: bytes | None) -> bytes:
             held = KeyRecord.from_wire(before).secrets if before else []
-            made = KeySecret(digest=digest_of(secret), created_at=now)
+            made = KeySecret(digest=digest_of(secret), created_at=now, expires_at=expires_at)
             kept = [made, *_previous(held, now, key.overlap_seconds)]
             return KeyRecord(project=key.project, name=key.name, secrets=kept).to_json()
 
         after = await self._credentials.update(_path(key.uid), put)
         assert after is not None
         kept = KeyRecord.from_wire(after).secrets
-        until = kept[1].until if len(kept) > 1 else None
-        await self._note(key, self._directory.note_secret(key, created_at=now, previous_until=until))
-        return IssuedKey(key_id=key.uid, secret=secret, created_at=now, previous_until=until)
+        issued = IssuedKey(
+            key_id=key.uid,
+            secret=secret,
+            created_at=now,
+            previous_until=kept[1].ends_at if len(kept) > 1 else None,
+            expires_at=expires_at,
+        )
+        await self._note(key, self._directory.note_secret(key, issued))
+        return issued
 
     async def exchange(self, key_id: str, secret: str, client: Client) -> Tokens:
         """Return an access token that carries the key's restrictions.
@@ -78,7 +77,7 @@ class ApiKeys:
             TooManyRequests: too many failures.
         """
         with self._throttle.attempt(digest_of(key_id), client.address) as attempt:
-            key, until = await self._prove(key_id, secret)
+            key, used = await self._prove(key_id, secret)
             attempt.succeed()
         note_caller(key.subject, key=key.uid)
         _demand_network(key.source_networks, client.address)
@@ -90,18 +89,19 @@ class ApiKeys:
             methods=["key"],
             rules=key.rules or None,
             networks=key.source_networks,
-            until=_earlier(key.expires_at, until),
+            until=_earlier(key.expires_at, used.ends_at),
+            rights_until=used.expires_at,
         )
         token, expires_at = self._tokens.issue(bearer)
         return Tokens(access_token=token, expires_at=expires_at)
 
-    async def _prove(self, key_id: str, secret: str) -> tuple[KeyAccount, datetime | None]:
-        """Return the key and when that secret ends, if it does before the key. Raises Unauthorized, Unavailable."""
+    async def _prove(self, key_id: str, secret: str) -> tuple[KeyAccount, KeySecret]:
+        """Return the key and the secret that was used. Raises Unauthorized, Unavailable."""
         now, digest = self._clock.now(), digest_of(secret)
         found = await self._credentials.get(_path(key_id)) if _ID.fullmatch(key_id) else None
         record = KeyRecord.from_wire(found.value) if found else None
         held = record.secrets if record else []
-        good = [each for each in held if equal(each.digest, digest) and (each.until is None or each.until > now)]
+        good = [each for each in held if equal(each.digest, digest) and (each.ends_at is None or each.ends_at > now)]
         if record is not None:
             note_key(key_id)
         if record is None or not good:
@@ -109,7 +109,7 @@ class ApiKeys:
         key = await self._directory.find_key(record.project, record.name)
         if key is None or key.uid != key_id or not _is_usable(key, now):
             raise Unauthorized(WRONG)
-        return key, good[0].until
+        return key, good[0]
 
     async def _note(self, key: KeyAccount, writing: Awaitable[None]) -> None:
         """Write into the key's status; that it fails is no reason to refuse the key."""

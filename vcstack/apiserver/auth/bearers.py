@@ -101,6 +101,8 @@ class Bearers:
         """Return whom the token stands for; None when it is good no more."""
         if access.session:
             return self._find_of_session(access)
+        if access.rights_until is not None and access.rights_until <= self._clock.now():
+            return None
         account = self._find_account(access)
         if account is None:
             return None

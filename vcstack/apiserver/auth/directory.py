@@ -75,6 +75,19 @@ class KeyAccount:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuedKey:
+    """A key's secret, shown once."""
+
+    key_id: str
+    secret: str
+    created_at: datetime
+    previous_until: datetime | None
+    """When the secret before it ends."""
+    expires_at: datetime | None = None
+    """When it ends by itself."""
+
+
 class Directory(Protocol):
     """Users, sessions and keys as resources. All calls may raise Unavailable."""
 
@@ -118,7 +131,7 @@ class Directory(Protocol):
     async def find_key(self, project: str | None, name: str) -> KeyAccount | None:
         """Return the API key of that name."""
 
-    async def note_secret(self, key: KeyAccount, *, created_at: datetime, previous_until: datetime | None) -> None:
+    async def note_secret(self, key: KeyAccount, issued: IssuedKey) -> None:
         """Write into the key's status that it has a new secret."""
 
     async def note_key(self, key: KeyAccount, *, last_used_at: datetime) -> None:

@@ -14,6 +14,7 @@ Argon2id.
 import hashlib
 import hmac
 import secrets
+from datetime import datetime
 from typing import Final
 
 from pydantic import Field
@@ -160,6 +161,13 @@ class KeySecret(Model):
     """When it was made."""
     until: Time | None = None
     """When it ends because a newer one was made."""
+    expires_at: Time | None = None
+    """When it ends because the right to make it does."""
+
+    @property
+    def ends_at(self) -> datetime | None:
+        """Return when it ends."""
+        return min((end for end in (self.until, self.expires_at) if end is not None), default=None)
 
 
 class KeyRecord(Model):

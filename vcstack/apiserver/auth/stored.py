@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
-from vcstack.apiserver.auth.directory import Account, KeyAccount, SessionNotice
+from vcstack.apiserver.auth.directory import Account, IssuedKey, KeyAccount, SessionNotice
 from vcstack.specs.errors import NotFound
 from vcstack.specs.kinds.apikey import APIKey
 from vcstack.specs.kinds.rolebinding import Subject, SubjectKind
@@ -131,14 +131,15 @@ class StoredDirectory:
             last_used_at=key.status.last_used_at,
         )
 
-    async def note_secret(self, key: KeyAccount, *, created_at: datetime, previous_until: datetime | None) -> None:
+    async def note_secret(self, key: KeyAccount, issued: IssuedKey) -> None:
         """Write into the key's status that it has a new secret."""
         await self._note_of_key(
             key,
             {
                 "keyId": key.uid,
-                "secretCreatedAt": format_time(created_at),
-                "previousUntil": format_time(previous_until) if previous_until else None,
+                "secretCreatedAt": format_time(issued.created_at),
+                "secretExpiresAt": format_time(issued.expires_at) if issued.expires_at else None,
+                "previousUntil": format_time(issued.previous_until) if issued.previous_until else None,
             },
         )
 

@@ -46,12 +46,14 @@ class IdentitySubresources:
         if key is None:
             raise not_found(target.definition, target.project, target.name)
         self._authorizer.demand_power_over(call.identity, key.owner, by_key=True)
-        issued = await self._auth.keys.issue(key)
+        until = self._authorizer.find_end_of_power(call.identity, target, key.owner)
+        issued = await self._auth.keys.issue(key, expires_at=until)
         reply = KeySecretReply(
             key_id=issued.key_id,
             secret=issued.secret,
             created_at=issued.created_at,
             previous_until=issued.previous_until,
+            expires_at=issued.expires_at,
         )
         return model_reply(reply, 201)
 

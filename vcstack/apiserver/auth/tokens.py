@@ -12,7 +12,7 @@ import ipaddress
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from joserfc import jwt
@@ -72,6 +72,8 @@ class Claims(Model):
     """What the API key is restricted to."""
     networks: list[str] = Field(default_factory=list)
     """Where the token may be used from; empty: everywhere."""
+    til: int | None = None
+    """Until when what is done with it may last; absent: for good."""
     iat: int
     """When it was issued."""
     nbf: int
@@ -96,6 +98,8 @@ class Access:
     rules: Sequence[Mapping[str, Any]] | None
     """What it is restricted to; None: all that the subject may."""
     networks: Sequence[Network]
+    rights_until: datetime | None = None
+    """Whoever got the API key's secret had the right to it for so long, and so gives nothing for longer."""
     not_before: int
     expires: int
     kid: str
@@ -125,6 +129,8 @@ class Bearer:
     networks: Sequence[str] = ()
     until: datetime | None = None
     """The token ends then at the latest."""
+    rights_until: datetime | None = None
+    """What is done with it lasts no longer."""
 
 
 class AccessTokens:
@@ -158,6 +164,7 @@ class AccessTokens:
             amr=list(bearer.methods),
             rules=None if bearer.rules is None else [dict(rule) for rule in bearer.rules],
             networks=list(bearer.networks),
+            til=None if bearer.rights_until is None else int(bearer.rights_until.timestamp()),
             iat=int(now.timestamp()),
             nbf=int(now.timestamp()),
             exp=int(expires.timestamp()),
@@ -237,6 +244,7 @@ def _read(claims: Claims, kid: str) -> Access:
         methods=tuple(claims.amr),
         rules=None if claims.rules is None else tuple(claims.rules),
         networks=read_networks(claims.networks),
+        rights_until=None if claims.til is None else datetime.fromtimestamp(claims.til, UTC),
         not_before=claims.nbf,
         expires=claims.exp,
         kid=kid,

@@ -18,7 +18,7 @@ from vcstack.specs.resource import Ref, Resource, Spec, Status
 FINALIZER = "vcstack.io/credentials"
 """The secrets go before the key does."""
 ACCEPTED = "Accepted"
-"""False once it has run out."""
+"""False once the key or its secrets have run out."""
 
 
 def check_network(value: str) -> str:
@@ -59,6 +59,8 @@ class APIKeyStatus(Status):
     """How the key is called when it is used."""
     secret_created_at: Time | None = None
     """When the present secret was made."""
+    secret_expires_at: Time | None = None
+    """When the present secret ends, because whoever made it had the right to for that long only."""
     previous_until: Time | None = None
     """Until when the secret before it is good."""
     last_used_at: Time | None = None

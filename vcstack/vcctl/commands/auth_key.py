@@ -110,6 +110,12 @@ def _show(session: Session, issued: KeySecretReply, to: Path | None) -> None:
     text = str(ApiKey(issued.key_id, issued.secret))
     if issued.previous_until is not None:
         session.err.print(f"The secret before this one is good until {issued.previous_until:%Y-%m-%d %H:%M} UTC.")
+    if issued.expires_at is not None:
+        session.err.print(
+            f"This secret ends at {issued.expires_at:%Y-%m-%d %H:%M} UTC, as your right to have it does. "
+            "Who has that for good makes one that stays.",
+            soft_wrap=True,
+        )
     if to is not None:
         write_atomically(to, text.encode() + b"\n", PRIVATE)
         session.err.print(f"Written to {escape(str(to))}; use it with VCSTACK_API_KEY_FILE={escape(str(to))}.")
