@@ -250,6 +250,52 @@ async def test_nobody_joins_a_group_for_longer_than_he_has_what_it_gives(cloud: 
         assert error_of(refused)["message"].endswith("members of a group stay")
 
 
+async def test_nobody_makes_last_what_he_has_for_a_time_by_a_role_a_provider_or_a_target(cloud: Api) -> None:
+    """Each of them gives on when the role of who wrote it has ended."""
+    soon = format_time(datetime.now(UTC) + timedelta(days=1))
+    await put(cloud, "User", "temp", {})
+    await bind(cloud, "temp", "temp", "admin", expiresAt=soon)
+    narrow, wide = [{"verbs": ["get"], "kinds": ["Flavor"]}], [{"verbs": ["*"], "kinds": ["Flavor"]}]
+    await put(cloud, "Role", "own", {"rules": wide})
+    await bind(cloud, "own", "temp", "own")
+    await put(cloud, "Group", "ops", {})
+    await put(cloud, "RoleBinding", "ops", {"subject": {"kind": "Group", "name": "ops"}, "role": "admin"})
+    oidc = {"issuerUrl": "https://id.example.com", "clientId": "cloud"}
+    provider = {"type": "OIDC", "oidc": oidc, "groupMapping": [{"external": "x", "group": "ops"}]}
+    await put(cloud, "IdentityProvider", "corp", provider)
+    await put(cloud, "ServiceAccount", "robot", {}, "mine")
+    robot = {"subject": {"kind": "ServiceAccount", "name": "robot"}, "role": "project-admin"}
+    await put(cloud, "RoleBinding", "robot", robot, "mine")
+    source = {"url": "https://git.example.com/x", "serviceAccount": "robot"}
+    target = {"url": "https://hooks.example.com/"}
+    async with as_(cloud, await log_in(cloud, "temp")) as temp:
+
+        async def change(path: str, **spec: Any) -> httpx2.Response:
+            return await temp.patch(f"/api/v1/{path}", content=json.dumps({"spec": spec}), headers=MERGE)
+
+        async def make(path: str, spec: dict[str, Any]) -> httpx2.Response:
+            return await temp.post(f"/api/v1/{path}", json={"metadata": {"name": "new"}, "spec": spec})
+
+        for kind, refused in (
+            ("Role", await change("roles/own", rules=[*wide, {"verbs": ["*"], "kinds": ["*"]}])),
+            ("Role", await make("roles", {"rules": [{"verbs": ["get"], "kinds": ["Host"]}]})),
+            ("IdentityProvider", await change("identityproviders/corp", oidc={"groupsClaim": "roles"})),
+            ("IdentityProvider", await make("identityproviders", provider)),
+            ("NotificationTarget", await make("projects/mine/notificationtargets", target)),
+            ("GitSource", await make("projects/mine/gitsources", source)),
+        ):
+            assert refused.status_code == 403, (kind, refused.text)
+            message = error_of(refused)["message"]
+            assert message.startswith("nobody grants for longer than he has it: "), message
+            assert message.endswith(f"; this {kind} stays"), message
+        for less in (
+            await change("roles/own", description="flavors", rules=narrow),
+            await change("identityproviders/corp", enabled=False),
+            await make("identityproviders", {"type": "OIDC", "oidc": oidc}),
+        ):
+            assert less.status_code in (200, 201), less.text
+
+
 async def test_ones_own_sessions_are_seen_and_ended(cloud: Api, alice: Http) -> None:
     await put(cloud, "User", "bob", {})
     await log_in(cloud, "bob")

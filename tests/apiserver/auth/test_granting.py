@@ -102,6 +102,25 @@ async def test_a_provider_gives_to_whom_it_says(org: Org, index: AccessIndex) ->
         assert not refused(index, ROOT, "IdentityProvider", giving)
 
 
+async def test_a_provider_fills_only_groups_that_its_writer_may_fill(org: Org, index: AccessIndex) -> None:
+    """What the group above is given later would be its people's, too."""
+    await org.put("Role", "providers", {"rules": [rule("*", "IdentityProvider Group")]})
+    await org.put("User", "clerk", {"domain": "dev"})
+    await org.bind("clerk", ("User", "clerk"), "providers", domain="dev")
+    await org.put("Group", "above", {"domain": "acme"})
+    await org.put("Group", "own", {"domain": "dev"})
+    clerk = Ref("User", None, "clerk")
+
+    def mapping(group: str, **more: Any) -> dict[str, Any]:
+        oidc = {"issuerUrl": "https://id.example.com", "clientId": "c"}
+        return {"type": "OIDC", "oidc": oidc, "groupMapping": [{"external": "x", "group": group}], **more}
+
+    assert refused(index, clerk, "IdentityProvider", mapping("above"))
+    assert refused(index, clerk, "IdentityProvider", mapping("above"), old=mapping("own"))
+    assert not refused(index, clerk, "IdentityProvider", mapping("own"))
+    assert not refused(index, clerk, "IdentityProvider", mapping("above", offered=True), old=mapping("above"))
+
+
 async def test_a_provider_is_told_no_secret_that_its_writer_may_not_read(org: Org, index: AccessIndex) -> None:
     """The password is sent to where the writer says."""
     await org.put("Project", "lab", {"domain": "acme"})

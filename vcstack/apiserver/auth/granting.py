@@ -21,7 +21,7 @@ from vcstack.specs.kinds.role import Role
 from vcstack.specs.kinds.rolebinding import RoleBinding
 from vcstack.specs.kinds.user import User
 from vcstack.specs.meta import format_time
-from vcstack.specs.permissions import ANY, Permission, Rule
+from vcstack.specs.permissions import ANY, Permission, Rule, covers
 from vcstack.specs.registry import get_kind
 from vcstack.specs.resource import AnyResource, Ref
 
@@ -60,7 +60,9 @@ def find_excess(
         return find_excess_of(index, writer, new.ref) if set(new.spec.members) - before else ()
     if isinstance(new, IdentityProvider):
         groups = {m.group for m in new.spec.group_mapping}
+        before = {m.group for m in old.spec.group_mapping} if isinstance(old, IdentityProvider) else set()
         given = [e for name in sorted(groups) for e in _find_excess_of_group(index, writer, name)]
+        given += [e for name in sorted(groups - before) for e in _find_right_to_fill(index, writer, name)]
         secret = new.spec.ldap.bind_password if new.spec.ldap else None
         if secret is not None:  # it is sent to where the writer says
             place = Place(project=secret.project)
@@ -121,6 +123,16 @@ def _find_excess_of_group(index: AccessIndex, writer: Grants, name: str) -> Exce
     return find_excess_of(index, writer, Ref(Group.KIND, None, name))
 
 
+def _find_right_to_fill(index: AccessIndex, writer: Grants, name: str) -> Excess:
+    """Return the right to say who is in the group if the writer lacks it: a mapping puts people into it, who get what
+    it is given later, too."""
+    definition = get_kind(Group.KIND)
+    place = index.find_place(definition, None, name, verb="update")
+    if place is None or writer.may("update", definition, place):
+        return ()
+    return ((place, Permission("update", Group.KIND)),)
+
+
 def find_outlasting(
     index: AccessIndex,
     have_until: Callable[[datetime | None], Grants],
@@ -139,22 +151,32 @@ def find_outlasting(
         new: the object as it would be, which gives nothing that the writer does not have now.
         old: as it is, None when it is new.
     """
-    if isinstance(new, RoleBinding):
-        until = new.spec.expires_at
-        if isinstance(old, RoleBinding) and not _is_later(until, old.spec.expires_at):
-            return ""
-    elif isinstance(new, Group):
-        until = None
-    else:
+    if isinstance(new, APIKey) or (old is not None and _gives_no_more(new, old)):
         return ""
+    until = new.spec.expires_at if isinstance(new, RoleBinding) else None
     excess = find_excess(index, have_until(until), None, new, old)
     if not excess:
         return ""
     why = describe(excess, what="for longer than he has it")
-    if isinstance(new, Group):
-        return f"{why}; members of a group stay"
+    if not isinstance(new, RoleBinding):
+        return f"{why}; {'members of a group stay' if isinstance(new, Group) else f'this {new.kind} stays'}"
     latest = max((end for end in ends if not find_excess(index, have_until(end), None, new, old)), default=None)
     return f"{why}; set spec.expiresAt to {format_time(latest)} at the latest" if latest is not None else why
+
+
+def _gives_no_more(new: AnyResource, old: AnyResource) -> bool:
+    """Return whether nobody has anything by the change that he does not have without, so whoever has it for a time may
+    make it, above all to stop something."""
+    if isinstance(new, RoleBinding) and isinstance(old, RoleBinding):
+        return not _is_later(new.spec.expires_at, old.spec.expires_at)
+    if isinstance(new, Role) and isinstance(old, Role):
+        return not covers(old.spec.rules, new.spec.rules)
+    if isinstance(new, IdentityProvider) and isinstance(old, IdentityProvider):
+        shown = {"display_name": new.spec.display_name, "offered": new.spec.offered}
+        return not new.spec.enabled or old.spec.model_copy(update=shown) == new.spec
+    if isinstance(new, NotificationTarget) and new.spec.suspended:
+        return True
+    return bool(new.spec == old.spec)
 
 
 def _is_later(one: datetime | None, other: datetime | None) -> bool:
