@@ -1,4 +1,5 @@
-"""A host's certificate is good for the Host object that it was issued for, not for whoever has its name later."""
+"""A host's certificate is good for the Host object that it was issued for, not for whoever has its name later, and not
+while it is stated that the machine is off or lost."""
 
 import asyncio
 import contextlib
@@ -85,6 +86,14 @@ async def remove(api: Api) -> None:
     host = await api.store.get(HOST, None, "h1")
     await api.store.delete(HOST, None, "h1", actor=SYSTEM)
     await api.store.finalize(HOST, None, "h1", host.wire["metadata"]["finalizers"], actor=SYSTEM)
+
+
+async def state(api: Api, *, out_of_service: bool) -> httpx2.Response:
+    """State of h1 whether its machine is off or lost, as an operator does."""
+    async with api.raw() as http:
+        answer = await http.patch("/api/v1/hosts/h1", json={"spec": {"outOfService": out_of_service}}, headers=MERGE)
+    assert answer.status_code == 200, answer.text
+    return answer
 
 
 @contextlib.asynccontextmanager
@@ -269,3 +278,87 @@ async def test_the_former_machine_uses_up_nothing_of_what_the_new_one_may(api: A
     finally:
         for passed in taken:
             passed.leave()
+
+
+async def test_a_machine_that_is_stated_to_be_lost_is_refused_everything_until_that_is_taken_back(
+    api: Api, old: Machine
+) -> None:
+    await create_samples(api)
+    uid = await old.join()
+    await bind(api, "Instance", "web-1", "h1")
+    renewal = "POST", "/api/v1/hosts/h1/certificate", {"csr": old.csr.decode()}
+    async with api.raw(old.settings) as http:
+        for request in (*REQUESTS, renewal):
+            assert (await ask(http, *request)).status_code == 200, request
+        await state(api, out_of_service=True)
+        for request in (*REQUESTS, renewal):
+            answer = await ask(http, *request)
+            assert answer.status_code == 403, request
+            message = error_of(answer)["message"]
+            assert "host h1 is out of service: its machine is stated to be off or lost" in message
+            assert "set spec.outOfService of the Host to false" in message
+        taken_back = {"spec": {"outOfService": False}}
+        assert (await ask(http, "PATCH", "/api/v1/hosts/h1", taken_back)).status_code == 403
+        async with Connection(old.settings) as connection:
+            with pytest.raises(Forbidden, match="out of service"):
+                async with open_socket(connection, "/api/v1/hosts/h1/tunnel"):
+                    pass
+        await state(api, out_of_service=False)
+        for request in (*REQUESTS, renewal):
+            assert (await ask(http, *request)).status_code == 200, request
+    assert await uid_of_host(api) == uid
+
+
+async def test_a_host_does_not_state_it_of_itself(api: Api, old: Machine) -> None:
+    await old.join()
+    async with api.raw(old.settings) as http:
+        assert (await ask(http, "PATCH", "/api/v1/hosts/h1", {"spec": {"outOfService": True}})).status_code == 403
+        body = {"spec": {"outOfService": True}, "status": {"address": "10.0.0.7"}}
+        await ask(http, "PATCH", "/api/v1/hosts/h1/status", body)
+        assert "outOfService" not in (await http.get("/api/v1/hosts/h1")).json()["spec"]
+
+
+async def test_no_token_opens_the_way_round(api: Api, old: Machine, new: Machine) -> None:
+    """Neither one of before, used or not, nor a new one, which there is not."""
+    uid = await old.join()
+    async with Connection(api.settings()) as connection:
+        new.token = (await HostClient(connection).create_join_token("h1")).token
+        await state(api, out_of_service=True)
+        with pytest.raises(Forbidden, match="out of service"):
+            await HostClient(connection).create_join_token("h1")
+    for machine in (old, new):
+        with pytest.raises(Forbidden, match="out of service"):
+            await machine.join(again=True)
+    await state(api, out_of_service=False)
+    assert await new.join(again=True) == uid, "it was not used up"
+
+
+async def test_what_a_lost_machine_watches_and_its_tunnel_end(api: Api, old: Machine) -> None:
+    await create_samples(api)
+    await old.join()
+    async with Connection(old.settings) as connection, connected(old) as tunnel, asyncio.timeout(PATIENCE):
+        await tunnel.connected.wait()
+        await eventually(lambda: api.application.tunnels.has("h1"))
+        client = ApiClient(connection)
+        since = (await client.list(Instance, fields="status.host=h1")).resource_version
+        stream = client.watch(Instance, since=since, fields="status.host=h1")
+        end = asyncio.ensure_future(read_to_its_end(stream))
+        await eventually(lambda: bool(api.store.cache.table(get_kind("Instance")).watcher_count))
+        await state(api, out_of_service=True)
+        with pytest.raises(Forbidden, match="out of service"):
+            await end
+        await eventually(lambda: not api.application.tunnels.has("h1"))
+        await state(api, out_of_service=False)
+        await eventually(lambda: api.application.tunnels.has("h1"))
+
+
+async def test_who_states_it_is_told_the_danger_in_the_plan_and_in_the_answer(api: Api, old: Machine) -> None:
+    await old.join()
+    host = {"apiVersion": "vcstack.io/v1", "kind": "Host", "metadata": {"name": "h1"}, "spec": {"outOfService": True}}
+    async with Connection(api.settings()) as connection:
+        [planned] = (await ApiClient(connection).plan([host], manager="tests")).items
+    assert "only when the machine of host h1 is off or lost for good. If it runs, its guests run" in planned.warnings[0]
+    told = (await state(api, out_of_service=True)).headers["warning"]
+    assert told == f'299 - "{planned.warnings[0]}"'
+    assert "warning" not in (await state(api, out_of_service=True)).headers, "it is stated already"
+    assert "if it was stolen, delete the host instead" in (await state(api, out_of_service=False)).headers["warning"]

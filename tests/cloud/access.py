@@ -6,14 +6,20 @@ When the manager dies, requests under way get no answer and streams end.
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
+import orjson
+
 from tests.cloud.manager import ManagerProcess
 from tests.fakes.secrets import StoredSecrets
+from vcstack.apiserver.reach import is_out_of_service, out_of_service
 from vcstack.specs.access import EventType, Page, Propagation, WatchEvent
 from vcstack.specs.errors import Forbidden, Unavailable
+from vcstack.specs.kinds.host import Host
 from vcstack.specs.registry import definition_of, get_kind
 from vcstack.specs.resource import AnyResource, Ref
 from vcstack.store.actor import Actor
 from vcstack.store.bound import BoundStore
+from vcstack.store.cache import WatchCache
+from vcstack.store.keys import row_of
 from vcstack.store.store import Store
 
 R = TypeVar("R", bound=AnyResource)
@@ -110,21 +116,46 @@ class Access:
 
 
 class HostAccess(Access):
-    """What a host may do: read what is bound to it and what that refers to, and report on it."""
+    """What a host may do while it is in service: read what is bound to it and what that refers to, and report on it."""
 
     def __init__(self, manager: Callable[[], ManagerProcess | None], host: str) -> None:
         super().__init__(manager, Actor(f"system:host:{host}", "vc-compute"))
         self._own, self._host = f"status.host={host}", host
 
+    async def demand_in_service(self) -> None:
+        """Return when the host may ask for something."""
+        manager = self.running()
+
+        async def answer() -> None:
+            cache = manager.ready_store().cache
+            await cache.fresh()
+            self._check_in_service(cache)
+
+        await manager.program.serve(answer())
+
+    async def ask(self, work: Callable[[BoundStore], Awaitable[T]]) -> T:
+        await self.demand_in_service()
+        return await super().ask(work)
+
+    async def ask_store(self, work: Callable[[Store, Actor], Awaitable[T]]) -> T:
+        await self.demand_in_service()
+        return await super().ask_store(work)
+
+    async def read_ssh_authority(self, project: str) -> str:
+        await self.demand_in_service()
+        return await super().read_ssh_authority(project)
+
     async def list(self, kind: type[R], *, project: str | None = None, labels: str = "", fields: str = "") -> Page[R]:
         self._check_bound(fields)
         return await super().list(kind, project=project, labels=labels, fields=fields)
 
-    def watch(
+    async def watch(
         self, kind: type[R], *, since: str, project: str | None = None, labels: str = "", fields: str = ""
     ) -> AsyncIterator[WatchEvent[R]]:
         self._check_bound(fields)
-        return super().watch(kind, since=since, project=project, labels=labels, fields=fields)
+        async for event in super().watch(kind, since=since, project=project, labels=labels, fields=fields):
+            self._check_in_service(self.running().ready_store().cache)
+            yield event
 
     async def update(self, resource: R) -> R:
         if resource.kind != "Event":
@@ -146,6 +177,11 @@ class HostAccess(Access):
 
     async def delete(self, ref: Ref, **options: Any) -> None:
         raise Forbidden("hosts delete nothing")
+
+    def _check_in_service(self, cache: WatchCache) -> None:
+        entry = cache.find(definition_of(Host), row_of(None, self._host))
+        if entry is not None and is_out_of_service(orjson.loads(entry.json)):
+            raise out_of_service(self._host)
 
     def _check_bound(self, fields: str) -> None:
         if fields != self._own:

@@ -102,6 +102,7 @@ class AgentProcess:
         while True:
             pause = BEAT_SECONDS
             try:
+                await self._access.demand_in_service()
                 manager = self._access.running()
                 await manager.program.serve(manager.heartbeats.beat(self._host.name))
             except ApiError:

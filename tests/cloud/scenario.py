@@ -3,7 +3,8 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from tests.cloud.tenant import Tenant
+from tests.cloud.tenant import PROJECT, Tenant
+from vcstack.specs.resource import Ref
 
 HOSTS = ("h1", "h2")
 SSH = {"name": "ssh", "direction": "Ingress", "protocol": "TCP", "portMin": 22, "portMax": 22}
@@ -52,6 +53,19 @@ async def reboot(user: Tenant) -> None:
 async def recreate(user: Tenant) -> None:
     """Have the root disk made anew by a task."""
     await user.apply("Task", "recreate", {"type": "Recreate", "target": {"kind": "Instance", "name": "web-1"}})
+
+
+async def lose(user: Tenant) -> None:
+    """State that the machine is lost that the instance is on, have the instance on another, and the machine back."""
+    lost, spec = user.find_instance("web-1").status.host, user.wanted[Ref("Instance", PROJECT, "web-1")]["spec"]
+    assert lost is not None
+    await user.state(lost, out_of_service=True)
+    await user.delete("Instance", "web-1")
+    await user.wait_gone("Instance", "web-1")
+    await user.apply("Instance", "web-1", spec)
+    found = await user.wait_for("web-1", lambda made: made.status.power_state is not None)
+    assert found.status.host != lost
+    await user.state(lost, out_of_service=False)
 
 
 def manifest(kind: str, name: str, spec: str = "{}") -> str:
@@ -122,6 +136,7 @@ STEPS: dict[str, Step] = {
     "start": change(powerState="Running"),
     "reboot": reboot,
     "recreate": recreate,
+    "lose": lose,
     "follow": follow,
     "push": push,
     "unfollow": unfollow,

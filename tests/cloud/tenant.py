@@ -11,6 +11,7 @@ from vcstack.specs.errors import AlreadyExists, NotFound, Unavailable
 from vcstack.specs.kinds.flavor import Flavor, FlavorSpec
 from vcstack.specs.kinds.host import Host, HostSpec
 from vcstack.specs.kinds.image import Image, ImageFormat, ImageSpec
+from vcstack.specs.kinds.instance import Instance
 from vcstack.specs.kinds.project import Project, ProjectSpec
 from vcstack.specs.meta import API_VERSION
 from vcstack.specs.patch import merge_patch
@@ -78,6 +79,25 @@ class Tenant:
         await self._until_answered(delete)
         self.wanted.pop(Ref(kind, project, name), None)
         self.gone.add(Ref(kind, project, name))
+
+    async def state(self, host: str, *, out_of_service: bool) -> None:
+        """State whether the host's machine is off or lost, as an operator does."""
+        patch = {"spec": {"outOfService": out_of_service}}
+        await self._until_answered(
+            lambda store, actor: store.merge_patch(get_kind(Host.KIND), None, host, patch, actor=actor)
+        )
+
+    def find_instance(self, name: str) -> Instance:
+        """Return the instance as etcd has it."""
+        found = read_objects(self.cloud)[Ref(Instance.KIND, PROJECT, name)]
+        assert isinstance(found, Instance)
+        return found
+
+    async def wait_for(self, name: str, holds: Callable[[Instance], bool]) -> Instance:
+        """Wait until something holds of the instance."""
+        while not holds(found := self.find_instance(name)):
+            await asyncio.sleep(AGAIN_SECONDS)
+        return found
 
     async def wait_gone(self, kind: str, name: str) -> None:
         """Wait until an object whose deletion was asked for is gone, as who wants its name again has to."""

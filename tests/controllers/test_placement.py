@@ -50,6 +50,7 @@ def test_a_good_host_is_not_rejected() -> None:
         (demand(zone="b"), candidate(spec=HostSpec()), "its zone is not set, not b"),
         (demand(host_selector={"disk": "hdd"}), candidate(), "it has no label disk=hdd"),
         (demand(), candidate(spec=HostSpec(scheduling=Scheduling.DISABLED)), "it is cordoned"),
+        (demand(), candidate(spec=HostSpec(out_of_service=True)), "it is out of service"),
         (demand(), candidate(Alive=ConditionStatus.UNKNOWN), "it is not Alive (Test)"),
         (demand(), candidate(AgentReady=ConditionStatus.FALSE), "it is not AgentReady (Test)"),
         (demand(), candidate(virt_type=None), "it has no working hypervisor"),

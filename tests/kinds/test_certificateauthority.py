@@ -211,6 +211,24 @@ async def test_the_overlap_gives_those_time_whom_nobody_observes(world: World) -
     assert (await cloud.record()).issuing == 2
 
 
+async def test_a_host_out_of_service_is_not_waited_for(world: World) -> None:
+    """Whoever has its machine is to be trusted no more, and gets no new certificate."""
+    cloud = Cloud(world)
+    await cloud.start()
+    await cloud.add_host("h1", alive=False, days=1)
+    await cloud.change(version=2)
+    await cloud.settle()
+    await cloud.catch_up()
+    assert "host h1" in str((await cloud.settle()).status.waiting_for)
+    host = await world.get(Host, "h1")
+    host.spec.out_of_service = True
+    await world.admin.update(host)
+    for _ in range(4):
+        await cloud.settle()
+        await cloud.catch_up()
+    assert (await cloud.settle()).is_true(RETIRED)
+
+
 async def test_a_host_that_is_away_is_waited_for_until_its_certificate_has_run_out(world: World) -> None:
     cloud = Cloud(world)
     await cloud.start()

@@ -5,12 +5,22 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.fakes.world import FakeHeartbeats, World
-from vcstack.controllers import host, setting
+from vcstack.controllers import host, instance, setting
 from vcstack.controllers.capacity import Standard, build_allocatable
 from vcstack.controllers.host import COUNT_SECONDS, HostReconciler
 from vcstack.runtime.users import DELETABLE
-from vcstack.specs.kinds.host import AGENT_READY, ALIVE, Capacity, Host, HostSpec, HostStatus, Overcommit
+from vcstack.specs.kinds.host import (
+    AGENT_READY,
+    ALIVE,
+    OUT_OF_SERVICE,
+    Capacity,
+    Host,
+    HostSpec,
+    HostStatus,
+    Overcommit,
+)
 from vcstack.specs.kinds.instance import DOMAIN_FINALIZER, Instance
+from vcstack.specs.kinds.port import Port
 from vcstack.specs.kinds.setting import Setting, SettingSpec
 from vcstack.specs.meta import ConditionStatus, ObjectMeta
 from vcstack.specs.resource import Ref
@@ -25,10 +35,17 @@ async def beat(world: World, *live: str) -> list[Ref]:
     return [ref async for ref in reconciler.follow_heartbeats()]
 
 
-async def alive(world: World, name: str) -> tuple[ConditionStatus, str]:
-    condition = (await world.get(Host, name)).find_condition(ALIVE)
+async def alive(world: World, name: str, type_: str = ALIVE) -> tuple[ConditionStatus, str]:
+    condition = (await world.get(Host, name)).find_condition(type_)
     assert condition is not None
     return condition.status, condition.reason
+
+
+async def state(world: World, name: str, *, out_of_service: bool) -> Host:
+    """State whether the host's machine is off or lost, as an operator does."""
+    found = await world.get(Host, name)
+    found.spec.out_of_service = out_of_service
+    return await world.admin.update(found)
 
 
 async def test_a_host_with_a_lease_and_a_ready_agent_is_ready(world: World) -> None:
@@ -157,3 +174,57 @@ async def test_a_stream_that_breaks_and_comes_back_changes_only_what_changed(wor
     world.backends["heartbeats"] = Twice()
     await world.settle(host.build)
     assert await beat(world) == [Ref("Host", None, "h1"), Ref("Host", None, "h2")]
+
+
+async def test_of_a_host_out_of_service_nothing_is_known_whatever_it_had_told(world: World) -> None:
+    await world.create_host("h1")
+    await beat(world, "h1")
+    await world.settle(host.build)
+    await state(world, "h1", out_of_service=True)
+    await world.settle(host.build)
+    stated = ConditionStatus.UNKNOWN, OUT_OF_SERVICE
+    assert (await alive(world, "h1"), await alive(world, "h1", AGENT_READY)) == (stated, stated)
+    assert OUT_OF_SERVICE in await world.event_reasons()
+    # What the agent had on its way then comes late.
+    await world.set_status(await world.get(Host, "h1"), AGENT_READY)
+    await world.settle(host.build)
+    assert await alive(world, "h1", AGENT_READY) == stated
+    assert await world.writes_of(host.build) == 0
+
+
+async def test_a_host_in_service_again_is_ready_when_its_agent_says_so(world: World) -> None:
+    made = await world.create_host("h1")
+    await state(world, "h1", out_of_service=True)
+    await world.settle(host.build)
+    await state(world, "h1", out_of_service=False)
+    await beat(world)
+    await world.settle(host.build)
+    assert await alive(world, "h1") == (ConditionStatus.UNKNOWN, "LeaseLost")
+    assert await alive(world, "h1", AGENT_READY) == (ConditionStatus.UNKNOWN, "NotReported")
+    await beat(world, "h1")
+    await world.set_status(made, AGENT_READY)
+    await world.settle(host.build)
+    assert (await world.get(Host, "h1")).is_true("Ready")
+
+
+async def test_a_host_out_of_service_goes_when_nothing_is_bound_to_it(world: World) -> None:
+    await world.create_basics()
+    made = await world.create_host("h1")
+    bound = await world.bind(await world.create_instance("web-1"), "h1")
+    await beat(world)
+    await world.delete(made)
+    await world.settle(host.build)
+    held = (await world.get(Host, "h1")).find_condition(DELETABLE)
+    assert held is not None
+    assert held.message.endswith("If the machine is off or lost for good, state it: spec.outOfService.")
+    await state(world, "h1", out_of_service=True)
+    await world.settle(host.build, instance.build)
+    held = (await world.get(Host, "h1")).find_condition(DELETABLE)
+    assert held is not None
+    assert held.message == "Instance demo/web-1 still bound to it; delete them first."
+    await world.delete(bound)
+    await world.settle(host.build, instance.build)
+    for port in (await world.admin.list(Port)).items:
+        await world.remove_finalizers(port)
+    await world.settle(instance.build, host.build)
+    assert await world.find(Host, "h1") is None

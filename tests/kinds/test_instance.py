@@ -6,9 +6,11 @@ from tests.fakes.world import PROJECT, World, sweep
 from vcstack.controllers import instance
 from vcstack.runtime.errors import WaitingFor
 from vcstack.specs.errors import Unavailable
+from vcstack.specs.kinds.host import OUT_OF_SERVICE, Host
 from vcstack.specs.kinds.instance import (
     DOMAIN_FINALIZER,
     NETWORK_READY,
+    OBSERVED_ON_HOST,
     RUNNING,
     Instance,
     InterfaceAddress,
@@ -410,3 +412,97 @@ async def test_killed_anywhere_each_interface_has_one_port_and_all_goes_in_the_e
         assert await ports(world) == []
 
     assert await sweep(scenario) >= 10
+
+
+async def state(world: World, host: str, *, out_of_service: bool) -> None:
+    """State whether the host's machine is off or lost, as an operator does."""
+    found = await world.get(Host, host)
+    found.spec.out_of_service = out_of_service
+    await world.admin.update(found)
+
+
+async def told(world: World) -> set[tuple[ConditionStatus, str]]:
+    """What is said of all that an agent observes."""
+    conditions = (await world.get(Instance, "web-1")).status.conditions
+    return {(c.status, c.reason) for c in conditions if c.type in OBSERVED_ON_HOST}
+
+
+async def test_what_is_bound_to_a_host_out_of_service_stays_bound_and_nothing_is_known_of_it(world: World) -> None:
+    await world.create_basics()
+    made = await world.bind(await world.create_instance("web-1"), "h1")
+    await world.set_status(made, *OBSERVED_ON_HOST, powerState="Running", startedAt="2026-01-01T00:00:00Z")
+    await world.settle(instance.build)
+    await state(world, "h1", out_of_service=True)
+    await world.settle(instance.build)
+    unknown = {(ConditionStatus.UNKNOWN, OUT_OF_SERVICE)}
+    assert await told(world) == unknown
+    found = await world.get(Instance, "web-1")
+    assert (found.status.host, found.status.power_state) == ("h1", None)
+    assert found.status.started_at is not None, "that it was started is so"
+    # What the agent had on its way then comes late.
+    await world.set_status(found, false=[RUNNING], powerState="Stopped")
+    await world.settle(instance.build)
+    assert await told(world) == unknown
+    assert (await world.get(Instance, "web-1")).status.power_state is None
+    assert await world.writes_of(instance.build) == 0
+    await state(world, "h1", out_of_service=False)
+    await world.settle(instance.build)
+    assert await told(world) == unknown, "until the agent says otherwise"
+
+
+async def test_ports_are_not_let_go_on_what_an_agent_said_before_its_host_was_lost(world: World) -> None:
+    await world.create_basics()
+    await world.bind(await world.create_instance("web-1"), "h1")
+    await world.settle(instance.build)
+    await agent_looks(world)
+    await state(world, "h1", out_of_service=True)
+    await change(world)
+    assert not (await ports(world))[0].deleting
+
+
+async def test_an_instance_deleted_on_a_host_out_of_service_goes_without_its_word(world: World) -> None:
+    await world.create_basics()
+    await create_named(world)
+    await world.delete(await world.get(Instance, "web-1"))
+    await world.settle(instance.build)
+    assert DOMAIN_FINALIZER in (await world.get(Instance, "web-1")).metadata.finalizers
+    await state(world, "h1", out_of_service=True)
+    await world.settle(instance.build)
+    assert await world.find(Instance, "web-1") is None
+    port = (await ports(world))[0]
+    assert (port.status.instance, port.status.host, port.deleting) == (None, None, False)
+    assert "LetGo" in await world.event_reasons()
+
+
+async def test_the_word_of_a_host_that_is_in_service_again_is_waited_for(world: World) -> None:
+    """Whatever the controller had seen of it: it asks once more before it lets go."""
+    await world.create_basics()
+    made = await world.bind(await world.create_instance("web-1"), "h1")
+    await state(world, "h1", out_of_service=True)
+    await world.settle(instance.build)
+    await state(world, "h1", out_of_service=False)
+    await world.delete(made)
+    stale = await world.get(Instance, "web-1")
+    with pytest.raises(WaitingFor, match="to remove the domain"):
+        await world.controller(instance.build).reconciler.reconcile(stale, stale.ref)
+    assert DOMAIN_FINALIZER in (await world.get(Instance, "web-1")).metadata.finalizers
+
+
+async def test_killed_anywhere_what_is_deleted_on_a_host_out_of_service_goes_in_the_end() -> None:
+    async def scenario(world: World) -> None:
+        await world.create_basics()
+        made = await world.bind(await world.create_instance("web-1"), "h1")
+        await world.settle(instance.build)
+        await world.set_status(await world.get(Instance, "web-1"), *OBSERVED_ON_HOST, powerState="Running")
+        await state(world, "h1", out_of_service=True)
+        await world.settle(instance.build)
+        assert await told(world) == {(ConditionStatus.UNKNOWN, OUT_OF_SERVICE)}
+        await world.delete(made)
+        await world.settle(instance.build)
+        (port,) = await ports(world)
+        assert port.deleting
+        await world.remove_finalizers(port)
+        await world.settle(instance.build)
+        assert await world.find(Instance, "web-1") is None
+
+    assert await sweep(scenario) >= 6

@@ -205,6 +205,19 @@ async def test_hosts_are_cordoned_and_uncordoned(vcctl: Vcctl, hands: Hands) -> 
     assert await vcctl.ok("uncordon", "h1") == "host/h1 uncordoned\n"
 
 
+async def test_who_states_that_a_machine_is_lost_is_warned_before_and_then(vcctl: Vcctl, hands: Hands) -> None:
+    await hands.client.create(Host.new("h1", HostSpec()))
+    manifest = "kind: Host\nmetadata: {name: h1}\nspec: {outOfService: true}\n"
+    danger = "Warning: spec.outOfService: state it only when the machine of host h1 is off or lost for good. If it runs"
+    planned = await vcctl("plan", "-f", "-", stdin=manifest)
+    assert danger in planned.err
+    assert not (await hands.get(Host, "h1", None)).spec.out_of_service
+    patched = await vcctl("patch", "host", "h1", "--patch", "spec: {outOfService: true}")
+    assert (patched.code, danger in patched.err) == (0, True)
+    assert (await hands.get(Host, "h1", None)).spec.out_of_service
+    assert "Warning" not in (await vcctl("patch", "host", "h1", "--patch", "spec: {zone: east}")).err
+
+
 @pytest.mark.parametrize("name", ["x", "a/b/c", "-"])
 async def test_objects_that_are_not_there_end_with_not_found_or_usage(vcctl: Vcctl, name: str) -> None:
     await set_scene(vcctl)

@@ -48,6 +48,14 @@ async def test_a_host_that_is_gone_is_the_cause(vcctl: Vcctl, hands: Hands) -> N
     assert "vc-compute" in out
 
 
+async def test_of_a_host_out_of_service_is_told_what_to_do_with_what_is_bound(vcctl: Vcctl, hands: Hands) -> None:
+    host = await hands.client.create(Host.new("h1", HostSpec(out_of_service=True)))
+    await hands.observe(host, but={"Alive": ("OutOfService", "The machine is stated to be off or lost.")})
+    out = await vcctl.ok("why", "host", "h1")
+    assert "Delete the instances bound to it, then it: vcctl get instances -A --field-selector status.host=h1" in out
+    assert "vc-compute" not in out, "its agent is not to be looked after"
+
+
 async def test_the_object_itself_may_be_the_cause_with_its_last_warning(vcctl: Vcctl, hands: Hands) -> None:
     await set_scene(vcctl, hands)
     instance = await hands.get(Instance, "web-1")

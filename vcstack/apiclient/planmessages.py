@@ -77,7 +77,7 @@ class PlannedItem(Model):
     refusal: ErrorStatus | None = None
     """Why it would be refused."""
     warnings: list[str] = Field(default_factory=list)
-    """What policies warn of."""
+    """What policies warn of, and the kind itself of what is dangerous."""
 
 
 class ApplyPlanReply(Model):

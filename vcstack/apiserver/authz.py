@@ -541,7 +541,7 @@ class Permit(ABC):
 
 
 class HostPermit(Permit):
-    """A host's, as long as the Host is there that its certificate was issued for."""
+    """A host's, as long as the Host is there that its certificate was issued for, and in service."""
 
     recheck_seconds = HOST_RECHECK_SECONDS
 

@@ -16,6 +16,7 @@ from vcstack.apiserver.context import Call
 from vcstack.apiserver.identity import HOST_PREFIX
 from vcstack.apiserver.jointokens import REFUSED, JoinTokens
 from vcstack.apiserver.parts import ApiParts
+from vcstack.apiserver.reach import is_out_of_service, out_of_service
 from vcstack.apiserver.replies import model_reply
 from vcstack.pki.authority import MAX_COMMON_NAME
 from vcstack.pki.keys import PkiError, csr_public_key
@@ -75,6 +76,8 @@ class HostRoutes:
         """Return a one-time token for a host that is to join."""
         await self._authorizer.authorize(call.identity, Action(Verb.UPDATE, call.target))
         _check_length("metadata.name", call.target.name)
+        with contextlib.suppress(NotFound):
+            _demand_in_service((await self._store.get(call.target.definition, None, call.target.name)).wire)
         token, expires_at = await self._tokens.create(call.target.name)
         return model_reply(JoinToken(token=token, expires_at=expires_at), 201)
 
@@ -99,14 +102,17 @@ class HostRoutes:
     async def _register(self, wire: bodies.Wire, actor: Actor, known: str) -> str:
         """Return the uid of the Host that joins, which is made if it is not there yet.
 
-        known: of the Host that the token was used for already. Raises Forbidden when that one is gone.
+        known: of the Host that the token was used for already. Raises Forbidden when that one is gone, or the Host is
+        out of service: a token is no way around that.
         """
         definition, name = definition_of(Host), wire["metadata"]["name"]
         while True:
             with contextlib.suppress(NotFound):
-                uid: str = (await self._store.get(definition, None, name)).wire["metadata"]["uid"]
+                found = (await self._store.get(definition, None, name)).wire
+                uid: str = found["metadata"]["uid"]
                 if known not in ("", uid):
                     raise Forbidden(REFUSED)
+                _demand_in_service(found)
                 return uid
             if known:
                 raise Forbidden(REFUSED)
@@ -130,6 +136,11 @@ def _public_key(csr: str) -> bytes:
         raise _invalid("csr", str(error)) from error
     encoding, format_ = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     return key.public_bytes(encoding, format_)
+
+
+def _demand_in_service(host: bodies.Wire) -> None:
+    if is_out_of_service(host):
+        raise out_of_service(host["metadata"]["name"])
 
 
 def _check_length(field: str, name: str) -> None:

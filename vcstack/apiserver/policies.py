@@ -19,7 +19,7 @@ from vcstack.policy.sandbox import Evaluating
 from vcstack.specs.errors import ApiError, Cause, ErrorDetails, PolicyDenied
 from vcstack.specs.kinds.policy import Action, Policy, governable
 from vcstack.specs.kinds.project import Project
-from vcstack.specs.registry import definition_of
+from vcstack.specs.registry import definition_of, no_warnings
 from vcstack.specs.resource import AnyResource
 from vcstack.store.cache import WatchCache
 from vcstack.store.keys import row_of
@@ -89,14 +89,18 @@ class Admission:
         # Reading what one tenant writes must not keep others waiting; whoever repairs the cloud need not wait himself.
         self._writer = "" if identity.role is Role.ADMIN else f"writer {identity.subject}"
         self._warnings: list[str] = []
+        self._dangers: Sequence[str] = ()
+        """What the kind itself warns of."""
 
     def __call__(self, verb: str, new: AnyResource, live: Wire | None) -> Awaitable[None] | None:
         """Return what the write has to pass before it is done; None: nothing."""
-        kind = new.KIND
+        kind, definition = new.KIND, definition_of(new)
+        if definition.warns is not no_warnings and verb != "delete":
+            self._dangers = definition.warns(new, definition.model.from_wire(live) if live is not None else None)
         if isinstance(new, Policy):
             return None if verb == "delete" else self._look_at(new)
         concerning = self._policies.concerning(kind, verb)
-        if not concerning or not governable(definition_of(new)):
+        if not concerning or not governable(definition):
             return None
         site = self._policies.site_of(new)
         selecting = [p for p in concerning if p.action is not Action.AUDIT and p.selects(new.metadata.labels, site)]
@@ -105,11 +109,11 @@ class Admission:
     @property
     def warnings(self) -> Sequence[str]:
         """Return what the caller is warned of."""
-        return self._warnings[:WARNINGS_LIMIT]
+        return [*self._dangers, *self._warnings][:WARNINGS_LIMIT]
 
     def with_warnings(self, response: Response) -> Response:
         """Return the answer with what the caller is warned of."""
-        for warning in self._warnings[:WARNINGS_LIMIT]:
+        for warning in self.warnings:
             text = warning.encode("ascii", "backslashreplace").decode()[:WARNING_CHARACTERS]
             quoted = "".join(c if c.isprintable() else " " for c in text).replace("\\", "\\\\").replace('"', '\\"')
             response.headers.append("warning", f'299 - "{quoted}"')

@@ -4,6 +4,7 @@ Read from the store's cache, which is proven fresh once for a request; the decis
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -23,10 +24,20 @@ from vcstack.store.store import Store
 from vcstack.store.table import Entry
 
 JOIN_AGAIN = "to join again, remove pki/host.crt in vc-compute's stateDir, give it a new join token and restart it"
+IN_SERVICE_AGAIN = "if that is not so, an administrator has to set spec.outOfService of the Host to false"
 DEPTH_LIMIT = 4
 """Instance → Port → Subnet → Network."""
 
 Wire = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is asked of a Host at each request of it, with the entry that it was read from."""
+
+    entry: Entry
+    uid: str
+    out_of_service: bool
 
 
 class HostReach:
@@ -34,8 +45,7 @@ class HostReach:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._uids: dict[str, tuple[Entry, str]] = {}
-        """Of hosts, with the entry that they were read from."""
+        self._known: dict[str, _Known] = {}
 
     async def demand_registered(self, host: str, uid: str, *, fresh: bool = True) -> None:
         """Return when the very Host is there; what is asked after that is answered from the same state.
@@ -46,7 +56,7 @@ class HostReach:
             fresh: False takes the word of a cache that shows the host, without proof that it is still so.
 
         Raises:
-            Forbidden: a removed host has no rights left.
+            Forbidden: a host that was removed, or is out of service, has no rights.
         """
         if not fresh and self.find_refusal(host, uid) is None:
             return
@@ -57,13 +67,13 @@ class HostReach:
 
     def find_refusal(self, host: str, uid: str) -> Forbidden | None:
         """Return why that host has no rights, as the cache says; None: it is registered."""
-        found = self._find_uid(host)
-        if not found:
+        found = self._find_host(host)
+        if found is None:
             return Forbidden(f"host {host} is not registered; {JOIN_AGAIN}")
-        if found != uid:
+        if found.uid != uid:
             was = f"the certificate is of a host {host} that was removed, and another Host has the name now"
             return Forbidden(f"{was}; {JOIN_AGAIN}, under another hostName if another machine has this one")
-        return None
+        return out_of_service(host) if found.out_of_service else None
 
     def is_bound(self, host: str, target: Target) -> bool:
         """Return whether the object names that host where its kind names hosts."""
@@ -111,16 +121,17 @@ class HostReach:
                         found.add(named)
         return frozenset(found)
 
-    def _find_uid(self, host: str) -> str:
-        """Return the uid of the Host of that name, empty when there is none; it is asked for at each request."""
+    def _find_host(self, host: str) -> _Known | None:
+        """Return what is known of the Host of that name, None when there is none; asked at each request."""
         entry = self._store.cache.find(definition_of(Host), row_of(None, host))
         if entry is None:
-            self._uids.pop(host, None)
-            return ""
-        known = self._uids.get(host)
-        if known is None or known[0] is not entry:
-            known = self._uids[host] = entry, orjson.loads(entry.json)["metadata"]["uid"]
-        return known[1]
+            self._known.pop(host, None)
+            return None
+        known = self._known.get(host)
+        if known is None or known.entry is not entry:
+            wire = orjson.loads(entry.json)
+            known = self._known[host] = _Known(entry, wire["metadata"]["uid"], is_out_of_service(wire))
+        return known
 
     def _iter_referred(self, host: str) -> Iterator[Ref]:
         """Yield what is referred to, the nearest first: nearly all that hosts ask for is found at once."""
@@ -153,6 +164,16 @@ class HostReach:
     def _find(self, definition: KindDefinition, project: str | None, name: str) -> Wire | None:
         entry = self._store.cache.find(definition, row_of(project, name))
         return None if entry is None else orjson.loads(entry.json)
+
+
+def is_out_of_service(host: Wire) -> bool:
+    """Return whether it is stated of a Host on the wire that its machine is off or lost."""
+    return find_value(host, "spec.outOfService") is True
+
+
+def out_of_service(host: str) -> Forbidden:
+    """Return why a machine that is stated to be off or lost gets nothing."""
+    return Forbidden(f"host {host} is out of service: its machine is stated to be off or lost; {IN_SERVICE_AGAIN}")
 
 
 def _references(definition: KindDefinition, wire: Wire) -> Iterable[Ref]:

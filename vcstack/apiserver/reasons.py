@@ -8,6 +8,7 @@ from vcstack.apiserver.related import Named, Readable, find_all_named, find_even
 from vcstack.specs.columns import find_value
 from vcstack.specs.conditions import format_condition
 from vcstack.specs.kinds.gitsource import HEALTHY
+from vcstack.specs.kinds.host import OUT_OF_SERVICE, Host
 from vcstack.specs.kinds.instance import UP_TO_DATE
 from vcstack.specs.registry import KindDefinition, get_kind
 
@@ -115,7 +116,14 @@ def _judge_deletion(wire: Wire) -> tuple[str, str]:
 
 def _advise(definition: KindDefinition, wire: Wire, condition: Wire) -> str:
     message = condition.get("message") or ""
-    if definition.kind == "Host":
+    if definition.kind == Host.KIND and condition.get("reason") == OUT_OF_SERVICE:
+        host = wire["metadata"]["name"]
+        return (
+            f"Delete the instances bound to it, then it: vcctl get instances -A --field-selector status.host={host}; "
+            f"vcctl delete host {host}. If the machine is to come back: "
+            f"vcctl patch host {host} --patch 'spec: {{outOfService: false}}'"
+        )
+    if definition.kind == Host.KIND:
         host = wire["metadata"]["name"]
         return (message + " " if message else "") + (
             f"Look at the agent of {host}: is vc-compute running there, and can it reach the API? "

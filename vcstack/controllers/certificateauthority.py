@@ -172,9 +172,9 @@ class CertificateAuthorityReconciler:
         return found
 
     def _holding_hosts(self) -> list[Host]:
-        """Return the hosts that have a certificate which is good for something."""
+        """Return the hosts that have a certificate which is good for something: not those out of service."""
         now = self._context.clock.now()
-        return [h for h in self._hosts.list() if _holds_a_certificate(h, now)]
+        return [h for h in self._hosts.list() if not h.spec.out_of_service and _holds_a_certificate(h, now)]
 
     async def _create(self, record: Authorities) -> None:
         spec = CertificateAuthoritySpec(version=record.newest.number)
@@ -301,4 +301,5 @@ def _what_matters(host: Host) -> object:
         status.certificate_authority,
         status.trusted_authorities,
         host.is_true(ALIVE),
+        host.spec.out_of_service,
     )

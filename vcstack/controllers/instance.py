@@ -3,7 +3,8 @@
 The host's agent makes the domain. What passes between the two: the agent finds the instance's ports by
 status.host, which is written here; RUNNING that is True for the present generation tells that it has
 unplugged what is no longer wanted; it removes the domain finalizer when nothing is
-left on the host, and only then the ports go.
+left on the host, and only then the ports go. Of a host that is stated to be out of service no word is waited for:
+what it told last counts as unknown, and the domain finalizer is removed here.
 """
 
 from collections.abc import Iterator
@@ -21,12 +22,14 @@ from vcstack.runtime.context import ControllerContext
 from vcstack.runtime.controller import Controller, asked_of, states_of
 from vcstack.runtime.errors import WaitingFor
 from vcstack.runtime.reconciler import Result
-from vcstack.runtime.status import write_status
-from vcstack.specs.errors import AlreadyExists, Invalid, QuotaExceeded
+from vcstack.runtime.status import condition_of, write_status
+from vcstack.specs.errors import AlreadyExists, Invalid, NotFound, QuotaExceeded
+from vcstack.specs.kinds.host import OUT_OF_SERVICE, Host
 from vcstack.specs.kinds.instance import (
     DOMAIN_FINALIZER,
     FINALIZER,
     NETWORK_READY,
+    OBSERVED_ON_HOST,
     RUNNING,
     Instance,
     NetworkInterface,
@@ -34,7 +37,7 @@ from vcstack.specs.kinds.instance import (
     port_name_of,
 )
 from vcstack.specs.kinds.port import ALLOCATED, REALIZED, UP, Port
-from vcstack.specs.meta import Condition
+from vcstack.specs.meta import Condition, ConditionStatus
 from vcstack.specs.resource import Ref
 
 PASSING_SECONDS = 5.0
@@ -44,6 +47,7 @@ REFUSED_SECONDS = 30.0
 
 _OF_INSTANCE = "instance"
 _NAMED_PORTS = "named-ports"
+_ON_HOST = "on-host"
 
 
 class InstanceReconciler:
@@ -53,6 +57,7 @@ class InstanceReconciler:
         self._context = context
         self._client = context.client
         self._instances = context.informer(Instance)
+        self._hosts = context.informer(Host)
         self._ports = context.informer(Port)
         self._ports.add_index(_OF_INSTANCE, _instance_names)
         self._passing_since: dict[Ref, float] = {}
@@ -62,8 +67,11 @@ class InstanceReconciler:
         if instance is None:
             self._passing_since.pop(ref, None)
             return None
+        unreachable = await self._is_out_of_service(instance.status.host)
+        if unreachable:
+            instance = await self._mark_unknown(instance)
         if instance.deleting:
-            await self._finalize(instance)
+            await self._finalize(instance, unreachable=unreachable)
             return None
         found, refused = [], {}
         for nic in instance.spec.network_interfaces:
@@ -88,6 +96,28 @@ class InstanceReconciler:
         fields = {"addresses": build_addresses(found)}
         await write_status(self._client, instance, fields=fields, conditions=[condition])
         return Result(requeue_after=REFUSED_SECONDS) if refused else None
+
+    async def _is_out_of_service(self, host: str | None) -> bool:
+        """Return whether the host is; then read consistently, for its word is not waited for."""
+        known = self._hosts.find(host) if host else None
+        if known is None or not known.spec.out_of_service:
+            return False
+        try:
+            return (await self._client.get(Host, known.metadata.name)).spec.out_of_service
+        except NotFound:
+            return False
+
+    async def _mark_unknown(self, instance: Instance) -> Instance:
+        """Take back what the agent told last: nobody sees any more whether it is so."""
+        host, unknown, clock = instance.status.host, ConditionStatus.UNKNOWN, self._context.clock
+        message = f"Host {host} was stated to be out of service, off or lost; nothing was observed there since."
+        conditions = [
+            condition_of(instance, type_, unknown, OUT_OF_SERVICE, message, clock=clock) for type_ in OBSERVED_ON_HOST
+        ]
+        # Exact: the host may be in service again, and its agent have told it.
+        return await write_status(
+            self._client, instance, fields={"powerState": None}, conditions=conditions, exact_version=True
+        )
 
     def _find_wait(self, instance: Instance, condition: Condition) -> float:
         """Return the seconds until the condition may be written: what passes by itself is not shown at once."""
@@ -157,12 +187,20 @@ class InstanceReconciler:
                 await write_status(self._client, port, fields={"instance": None, "host": None})
         return left
 
-    async def _finalize(self, instance: Instance) -> None:
-        """See the end through: first the domain on the host, then the ports, then the object."""
+    async def _finalize(self, instance: Instance, *, unreachable: bool) -> None:
+        """See the end through: first the domain on the host, then the ports, then the object.
+
+        ``unreachable``: the host is out of service. What is left there is removed when it comes back, as anything
+        that carries the mark of an instance that is not there.
+        """
         finalizers = instance.metadata.finalizers
         if DOMAIN_FINALIZER in finalizers and instance.status.host is None:
             # Exact: were it bound in between, its host would have to clean up.
             await self._client.remove_finalizer(instance, DOMAIN_FINALIZER, exact_version=True)
+        elif DOMAIN_FINALIZER in finalizers and unreachable:
+            message = f"Host {instance.status.host} is out of service; the instance goes without its word."
+            self._context.events.warning(instance, "LetGo", message)
+            await self._client.remove_finalizer(instance, DOMAIN_FINALIZER)
         elif DOMAIN_FINALIZER in finalizers:
             message = f"Waiting for host {instance.status.host} to remove the domain, its disks and taps."
             raise WaitingFor("DomainPresent", message, 300.0)
@@ -210,6 +248,7 @@ def build(context: ControllerContext) -> Controller:
     """Return the controller of instances."""
     instances = context.informer(Instance)
     instances.add_index(_NAMED_PORTS, _named_ports)
+    instances.add_index(_ON_HOST, lambda instance: (instance.status.host,) if instance.status.host else ())
 
     def concerned(port: Port) -> Iterator[Ref]:
         for project, name in _instance_names(port):
@@ -217,17 +256,27 @@ def build(context: ControllerContext) -> Controller:
         for instance in instances.by_index(_NAMED_PORTS, (port.metadata.project, port.metadata.name)):
             yield instance.ref
 
+    def bound_to(host: Host) -> Iterator[Ref]:
+        yield from (instance.ref for instance in instances.by_index(_ON_HOST, host.metadata.name))
+
     return context.controller(
         InstanceReconciler(context),
         Instance,
-        watches={Port: concerned},
-        matters={Instance: _read_of_instance, Port: _read_of_port},
+        watches={Port: concerned, Host: bound_to},
+        matters={
+            Instance: _read_of_instance,
+            Port: _read_of_port,
+            Host: lambda host: host.spec.out_of_service,
+        },
         workers=8,
     )
 
 
 def _read_of_instance(instance: Instance) -> tuple[object, ...]:
-    return (*asked_of(instance), instance.status.host, instance.status.started_at is None, instance.is_true(RUNNING))
+    status = instance.status
+    # What an agent had on its way when its host went out of service is to be taken back, too.
+    unknown = sum(condition.reason == OUT_OF_SERVICE for condition in status.conditions)
+    return (*asked_of(instance), status.host, status.started_at is None, instance.is_true(RUNNING), unknown)
 
 
 def _read_of_port(port: Port) -> tuple[object, ...]:

@@ -89,6 +89,11 @@ def reject_leaving(host: Host) -> str | None:
     return "it is being deleted" if host.deleting else None
 
 
+def reject_out_of_service(host: Host) -> str | None:
+    """No host whose machine is stated to be off or lost."""
+    return "it is out of service" if host.spec.out_of_service else None
+
+
 def reject_not_alive(host: Host) -> str | None:
     """Only hosts whose lease is held and whose agent reached libvirt and OVS."""
     for type_ in (ALIVE, AGENT_READY):
@@ -109,7 +114,7 @@ def reject_without_hypervisor(host: Host) -> str | None:
     return None if host.status.virt_type else "it has no working hypervisor"
 
 
-HOST_FILTERS = (reject_leaving, reject_cordoned, reject_not_alive, reject_without_hypervisor)
+HOST_FILTERS = (reject_leaving, reject_out_of_service, reject_cordoned, reject_not_alive, reject_without_hypervisor)
 """What a host itself lacks, whatever is asked for."""
 
 

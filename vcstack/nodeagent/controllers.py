@@ -30,6 +30,7 @@ from vcstack.runtime.informer import Informer
 from vcstack.runtime.manager import Manager
 from vcstack.runtime.metrics import RuntimeMetrics
 from vcstack.specs.kinds.event import actor_of
+from vcstack.specs.kinds.host import OUT_OF_SERVICE
 from vcstack.specs.kinds.instance import Instance
 from vcstack.specs.kinds.port import Port
 from vcstack.specs.kinds.task import Task
@@ -162,7 +163,10 @@ def _instances(
 
 
 def _read_of_instance(instance: Instance) -> tuple[object, ...]:
-    return (*asked_of(instance), instance.status.host, instance.status.allocated)
+    status = instance.status
+    # The manager has taken back what this host told last; once the host may talk again, it tells it anew.
+    unknown = any(condition.reason == OUT_OF_SERVICE for condition in status.conditions)
+    return (*asked_of(instance), status.host, status.allocated, unknown)
 
 
 def _read_of_port(port: Port) -> tuple[object, ...]:

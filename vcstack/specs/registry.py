@@ -76,6 +76,11 @@ def no_causes(resource: AnyResource, old: AnyResource | None, referenced: Refere
     return ()
 
 
+def no_warnings(resource: AnyResource, old: AnyResource | None) -> Sequence[str]:
+    """Return nothing: no write of the kind is dangerous in itself."""
+    return ()
+
+
 def no_references(resource: AnyResource) -> Sequence["Reference"]:
     """Return nothing: what the fields marked with RefersTo name may be missing if the writer allows it."""
     return ()
@@ -133,6 +138,8 @@ class KindDefinition:
     """From an object's name to the pool of the claims on it: it is not removed while one is held."""
     check: Callable[[Any, Any, Referenced], Sequence[Cause]] = no_causes
     """Rules across fields and objects; pure. Called with (new, old or None, the objects it refers to)."""
+    warns: Callable[[Any, Any], Sequence[str]] = no_warnings
+    """What people are warned of who write that, in plans and answers; pure. Called with (new, old or None)."""
     must_exist: Callable[[Any], Sequence[Reference]] = no_references
     """What has to be there, and stay until the write, when the object begins to name it, even where references
     may be missing; pure. For names that give rights: whoever takes the name later must not get them."""

@@ -1,5 +1,6 @@
 """Host: a machine that runs instances."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated
 
@@ -18,6 +19,8 @@ AGENT_READY = "AgentReady"
 """True when the agent reached libvirt and OVS. Written by the agent."""
 CERTIFICATE_EXPIRING = "CertificateExpiring"
 """True when the host's certificate ends soon and has not been renewed. Written by the agent."""
+OUT_OF_SERVICE = "OutOfService"
+"""Why a condition of a host, or of what is bound to it, is Unknown: spec.outOfService."""
 
 
 class Scheduling(StrEnum):
@@ -49,6 +52,11 @@ class HostSpec(Spec):
     """How much more than the physical capacity may be claimed."""
     reserved_memory_mib: Annotated[int, Field(ge=0, alias="reservedMemoryMiB")] = 512
     """Memory kept for the host itself, in MiB."""
+    out_of_service: bool = False
+    """States that the machine is off or lost for good. Its certificate is refused from then on, nothing new is placed
+    here, and instances that are deleted go without the word of its agent. Never state it of a machine that runs: its
+    guests run on unseen, even those of deleted instances, until it is false again and the agent removes them. That of
+    a stolen machine stays true until the host is deleted."""
 
 
 class Capacity(Model):
@@ -115,6 +123,22 @@ class HostStatus(Status):
     """When the agent registered."""
 
 
+def _warn(new: "Host", old: "Host | None") -> Sequence[str]:
+    """Warn of what follows when it is stated of a machine that runs, and whose certificate is good again after that."""
+    name, was = new.metadata.name, old is not None and old.spec.out_of_service
+    if new.spec.out_of_service and not was:
+        return (
+            f"spec.outOfService: state it only when the machine of host {name} is off or lost for good. If it runs, "
+            "its guests run on unseen, even those whose instances are deleted now and made again elsewhere.",
+        )
+    if was and not new.spec.out_of_service:
+        return (
+            f"spec.outOfService: whoever has the machine of host {name} may talk with its certificate again; if it was "
+            "stolen, delete the host instead.",
+        )
+    return ()
+
+
 def capacity_pool(host: str) -> str:
     """Return the pool of what instances claim of the host."""
     return f"capacity/{host}"
@@ -159,6 +183,7 @@ register(
         ready_when=(AGENT_READY, ALIVE),
         finalizers=(FINALIZER,),
         claimed_by=capacity_pool,
+        warns=_warn,
         node_path="metadata.name",
         apply_order=10,
         category="compute",

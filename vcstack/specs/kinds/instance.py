@@ -22,7 +22,8 @@ from vcstack.specs.resource import Ref, Resource, Spec, Status
 FINALIZER = "vcstack.io/instance"
 """Removed by the manager when the instance's ports are gone."""
 DOMAIN_FINALIZER = "vcstack.io/domain"
-"""Removed by the host's agent when domain, disks and taps are gone; by the manager if it was never bound."""
+"""Removed by the host's agent when domain, disks and taps are gone; by the manager if it was never bound, or its host
+is out of service."""
 
 SCHEDULED = "Scheduled"
 """Written by the scheduler."""
@@ -38,6 +39,9 @@ RUNNING = "Running"
 UP_TO_DATE = "UpToDate"
 """Written by the agent: False with reason RebootRequired or RecreateRequired while a change of spec waits for one.
 Not part of Ready."""
+
+OBSERVED_ON_HOST = (IMAGE_READY, DISKS_READY, RUNNING, UP_TO_DATE)
+"""What the agent writes; Unknown for the reason OutOfService while its host is, until the agent writes it again."""
 
 USER_DATA_LIMIT = 64 * 1024
 
