@@ -178,6 +178,29 @@ async def test_addresses_of_those_who_are_known_are_limited_only_by_a_policy(ser
         assert await count(alice, 4) + await count(bob, 4) == 6
 
 
+async def test_of_addresses_the_policy_that_fits_most_closely_holds(serve: Serve) -> None:
+    api = await serve()
+    theirs = f"/api/v1/projects/{OTHERS}/networks"
+    async with users(api, "alice", "bob", "mallory") as (alice, bob, mallory):
+        await policy(api, "acme", "Address", 4, "List", domain="acme")
+        await policy(api, "bob", "Address", 2, "List", subject={"kind": "User", "name": "bob"})
+        assert await count(bob, 9) == 2
+        assert await count(alice, 9) == 4
+        assert await count(mallory, 9, theirs) == 9
+        await policy(api, "all", "Address", 3, "List")
+        assert await count(mallory, 9, theirs) == 3
+
+
+async def test_no_limit_of_addresses_keeps_the_administrator_from_repairing_it(serve: Serve) -> None:
+    api = await serve()
+    async with users(api, "alice") as (alice,), api.raw() as admin:
+        await policy(api, "office", "Address", 3)
+        assert await count(alice, 9) == 3
+        assert await count(admin, 9) == 9
+        assert (await admin.delete("/api/v1/ratelimitpolicies/office")).status_code == 204
+        assert await count(alice, 5) == 5
+
+
 async def test_behind_a_proxy_each_client_has_its_own_count(serve: Serve) -> None:
     import ipaddress
 

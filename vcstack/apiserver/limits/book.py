@@ -79,8 +79,6 @@ class PolicyBook:
         """Each limit is shared out among so many managers; this is one of them."""
         self.version = 0
         """Rises when the limits have changed."""
-        self.limits_addresses: frozenset[RouteClass] = frozenset()
-        """For which classes of requests by somebody known an address has a bucket, too."""
         self._tenants = self._build_in(defaults.TENANT_LIMITS)
         self._hosts = self._build_in(defaults.HOST_LIMITS)
         self._everybody = self._build_in(defaults.ADDRESS_LIMITS)
@@ -166,8 +164,6 @@ class PolicyBook:
                 continue
             rules = [(limit, self._rule(policy, limit, before)) for limit in policy.spec.limits]
             self._policies.append(_Policy(policy, _ref_of(policy.spec.subject), rules))
-        by_address = [x for p in self._policies for x in p.policy.spec.limits if x.per is Per.ADDRESS]
-        self.limits_addresses = frozenset(r for x in by_address for r in (x.routes or RouteClass))
         self.version += 1
 
     def _rule(self, policy: RateLimitPolicy, limit: RateLimit, before: dict[RuleId, Rule]) -> Rule:

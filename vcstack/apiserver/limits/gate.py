@@ -58,10 +58,19 @@ _source_of = lru_cache(maxsize=8192)(source_of)
 class _Entry:
     """What was looked up for one sender, class and project."""
 
-    __slots__ = ("buckets", "grants", "level", "version")
+    __slots__ = ("address", "buckets", "grants", "level", "version")
 
-    def __init__(self, buckets: tuple[AnyBucket, ...], level: Level, grants: Grants | None, version: object) -> None:
+    def __init__(
+        self,
+        buckets: tuple[AnyBucket, ...],
+        address: Rule | None,
+        level: Level,
+        grants: Grants | None,
+        version: object,
+    ) -> None:
         self.buckets, self.level, self.grants, self.version = buckets, level, grants, version
+        self.address = address
+        """What a policy allows each address that such requests come from."""
 
 
 class Pass:
@@ -186,10 +195,9 @@ class Gate:
         else:
             entry = self._find(identity, route, project)
             level, buckets = entry.level, entry.buckets
+            if entry.address is not None:
+                buckets = (*buckets, self._buckets.of(entry.address, address_of(scope)))
         subject = identity.sender
-        if route in self.book.limits_addresses:
-            own = self._address_bucket(route, address_of(scope))
-            buckets = buckets if own is None else (*buckets, own)
         empty = self._buckets.take(buckets, self._now())
         if empty is not None:
             raise self._refuse(empty, level.name)
@@ -281,13 +289,16 @@ class Gate:
             domains = self._index.organization.domains_of(place) if inside else self._index.domains_of(account)
         asked = Asked(sender, project if inside else None, domains, route)
         buckets: list[AnyBucket] = []
+        address = None
         for rule in self.book.rules_for(asked, known=True):
-            if rule.per is Per.SUBJECT:
+            if rule.per is Per.ADDRESS:
+                address = rule if rule.policy else None  # the built-in ones are for who is not known
+            elif rule.per is Per.SUBJECT:
                 buckets.append(self._buckets.of(rule, subject))
             elif rule.per is Per.PROJECT and inside and project is not None:
                 buckets.append(self._buckets.of(rule, project))
         level = self._level_of(identity, asked)
-        return _Entry(tuple(buckets), self.levels[level], grants, version)
+        return _Entry(tuple(buckets), address, self.levels[level], grants, version)
 
     def _level_of(self, identity: Identity, asked: Asked) -> str:
         if identity.role is Role.HOST:
