@@ -31,12 +31,14 @@ from tests.store.objects import (
     wire,
 )
 from vcstack.specs.errors import ApiError, Conflict, QuotaExceeded
-from vcstack.specs.registry import get_kind, load_kinds
+from vcstack.specs.registry import KindDefinition, get_kind, load_kinds
 from vcstack.specs.resource import AnyResource, Ref
+from vcstack.store import quotasets
 from vcstack.store.etcd.client import EtcdClient
 from vcstack.store.etcd_api import Etcd
 from vcstack.store.keys import turn_key
 from vcstack.store.store import Store
+from vcstack.store.validation import validate
 
 DOMAIN, QUOTA, USER, KEY = (get_kind(k) for k in ("Domain", "Quota", "User", "APIKey"))
 BIG = {"vcpus": 4, "memoryMiB": 1024, "rootDiskGiB": 8}
@@ -288,6 +290,32 @@ async def test_a_set_with_its_own_project_is_counted_in_the_projects_domain(memo
     with pytest.raises(QuotaExceeded) as error:
         await memory_store.check_quotas(wires, actor=ADMIN)
     assert causes(error) == {"instances": "instances: 2 asked, 0 of 1 in use (quota q of domain acme)"}
+
+
+async def test_however_many_sets_are_checked_others_wait_for_a_few_objects_only(
+    memory_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await make_tree(memory_store)
+    looked_at: list[str] = []
+    at_once: list[int] = []
+
+    def look(definition: KindDefinition, project: str | None, name: str, text: bytes) -> AnyResource:
+        looked_at.append(name)
+        return validate(definition, project, name, text)
+
+    async def others() -> None:
+        while True:
+            before = len(looked_at)
+            await asyncio.sleep(0)
+            at_once.append(len(looked_at) - before)
+
+    monkeypatch.setattr(quotasets, "validate", look)
+    wires = [(NETWORK, wire(f"n{n}")) for n in range(100)]
+    running = asyncio.create_task(others())
+    await asyncio.gather(*(memory_store.check_quotas(wires, actor=ADMIN) for _ in range(5)))
+    running.cancel()
+    assert len(looked_at) == 500
+    assert max(at_once) <= quotasets.IN_A_TURN
 
 
 async def test_usage_says_what_is_used_and_who_takes_most(memory_store: Store) -> None:

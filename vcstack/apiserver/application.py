@@ -48,7 +48,7 @@ from vcstack.apiserver.plans import PlanRoutes
 from vcstack.apiserver.policies import Policies
 from vcstack.apiserver.proxies import Proxies
 from vcstack.apiserver.queries import Query, is_watch
-from vcstack.apiserver.quotas import CHECK, QuotaRoutes
+from vcstack.apiserver.quotas import QuotaRoutes
 from vcstack.apiserver.replicas import ReplicaDirectory
 from vcstack.apiserver.replies import error_reply
 from vcstack.apiserver.resources import ResourceRoutes
@@ -61,7 +61,7 @@ from vcstack.apiserver.shutdown import Drain
 from vcstack.apiserver.sockets import SocketRoutes
 from vcstack.apiserver.streams import StreamRoutes
 from vcstack.apiserver.subresources import CommonSubresources
-from vcstack.apiserver.targets import PLAN, STREAM, Target, parse_target
+from vcstack.apiserver.targets import PLAN, QUOTA_CHECK, STREAM, Target, parse_target
 from vcstack.apiserver.tickets import Tickets
 from vcstack.apiserver.timelines import TimelineRoutes
 from vcstack.apiserver.tunnels import Tunnels
@@ -192,7 +192,7 @@ class Application:
                 return await self._webhooks.answer(request)
             if is_audit(request.scope["path"]):
                 return await self._audit_routes.answer(request, identity)
-            if request.scope["path"] == CHECK:
+            if request.scope["path"] == QUOTA_CHECK:
                 return await self._quotas.check(request, identity)
             if request.scope["path"] == EFFECTIVE:
                 return await self._settings.effective(request, identity)
@@ -352,7 +352,7 @@ WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 PUBLIC = frozenset({"/healthz", "/readyz", "/version", "/ca", "/openapi.json", f"{ROOT}/join", *docs.PATHS})
 """What needs no credential: the API's shape is no secret, and joining brings its own token."""
 NO_RESOURCES = frozenset(
-    {f"{ROOT}/me", f"{ROOT}/encryption", CHECK, EFFECTIVE, PLAN, STREAM, *(REVIEWS + name for name in OPERATIONS)}
+    {f"{ROOT}/me", f"{ROOT}/encryption", QUOTA_CHECK, EFFECTIVE, PLAN, STREAM, *(REVIEWS + name for name in OPERATIONS)}
 )
 """Paths below the root that name no kind."""
 

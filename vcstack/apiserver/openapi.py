@@ -32,10 +32,10 @@ from vcstack.apiserver.openapi_operations import (
     subresource_operations,
 )
 from vcstack.apiserver.openapi_security import EVERYBODY, GIVING_TOKENS, SCHEMES, SESSION_PARAMETER, security_of
-from vcstack.apiserver.quotas import CHECK, QuotaCheckReply, QuotaCheckRequest
+from vcstack.apiserver.quotas import QuotaCheckReply, QuotaCheckRequest
 from vcstack.apiserver.settings import EFFECTIVE, EffectiveSettings
 from vcstack.apiserver.subresources import FinalizeRequest
-from vcstack.apiserver.targets import PLAN, WITH_ITEMS, subresources_of
+from vcstack.apiserver.targets import PLAN, QUOTA_CHECK, WITH_ITEMS, subresources_of
 from vcstack.specs.errors import ErrorStatus
 from vcstack.specs.kinds.secret import SecretValues
 from vcstack.specs.registry import KindDefinition, Scope, load_kinds
@@ -227,7 +227,7 @@ def _server_paths() -> Iterator[tuple[str, Json]]:
     yield PLAN, {"post": operation("server", summary, content=plan, body=planned)}
     checked = {"application/json": {"schema": reference("QuotaCheckRequest")}}
     room = {"application/json": {"schema": reference("QuotaCheckReply")}}
-    yield CHECK, {"post": operation("quotas", "Is there room for all these objects?", content=room, body=checked)}
+    yield QUOTA_CHECK, {"post": operation("quotas", "Is there room for all these objects?", content=room, body=checked)}
     effective = {"application/json": {"schema": reference("EffectiveSettings")}}
     summary = "Which settings count, and where is each from?"
     yield (

@@ -19,7 +19,6 @@ from vcstack.specs.model import Model
 from vcstack.specs.registry import KindDefinition, load_kinds
 from vcstack.store.actor import Actor
 
-CHECK = "/api/v1/quotacheck"
 CHECKER = "quotacheck"
 """The field manager that a checked set is applied as, though never written."""
 

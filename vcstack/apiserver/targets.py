@@ -13,6 +13,8 @@ STREAM = "/api/v1/stream"
 """The websocket of all watches of a page."""
 PLAN = "/api/v1/plan"
 """What an apply of some objects would do."""
+QUOTA_CHECK = "/api/v1/quotacheck"
+"""Whether quotas leave room for some objects."""
 COMMON_SUBRESOURCES = frozenset({"status", "finalize", "history", "related", "why"})
 KIND_SUBRESOURCES = {
     "Image": frozenset({"content"}),

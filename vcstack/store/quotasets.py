@@ -25,14 +25,16 @@ from vcstack.store.verbs import Application
 
 QUOTAS_FIRST = get_kind(Quota.KIND).apply_order
 """What comes before these is written before the set's own quotas hold."""
-YIELD_EVERY = 32
-"""Others run after so many objects."""
+IN_A_TURN = 8
+"""So many objects are looked at, then others run."""
 
 
 class SetCheck:
     """Adds up what a set of objects takes more than now."""
 
-    def __init__(self, cache: WatchCache, actor: Actor, now: datetime) -> None:
+    def __init__(self, cache: WatchCache, actor: Actor, now: datetime, turn: asyncio.Lock) -> None:
+        """Begin with nothing. ``turn``: that of all checks, so that others wait for one at most, however many run."""
+        self._turn = turn
         self._cache = cache
         self._actor = actor
         self._now = now
@@ -49,20 +51,21 @@ class SetCheck:
         Raises:
             QuotaExceeded: the set asks for more than is left; the causes name the limits.
         """
-        drafts = []
-        for n, (definition, wire) in enumerate(wires):
-            drafts.append(self._read(definition, wire))
-            if n % YIELD_EVERY == 0:
+        drafts: list[tuple[Draft, AnyResource] | None] = []
+        for start in range(0, len(wires), IN_A_TURN):
+            async with self._turn:
+                drafts += [self._read(definition, wire) for definition, wire in wires[start : start + IN_A_TURN]]
                 await asyncio.sleep(0)
         asked: dict[str, Counter[str]] = {}
         before: dict[str, Counter[str]] = {}
-        for n, found in enumerate(drafts):
-            if found is not None:
-                self._add(asked, *found)
-                if found[0].definition.apply_order < QUOTAS_FIRST:
-                    self._add(before, *found)
-                self._take_limits(*found)
-            if n % YIELD_EVERY == 0:
+        found = [draft for draft in drafts if draft is not None]
+        for start in range(0, len(found), IN_A_TURN):
+            async with self._turn:
+                for draft, resource in found[start : start + IN_A_TURN]:
+                    self._add(asked, draft, resource)
+                    if draft.definition.apply_order < QUOTAS_FIRST:
+                        self._add(before, draft, resource)
+                    self._take_limits(draft, resource)
                 await asyncio.sleep(0)
         # What is written before the set's quotas is held to those in force.
         excesses = find_excesses(self._cache, asked, {**self._begun, **self._given})

@@ -5,6 +5,7 @@ defaulting, validation, references, immutability, claims, field managers and fen
 and controllers. All methods raise the errors of ``vcstack.specs.errors``.
 """
 
+import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -76,6 +77,7 @@ class Store:
         self._reader = Reader(etcd, self.cache, settings.bookmark_seconds, settings.page_bytes)
         self._writer = Writer(etcd, self.cache, self.clock)
         self._values = Values(self.cache, credentials)
+        self._set_turn = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -343,7 +345,7 @@ class Store:
             QuotaExceeded: they do not; the causes name the limits.
         """
         await self.cache.fresh()
-        await SetCheck(self.cache, actor, self.clock.now()).run(wires)
+        await SetCheck(self.cache, actor, self.clock.now(), self._set_turn).run(wires)
 
     def imagine(self, definition: KindDefinition, wire: Mapping[str, Any], *, actor: Actor) -> dict[str, Any]:
         """Return what an apply would make in a project that is not there yet, checked by itself alone.

@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from vcstack.apiserver.queries import is_watch
-from vcstack.apiserver.targets import PLAN, STREAM, Target
+from vcstack.apiserver.targets import PLAN, QUOTA_CHECK, STREAM, Target
 from vcstack.specs.kinds.ratelimitpolicy import RouteClass
 
 EXEMPT: Final = frozenset({"/healthz", "/readyz"})
@@ -57,9 +57,9 @@ def class_of(scope: Any, target: Target | None) -> RouteClass:
             return RouteClass.QUERY
         if scope["path"] == STREAM:
             return RouteClass.STREAM
-        if scope["path"] == PLAN:
+        if scope["path"] in (PLAN, QUOTA_CHECK):
             return RouteClass.WRITE  # each object is written but for the writing
-        # Reviews and checks of quotas are posted, but change nothing.
+        # Reviews are posted, but change nothing.
         return RouteClass.READ
     if target.subresource:
         found = _SUBRESOURCES.get(target.subresource)
