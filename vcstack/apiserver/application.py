@@ -206,7 +206,8 @@ class Application:
         query = Query.parse(request.scope["query_string"])
         writes = request.method in WRITES and not target.subresource
         admission = self._policies.admission_of(identity) if writes else None
-        call = Call(request, identity, target, query, self._authorizer.guard_of(identity), admission)
+        guard, premise = self._authorizer.guard_of(identity), self._authorizer.premise_of(identity)
+        call = Call(request, identity, target, query, guard, admission, premise)
         if admission is not None:
             return admission.with_warnings(await self._resources.answer(call))
         if not target.subresource:

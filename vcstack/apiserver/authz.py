@@ -34,8 +34,10 @@ from vcstack.apiserver.auth.naming import find_hidden
 from vcstack.apiserver.auth.owning import find_unowned
 from vcstack.apiserver.auth.places import TOP, Place
 from vcstack.apiserver.identity import Identity, Role
+from vcstack.apiserver.ownfields import check_host_status
 from vcstack.apiserver.reach import HostReach
 from vcstack.apiserver.targets import Target
+from vcstack.specs.columns import find_value
 from vcstack.specs.errors import ApiError, Cause, Expired, Forbidden, Unauthorized
 from vcstack.specs.kinds.domain import Domain
 from vcstack.specs.kinds.event import Event, actor_of
@@ -49,8 +51,9 @@ from vcstack.specs.registry import KindDefinition, Scope, definition_of
 from vcstack.specs.resource import AnyResource, Ref
 from vcstack.specs.selectors import parse_field_selector
 from vcstack.specs.settings import KNOWN_SETTINGS, Delegation
-from vcstack.store.actor import Guard
-from vcstack.store.draft import not_found
+from vcstack.store.actor import Guard, Premise
+from vcstack.store.draft import Draft, not_found
+from vcstack.store.etcd.ops import Compare
 from vcstack.store.keys import row_of
 from vcstack.store.lending import is_lent_to_any
 from vcstack.store.references import no_project
@@ -278,6 +281,12 @@ class Authorizer:
         if identity.account is None:
             return None
         return lambda new, live: self._check_write(identity, new, live)
+
+    def premise_of(self, identity: Identity) -> Premise | None:
+        """Return what the caller's writes rest on until they are done: of hosts, that what they may still is so."""
+        if identity.role is not Role.HOST:
+            return None
+        return lambda draft: self._rest_host_write(identity, draft)
 
     async def reads_as_borrower(self, identity: Identity, action: Action) -> bool:
         """Return whether the caller may not read the object, but what of it is for those that it is shared with."""
@@ -513,6 +522,32 @@ class Authorizer:
             return action.verb is Verb.GET and self._reach.has_instance_in(host, target.name)
         reads = action.verb is Verb.GET and target.subresource in ("", "content", "value")
         return reads and bool(target.name) and self._reach.is_referred_to(host, target)
+
+    def _rest_host_write(self, identity: Identity, draft: Draft) -> Sequence[Compare]:
+        """Decide about a host's write on what it is written over, and return what else it rests on.
+
+        It was authorized before its body came; meanwhile its object may have been bound to another host.
+
+        Raises:
+            Forbidden: the Host is gone, or the object is not its.
+            Invalid: it would write what is the manager's.
+        """
+        host, definition, live = identity.host, draft.definition, draft.live
+        rests_on = [self._reach.rest_on_registration(host, identity.host_uid)]
+        path = definition.node_path
+        if definition.kind == Event.KIND:
+            self.authorize_event(identity, draft.project, {"metadata": draft.metadata, "spec": draft.spec})
+            rests_on.append(self._reach.rest_on_regarded(draft.project, draft.spec["regarding"]))
+            is_own = live is None or self._reach.regards(host, draft.project, live["spec"]["regarding"])
+        else:
+            is_own = live is not None and path is not None and find_value(live, path) == host
+        if not is_own:
+            target = Target(definition, draft.project, draft.name)
+            message = f"{identity.subject} may not update {target.ref}; a host reaches only what is bound to it"
+            raise Forbidden(message)
+        if live is not None:
+            check_host_status(definition, live.get("status") or {}, draft.status)
+        return rests_on
 
     def _may_event(self, host: str, action: Action) -> bool:
         """A host writes new events (their content is checked once it is read) and its own ones."""

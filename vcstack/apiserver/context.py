@@ -11,7 +11,7 @@ from vcstack.apiserver.queries import Query, refuse
 from vcstack.apiserver.targets import Target
 from vcstack.specs.kinds.gitsource import MANAGER as SOURCES
 from vcstack.specs.kinds.gitsource import manager_of
-from vcstack.store.actor import Actor, Guard
+from vcstack.store.actor import Actor, Guard, Premise
 
 MANAGER_LIMIT = 128
 _MANAGER = re.compile(r"[\x21-\x7e]{1,128}")
@@ -29,6 +29,8 @@ class Call:
     """What decides about the caller's writes once it is known what they change."""
     admission: Admission | None = None
     """What holds people's writes to policies."""
+    premise: Premise | None = None
+    """What a host's right to write rests on."""
 
     @property
     def method(self) -> str:
@@ -38,7 +40,7 @@ class Call:
     def actor(self, *, manager: str | None = None) -> Actor:
         """Return who writes: the caller, through the field manager it names or its program's name."""
         by = manager or self.manager() or self._program()
-        return Actor(self.identity.subject, by, guard=self.guard, review=self.admission)
+        return Actor(self.identity.subject, by, guard=self.guard, review=self.admission, premise=self.premise)
 
     def manager(self) -> str | None:
         """Return the fieldManager parameter. Raises BadRequest when it is no plain word."""

@@ -37,22 +37,18 @@ NOTHING = ManagersPart(frozenset({"host"}), frozenset())
 MESSAGE = "is written by the manager; a host cannot change it"
 
 
-def check_host_status(
-    definition: KindDefinition, stored: Mapping[str, Any], status: Mapping[str, Any], *, replace: bool
-) -> None:
-    """Return when a host may write that status over the stored one. Raises Invalid with the fields it may not."""
+def check_host_status(definition: KindDefinition, stored: Mapping[str, Any], status: Mapping[str, Any]) -> None:
+    """Return when a host may make the stored status that one. Raises Invalid with the fields it may not."""
     part = MANAGERS_PARTS.get(definition.kind, NOTHING)
-    touched = part.fields if replace else part.fields & set(status)
     causes = [
         Cause(field=f"status.{name}", reason="FieldValueForbidden", message=MESSAGE)
-        for name in sorted(touched)
+        for name in sorted(part.fields)
         if status.get(name) != stored.get(name)
     ]
     before, after = _by_type(stored), _by_type(status)
-    types = part.conditions if replace or status.get("conditions", ()) is None else part.conditions & set(after)
     causes += [
         Cause(field=f"status.conditions[{type_}]", reason="FieldValueForbidden", message=MESSAGE)
-        for type_ in sorted(types)
+        for type_ in sorted(part.conditions)
         if after.get(type_) != before.get(type_)
     ]
     if causes:

@@ -19,7 +19,8 @@ from vcstack.specs.kinds.port import Port
 from vcstack.specs.model import split_lent
 from vcstack.specs.registry import KindDefinition, Scope, definition_of, get_kind, load_kinds
 from vcstack.specs.resource import Ref
-from vcstack.store.keys import row_of
+from vcstack.store.etcd.ops import Compare
+from vcstack.store.keys import object_key, row_of
 from vcstack.store.store import Store
 from vcstack.store.table import Entry
 
@@ -74,6 +75,22 @@ class HostReach:
             was = f"the certificate is of a host {host} that was removed, and another Host has the name now"
             return Forbidden(f"{was}; {JOIN_AGAIN}, under another hostName if another machine has this one")
         return out_of_service(host) if found.out_of_service else None
+
+    def rest_on_registration(self, host: str, uid: str) -> Compare:
+        """Return what has to hold for the very Host to be there still. Raises Forbidden when it is not there now."""
+        refusal = self.find_refusal(host, uid)
+        if refusal is not None:
+            raise refusal
+        return self._as_it_is(definition_of(Host), None, host)
+
+    def rest_on_regarded(self, project: str | None, regarding: Wire) -> Compare:
+        """Return what has to hold for what an event regards to be as it is now, when ``regards`` said that it may."""
+        return self._as_it_is(get_kind(regarding["kind"]), project, regarding["name"])
+
+    def _as_it_is(self, definition: KindDefinition, project: str | None, name: str) -> Compare:
+        row = row_of(project, name)
+        entry = self._store.cache.find(definition, row)
+        return Compare.mod_revision(object_key(definition, row), "=", entry.revision if entry is not None else 0)
 
     def is_bound(self, host: str, target: Target) -> bool:
         """Return whether the object names that host where its kind names hosts."""

@@ -6,7 +6,6 @@ from vcstack.apiserver import bodies, queries
 from vcstack.apiserver.authz import Action, Authorizer, Verb
 from vcstack.apiserver.context import Call
 from vcstack.apiserver.identity import Role
-from vcstack.apiserver.ownfields import check_host_status
 from vcstack.apiserver.ownpast import find_own_past
 from vcstack.apiserver.parts import ApiParts
 from vcstack.apiserver.replies import json_reply, value_reply
@@ -50,9 +49,6 @@ class CommonSubresources:
         replace = call.method == "PUT"
         wire = await bodies.read_object(call.request, bodies.OBJECT_TYPES if replace else (bodies.MERGE_PATCH,))
         status = _status_of(wire)
-        if call.identity.role is Role.HOST:
-            stored = await self._store.get(*_place(call))
-            check_host_status(call.target.definition, stored.wire.get("status") or {}, status, replace=replace)
         write = self._store.replace_status if replace else self._store.patch_status
         metadata = wire.get("metadata") or {}
         stored = await write(

@@ -2,11 +2,15 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from vcstack.specs.errors import Cause
 from vcstack.specs.resource import AnyResource
 from vcstack.store.etcd.election import Fence
+from vcstack.store.etcd.ops import Compare
+
+if TYPE_CHECKING:
+    from vcstack.store.draft import Draft
 
 Guard = Callable[[AnyResource, Mapping[str, Any] | None], Sequence[Cause]]
 """Called with an object as it would be and as it is (None: it is new), before it is written: raises to refuse, and
@@ -14,6 +18,9 @@ returns the references that are to be treated as missing."""
 Review = Callable[[str, AnyResource, Mapping[str, Any] | None], Awaitable[None] | None]
 """Called with verb (create, update, delete), object as it would be and as it is, once it is valid and allowed. None:
 it concerns nobody; else what is to be awaited before it is written: raises to refuse."""
+Premise = Callable[["Draft"], Sequence[Compare]]
+"""Called with each draft of a write, what changes nothing included: raises to refuse, and returns what has to hold
+besides when it is written."""
 SYSTEM_PREFIX: Final = "system:"
 HOST_PREFIX: Final = "system:host:"
 
@@ -33,6 +40,8 @@ class Actor:
     """What decides about changes of labels and spec, when not everything is allowed that the store accepts."""
     review: Review | None = None
     """What people's writes are held to besides; the cloud's own parts are not."""
+    premise: Premise | None = None
+    """What the right to write rests on, where that is not the object's own content alone."""
 
     @property
     def is_system(self) -> bool:

@@ -120,8 +120,11 @@ class Writer:
         entry = self._cache.find(definition, row)
         try:
             draft = build(entry)
+            premise = terms.actor.premise
+            rests_on = premise(draft) if premise is not None else ()
             if entry is None or draft.removes or not draft.changes_nothing or is_unmeasured(self._cache, draft):
                 transaction = compose(self._cache, draft, terms, self._clock.now())
+                transaction.compares += rests_on
                 # Deriving Ready may have undone the only change.
                 if entry is None or draft.removes or not draft.changes_nothing or transaction.measures:
                     return transaction
