@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from deploy.lab.layout import BIN, CENTRAL
-from tests.e2e.cloud import AWAY, HOSTS, Cloud, Refused, condition, doubled, path_of
+from tests.e2e.cloud import AWAY, HOSTS, Cloud, Refused, Wire, condition, doubled, path_of
 from tests.e2e.tenant import Guest, Tenant
 from tests.fixtures import freezer
 
@@ -276,6 +276,47 @@ def test_a_silent_host_is_reported_and_found_again(cloud: Cloud, pair: Tenant, g
     cloud.lab.start("h2", AGENT)
     all_ready(cloud, pair)
     assert pids(guests) == before
+
+
+def is_lost(instance: Wire) -> bool:
+    running = condition(instance, "Running")
+    return (running["status"], running["reason"]) == ("Unknown", "OutOfService")
+
+
+@pytest.fixture
+def stated(cloud: Cloud, pair: Tenant) -> Iterator[Callable[[bool], object]]:
+    """State whether the machine of h2 is off or lost; in the end it is not."""
+
+    def state(lost: bool) -> object:
+        return cloud.patch("hosts", None, "h2", {"spec": {"outOfService": lost}})
+
+    yield state
+    state(False)
+
+
+def test_a_host_stated_to_be_lost_is_not_waited_for_and_is_clean_when_it_is_back(
+    cloud: Cloud, tenant: Tenant, guests: list[Guest], stated: Callable[[bool], object]
+) -> None:
+    """It runs all the time, which is the worst."""
+    before = pids(guests)
+    tenant.instance("moves", "h2")
+    first = tenant.wait_ready("instances", "moves")["metadata"]["uid"]
+    stated(True)
+    cloud.wait("refused", lambda: "host h2 is out of service" in cloud.lab.log("h2", AGENT).read_text())
+    for project, name in ((tenant.name, "moves"), ("pair", "b")):
+        cloud.wait(f"{name} Unknown", lambda p=project, n=name: is_lost(cloud.get("instances", p, n)))
+    assert "Delete the instances bound to it" in cloud.vcctl("why", "host", "h2", check=False)
+    cloud.delete("instances", tenant.name, "moves")
+    tenant.instance("moves", "h1")
+    second = tenant.wait_ready("instances", "moves")["metadata"]["uid"]
+    assert first in cloud.domains("h2"), "nobody there knows"
+    stated(False)
+    cloud.lab.restart("h2", AGENT)  # as with the machine; it would look in a minute, too
+    cloud.wait("swept", lambda: first not in cloud.domains("h2"))
+    cloud.wait_ready("hosts", None, "h2", 90)
+    cloud.wait_ready("instances", "pair", "b")
+    assert second in cloud.domains("h1")
+    assert pids(guests) == before, "what stayed bound ran on"
 
 
 # --- two managers ------------------------------------------------------------------------------------------
