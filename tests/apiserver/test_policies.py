@@ -233,3 +233,19 @@ async def test_a_hostile_expression_stops_its_own_writes_and_no_others(cloud: Ap
             assert "takes too much time or memory" in error_of(answer)["message"]
         assert (await set_policy(admin, "/projects/theirs", **rule("true"))).status_code == 201
         assert (await create(admin, "web", "theirs")).status_code == 201
+
+
+async def test_an_object_that_a_policy_takes_too_long_with_stops_no_others_writes_nor_its_repair(cloud: Api) -> None:
+    text = "[object.metadata.annotations['a']]" + ".map(x, x + x)" * 17 + ".size() == 1"
+    async with as_(cloud, await log_in(cloud, "alice")) as alice, cloud.raw() as admin:
+        assert (await set_policy(admin, **rule(text))).status_code == 201
+        for size, status in ((8192, 403), (1, 403)):
+            wire = {"metadata": {"name": "web", "annotations": {"a": "x" * size}}, "spec": {}}
+            answer = await alice.post("/api/v1/projects/mine/networks", json=wire)
+            assert answer.status_code == status, answer.text
+            assert "takes too much time or memory" in error_of(answer)["message"]
+        wire = {"metadata": {"name": "web", "annotations": {"a": "x"}}, "spec": {}}
+        answer = await admin.post("/api/v1/projects/theirs/networks", json=wire)
+        assert answer.status_code == 201, answer.text
+        spec = rule(text, action="Audit")
+        assert (await admin.put("/api/v1/policies/p", json=policy(**spec))).status_code == 200

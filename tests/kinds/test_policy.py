@@ -9,7 +9,7 @@ from tests.kinds.identities import make_domain, make_project
 from vcstack.controllers import policy
 from vcstack.controllers.policy import COUNT_SECONDS, EVALUATING
 from vcstack.policy.evaluation import show_object
-from vcstack.policy.sandbox import SAVED_SECONDS, SHARE, TOO_OFTEN, Sandbox
+from vcstack.policy.sandbox import SAVED_SECONDS, SHARE, TOO_MUCH, TOO_OFTEN, Sandbox
 from vcstack.specs.errors import Invalid
 from vcstack.specs.kinds.event import Event
 from vcstack.specs.kinds.network import Network, NetworkSpec
@@ -232,6 +232,22 @@ async def test_what_has_to_wait_for_its_turn_is_neither_broken_nor_kept(governed
         assert (checked, violations) == (2, 1)
     finally:
         await sandbox.close()
+
+
+async def test_an_object_that_takes_too_long_is_reported_alone_and_the_rule_stays_accepted(governed: World) -> None:
+    text = "[object.metadata.annotations['a']]" + ".map(x, x + x)" * 17 + ".size() == 1"
+    for name, project, size in (("a", PROJECT, 8192), ("b", PROJECT, 1), ("c", "other", 1)):
+        if project != PROJECT:
+            await governed.admin.create(Project(metadata=ObjectMeta(name=project), spec=ProjectSpec()))
+        meta = ObjectMeta(name=name, project=project, annotations={"a": "x" * size})
+        await governed.admin.create(Network(metadata=meta, spec=NetworkSpec()))
+    await governed.admin.create(build("p", requireLabels=[], rules=[{"name": "r", "expression": text}]))
+    await settle(governed)
+    assert await report(governed, "p") == (3, 1, [f"a r: cannot be evaluated: {TOO_MUCH}"])
+    await make_network(governed, "d")
+    await settle(governed)
+    [accepted] = [c for c in (await governed.admin.get(Policy, "p")).status.conditions if c.type == "Accepted"]
+    assert (accepted.status, accepted.reason) == ("True", "Valid")
 
 
 async def test_errors_are_no_violations_where_they_are_to_be_ignored(governed: World) -> None:

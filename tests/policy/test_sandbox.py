@@ -29,8 +29,10 @@ async def in_no_time() -> AsyncIterator[Sandbox]:
     await made.close()
 
 
-async def ask(sandbox: Sandbox, *texts: str, old: dict[str, Any] | None = None) -> list[Outcome]:
-    return await sandbox.evaluate(texts, OBJECT, old, REQUEST)
+async def ask(
+    sandbox: Sandbox, *texts: str, old: dict[str, Any] | None = None, whose: str = "project demo"
+) -> list[Outcome]:
+    return await sandbox.evaluate(texts, OBJECT, old, REQUEST, whose=whose)
 
 
 @pytest.mark.parametrize(
@@ -97,6 +99,17 @@ async def test_what_takes_too_much_ends_only_itself_and_is_not_tried_again_at_on
     process = sandbox._process
     assert await ask(sandbox, "true", text, "object.spec.count == 3") == expected
     assert sandbox._process is process
+
+
+async def test_what_takes_too_much_on_ones_objects_is_tried_on_anothers_and_can_be_read(sandbox: Sandbox) -> None:
+    text = HOSTILE[0]
+    small = {**OBJECT, "spec": {"text": ""}}
+    assert await ask(sandbox, text) == [Outcome(error=TOO_MUCH)]
+    assert await sandbox.evaluate([text], small, None, REQUEST, whose="project demo") == [Outcome(error=TOO_MUCH)]
+    assert await sandbox.evaluate([text], small, None, REQUEST, whose="project other") == [Outcome(True)]
+    assert await sandbox.evaluate([text], small, None, REQUEST, "domain acme", "project demo") == [Outcome(True)]
+    assert await sandbox.evaluate([text], small, None, REQUEST) == [Outcome(True)]
+    assert await sandbox.compile([text]) == [Outcome()]
 
 
 async def test_who_takes_too_much_for_long_waits_and_others_do_not(in_no_time: Sandbox) -> None:

@@ -131,9 +131,10 @@ class Admission:
         shown = show_object(new)
         old = show_object(definition.model.from_wire(live)) if live is not None else None
         request = {"verb": verb, "subject": self._subject, "project": project or ""}
+        whose = f"project {project}" if project else self._subject
         causes: list[Cause] = []
         for policy in policies:
-            breaches = await policy.find_breaches(self._policies.evaluating, shown, old, request)
+            breaches = await policy.find_breaches(self._policies.evaluating, shown, old, request, whose=whose)
             if policy.action is Action.DENY:
                 causes += [build_cause(b.field, "PolicyDenied", _describe(policy, b)) for b in breaches]
             else:
@@ -177,7 +178,9 @@ class Admission:
             return ()
         keys = compiled.label_keys
         sample = {"metadata": {"labels": dict.fromkeys(keys, "")}}
-        outcomes = await self._policies.evaluating.evaluate(compiled.texts[:count], sample, None, {}, self._writer)
+        outcomes = await self._policies.evaluating.evaluate(
+            compiled.texts[:count], sample, None, {}, self._writer, self._writer
+        )
         return [outcome.error for outcome in outcomes]
 
 

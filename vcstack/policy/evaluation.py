@@ -107,12 +107,13 @@ class CompiledPolicy:
         old: Wire | None,
         request: Mapping[str, str],
         *,
+        whose: str = "",
         can_wait: bool = False,
     ) -> Sequence[Breach]:
         """Return the rules that the object breaks.
 
-        ``can_wait``: what is not evaluated because its payer's took too much time of late is no error of the rule's,
-        but found out later.
+        ``whose``: whose the object is, as of ``Evaluating.evaluate``. ``can_wait``: what is not evaluated because its
+        payer's took too much time of late is no error of the rule's, but found out later.
 
         Raises:
             Unavailable: nothing can be evaluated now.
@@ -122,7 +123,7 @@ class CompiledPolicy:
         checks = [c for c in self._checks if not any(c.name == b.rule for b in breaches)]
         if not checks:
             return breaches
-        outcomes = await evaluating.evaluate([c.text for c in checks], obj, old, request, self._payer)
+        outcomes = await evaluating.evaluate([c.text for c in checks], obj, old, request, self._payer, whose)
         if can_wait and any(outcome.error == TOO_OFTEN for outcome in outcomes):
             raise Unavailable(TOO_OFTEN)
         for check, outcome in zip(checks, outcomes, strict=True):

@@ -26,7 +26,8 @@ START_SECONDS: Final = 30.0
 ANSWER_SECONDS: Final = 20.0
 """On a machine that is busy with other things processor time takes longer."""
 SHUN_SECONDS: Final = 60.0
-"""So long an expression is not tried again that took too much: one process ended a minute, not one a request."""
+"""So long an expression is not tried again on the same one's objects when it took too much: one process ended a minute,
+not one a request. What took too much on one tenant's object says nothing of another's."""
 SHUNNED: Final = 1024
 ANSWER_LIMIT: Final = 64 * 1024
 WORKER: Final = Path(__file__).with_name("worker.py")
@@ -35,6 +36,9 @@ TOO_OFTEN: Final = "the policies of this place took too much time of late; try a
 TOO_MANY: Final = "the policies that you wrote of late took too much time to read; try again in a minute"
 
 log = structlog.get_logger(__name__)
+
+_Tried = tuple[str, str, str]
+"""Who pays, whose object it was, and the expression."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,7 @@ class Evaluating(Protocol):
         old: Mapping[str, Any] | None,
         request: Mapping[str, str],
         payer: str = "",
+        whose: str = "",
     ) -> list[Outcome]:
         """Return what each expression says of the object; whose they are pays for the time. Raises Unavailable."""
 
@@ -73,7 +78,7 @@ class Sandbox:
         self._monotonic = monotonic
         self._lock = asyncio.Lock()
         self._process: asyncio.subprocess.Process | None = None
-        self._shunned: dict[str, float] = {}
+        self._shunned: dict[_Tried, float] = {}
         self._spent: dict[str, tuple[float, float]] = {}
         """By payer: processor time taken and not yet made up for, as of when."""
 
@@ -88,17 +93,21 @@ class Sandbox:
         old: Mapping[str, Any] | None,
         request: Mapping[str, str],
         payer: str = "",
+        whose: str = "",
     ) -> list[Outcome]:
         """Return what each expression says of the object.
 
         ``payer``: whose expressions these are. Who takes a tenth of a core for long waits, so that one tenant's do not
         keep those of others from being evaluated; nobody ("") pays for those of the cloud.
 
+        ``whose``: whose the object is. An expression that takes too much on it is not tried again for a minute on
+        others of theirs, but on everybody else's; with nobody ("") it is tried on each.
+
         Raises:
             Unavailable: there is no process that could.
         """
         rest = {"object": obj, "oldObject": old, "request": request}
-        return await self._ask("rules", rules, rest, payer)
+        return await self._ask("rules", rules, rest, payer, whose)
 
     async def compile(self, rules: Sequence[str], payer: str = "") -> list[Outcome]:
         """Return an error for each text that is no expression; ``payer`` as of ``evaluate``.
@@ -106,21 +115,24 @@ class Sandbox:
         Raises:
             Unavailable: there is no process that could, or it has done too much for the payer.
         """
-        return await self._ask("compile", rules, {}, payer)
+        return await self._ask("compile", rules, {}, payer, f"texts of {payer}")
 
-    async def _ask(self, what: str, texts: Sequence[str], rest: Mapping[str, Any], payer: str = "") -> list[Outcome]:
+    async def _ask(
+        self, what: str, texts: Sequence[str], rest: Mapping[str, Any], payer: str, whose: str
+    ) -> list[Outcome]:
         found: list[Outcome] = []
         async with self._lock:
+            shunned = {text for text in texts if self._is_shunned((payer, whose, text))}
             if payer and self._charge(payer, 0) > SAVED_SECONDS:
                 if what == "compile":
                     raise Unavailable(TOO_MANY)
                 return [Outcome(error=TOO_OFTEN)] * len(texts)
             while len(found) < len(texts):
-                if self._is_shunned(texts[len(found)]):
+                if texts[len(found)] in shunned:
                     found.append(Outcome(error=TOO_MUCH))
                     continue
                 left = list(texts[len(found) :])
-                stop = next((n for n, text in enumerate(left) if self._is_shunned(text)), len(left))
+                stop = next((n for n, text in enumerate(left) if text in shunned), len(left))
                 outcomes = await self._exchange(what, left[:stop], rest)
                 found += outcomes
                 if payer:
@@ -128,7 +140,8 @@ class Sandbox:
                 if len(outcomes) < stop:
                     if payer:
                         self._charge(payer, self._cpu_seconds)
-                    self._shun(texts[len(found)])
+                    shunned.add(texts[len(found)])
+                    self._shun((payer, whose, texts[len(found)]))
         return found
 
     async def _exchange(self, what: str, texts: Sequence[str], rest: Mapping[str, Any]) -> list[Outcome]:
@@ -204,12 +217,15 @@ class Sandbox:
         self._spent[payer] = (left, now)
         return left
 
-    def _is_shunned(self, text: str) -> bool:
-        until = self._shunned.get(text)
+    def _is_shunned(self, tried: _Tried) -> bool:
+        until = self._shunned.get(tried)
         return until is not None and self._monotonic() < until
 
-    def _shun(self, text: str) -> None:
-        log.warning("an expression took too much time or memory", expression=text[:200])
+    def _shun(self, tried: _Tried) -> None:
+        payer, whose, text = tried
+        log.warning("an expression took too much time or memory", expression=text[:200], payer=payer, whose=whose)
+        if not whose:
+            return
         if len(self._shunned) >= SHUNNED:
             self._shunned.clear()
-        self._shunned[text] = self._monotonic() + SHUN_SECONDS
+        self._shunned[tried] = self._monotonic() + SHUN_SECONDS
