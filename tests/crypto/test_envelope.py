@@ -35,6 +35,10 @@ class Counting:
     def active(self) -> int:
         return self.keyring.active
 
+    @property
+    def active_id(self) -> str:
+        return self.keyring.active_id
+
     def wrap(self, version: int, data_key: bytes, associated: bytes) -> bytes:
         return self.keyring.wrap(version, data_key, associated)
 

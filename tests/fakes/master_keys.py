@@ -19,6 +19,10 @@ class MasterKeys:
         self.keys = dict(keys or {1: LocalMasterKey(os.urandom(KEY_BYTES))})
         self.active = active
 
+    @property
+    def active_id(self) -> str:
+        return self._key(self.active).id
+
     def wrap(self, version: int, data_key: bytes, associated: bytes) -> bytes:
         return self._key(version).wrap(data_key, associated)
 

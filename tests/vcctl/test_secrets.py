@@ -97,11 +97,42 @@ def test_rotated_keys_still_decrypt_until_they_are_retired(made: Secrets) -> Non
     assert made.ok("decrypt", stdin=old) == made.ok("decrypt", stdin=new) == "v\n"
     refused = made("retire", "1")
     assert refused.code == ExitCode.USAGE
-    assert "--yes" in refused.err
+    for said in ("--config", "ENC(vcs1:1:", "--yes"):
+        assert said in refused.err.replace("\n", " ")
     made.ok("retire", "1", "--yes")
     gone = made("decrypt", stdin=old)
     assert gone.code == ExitCode.LOCAL
     assert "version 1 is not in the keyring" in gone.err
+
+
+def test_a_version_is_retired_when_no_value_of_the_configuration_needs_it(made: Secrets) -> None:
+    old = made.ok("encrypt", stdin="v").strip()
+    made.ok("rotate")
+    new = made.ok("encrypt", stdin="v").strip()
+    manager, agent, other = (made.folder / name for name in ("management.yaml", "compute.env", "other.yaml"))
+    manager.write_text(f"# values are ENC(...)\npostgres: {{dsn: {new}}}\n")
+    agent.write_text(f"A={new}\nB='{old}'\n")
+    words = ("retire", "1", "--config", str(manager))
+    before = made.key_file.read_bytes()
+    needed = made(*words, "--config", str(agent))
+    assert needed.code == ExitCode.USAGE
+    assert f"the ENC(...) values at {agent}:2 need master key version 1" in needed.err
+    made.ok("init", "--key-file", str(made.folder / "other.key"))
+    foreign = made.ok("encrypt", "--key-file", str(made.folder / "other.key"), stdin="v")
+    for text, said in (
+        ("plain: text", "no ENC(...) value is in"),
+        (foreign, f"{other}:1: this key file is not for that value"),
+        ("ENC(vcs1:2:x)", f"{other}:1: this key file is not for that value"),
+    ):
+        other.write_text(text)
+        refused = made("retire", "1", "--config", str(other))
+        assert refused.code != 0
+        assert said in refused.err.replace("\n", " ")
+    assert "absent" in made("retire", "1", "--config", str(made.folder / "absent")).err
+    assert made.key_file.read_bytes() == before
+    made.ok(*words)
+    assert made("decrypt", stdin=old).code == ExitCode.LOCAL
+    assert made.ok("decrypt", stdin=new) == "v\n"
 
 
 def test_a_staged_version_waits_for_its_activation(made: Secrets) -> None:

@@ -19,6 +19,8 @@ class EncryptionStatus(Model):
 
     active_version: int
     """The one that encrypts now."""
+    active_key: str
+    """Which key that is, as `vcctl secrets keys` shows it: another keyring may have a version of that number, too."""
     needed: list[NeededVersion]
     """Older ones vanish from here as all is put under the active one."""
     unreadable: int

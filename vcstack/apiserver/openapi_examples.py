@@ -46,6 +46,7 @@ VALUES: Final[Json] = {
     "hash": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     "issuer": "https://id.example.com",
     "key": "ak-7f3c",
+    "activeKey": "local:5f0c2f1e9a7b4d3c",
     "keyId": "vck-5f0c2f1e9a7b4d3c",
     "kind": "Instance",
     "kinds": ["Instance"],

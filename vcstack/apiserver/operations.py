@@ -41,6 +41,7 @@ class OperationRoutes:
         self._reviews = AccessReviews(authorizer, index, parts.store.cache)
         self._store = parts.store
         self._authority = parts.authority
+        self._envelopes = parts.auth.credentials.envelopes
         self._rewrapper = Rewrapper(parts.etcd, parts.auth.credentials, parts.clock)
         self._authorizer = authorizer
         self._drain = drain
@@ -113,7 +114,12 @@ class OperationRoutes:
         """Return which master key versions the store still needs."""
         found = await self._rewrapper.count()
         needed = [NeededVersion(version=version, envelopes=count) for version, count in found.needed.items()]
-        reply = EncryptionStatus(active_version=found.active, needed=needed, unreadable=found.unreadable)
+        reply = EncryptionStatus(
+            active_version=found.active,
+            active_key=self._envelopes.active_id,
+            needed=needed,
+            unreadable=found.unreadable,
+        )
         return model_reply(reply)
 
     async def discover(self) -> Response:

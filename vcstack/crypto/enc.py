@@ -1,12 +1,13 @@
 """`ENC(...)`: encrypted values in configuration files, so that a file may lie in a repository or a backup."""
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from vcstack.crypto.envelope import Envelopes, Place
+from vcstack.crypto.envelope import Envelopes, Place, version_of
 from vcstack.crypto.errors import CryptoError, KeyUnavailable, MalformedText
 from vcstack.crypto.keyring import Keyring
 
@@ -15,6 +16,8 @@ CREDENTIAL: Final = "vcstack-secrets-key"
 """The key file's name as a systemd credential: LoadCredential=vcstack-secrets-key:/etc/vcstack/secrets.key."""
 _PLACE: Final = Place("configuration", "")
 """Not the field: a value is encrypted before anybody knows where it will stand. Never the place of an object."""
+
+_VALUE: Final = re.compile(r"ENC\([A-Za-z0-9+/=:_-]*\)")
 
 
 class UnreadableValue(CryptoError):
@@ -45,6 +48,16 @@ def decrypt_value(envelopes: Envelopes, text: str) -> str:
         return envelopes.decrypt(inner[len("ENC(") : -1], _PLACE).decode()
     except UnicodeDecodeError as error:
         raise MalformedText("it holds no text") from error
+
+
+def find_values(text: str) -> list[tuple[int, str]]:
+    """Return the ENC(...) values in the text of a configuration file, each with its line from 1."""
+    return [(text.count("\n", 0, found.start()) + 1, found[0]) for found in _VALUE.finditer(text)]
+
+
+def version_needed(value: str) -> int:
+    """Return the master key version that an ENC(...) value needs. Raises MalformedText."""
+    return version_of(value.removeprefix("ENC(").removesuffix(")"))
 
 
 def decrypt_values(values: Mapping[str, Any], envelopes: Callable[[], Envelopes]) -> dict[str, Any]:

@@ -89,6 +89,11 @@ class Envelopes:
         """The master key version that encrypts now."""
         return self._keyring.active
 
+    @property
+    def active_id(self) -> str:
+        """Which key that is: the same in every copy of its keyring, another one in every other keyring."""
+        return self._keyring.active_id
+
     def encrypt(self, plaintext: bytes, place: Place) -> str:
         """Return an envelope for the value, with the active master key version. Raises KeyUnavailable."""
         data_key, nonce = os.urandom(KEY_BYTES), os.urandom(NONCE_BYTES)

@@ -24,6 +24,10 @@ class Wrapping(Protocol):
     def active(self) -> int:
         """The version that wraps."""
 
+    @property
+    def active_id(self) -> str:
+        """Which key that is."""
+
     def wrap(self, version: int, data_key: bytes, associated: bytes) -> bytes:
         """Wrap a data key with that version."""
 
@@ -57,6 +61,12 @@ class Keyring:
         """The version that wraps."""
         self._look()
         return self._contents.active
+
+    @property
+    def active_id(self) -> str:
+        """Which key that is."""
+        contents = self.contents
+        return contents.entry(contents.active).id
 
     @property
     def contents(self) -> Contents:

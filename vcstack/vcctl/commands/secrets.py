@@ -1,7 +1,8 @@
-"""secrets: key files, and ENC(...) values for configuration files. All of it works on this machine, without the API."""
+"""secrets: key files and ENC(...) values for configuration files, here; of what the store needs the API is asked."""
 
 import getpass
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,8 +11,15 @@ from rich.markup import escape
 
 from vcstack.apiclient.encryption import read_encryption
 from vcstack.crypto import keyringfile
-from vcstack.crypto.enc import KEY_FILE_VARIABLE, decrypt_value, encrypt_value, find_key_file
-from vcstack.crypto.envelope import Envelopes
+from vcstack.crypto.enc import (
+    KEY_FILE_VARIABLE,
+    decrypt_value,
+    encrypt_value,
+    find_key_file,
+    find_values,
+    version_needed,
+)
+from vcstack.crypto.envelope import FORMAT, Envelopes
 from vcstack.crypto.errors import CryptoError
 from vcstack.crypto.keyring import Keyring
 from vcstack.crypto.sources import FromPassphrase, InFile, InToken, Source
@@ -162,21 +170,41 @@ async def activate(session: Session, version: Annotated[int, typer.Argument(min=
     session.out.print(f"Master key version {version} is active.", soft_wrap=True)
 
 
-@command("retire", panel=SETTINGS, within=secrets, examples="vcctl secrets retire 1 --yes")
+@command(
+    "retire",
+    panel=SETTINGS,
+    within=secrets,
+    examples="""
+    vcctl secrets retire 1 --key-file /var/lib/vcstack/keyring.json
+    vcctl secrets retire 1 --config /etc/vcstack/management.yaml --config /etc/vcstack/compute.yaml
+    """,
+)
 async def retire(
     session: Session,
     version: Annotated[int, typer.Argument(min=1)],
     key_file: KeyFile = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask the API; what needs it may be lost.")] = False,
+    config: Annotated[
+        list[Path],
+        typer.Option(
+            "--config",
+            metavar="FILE",
+            help="Of a key file for ENC(...) values: a file that has some, of whatever machine; may be repeated.",
+        ),
+    ] = [],  # noqa: B006 - typer copies it
+    yes: Annotated[bool, typer.Option("--yes", help="Do not look; what needs it may be lost.")] = False,
 ) -> None:
-    """Forget a master key version, once the API says that nothing in the store needs it any more.
+    """Forget a master key version, once nothing needs it any more.
 
-    ENC(...) values of configuration files are not looked at: encrypt them anew before.
+    Of the cloud's own keyring the API says whether anything in the store does; of a key file for ENC(...) values the
+    configuration files that are named do.
     """
-    if not yes:
-        await _demand_unneeded(session, version)
     with _Explained():
-        keyringfile.retire(find_key_file(key_file, session.environ), version)
+        path = find_key_file(key_file, session.environ)
+        if not yes and config:
+            _demand_no_value(path, version, config)
+        elif not yes:
+            await _demand_unneeded(session, path, version)
+        keyringfile.retire(path, version)
     session.out.print(f"Master key version {version} is gone.", soft_wrap=True)
 
 
@@ -209,14 +237,54 @@ async def keys(session: Session, key_file: KeyFile = None) -> None:
     table.print(session.out)
 
 
-async def _demand_unneeded(session: Session, version: int) -> None:
+def _demand_no_value(path: Path, version: int, files: Sequence[Path]) -> None:
+    """Return when no ENC(...) value in the files needs the version, and the key file is the one for them."""
+    keyringfile.read(path).entry(version)
+    values = [(f"{file}:{line}", value) for file in files for line, value in find_values(_read_config(file))]
+    if not values:
+        raise CommandError(
+            f"no ENC(...) value is in {', '.join(map(str, files))}",
+            hint="Name the files that have values of this key file; --yes forgets the key without looking.",
+        )
+    envelopes = Envelopes(Keyring(path, _Asking()))
+    needing = []
+    for place, value in values:
+        try:
+            decrypt_value(envelopes, value)  # or it is another key file's, and nobody looked at what needs this one
+            needing += [place] if version_needed(value) == version else []
+        except CryptoError as error:
+            raise CommandError(f"{place}: this key file is not for that value: {error}", code=ExitCode.LOCAL) from error
+    if needing:
+        raise CommandError(
+            f"the ENC(...) values at {', '.join(needing)} need master key version {version}",
+            hint="Encrypt each anew: vcctl secrets decrypt, vcctl secrets encrypt.",
+        )
+
+
+def _read_config(file: Path) -> str:
+    try:
+        return file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(f"{file} cannot be read: {error}", code=ExitCode.LOCAL) from error
+
+
+async def _demand_unneeded(session: Session, path: Path, version: int) -> None:
+    """Return when the key file is the cloud's, and nothing in its store needs the version."""
+    contents = keyringfile.read(path)
+    contents.entry(version)
+    look = (
+        "If it is a key file for ENC(...) values, name the files that have some by --config FILE. In the files and "
+        f"environment variables of all machines, what begins with ENC({FORMAT}:{version}: needs this version."
+    )
     try:
         found = await read_encryption(session.client.connection)
     except (ApiError, CommandError) as error:
         raise CommandError(
-            f"whether something needs master key version {version} is not known: {error}",
-            hint="Let the API tell, or say --yes if what needs it may be lost.",
+            f"whether something in the cloud needs master key version {version} is not known: {error}",
+            hint=f"{look} --yes forgets it without looking.",
         ) from error
+    if found.active_key not in {entry.id for entry in contents.entries}:
+        raise CommandError(f"{path} is not the keyring of this cloud, or an old copy of it", hint=look)
     if version == found.active_version:
         raise CommandError(
             f"master key version {version} is the active one of the cloud",
