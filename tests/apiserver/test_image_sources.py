@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from tests.fakes.world import PROJECT, World
-from tests.kinds.identities import make_project
+from tests.kinds.identities import make_domain, make_project
 from tests.outbound.server import Server, client_of, ok, redirect, running
 from vcstack.apiserver.images.files import ImageFiles
-from vcstack.apiserver.images.importing import FIRST_RETRY_SECONDS, OF_ONE_PROJECT, ImageImports
+from vcstack.apiserver.images.importing import AT_ONCE, FIRST_RETRY_SECONDS, ImageImports
 from vcstack.controllers import image
 from vcstack.controllers.backends.secrets import SECRETS
 from vcstack.controllers.image import CONTENTS, FETCHING_SECONDS, IMPORTS
+from vcstack.runtime.places import Holder
 from vcstack.specs.errors import Invalid
 from vcstack.specs.kinds.image import UPLOADED, Image, ImageSpec
 from vcstack.specs.kinds.secret import Secret, SecretSpec, SecretType
@@ -48,15 +49,15 @@ class Cloud:
         for _ in range(3):
             await self.world.settle(image.build)
             async with asyncio.timeout(PATIENCE):
-                while self.imports._running:
+                while self.imports.running:
                     await asyncio.sleep(0.01)
             self.world.clock.skip(FETCHING_SECONDS)
 
     async def find(self, name: str = "disk", project: str | None = PROJECT) -> Image:
         return await self.world.admin.get(Image, name, project)
 
-    async def state(self, name: str = "disk") -> tuple[str, str]:
-        condition = (await self.find(name)).find_condition(UPLOADED)
+    async def state(self, name: str = "disk", project: str | None = PROJECT) -> tuple[str, str]:
+        condition = (await self.find(name, project)).find_condition(UPLOADED)
         assert condition is not None
         return condition.reason, condition.message
 
@@ -232,16 +233,40 @@ async def test_killed_in_the_middle_it_begins_anew(cloud: Cloud) -> None:
 
 async def test_one_project_fetches_a_few_at_once_and_others_go_on(cloud: Cloud) -> None:
     cloud.source.silent = True
-    for n in range(OF_ONE_PROJECT + 1):
+    for n in range(3):
         await cloud.make(f"slow-{n}")
     await cloud.world.settle(image.build)
-    reasons = [(await cloud.state(f"slow-{n}"))[0] for n in range(OF_ONE_PROJECT + 1)]
-    assert sorted(reasons) == ["Downloading"] * OF_ONE_PROJECT + ["Waiting"]
+    reasons = [(await cloud.state(f"slow-{n}"))[0] for n in range(3)]
+    assert sorted(reasons) == ["Downloading", "Downloading", "Waiting"]
     await cloud.make("public", None)
     await cloud.world.settle(image.build)
-    condition = (await cloud.find("public", None)).find_condition(UPLOADED)
-    assert condition is not None
-    assert condition.reason == "Downloading"
+    assert (await cloud.state("public", None))[0] == "Downloading"
+
+
+async def test_a_domain_with_many_projects_leaves_places_to_others(cloud: Cloud) -> None:
+    cloud.source.silent = True
+    await make_domain(cloud.world, "acme")
+    await make_domain(cloud.world, "acme-shops", "acme")
+    projects = [f"acme-{n}" for n in range(AT_ONCE)]
+    for n, project in enumerate(projects):
+        await make_project(cloud.world, project, domain="acme-shops" if n % 2 else "acme")
+        await cloud.make("slow", project)
+    await cloud.world.settle(image.build)
+    reasons = [(await cloud.state("slow", project))[0] for project in projects]
+    assert sorted(reasons) == ["Downloading"] * (AT_ONCE // 2) + ["Waiting"] * (AT_ONCE // 2)
+    await cloud.make("mine")
+    await cloud.world.settle(image.build)
+    assert (await cloud.state("mine"))[0] == "Downloading"
+
+
+async def test_an_image_that_goes_before_its_download_began_gives_its_place_back(cloud: Cloud) -> None:
+    made = await cloud.make()
+    assert cloud.imports.ensure(made, "", Holder(("project", PROJECT), PROJECT))
+    cloud.imports.forget(made.uid)
+    async with asyncio.timeout(PATIENCE):
+        while cloud.imports.running:
+            await asyncio.sleep(0.01)
+    assert cloud.source.requests == []
 
 
 async def test_an_image_that_goes_stops_its_download(cloud: Cloud) -> None:
@@ -251,7 +276,7 @@ async def test_an_image_that_goes_stops_its_download(cloud: Cloud) -> None:
     await cloud.world.admin.delete(Ref(Image.KIND, PROJECT, "disk"))
     await cloud.world.settle(image.build)
     async with asyncio.timeout(PATIENCE):
-        while cloud.imports._running:
+        while cloud.imports.running:
             await asyncio.sleep(0.01)
     assert cloud.files.get_received_bytes(made.uid) == 0
     assert made.uid not in {i.uid for i in (await cloud.world.admin.list(Image)).items}

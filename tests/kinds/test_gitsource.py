@@ -21,7 +21,7 @@ from tests.fixtures.api import ISSUER, WORKERS, Api
 from tests.fixtures.etcd import eventually
 from tests.fixtures.git_server import GitRepository, GitServer, SshGitServer, git
 from tests.fixtures.sops_files import Identity, encrypt
-from tests.kinds.identities import ACCOUNT, bind, make_account, make_project
+from tests.kinds.identities import ACCOUNT, bind, make_account, make_domain, make_project
 from vcstack.apiclient.client import ApiClient
 from vcstack.apiclient.wire import WireClient
 from vcstack.clock import SystemClock
@@ -997,6 +997,33 @@ async def test_a_server_that_stalls_holds_for_so_long_and_no_longer(cloud: Cloud
     cloud.server.released.set()
     hasty.close()
     outbound.close()
+
+
+async def test_a_domain_with_many_slow_sources_leaves_workers_to_others(cloud: Cloud) -> None:
+    await make_domain(cloud.world, "acme")
+    await make_domain(cloud.world, "acme-shops", "acme")
+    spec = GitSourceSpec.from_wire({"url": cloud.server.url(), "serviceAccount": "deployer"})
+    projects = [f"acme-{n}" for n in range(gitsource.WORKERS)]
+    for n, project in enumerate(projects):
+        await make_project(cloud.world, project, domain="acme-shops" if n % 2 else "acme")
+        await make_account(cloud.world, "deployer", project)
+    sources = [
+        await cloud.world.admin.create(GitSource.new("shop", spec, project=project)) for project in (*projects, PROJECT)
+    ]
+    reconciler = cloud.world.controller(gitsource.build).reconciler
+    await cloud.world.informers.relist()
+    cloud.server.released.clear()
+    # As the controller's workers do, all at once.
+    working = [asyncio.create_task(reconciler.reconcile(source, source.ref)) for source in sources]
+    try:
+        await eventually(lambda: cloud.server.requests == len([t for t in working if not t.done()]), seconds=60)
+        assert [t.done() for t in working[:-1]].count(False) == gitsource.WORKERS // 2
+        assert not working[-1].done(), "it is fetched, whatever the others do"
+    finally:
+        for task in working:
+            task.cancel()
+        await asyncio.wait(working)
+        cloud.server.released.set()
 
 
 async def test_a_disabled_account_applies_nothing(cloud: Cloud) -> None:

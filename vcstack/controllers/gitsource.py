@@ -23,6 +23,7 @@ from vcstack.controllers.backends.git import DEPTH, TIMED_OUT, Commit, GitError,
 from vcstack.controllers.gitsource_health import AppliedSets, member_kinds
 from vcstack.runtime.context import BackendKey, ControllerContext
 from vcstack.runtime.controller import Controller, asked_of
+from vcstack.runtime.places import Holders, Places
 from vcstack.runtime.reconciler import Result as Next
 from vcstack.runtime.status import condition_of, write_status
 from vcstack.runtime.users import candidates_of, name_some, refuse_deletion
@@ -64,8 +65,7 @@ from vcstack.specs.plan import FieldChange
 from vcstack.specs.resource import AnyResource, Ref
 
 WORKERS: Final = 8
-OF_ONE_PROJECT: Final = 2
-"""Sources of one project that are worked on at once, so that its slow servers do not hold all workers."""
+"""Sources that are worked on at once; ``runtime.places`` says whose, so that nobody's slow servers hold all of them."""
 BUSY_SECONDS: Final = 2.0
 APPLY_SECONDS: Final = 300.0
 """For applying and pruning; the account's token lasts longer."""
@@ -161,7 +161,8 @@ class GitSourceReconciler:
         self._secrets = context.informer(Secret)
         self._known: dict[str, _Known] = {}
         self._uids: dict[Ref, str] = {}
-        self._busy: dict[str, int] = {}
+        self._holders = Holders(context)
+        self._places = Places(WORKERS)
 
     async def reconcile(self, source: GitSource | None, ref: Ref) -> Next | None:
         """Make it so, once."""
@@ -171,16 +172,13 @@ class GitSourceReconciler:
         if self._uids.get(ref, source.uid) != source.uid:
             self._forget(self._uids[ref])
         self._uids[ref] = source.uid
-        project = source.metadata.project or ""
-        if self._busy.get(project, 0) >= OF_ONE_PROJECT:
+        holder = self._holders.find(source.metadata.project)
+        if not self._places.take(holder):
             return Next(requeue_after=BUSY_SECONDS)
-        self._busy[project] = self._busy.get(project, 0) + 1
         try:
             return await (self._finalize(source) if source.deleting else self._reconcile(source))
         finally:
-            self._busy[project] -= 1
-            if not self._busy[project]:
-                del self._busy[project]
+            self._places.give_back(holder)
 
     def users_of(self, resource: Secret | ServiceAccount) -> Iterator[Ref]:
         """Yield the sources that name a Secret, or act as a ServiceAccount."""

@@ -6,19 +6,22 @@ so, and has content fetched for images with a source. It never opens content.
 
 import asyncio
 import base64
-from typing import Protocol
+from typing import Any, Protocol
 
 from vcstack.controllers.backends.secrets import SECRETS
 from vcstack.runtime.context import BackendKey, ControllerContext
 from vcstack.runtime.controller import Controller
+from vcstack.runtime.places import Holder, Holders
 from vcstack.runtime.reconciler import Result
 from vcstack.runtime.status import condition_of, write_status
 from vcstack.runtime.users import ensure_unused, watch_users
 from vcstack.specs.errors import NotFound
+from vcstack.specs.kinds.domain import Domain
 from vcstack.specs.kinds.flavor import FINALIZER as IN_USE
 from vcstack.specs.kinds.image import ACCEPTED, FINALIZER, UPLOADED, Image, secret_of
+from vcstack.specs.kinds.project import Project
 from vcstack.specs.meta import Condition, ConditionStatus
-from vcstack.specs.resource import Ref
+from vcstack.specs.resource import AnyResource, Ref
 
 FETCHING_SECONDS = 5.0
 """How often it is looked how far a download is."""
@@ -69,7 +72,7 @@ class Imports(Protocol):
     def failure_of(self, uid: str) -> str:
         """Return why the last try did not work; empty when it is not known to have failed."""
 
-    def ensure(self, image: Image, authorization: str) -> bool:
+    def ensure(self, image: Image, authorization: str, holder: Holder) -> bool:
         """Begin to fetch unless it is under way or has to wait; return whether it runs."""
 
     def forget(self, uid: str) -> None:
@@ -92,6 +95,7 @@ class ImageReconciler:
         self._contents = context.backend(CONTENTS)
         self._imports = context.backend(IMPORTS)
         self._secrets = context.backend(SECRETS)
+        self._holders = Holders(context)
 
     async def reconcile(self, image: Image | None, ref: Ref) -> Result | None:
         """Make it so, once."""
@@ -131,7 +135,7 @@ class ImageReconciler:
             authorization = await self._authorization_of(image)
         except _NoCredentials as error:
             return "SecretNotUsable", str(error)
-        running = self._imports.ensure(image, authorization)
+        running = self._imports.ensure(image, authorization, self._holders.find(image.metadata.project))
         failure = self._imports.failure_of(image.uid)
         if running:
             again = f" The last try did not work: {failure}." if failure else ""
@@ -197,4 +201,6 @@ class ImageReconciler:
 
 def build(context: ControllerContext) -> Controller:
     """Return the controller of images."""
-    return context.controller(ImageReconciler(context), Image, watches=watch_users(context, Image))
+    # Waited for, so that it is known whose an image is from the first one on; their changes concern none.
+    tree: dict[type[AnyResource], Any] = dict.fromkeys((Domain, Project), lambda _: ())
+    return context.controller(ImageReconciler(context), Image, watches={**tree, **watch_users(context, Image)})

@@ -5,7 +5,6 @@ away, and a file's lock sees to it that no two write.
 """
 
 import asyncio
-from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,13 +17,13 @@ from vcstack.clock import Clock
 from vcstack.outbound.client import OutboundClient
 from vcstack.outbound.errors import BadAnswer, BadUrl, NotReachable
 from vcstack.outbound.urls import url_host
+from vcstack.runtime.places import Holder, Places
 from vcstack.specs.errors import ApiError
 from vcstack.specs.kinds.image import Image
 from vcstack.specs.settings import IMAGES_MAX_SIZE, SettingReader
 
 AT_ONCE: Final = 8
-OF_ONE_PROJECT: Final = 2
-"""Somebody's slow source must not keep all places."""
+"""Shared as ``runtime.places`` says: nobody's slow sources keep all places."""
 TOTAL_SECONDS: Final = 2 * 3600.0
 IDLE_SECONDS: Final = 60.0
 REDIRECTS: Final = 5
@@ -52,30 +51,34 @@ class ImageImports:
     def __init__(self, files: ImageFiles, outbound: OutboundClient, settings: SettingReader, clock: Clock) -> None:
         self._files, self._outbound, self._settings, self._clock = files, outbound, settings, clock
         self._imports: dict[str, _Import] = {}
-        self._running: Counter[str] = Counter()
+        self._places = Places(AT_ONCE)
 
     def failure_of(self, uid: str) -> str:
         """Return why the last try did not work; empty when it is not known to have failed."""
         known = self._imports.get(uid)
         return known.failure if known is not None else ""
 
-    def ensure(self, image: Image, authorization: str) -> bool:
+    @property
+    def running(self) -> int:
+        """Return how many are fetched now."""
+        return self._places.taken
+
+    def ensure(self, image: Image, authorization: str, holder: Holder) -> bool:
         """Begin to fetch unless it is under way, is not yet to be tried again, or too many are; return whether it runs.
 
         Args:
             image: one with a source.
             authorization: the header for its origin; empty: none.
+            holder: for whom it is.
         """
         known = self._imports.setdefault(image.uid, _Import())
         if known.task is not None:
             return True
-        place = image.metadata.project or ""
-        if self._clock.monotonic() < known.retry_at or self._running[place] >= OF_ONE_PROJECT:
+        if self._clock.monotonic() < known.retry_at or not self._places.take(holder):
             return False
-        if self._running.total() >= AT_ONCE:
-            return False
-        self._running[place] += 1
         known.task = asyncio.create_task(self._run(image, authorization, known), name=f"import-{image.uid}")
+        # Not by the task itself, which may be cancelled before it begins.
+        known.task.add_done_callback(lambda _: self._places.give_back(holder))
         return True
 
     def forget(self, uid: str) -> None:
@@ -92,7 +95,6 @@ class ImageImports:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run(self, image: Image, authorization: str, known: _Import) -> None:
-        place = image.metadata.project or ""
         try:
             known.failure = await self._try(image, authorization)
             known.failures = known.failures + 1 if known.failure else 0
@@ -100,9 +102,6 @@ class ImageImports:
             known.retry_at = self._clock.monotonic() + wait if known.failure else 0.0
         finally:
             known.task = None
-            self._running[place] -= 1
-            if not self._running[place]:
-                del self._running[place]
 
     async def _try(self, image: Image, authorization: str) -> str:
         """Return why it did not work; empty when content was accepted or refused, which both is noted."""
