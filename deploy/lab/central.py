@@ -21,6 +21,8 @@ PG_DATA = "/var/lib/postgresql/data"
 SCHEMAS = Path("/usr/share/ovn")
 ETCD_CLIENT = "etcd-client.vcstack.internal"
 """What etcd asks of certificates; as in vcstack.pki.installation, which the lab can do without."""
+CHASSIS = "system:host:"
+"""What a host is called in its certificate, before its name; OVN lets it change the chassis of that very name only."""
 PROBE_MS = 60000  # a busy small machine must not lose its OVSDB sessions to the default of 5 s
 INFRA = ("etcd", "postgres", "ovn-nb", "ovn-sb", "northd")
 MANAGEMENT = "vc-management"
@@ -147,12 +149,21 @@ sql() { psql -qAtX -h /run/postgresql -U postgres -d postgres -c "$1"; }
 
 
 def configure_ovn(layout: Layout) -> None:
-    """Opens OVN's databases to TLS clients; idempotent."""
-    script = "\n".join(
-        f"ovn-{db}ctl --timeout=60 -- init -- set-connection pssl:{port}:{ADDRESS}"
-        f" -- set connection . inactivity_probe={PROBE_MS}"
-        for db, port in (("nb", 6641), ("sb", 6642))
-    )
+    """Opens OVN's databases to TLS clients, the southbound one for what hosts have to change; idempotent.
+
+    ovsdb-server gives connections the role that their address had when it began to listen there: one without is removed
+    first. Nobody may change chassis of other names than hosts' certificates have, so those of an older version go.
+    """
+    script = f"""
+ovn-nbctl --timeout=60 -- init -- set-connection pssl:6641:{ADDRESS} -- set connection . inactivity_probe={PROBE_MS}
+sb() {{ ovn-sbctl --timeout=60 --bare -- "$@"; }}
+sb init
+[ "$(sb --columns=role list connection)" = ovn-controller ] || sb del-connection
+sb set-connection role=ovn-controller pssl:6642:{ADDRESS} -- set connection . inactivity_probe={PROBE_MS}
+for name in $(sb --columns=name list Chassis); do
+  case $name in {CHASSIS}*) ;; *) sb --if-exists chassis-del "$name" ;; esac
+done
+"""
     run([*namespaces.enter_argv(layout, CENTRAL), "sh", "-ec", script])
 
 

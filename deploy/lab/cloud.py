@@ -70,7 +70,7 @@ class Lab:
         """Brings the lab up and returns when all of it answers; idempotent, and repairs what it finds broken.
 
         Args:
-            only: `infra` leaves out vc-management and vc-compute; ovn-controller then uses the manager's certificate.
+            only: `infra` leaves out vc-management and vc-compute; ovn-controller then has the lab's certificate.
             with_quickstart: Also upload the guest image, apply `examples/quickstart/` and wait until it is Ready.
         """
         if only not in (None, "infra"):
@@ -170,9 +170,7 @@ class Lab:
     def _host_infra_up(self, name: str, able: Machine, only: str | None) -> None:
         with self._report.step(name, "Open vSwitch, ovn-controller, libvirtd"):
             host.write_configs(self.layout, name, able.virt_type)
-            pki = self.path("pki")
-            managements = (pki / "management.key", pki / "management.crt", pki / "ca.crt")
-            certificate = managements if only == "infra" else None
+            certificate = quickstart.ensure_host_certificate(self.layout, name) if only == "infra" else None
             host.start_infra(self.layout, self.supervisor, name, able.datapath, certificate)
 
     def _management_up(self) -> None:

@@ -55,6 +55,11 @@ def address(host: str) -> str:
     return f"10.98.0.1{index(host)}"
 
 
+def chassis(host: str) -> str:
+    """OVN's name for the host."""
+    return central.CHASSIS + host
+
+
 def binds(layout: Layout, host: str) -> dict[Path, str]:
     """The host's private folders and the default paths at which its programs see them."""
     base, logs = layout.node(host), layout.state / "logs" / host
@@ -208,7 +213,7 @@ mv /etc/openvswitch/conf.new /etc/openvswitch/conf.db"""
 
 def _switch_script(host: str, datapath: str, certificate: tuple[Path, Path, Path] | None) -> str:
     ids = {
-        "system-id": host,
+        "system-id": chassis(host),
         "hostname": host,
         "ovn-encap-type": "geneve",
         "ovn-encap-ip": address(host),

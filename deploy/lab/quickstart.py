@@ -6,7 +6,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from deploy.lab import central, namespaces
+from deploy.lab import central, host, namespaces
 from deploy.lab.errors import LabError
 from deploy.lab.layout import BIN, CENTRAL, CHECKOUT, Layout, write
 from deploy.lab.report import Report
@@ -40,6 +40,20 @@ def ensure_certificates(layout: Layout) -> None:
     from vcstack.pki.installation import ensure_installation
 
     ensure_installation(layout.state)
+
+
+def ensure_host_certificate(layout: Layout, name: str) -> tuple[Path, Path, Path]:
+    """Returns key, certificate and CA for the ovn-controller of a host without vc-compute, which would get its own."""
+    from vcstack.pki.authority import CertificateAuthority
+
+    pki, folder = layout.state / "pki", layout.node(name)
+    key, certificate = folder / "chassis.key", folder / "chassis.crt"
+    if not certificate.is_file() or certificate.stat().st_mtime < time.time() - RENEW_AFTER_SECONDS:
+        authority = CertificateAuthority.load(pki / "ca.crt", pki / "ca.key")
+        issued = authority.issue_client(host.chassis(name), hours=24 * 7)
+        write(key, issued.key.decode(), mode=0o600)
+        write(certificate, issued.cert.decode())
+    return key, certificate, pki / "ca.crt"
 
 
 def _opens_etcd(pki: Path) -> bool:

@@ -45,10 +45,65 @@ def test_the_host_registers_with_ovn_over_tls(lab: Lab) -> None:
     def shown() -> str:
         return lab.host_exec(CENTRAL, ["ovn-sbctl", "show"], check=True).stdout
 
-    eventually("the chassis", lambda: "Chassis h1" in shown())
+    eventually("the chassis", lambda: f'Chassis "{host.chassis("h1")}"' in shown())
     assert "geneve" in shown()
     remote = lab.host_exec("h1", ["ovs-vsctl", "get", "Open_vSwitch", ".", "external_ids:ovn-remote"]).stdout
     assert remote.strip() == '"ssl:10.98.0.1:6642"'
+
+
+def southbound(lab: Lab, *args: str) -> subprocess.CompletedProcess[str]:
+    """ovn-sbctl on h1, as whoever broke into it: by the port and with the certificate of its ovn-controller."""
+    key, certificate, ca = (lab.layout.node("h1") / "chassis.key", lab.layout.node("h1") / "chassis.crt", "pki/ca.crt")
+    files = ("-p", str(key), "-c", str(certificate), "-C", str(lab.path(ca)))
+    return lab.host_exec("h1", ["ovn-sbctl", "--timeout=60", "--db=ssl:10.98.0.1:6642", *files, *args])
+
+
+def test_a_host_changes_its_own_chassis_in_ovn_and_nothing_else(lab: Lab) -> None:
+    own, other = host.chassis("h1"), host.chassis("other")
+
+    def central(*args: str) -> str:
+        return lab.host_exec(CENTRAL, ["ovn-sbctl", "--timeout=60", *args], check=True).stdout
+
+    central("chassis-add", other, "geneve", "10.98.0.99")
+    lab.host_exec(CENTRAL, ["ovn-nbctl", "--timeout=60", "--wait=sb", "ls-add", "broken"], check=True)
+    try:
+        eventually("the chassis", lambda: own in central("show"))
+        assert "Chassis" in southbound(lab, "show").stdout
+        assert southbound(lab, "set", "Chassis", own, "external_ids:seen=yes").returncode == 0
+        encap = central("--bare", "--columns=_uuid", "find", "Encap", f'chassis_name="{other}"').strip()
+        flow = central("--bare", "--columns=_uuid", "list", "Logical_Flow").split()[0]
+        for attempt in (
+            ["--all", "destroy", "Logical_Flow"],
+            ["set", "Logical_Flow", flow, "priority=4711"],
+            ["--all", "destroy", "Datapath_Binding"],
+            ["set", "Chassis", other, "external_ids:seen=yes"],
+            ["chassis-del", other],
+            ["chassis-add", host.chassis("third"), "geneve", "10.98.0.98"],
+            ["set", "Encap", encap, 'ip="10.98.0.11"'],
+            ["del-connection"],
+            ["set", "Connection", ".", 'role=""'],
+            ["--all", "destroy", "RBAC_Permission"],
+        ):
+            done = southbound(lab, *attempt)
+            assert (done.returncode, "permission error" in done.stderr) == (1, True), (attempt, done.stderr)
+    finally:
+        central("chassis-del", other)
+        lab.host_exec(CENTRAL, ["ovn-nbctl", "--timeout=60", "ls-del", "broken"], check=True)
+
+
+def test_up_limits_hosts_that_a_former_version_did_not_and_forgets_their_former_chassis(lab: Lab) -> None:
+    def central(*args: str) -> None:
+        lab.host_exec(CENTRAL, ["ovn-sbctl", "--timeout=60", *args], check=True)
+
+    central("del-connection")
+    central("set-connection", "pssl:6642:10.98.0.1")
+    central("chassis-add", "h1", "geneve", "10.98.0.97")
+    eventually("no limits", lambda: southbound(lab, "set", "SB_Global", ".", "external_ids:a=b").returncode == 0)
+    lab.up("infra")
+    done = southbound(lab, "set", "SB_Global", ".", "external_ids:a=c")
+    assert "permission error" in done.stderr
+    shown = lab.host_exec(CENTRAL, ["ovn-sbctl", "--bare", "--columns=name", "list", "Chassis"], check=True).stdout
+    assert shown.split() == [host.chassis("h1")]
 
 
 def test_a_command_inside_a_host_keeps_its_output_and_exit_code(lab: Lab) -> None:

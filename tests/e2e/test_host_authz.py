@@ -40,6 +40,26 @@ def test_it_reads_its_own_and_what_that_refers_to(h1: httpx2.Client, pair: Tenan
         assert h1.get(path).status_code == 200, path
 
 
+def test_with_its_certificate_ovn_changes_nothing_but_its_own_chassis(cloud: Cloud, pair: Tenant) -> None:
+    pki = cloud.lab.layout.node("h1") / "compute/pki"
+    files = ("-p", str(pki / "host.key"), "-c", str(pki / "host.crt"), "-C", str(pki / "ca.crt"))
+
+    def southbound(*args: str) -> tuple[str, str]:
+        done = cloud.lab.host_exec("h1", ["ovn-sbctl", "--timeout=60", "--db=ssl:10.98.0.1:6642", *files, *args])
+        return done.stdout.strip(), done.stderr
+
+    assert southbound("get", "Chassis", "system:host:h1", "hostname") == ("h1", "")
+    flow = southbound("--bare", "--columns=_uuid", "list", "Logical_Flow")[0].split()[0]
+    port = southbound("--bare", "--columns=_uuid", "find", "Port_Binding", "chassis!=[]")[0].split()[0]
+    for attempt in (
+        ("set", "Logical_Flow", flow, "priority=4711"),
+        ("--all", "destroy", "Logical_Flow"),
+        ("set", "Port_Binding", port, "mac=unknown"),
+        ("chassis-del", "system:host:h2"),
+    ):
+        assert "permission error" in southbound(*attempt)[1], attempt
+
+
 def test_it_reads_nothing_of_another_host(h1: httpx2.Client, pair: Tenant, tenant: Tenant) -> None:
     tenant.apply("sshkeys", "theirs", {"publicKey": KEY})
     for path in (

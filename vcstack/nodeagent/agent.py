@@ -221,7 +221,7 @@ class Agent:
         pair = self._identity.ensure_chassis_pair()
         await backends.switch.configure_chassis(
             ChassisSettings(
-                system_id=self._settings.host_name,
+                system_id=self._identity.name,
                 remote=ovn.remote,
                 encap_ip=ovn.encap_ip,
                 private_key=str(pair.key),

@@ -70,6 +70,11 @@ class Identity:
         self._host_name = host_name
 
     @property
+    def name(self) -> str:
+        """Return what the certificate calls the host; OVN knows the chassis by it and lets it change that one only."""
+        return f"system:host:{self._host_name}"
+
+    @property
     def key(self) -> Path:
         """Return the private key's file."""
         return self._folder / "host.key"
@@ -166,7 +171,7 @@ class Identity:
         if not self.key.exists():
             write_atomically(self.key, key_to_pem(generate_key()), PRIVATE)
         key = key_from_pem(self.key.read_bytes())
-        builder = x509.CertificateSigningRequestBuilder().subject_name(common_name(f"system:host:{self._host_name}"))
+        builder = x509.CertificateSigningRequestBuilder().subject_name(common_name(self.name))
         request = builder.sign(key, hashes.SHA256())
         return request.public_bytes(serialization.Encoding.PEM).decode()
 
