@@ -29,6 +29,7 @@ from vcstack.apiserver.auth.reviews import PREFIX as REVIEWS
 from vcstack.apiserver.auth.routes import PREFIX as AUTH
 from vcstack.apiserver.auth.subresources import IdentitySubresources
 from vcstack.apiserver.authz import Authorizer
+from vcstack.apiserver.bodies import LIMIT_KEY
 from vcstack.apiserver.consolefiles import ConsoleFiles, is_console
 from vcstack.apiserver.context import Call
 from vcstack.apiserver.edges import Origins, dress, pick, program_of, request_id_of
@@ -43,6 +44,7 @@ from vcstack.apiserver.limits.gate import FREE, Gate, address_of
 from vcstack.apiserver.limits.routes import EXEMPT, is_login
 from vcstack.apiserver.livestream import LiveStreams
 from vcstack.apiserver.operations import OperationRoutes
+from vcstack.apiserver.ownfields import HOST_LIMIT
 from vcstack.apiserver.parts import ApiParts
 from vcstack.apiserver.plans import PlanRoutes
 from vcstack.apiserver.policies import Policies
@@ -210,9 +212,14 @@ class Application:
         call = Call(request, identity, target, query, guard, admission, premise)
         if admission is not None:
             return admission.with_warnings(await self._resources.answer(call))
-        if not target.subresource:
-            return await self._resources.answer(call)
-        return await self._subresources[target.subresource](call)
+        handler = self._subresources[target.subresource] if target.subresource else self._resources.answer
+        if premise is None:
+            return await handler(call)
+        request.scope[LIMIT_KEY] = HOST_LIMIT
+        try:
+            return await handler(call)
+        finally:
+            self.gate.charge(identity, target, premise.bytes)
 
 
 class Exchange:

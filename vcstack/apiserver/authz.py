@@ -34,11 +34,11 @@ from vcstack.apiserver.auth.naming import find_hidden
 from vcstack.apiserver.auth.owning import find_unowned
 from vcstack.apiserver.auth.places import TOP, Place
 from vcstack.apiserver.identity import Identity, Role
-from vcstack.apiserver.ownfields import check_host_status
+from vcstack.apiserver.ownfields import HOST_LIMIT, check_host_status
 from vcstack.apiserver.reach import HostReach
 from vcstack.apiserver.targets import Target
 from vcstack.specs.columns import find_value
-from vcstack.specs.errors import ApiError, Cause, Expired, Forbidden, Unauthorized
+from vcstack.specs.errors import ApiError, Cause, Expired, Forbidden, Invalid, Unauthorized
 from vcstack.specs.kinds.domain import Domain
 from vcstack.specs.kinds.event import Event, actor_of
 from vcstack.specs.kinds.host import Host
@@ -282,11 +282,11 @@ class Authorizer:
             return None
         return lambda new, live: self._check_write(identity, new, live)
 
-    def premise_of(self, identity: Identity) -> Premise | None:
+    def premise_of(self, identity: Identity) -> "HostPremise | None":
         """Return what the caller's writes rest on until they are done: of hosts, that what they may still is so."""
         if identity.role is not Role.HOST:
             return None
-        return lambda draft: self._rest_host_write(identity, draft)
+        return HostPremise(lambda draft: self._rest_host_write(identity, draft))
 
     async def reads_as_borrower(self, identity: Identity, action: Action) -> bool:
         """Return whether the caller may not read the object, but what of it is for those that it is shared with."""
@@ -557,6 +557,26 @@ class Authorizer:
         if action.verb is Verb.CREATE:
             return True
         return action.verb in (Verb.GET, Verb.UPDATE) and self._reach.owns_event(host, target)
+
+
+class HostPremise:
+    """What a host's write rests on, and how much of what is written then is the host's."""
+
+    def __init__(self, decide: Premise) -> None:
+        self._decide = decide
+        self.bytes = 0
+        """Of the status or event that was to be written last."""
+
+    def __call__(self, draft: Draft) -> Sequence[Compare]:
+        """Return what has to hold besides. Raises Forbidden, Invalid."""
+        is_event = draft.definition.kind == Event.KIND
+        size = self.bytes = len(orjson.dumps([draft.metadata, draft.spec] if is_event else draft.status))
+        rests_on = self._decide(draft)
+        if size > HOST_LIMIT:
+            message = f"a host may make it {HOST_LIMIT} bytes large at most, not {size}"
+            cause = Cause(field="spec" if is_event else "status", reason="FieldValueTooLong", message=message)
+            raise Invalid(f"{cause.field}: {message}", causes=[cause])
+        return rests_on
 
 
 class Permit(ABC):

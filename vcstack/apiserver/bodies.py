@@ -18,6 +18,8 @@ from vcstack.specs.model import Model
 from vcstack.specs.registry import Scope
 
 BODY_LIMIT = BODY_LIMITS.max_bytes
+LIMIT_KEY = "vcstack.bodyLimit"
+"""Where an ASGI scope says that the caller's bodies may have so many bytes only."""
 JSON = "application/json"
 YAML = "application/yaml"
 MERGE_PATCH = "application/merge-patch+json"
@@ -42,6 +44,7 @@ Wire = dict[str, Any]
 
 async def read_bytes(request: Request, limit: int = BODY_LIMIT) -> bytes:
     """Return the body. Raises TooLarge before reading more than the limit."""
+    limit = min(limit, request.scope.get(LIMIT_KEY, limit))
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
         raise _too_large(limit)

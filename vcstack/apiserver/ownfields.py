@@ -33,6 +33,9 @@ MANAGERS_PARTS = {
     ),
     task.Task.KIND: ManagersPart(frozenset({"host", "targetUid"}), frozenset()),
 }
+HOST_LIMIT = 128 * 1024
+"""Bytes of a host's request, and of the status that it leaves behind. An instance's with 16 interfaces has 6 KiB, a
+Host's that tells of 1024 images 80 KiB."""
 NOTHING = ManagersPart(frozenset({"host"}), frozenset())
 MESSAGE = "is written by the manager; a host cannot change it"
 

@@ -48,7 +48,7 @@ class LimitDetails(Model):
     """The limit on requests that was reached."""
 
     reason: str
-    """RateLimitExceeded, QueueFull, QueueTimeout or TooManyStreams."""
+    """RateLimitExceeded, TooManyBytes, QueueFull, QueueTimeout or TooManyStreams."""
     name: str
     """The limit's name; of a queue or streams the level's."""
     policy: str = ""

@@ -83,6 +83,9 @@ class PolicyBook:
         self._hosts = self._build_in(defaults.HOST_LIMITS)
         self._everybody = self._build_in(defaults.ADDRESS_LIMITS)
         self._built_in = [*self._tenants, *self._hosts, *self._everybody]
+        self.host_bytes = self._build_meter(defaults.HOST_BYTES)
+        """In KiB, like the next; no policy changes them."""
+        self.host_new_events = self._build_meter(defaults.HOST_NEW_EVENTS)
 
     def refresh(self) -> None:
         """Read the policies if any has changed."""
@@ -95,7 +98,8 @@ class PolicyBook:
         parts = max(1, parts)
         if parts != self.parts:
             self.parts = parts
-            for rule in (*self._rules.values(), *(rule for _, rule in self._built_in)):
+            built_in = (*(rule for _, rule in self._built_in), self.host_bytes, self.host_new_events)
+            for rule in (*self._rules.values(), *built_in):
                 rule.share(parts)
 
     def applied(self) -> dict[str, int]:
@@ -151,6 +155,9 @@ class PolicyBook:
 
     def _build_in(self, limits: Iterable[RateLimit]) -> list[tuple[RateLimit, Rule]]:
         return [(x, Rule(("", x.name), "", x.per, x.requests_per_minute, x.burst, self.parts)) for x in limits]
+
+    def _build_meter(self, limit: defaults.ByteLimit) -> Rule:
+        return Rule(("", limit.name), "", Per.SUBJECT, limit.kib_per_minute, limit.kib_at_once, self.parts)
 
     def _read(self) -> None:
         table = self._table

@@ -72,6 +72,9 @@ class AnyBucket(Protocol):
     def spend(self) -> None:
         """Take a token; after ``fill``."""
 
+    def charge(self, tokens: float) -> None:
+        """Take so many tokens, also ones that are not there yet; after ``fill``."""
+
     def wait(self) -> int:
         """Return in how many whole seconds there will be a token, at least 1; after ``fill``."""
 
@@ -99,6 +102,10 @@ class Bucket:
     def spend(self) -> None:
         """Take a token; after ``fill``."""
         self.left -= 1
+
+    def charge(self, tokens: float) -> None:
+        """Take so many tokens, also ones that are not there yet; after ``fill``."""
+        self.left -= tokens
 
     def wait(self) -> int:
         """Return in how many whole seconds there will be a token, at least 1; after ``fill``."""
@@ -134,6 +141,11 @@ class Buckets(Generic[B]):
         for bucket in buckets:
             bucket.spend()
         return None
+
+    def charge(self, bucket: B, tokens: float, now: float) -> None:
+        """Take tokens for what was done already and has shown only then how many it costs."""
+        bucket.fill(now)
+        bucket.charge(tokens)
 
     def _forget(self) -> None:
         """Forget the full ones, and if that is not enough the older half."""

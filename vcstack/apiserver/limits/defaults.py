@@ -28,6 +28,25 @@ HOST_LIMITS: Final = (
     _limit("host-heartbeat", Per.SUBJECT, 600, 100, R.HEARTBEAT),
 )
 """Of hosts. Their heartbeats have a bucket of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class ByteLimit:
+    """How much a host may write, whichever way."""
+
+    name: str
+    kib_per_minute: int
+    kib_at_once: int
+
+
+HOST_BYTES: Final = ByteLimit("host-bytes", 16 * 1024, 128 * 1024)
+"""Of statuses, as large as they are then. 1,000 guests with four interfaces each that are made, stopped, started and
+deleted at once take 9 MiB."""
+HOST_NEW_EVENTS: Final = ByteLimit("host-new-events", 512, 16 * 1024)
+"""Of events that are new: they stay in etcd for a day, so that what a host of ill will tells in a day, 740 MiB, must
+have room there. 1,000 guests that start at once take 0.7 MiB. What is told again is counted in the event that is
+there, and belongs to the bytes above."""
+
 ADDRESS_LIMITS: Final = (
     _limit("address-login", Per.ADDRESS, 300, 100, R.LOGIN),
     _limit("address-anonymous", Per.ADDRESS, 1200, 300, R.ANONYMOUS),

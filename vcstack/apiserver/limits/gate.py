@@ -31,6 +31,7 @@ from vcstack.apiserver.limits.unread import UnreadAnswers
 from vcstack.apiserver.targets import Target
 from vcstack.clock import Clock
 from vcstack.specs.errors import ErrorDetails, LimitDetails, RateLimited
+from vcstack.specs.kinds.event import Event
 from vcstack.specs.kinds.ratelimitpolicy import Per, RouteClass, Seats
 from vcstack.specs.resource import Ref
 from vcstack.store.apiworkers import ApiWorkers, Membership
@@ -198,6 +199,8 @@ class Gate:
             if entry.address is not None:
                 buckets = (*buckets, self._buckets.of(entry.address, address_of(scope)))
         subject = identity.sender
+        if identity.role is Role.HOST and route is RouteClass.WRITE and target is not None:
+            self._demand_bytes(identity, target, level)
         empty = self._buckets.take(buckets, self._now())
         if empty is not None:
             raise self._refuse(empty, level.name)
@@ -207,6 +210,11 @@ class Gate:
         if route in LARGE and self.unread.is_full(subject):
             raise self._refuse_unread(level, subject)
         return Pass(nearest, level, subject, None)
+
+    def charge(self, identity: Identity, target: Target, size: int) -> None:
+        """Count what a host has written: how much that is shows only when it is merged into what is there."""
+        if size:
+            self._buckets.charge(self._meter_of(identity, target), size / 1024, self._now())
 
     def tell(self, sender: str, error: RateLimited) -> None:
         """Log that somebody is refused, now and then and with how often: a flood must not fill the log."""
@@ -305,6 +313,13 @@ class Gate:
             return defaults.LEASES if asked.route is RouteClass.HEARTBEAT else defaults.HOSTS
         return defaults.OPERATORS if self.book.seats_for(asked) is Seats.OPERATORS else defaults.TENANTS
 
+    def _meter_of(self, identity: Identity, target: Target) -> AnyBucket:
+        """Return what is left to the host of what it may write of such objects, in KiB."""
+        is_new_event = target.definition.kind == Event.KIND and not target.name
+        rule = self.book.host_new_events if is_new_event else self.book.host_bytes
+        meter: AnyBucket = self._buckets.of(rule, identity.sender)
+        return meter
+
     def _address_bucket(self, route: RouteClass, address: str) -> AnyBucket | None:
         self.book.refresh()
         if self._known_version != (self.book.version, self._buckets.epoch):
@@ -347,6 +362,20 @@ class Gate:
             "read them, or end their connections, then ask for more"
         )
         return _error(message, 1, LimitDetails(reason="UnreadAnswers", name=level.name))
+
+    def _demand_bytes(self, identity: Identity, target: Target, level: Level) -> None:
+        """Return when the host has not written too much yet. Raises RateLimited."""
+        meter = self._meter_of(identity, target)
+        if meter.fill(self._now()) > 0:
+            return
+        metrics.rejected_of(level.name, "TooManyBytes").inc()
+        rule, wait = meter.rule, meter.wait()
+        message = (
+            f"{identity.subject} has written as much as limit {rule.name!r} that is built in allows: "
+            f"{rule.per_minute} KiB a minute, {rule.whole_burst} at once; try again in {wait} s, "
+            "and look what this host writes so much of"
+        )
+        raise _error(message, wait, LimitDetails(reason="TooManyBytes", name=rule.name, per=rule.per.value))
 
     def _refuse(self, bucket: AnyBucket, level: str) -> RateLimited:
         rule, wait = bucket.rule, bucket.wait()

@@ -144,6 +144,11 @@ class SharedBucket:
         self.left -= 1
         self._table.write(self._slot, self.at + (rule.burst - self.left) / rule.rate)
 
+    def charge(self, tokens: float) -> None:
+        """Take so many tokens, also ones that are not there yet; after ``fill``."""
+        full_at = max(self._table.read(self._slot), self.at)
+        self._table.write(self._slot, full_at + tokens / self.rule.rate)
+
     def wait(self) -> int:
         """Return in how many whole seconds there will be a token, at least 1; after ``fill``."""
         return self.rule.seconds_until(1 - self.left)
@@ -163,6 +168,15 @@ class SharedBuckets(Buckets[SharedBucket]):
         locked = self._table.lock()
         try:
             return super().take(buckets, now)
+        finally:
+            if locked:
+                self._table.unlock()
+
+    def charge(self, bucket: SharedBucket, tokens: float, now: float) -> None:
+        """Take tokens for what was done already and has shown only then how many it costs."""
+        locked = self._table.lock()
+        try:
+            super().charge(bucket, tokens, now)
         finally:
             if locked:
                 self._table.unlock()
