@@ -15,6 +15,8 @@ from deploy.lab.shell import run, wait_until
 from deploy.lab.supervisor import Supervisor
 
 ADDRESS = "10.98.0.1"
+LOOPBACK = "127.0.0.1"
+"""For what only programs of the node call: the store and the northbound database have no business with hosts."""
 UNDERLAY_MTU = 1600  # a 1500-byte guest frame and geneve's 58 bytes
 POSTGRES = "/usr/lib/postgresql/15/bin"
 PG_DATA = "/var/lib/postgresql/data"
@@ -84,9 +86,9 @@ def _restarted_for(ca: Path) -> list[str]:
 def _etcd_argv(layout: Layout, pki: Path) -> list[str]:
     return [
         "etcd", "--name=lab", f"--data-dir={layout.node(CENTRAL)}/etcd",
-        "--listen-client-urls=https://127.0.0.1:2379", "--advertise-client-urls=https://127.0.0.1:2379",
-        "--listen-peer-urls=http://127.0.0.1:2380", "--initial-advertise-peer-urls=http://127.0.0.1:2380",
-        "--initial-cluster=lab=http://127.0.0.1:2380",
+        f"--listen-client-urls=https://{LOOPBACK}:2379", f"--advertise-client-urls=https://{LOOPBACK}:2379",
+        f"--listen-peer-urls=http://{LOOPBACK}:2380", f"--initial-advertise-peer-urls=http://{LOOPBACK}:2380",
+        f"--initial-cluster=lab=http://{LOOPBACK}:2380",
         # One member waits for nobody's vote; it is back sooner after a restart.
         "--heartbeat-interval=10", "--election-timeout=100",
         "--client-cert-auth", f"--trusted-ca-file={pki}/ca.crt", f"--client-cert-allowed-hostname={ETCD_CLIENT}",
@@ -155,7 +157,7 @@ def configure_ovn(layout: Layout) -> None:
     first. Nobody may change chassis of other names than hosts' certificates have, so those of an older version go.
     """
     script = f"""
-ovn-nbctl --timeout=60 -- init -- set-connection pssl:6641:{ADDRESS} -- set connection . inactivity_probe={PROBE_MS}
+ovn-nbctl --timeout=60 -- init -- set-connection pssl:6641:{LOOPBACK} -- set connection . inactivity_probe={PROBE_MS}
 sb() {{ ovn-sbctl --timeout=60 --bare -- "$@"; }}
 sb init
 [ "$(sb --columns=role list connection)" = ovn-controller ] || sb del-connection
@@ -222,7 +224,7 @@ def write_management_config(layout: Layout) -> bool:
         "stateDir": str(layout.state),
         "etcd": {"endpoints": ["127.0.0.1:2379"], **client},
         "postgres": {"dsn": "postgresql://vcstack@/vcstack?host=/run/postgresql"},
-        "ovn": {"northbound": f"ssl:{ADDRESS}:6641", "southbound": f"ssl:{ADDRESS}:6642", **client},
+        "ovn": {"northbound": f"ssl:{LOOPBACK}:6641", "southbound": f"ssl:{ADDRESS}:6642", **client},
         "api": {
             "url": f"https://{ADDRESS}:8443",
             "listen": [f"{ADDRESS}:8443"],

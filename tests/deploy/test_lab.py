@@ -91,6 +91,17 @@ def test_a_host_changes_its_own_chassis_in_ovn_and_nothing_else(lab: Lab) -> Non
         lab.host_exec(CENTRAL, ["ovn-nbctl", "--timeout=60", "ls-del", "broken"], check=True)
 
 
+def test_a_host_reaches_the_southbound_database_and_nothing_else_of_the_cloud_but_its_api(lab: Lab) -> None:
+    listening = lab.host_exec(CENTRAL, ["ss", "-Hltn"], check=True).stdout
+    addresses = {line.split()[3] for line in listening.splitlines()}
+    assert {"127.0.0.1:2379", "127.0.0.1:2380", "127.0.0.1:6641", "10.98.0.1:6642"} <= addresses
+    reached = {each for each in addresses if not each.startswith(("127.", "[::1]"))}
+    assert reached <= {"10.98.0.1:6642", "10.98.0.1:8443"}
+    for port, open_ in (("2379", False), ("6641", False), ("6642", True)):
+        done = lab.host_exec("h1", ["bash", "-c", f"</dev/tcp/10.98.0.1/{port}"])
+        assert (done.returncode == 0) is open_, (port, done.stderr)
+
+
 def test_up_limits_hosts_that_a_former_version_did_not_and_forgets_their_former_chassis(lab: Lab) -> None:
     def central(*args: str) -> None:
         lab.host_exec(CENTRAL, ["ovn-sbctl", "--timeout=60", *args], check=True)
@@ -122,7 +133,7 @@ def test_the_command_line_shows_status_logs_and_runs_commands(lab: Lab) -> None:
 
     eventually("ovn-controller's connection", lambda: "10.98.0.1:6642: connected" in logs())
     executed = command_line(lab, "exec", "--host", "central", "--shell", "ovn-nbctl get-connection; exit 9")
-    assert executed.communicate(timeout=120)[0].strip() == "pssl:6641:10.98.0.1"
+    assert executed.communicate(timeout=120)[0].strip() == "pssl:6641:127.0.0.1"
     assert executed.returncode == 9
 
 

@@ -47,8 +47,8 @@ def answers(cloud: Cloud, files: tuple[Path, Path], ca: Path) -> dict[str, bool]
     cert, key = files
     etcd = [f"--cacert={ca}", f"--cert={cert}", f"--key={key}", "--command-timeout=5s", "endpoint", "health"]
     asked = {"etcd": ["etcdctl", "--endpoints=https://127.0.0.1:2379", *etcd]}
-    for db, port in (("nb", 6641), ("sb", 6642)):
-        place = f"--db=ssl:10.98.0.1:{port}"
+    for db, address in (("nb", "127.0.0.1:6641"), ("sb", "10.98.0.1:6642")):
+        place = f"--db=ssl:{address}"
         asked[db] = [f"ovn-{db}ctl", "--timeout=5", place, "-p", str(key), "-c", str(cert), "-C", str(ca), "show"]
     return {name: cloud.lab.host_exec(CENTRAL, argv).returncode == 0 for name, argv in asked.items()}
 
