@@ -75,7 +75,7 @@ async def test_whose_policies_take_long_to_read_waits_alone_and_can_remove_them(
     async with as_(cloud, await log_in(cloud, "pat")) as pat, as_(cloud, await log_in(cloud, "dora")) as dora:
         assert (await set_policy(pat, "/projects/mine", rules=rules, requireLabels=labels)).status_code == 201
         assert set(sandbox._spent) == {"writer user:pat"}
-        spent = sandbox._charge("writer user:pat", 0)
+        spent, _ = sandbox._spent["writer user:pat"]  # as it was then: a busy machine makes up for it while it waits
         assert spent > 0
         sandbox._charge("writer user:pat", 2 * SAVED_SECONDS)
         answer = await pat.put("/api/v1/projects/mine/policies/p", json=policy(**rule("true")))

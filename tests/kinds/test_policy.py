@@ -56,12 +56,17 @@ async def report(world: World, name: str, project: str | None = None) -> tuple[i
     [
         (build("p", PROJECT, domain="acme"), "spec.domain", "left out"),
         (build("p", domain="nowhere"), "spec.domain", "there is no Domain nowhere"),
+        (
+            build("p", matches={"kinds": ["Network"], "domains": ["acme", "amce"]}),
+            "spec.matches.domains[1]",
+            "there is no Domain amce",
+        ),
         (build("p", requireLabels=[]), "spec.rules", "nothing to hold"),
         (build("p", matches={"kinds": ["Netwerk"]}), "spec.matches.kinds[0]", "is no kind"),
         (build("p", matches={"kinds": ["Policy"]}), "spec.matches.kinds[0]", "cannot be concerned"),
         (build("p", matches={"kinds": ["Event"]}), "spec.matches.kinds[0]", "cannot be concerned"),
         (
-            build("p", PROJECT, matches={"kinds": ["Network"], "domains": ["other"]}),
+            build("p", PROJECT, matches={"kinds": ["Network"], "domains": ["acme"]}),
             "spec.matches",
             "concerns nothing else",
         ),
@@ -74,6 +79,7 @@ async def report(world: World, name: str, project: str | None = None) -> tuple[i
     ids=[
         "domain-in-project",
         "missing-domain",
+        "missing-domains",
         "empty",
         "no-kind",
         "policies",

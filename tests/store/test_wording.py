@@ -1,14 +1,15 @@
 """Refusals name the field as people wrote it and say what to write instead."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.store.objects import FLAVOR, IMAGE, INSTANCE, NETWORK, SUBNET, TINY, causes, create, make_project, wire
 from vcstack.specs.errors import Invalid
-from vcstack.specs.registry import KindDefinition
+from vcstack.specs.registry import KindDefinition, get_kind, load_kinds
 from vcstack.store.store import Store
-from vcstack.store.wording import MAX_CAUSES
+from vcstack.store.wording import _PATTERNS, MAX_CAUSES
 
 INTERFACE: dict[str, Any] = {"name": "eth0", "network": "web"}
 
@@ -65,6 +66,50 @@ async def test_the_cause_names_field_and_fix(
         await create(memory_store, definition, body)
     assert words in causes(error)[field]
     assert error.value.details.kind == definition.kind
+
+
+SETTING, POLICY = get_kind("Setting"), get_kind("Policy")
+
+
+@pytest.mark.parametrize("value", ["x" * 5000, ["a"], 1.5, {"a": 1}], ids=["long", "list", "fraction", "object"])
+async def test_a_value_of_several_types_is_refused_once(memory_store: Store, value: Any) -> None:
+    with pytest.raises(Invalid) as error:
+        await create(memory_store, SETTING, wire("a", {"setting": "login.notice", "value": value}, project=None))
+    found = "must be true or false, a whole number, or a text of at most 4096 characters"
+    assert causes(error) == {"spec.value": found}
+
+
+async def test_a_kind_in_small_letters_is_told_how_it_is_written(memory_store: Store) -> None:
+    spec = {"matches": {"kinds": ["instances"]}, "requireLabels": []}
+    with pytest.raises(Invalid) as error:
+        await create(memory_store, POLICY, wire("a", spec, project=None))
+    found = "'instances' is no kind: write it as manifests do, e.g. Instance, or * for all"
+    assert causes(error) == {"spec.matches.kinds[0]": found}
+
+
+async def test_too_few_is_not_too_long(memory_store: Store) -> None:
+    with pytest.raises(Invalid) as error:
+        await create(memory_store, get_kind("Quota"), wire("a", {"limits": {}}, project=None))
+    [cause] = error.value.causes
+    assert (cause.reason, cause.message) == ("FieldValueInvalid", "must have at least 1 item, not 0")
+
+
+def patterns_of(schema: Any) -> Iterator[str]:
+    if isinstance(schema, dict):
+        if isinstance(schema.get("pattern"), str):
+            yield schema["pattern"]
+        for name, below in schema.items():
+            if name != "x-vcstack-depends-on":  # a hint for editors; settings say themselves what they take
+                yield from patterns_of(below)
+    elif isinstance(schema, list):
+        for below in schema:
+            yield from patterns_of(below)
+
+
+def test_no_pattern_is_shown_to_people_instead_of_words() -> None:
+    found = {pattern for d in load_kinds().values() for pattern in patterns_of(d.model.model_json_schema())}
+    assert found
+    assert found <= set(_PATTERNS)
 
 
 async def test_top_level_fields_that_do_not_exist_are_refused(memory_store: Store) -> None:

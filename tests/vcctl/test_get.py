@@ -191,6 +191,8 @@ async def test_explain_says_type_rules_and_what_a_change_takes(vcctl: Vcctl) -> 
     assert "Refers to Flavor" in out
     assert "reboot" in out
     assert "One of: Running, Stopped, Paused" in await vcctl.ok("explain", "vm.spec.powerState")
+    assert "Default: create, update\n" in await vcctl.ok("explain", "policy.spec.matches.verbs")
+    assert "Default: false\n" in await vcctl.ok("explain", "gitsource.spec.suspend")
     ended = await vcctl("explain", "instance.spec.flavour")
     assert "Did you mean spec.flavor?" in ended.err
 

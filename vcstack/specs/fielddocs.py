@@ -31,7 +31,8 @@ class FieldDoc:
     type_name: str
     description: str
     required: bool
-    default: Any
+    default: str | None
+    """As it is written in manifests; None: there is none, or it is empty."""
     change: Change
     refers_to: str | None
     choices: tuple[str, ...]
@@ -88,13 +89,19 @@ def _document(model: type[Model], field: Field, path: str, above: Change) -> Fie
         type_name=_type_of(field.shape, schema, root),
         description=model.describe_fields().get(field.attribute, ""),
         required=field.info.is_required(),
-        default=None if field.default in (None, "", [], {}) else field.default,
+        default=None if field.default in (None, "", [], {}) else _write(field.default),
         change=field.shape.change or above,
         refers_to=shape.refers_to,
         choices=tuple(str(c) for c in items.get("enum", ())),
         rules=tuple(_rules(schema, items)),
         model=shape.model,
     )
+
+
+def _write(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_write, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _rules(schema: Mapping[str, Any], items: Mapping[str, Any]) -> Iterator[str]:

@@ -10,6 +10,7 @@ from vcstack.specs.errors import Cause
 from vcstack.specs.introspect import Shape, fields_of, join_path
 from vcstack.specs.meta import TIME_PATTERN
 from vcstack.specs.model import LABEL_PATTERN, LENT_PATTERN, Model
+from vcstack.specs.permissions import Verb
 
 MAX_CAUSES: Final = 20
 _SHOWN: Final = 60
@@ -26,6 +27,34 @@ _PATTERNS: Final[Mapping[str, str]] = {
     "a letter or digit at both ends, at most 63 characters",
     r"^([a-z0-9.-]{1,253}/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$": "is no label key: write NAME or "
     "DOMAIN/NAME with letters, digits, '-', '_', '.', at most 63 characters each",
+    r"^(\*|[A-Z][A-Za-z0-9]{0,62})$": "is no kind: write it as manifests do, e.g. Instance, or * for all",
+    r"^[A-Z][A-Za-z0-9]{0,62}$": "is no kind: write it as manifests do, e.g. Instance",
+    rf"^(\*|{'|'.join(Verb)})$": f"is no verb: use {', '.join(Verb)}, or * for all",
+    r"^(\*|[a-z]{1,63})$": "is no subresource: use lower-case letters, e.g. console, or * for all",
+    r"^[A-Za-z0-9*]([A-Za-z0-9 ._@-]{0,62}[A-Za-z0-9])?$": "is no common name: use letters, digits, spaces, '.', '_', "
+    "'@' and '-', a letter or digit at both ends (or * at the beginning), at most 64 characters",
+    r"^(\*\.)?[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$": "is no DNS name: write e.g. "
+    "www.example.org or *.example.org in lower case",
+    r"^[A-Za-z0-9_]([A-Za-z0-9_/.-]{0,198}[A-Za-z0-9_-])?$": "is no name of a branch or tag: use letters, digits, '_', "
+    "'/', '.' and '-', at most 200 characters",
+    r"^[0-9a-f]{40}([0-9a-f]{24})?$": "is no commit: write all its 40 or 64 lower-case hexadecimal digits",
+    r"^(https?|ssh)://[^\s@]*(@[^\s@]*)?$": "is no address: write e.g. https://git.example/team/cloud.git or "
+    "ssh://git@git.example/team/cloud.git",
+    r"^$|^[A-Za-z0-9_][A-Za-z0-9_. -]*(/[A-Za-z0-9_][A-Za-z0-9_. -]*)*$": "is no path in the repository: write e.g. "
+    "clusters/prod, without / at either end and without parts that begin with '.'",
+    r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?$": "is no key of a secret: use letters, digits, '.', '_' and "
+    "'-', a letter or digit at both ends",
+    r"^\s*-----BEGIN PGP PUBLIC KEY BLOCK-----": "is no public key of OpenPGP: give it as gpg --export --armor does",
+    r"^(ssh-|ecdsa-|sk-)[a-z0-9@.-]+ [A-Za-z0-9+/=]+( \S*)?$": "is no public key of SSH: give the one line of its .pub "
+    "file, whose comment has no spaces",
+    r"^ldaps?://[A-Za-z0-9.\[\]:-]+/?$": "is no address: write e.g. ldaps://ldap.example",
+    r"^\([ -~]{1,1000}\)$": "is no filter: write it in parentheses, e.g. (uid={user})",
+    r"^[A-Za-z][A-Za-z0-9-]{0,63}$": "is no name of an attribute: use letters, digits and '-', a letter first",
+    r"^https://[A-Za-z0-9.\[\]:-]+(/[!-~]*)?$": "is no address: write e.g. https://login.example",
+    r"^[!-~]{1,255}$": "has characters other than those of ASCII without spaces, or more than 255",
+    r"^https?://[A-Za-z0-9.\[\]:-]+(/[!-~]*)?$": "is no address: write e.g. https://images.example/debian.qcow2",
+    r"^[A-Za-z0-9]{1,128}$": "is no reason of events: use letters and digits, e.g. ContentLost",
+    r"^([!-?A-~]{1,64}@[A-Za-z0-9.-]{1,189})?$": "is no e-mail address: write NAME@DOMAIN",
 }
 
 _TYPES: Final[Mapping[str, str]] = {
@@ -131,8 +160,11 @@ def _bound(words: str, key: str) -> Worder:
 
 
 def _length(words: str, key: str, unit: str) -> Worder:
+    reason = "FieldValueTooLong" if key == "max_length" else "FieldValueInvalid"
+
     def word(finding: Finding, model: type[Model]) -> tuple[str, str]:
-        return "FieldValueTooLong", f"must have {words} {finding['ctx'][key]} {unit}, not {len(finding['input'])}"
+        bound = finding["ctx"][key]
+        return reason, f"must have {words} {bound} {unit}{'' if bound == 1 else 's'}, not {len(finding['input'])}"
 
     return word
 
@@ -169,8 +201,8 @@ _WORDERS: Final[Mapping[str, Worder]] = {
     "greater_than": _bound("above", "gt"),
     "less_than_equal": _bound("at most", "le"),
     "less_than": _bound("below", "lt"),
-    "string_too_long": _length("at most", "max_length", "characters"),
-    "string_too_short": _length("at least", "min_length", "characters"),
-    "too_long": _length("at most", "max_length", "items"),
-    "too_short": _length("at least", "min_length", "items"),
+    "string_too_long": _length("at most", "max_length", "character"),
+    "string_too_short": _length("at least", "min_length", "character"),
+    "too_long": _length("at most", "max_length", "item"),
+    "too_short": _length("at least", "min_length", "item"),
 }

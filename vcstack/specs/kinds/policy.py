@@ -70,7 +70,7 @@ class Matches(Model):
     """Only objects whose labels match, e.g. env=prod. Default all."""
     project_selector: RuleSelector = ""
     """Only objects in projects whose labels match. Default all, also those outside projects."""
-    domains: Annotated[list[Name], Field(max_length=64)] = Field(default_factory=list)
+    domains: Annotated[list[Annotated[Name, RefersTo("Domain")]], Field(max_length=64)] = Field(default_factory=list)
     """Only what lies in these domains or below. Default everywhere. For policies from above that who administers the
     domain cannot take away."""
 

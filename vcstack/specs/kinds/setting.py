@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 from vcstack.specs.claims import Claim
 from vcstack.specs.errors import Cause
@@ -33,6 +33,16 @@ ACCEPTED = "Accepted"
 """True at once: the value counts from the write on."""
 
 
+def _tell_types(value: object, read: ValidatorFunctionWrapHandler) -> object:
+    """Say once what a value may be, and not of each type that it is none."""
+    try:
+        return read(value)
+    except ValidationError:
+        raise ValueError(
+            f"must be true or false, a whole number, or a text of at most {VALUE_LIMIT} characters"
+        ) from None
+
+
 class SettingSpec(Spec):
     """What is set to what, and where."""
 
@@ -41,6 +51,7 @@ class SettingSpec(Spec):
     value: Annotated[
         bool | int | Annotated[str, Field(max_length=VALUE_LIMIT)],
         Field(union_mode="left_to_right"),
+        WrapValidator(_tell_types),
         DependsOn("setting", {known.name: known.describe() for known in KNOWN_SETTINGS.values()}),
     ]
     """Its value: true or false, a number, a text, or a duration like 90s, 30m, 8h, 7d."""
