@@ -8,7 +8,7 @@ import pytest
 from tests.apiserver.test_accounts import as_, log_in, put
 from tests.apiserver.test_tenancy import bind, put_roles
 from tests.fixtures.api import Api, error_of
-from vcstack.policy.sandbox import SAVED_SECONDS, TOO_MANY, Sandbox
+from vcstack.policy.sandbox import CUSTOMER_PAYERS, SAVED_SECONDS, TOO_MANY, TOO_OFTEN, Sandbox
 from vcstack.specs.kinds.network import Network, NetworkSpec
 from vcstack.store.actor import Actor
 
@@ -249,3 +249,22 @@ async def test_an_object_that_a_policy_takes_too_long_with_stops_no_others_write
         assert answer.status_code == 201, answer.text
         spec = rule(text, action="Audit")
         assert (await admin.put("/api/v1/policies/p", json=policy(**spec))).status_code == 200
+
+
+async def test_a_customers_projects_pay_for_their_policies_together(cloud: Api) -> None:
+    sandbox = cloud.application._policies.evaluating
+    assert isinstance(sandbox, Sandbox)
+    await put(cloud, "Domain", "dev", {"parent": "acme"})
+    await put(cloud, "Project", "below", {"domain": "dev"})
+    await put(cloud, "Domain", "other", {})
+    await put(cloud, "Project", "others", {"domain": "other"})
+    async with cloud.raw() as admin:
+        for project in ("mine", "below", "others"):
+            assert (await set_policy(admin, f"/projects/{project}", **rule("true"))).status_code == 201
+        for project in ("mine", "below"):
+            assert (await create(admin, "web", project)).status_code == 201
+        assert set(sandbox._spent) == {"project mine", "project below", "customer acme"}
+        sandbox._charge("customer acme", 2 * CUSTOMER_PAYERS * SAVED_SECONDS)
+        answers = [await create(admin, "more", project) for project in ("mine", "below", "others")]
+        assert [a.status_code for a in answers] == [403, 403, 201]
+        assert TOO_OFTEN in error_of(answers[0])["message"]

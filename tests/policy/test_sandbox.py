@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.fakes.manual_clock import ManualClock
-from vcstack.policy.sandbox import TOO_MUCH, TOO_OFTEN, Outcome, Sandbox
+from vcstack.policy.sandbox import CUSTOMER_PAYERS, SAVED_SECONDS, TOO_MUCH, TOO_OFTEN, Outcome, Sandbox
 from vcstack.specs.errors import Unavailable
 
 OBJECT: dict[str, Any] = {
@@ -126,6 +126,20 @@ async def test_who_takes_too_much_for_long_waits_and_others_do_not(in_no_time: S
     assert hungry > 1
     assert await pay("project theirs", "true") == ""
     assert await pay("", "true") == ""
+
+
+async def test_whose_many_projects_take_too_much_together_waits_and_others_do_not(in_no_time: Sandbox) -> None:
+    async def pay(payer: str, customer: str) -> str:
+        [outcome] = await in_no_time.evaluate(["true"], OBJECT, None, REQUEST, payer, customer=customer)
+        return outcome.error
+
+    for n in range(CUSTOMER_PAYERS):
+        assert await pay(f"project evil{n}", "customer evil") == ""
+        in_no_time._charge("customer evil", SAVED_SECONDS, CUSTOMER_PAYERS)
+    assert await pay("project evil-more", "customer evil") == TOO_OFTEN
+    assert await pay("project acme", "customer acme") == ""
+    assert await pay("project free", "") == ""
+    assert await pay("", "customer evil") == "", "the cloud's own cost nobody anything"
 
 
 async def test_texts_are_compiled_without_an_object(sandbox: Sandbox) -> None:

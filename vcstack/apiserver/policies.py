@@ -104,7 +104,7 @@ class Admission:
             return None
         site = self._policies.site_of(new)
         selecting = [p for p in concerning if p.action is not Action.AUDIT and p.selects(new.metadata.labels, site)]
-        return self._hold(selecting, verb, new, live) if selecting else None
+        return self._hold(selecting, verb, new, live, site.customer) if selecting else None
 
     @property
     def warnings(self) -> Sequence[str]:
@@ -119,7 +119,9 @@ class Admission:
             response.headers.append("warning", f'299 - "{quoted}"')
         return response
 
-    async def _hold(self, policies: Sequence[CompiledPolicy], verb: str, new: AnyResource, live: Wire | None) -> None:
+    async def _hold(
+        self, policies: Sequence[CompiledPolicy], verb: str, new: AnyResource, live: Wire | None, customer: str
+    ) -> None:
         """Evaluate the policies on the write.
 
         Raises:
@@ -134,7 +136,9 @@ class Admission:
         whose = f"project {project}" if project else self._subject
         causes: list[Cause] = []
         for policy in policies:
-            breaches = await policy.find_breaches(self._policies.evaluating, shown, old, request, whose=whose)
+            breaches = await policy.find_breaches(
+                self._policies.evaluating, shown, old, request, whose=whose, customer=customer
+            )
             if policy.action is Action.DENY:
                 causes += [build_cause(b.field, "PolicyDenied", _describe(policy, b)) for b in breaches]
             else:

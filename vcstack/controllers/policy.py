@@ -115,7 +115,10 @@ class PolicyReconciler:
 
     async def _ask(self, known: _Known, resource: AnyResource) -> Sequence[Breach]:
         request = {"verb": "create", "subject": "", "project": resource.metadata.project or ""}
-        return await known.compiled.find_breaches(self._evaluating, show_object(resource), None, request, can_wait=True)
+        customer = self._site_of(resource).customer
+        return await known.compiled.find_breaches(
+            self._evaluating, show_object(resource), None, request, customer=customer, can_wait=True
+        )
 
     async def _examine(self, policy: Policy, compiled: CompiledPolicy) -> Condition:
         faults = [o.error for o in await self._evaluating.compile(compiled.texts) if o.error]
@@ -177,7 +180,7 @@ class PolicyReconciler:
             found.append(name)
             domain = self._domains.find(name)
             name = domain.spec.parent if domain is not None else None
-        return found
+        return found[::-1]
 
     def _forget(self, uid: str) -> None:
         self._known.pop(uid, None)

@@ -1,6 +1,6 @@
 """What a policy concerns, and what it says of an object. The same for a write and for what exists."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,10 +23,15 @@ class Site:
     """Where an object lies, as far as policies ask."""
 
     project: str | None
-    domains: Collection[str]
-    """The domains that it lies in, at any height."""
+    domains: Sequence[str]
+    """The domains that it lies in, the outermost first."""
     project_labels: Mapping[str, str]
     """Of its project."""
+
+    @property
+    def customer(self) -> str:
+        """Return the outermost domain that it lies in; empty: none."""
+        return self.domains[0] if self.domains else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +113,14 @@ class CompiledPolicy:
         request: Mapping[str, str],
         *,
         whose: str = "",
+        customer: str = "",
         can_wait: bool = False,
     ) -> Sequence[Breach]:
         """Return the rules that the object breaks.
 
-        ``whose``: whose the object is, as of ``Evaluating.evaluate``. ``can_wait``: what is not evaluated because its
-        payer's took too much time of late is no error of the rule's, but found out later.
+        ``whose`` and ``customer`` (of its site) as of ``Evaluating.evaluate``.
+        ``can_wait``: what is not evaluated because its payer's took too much time of late is no error of the rule's,
+        but found out later.
 
         Raises:
             Unavailable: nothing can be evaluated now.
@@ -123,7 +130,8 @@ class CompiledPolicy:
         checks = [c for c in self._checks if not any(c.name == b.rule for b in breaches)]
         if not checks:
             return breaches
-        outcomes = await evaluating.evaluate([c.text for c in checks], obj, old, request, self._payer, whose)
+        texts, payers = [c.text for c in checks], (self._payer, whose, f"customer {customer}" if customer else "")
+        outcomes = await evaluating.evaluate(texts, obj, old, request, *payers)
         if can_wait and any(outcome.error == TOO_OFTEN for outcome in outcomes):
             raise Unavailable(TOO_OFTEN)
         for check, outcome in zip(checks, outcomes, strict=True):

@@ -21,6 +21,8 @@ SHARE: Final = 0.1
 """Of a core, that a payer's expressions may take for long."""
 SAVED_SECONDS: Final = 6.0
 """Of processor time, that a payer may take at once when it took none for a minute."""
+CUSTOMER_PAYERS: Final = 3
+"""All payers of one customer together may take as much as so many: projects are easily made."""
 PAYERS: Final = 10_000
 START_SECONDS: Final = 30.0
 ANSWER_SECONDS: Final = 20.0
@@ -63,6 +65,7 @@ class Evaluating(Protocol):
         request: Mapping[str, str],
         payer: str = "",
         whose: str = "",
+        customer: str = "",
     ) -> list[Outcome]:
         """Return what each expression says of the object; whose they are pays for the time. Raises Unavailable."""
 
@@ -94,11 +97,14 @@ class Sandbox:
         request: Mapping[str, str],
         payer: str = "",
         whose: str = "",
+        customer: str = "",
     ) -> list[Outcome]:
         """Return what each expression says of the object.
 
         ``payer``: whose expressions these are. Who takes a tenth of a core for long waits, so that one tenant's do not
         keep those of others from being evaluated; nobody ("") pays for those of the cloud.
+
+        ``customer``: to whom the payer belongs, who pays as well.
 
         ``whose``: whose the object is. An expression that takes too much on it is not tried again for a minute on
         others of theirs, but on everybody else's; with nobody ("") it is tried on each.
@@ -107,7 +113,7 @@ class Sandbox:
             Unavailable: there is no process that could.
         """
         rest = {"object": obj, "oldObject": old, "request": request}
-        return await self._ask("rules", rules, rest, payer, whose)
+        return await self._ask("rules", rules, rest, payer, whose, customer if payer else "")
 
     async def compile(self, rules: Sequence[str], payer: str = "") -> list[Outcome]:
         """Return an error for each text that is no expression; ``payer`` as of ``evaluate``.
@@ -118,12 +124,12 @@ class Sandbox:
         return await self._ask("compile", rules, {}, payer, f"texts of {payer}")
 
     async def _ask(
-        self, what: str, texts: Sequence[str], rest: Mapping[str, Any], payer: str, whose: str
+        self, what: str, texts: Sequence[str], rest: Mapping[str, Any], payer: str, whose: str, customer: str = ""
     ) -> list[Outcome]:
         found: list[Outcome] = []
         async with self._lock:
             shunned = {text for text in texts if self._is_shunned((payer, whose, text))}
-            if payer and self._charge(payer, 0) > SAVED_SECONDS:
+            if self._has_taken_too_much(payer, customer):
                 if what == "compile":
                     raise Unavailable(TOO_MANY)
                 return [Outcome(error=TOO_OFTEN)] * len(texts)
@@ -135,11 +141,11 @@ class Sandbox:
                 stop = next((n for n, text in enumerate(left) if text in shunned), len(left))
                 outcomes = await self._exchange(what, left[:stop], rest)
                 found += outcomes
-                if payer:
-                    self._charge(payer, sum(o.cpu for o in outcomes))
+                seconds = sum(o.cpu for o in outcomes) + (self._cpu_seconds if len(outcomes) < stop else 0)
+                for each, payers in ((payer, 1), (customer, CUSTOMER_PAYERS)):
+                    if each:
+                        self._charge(each, seconds, payers)
                 if len(outcomes) < stop:
-                    if payer:
-                        self._charge(payer, self._cpu_seconds)
                     shunned.add(texts[len(found)])
                     self._shun((payer, whose, texts[len(found)]))
         return found
@@ -207,13 +213,18 @@ class Sandbox:
         if transport is not None:
             transport.close()
 
-    def _charge(self, payer: str, seconds: float) -> float:
-        """Return what the payer has taken and not made up for, with this."""
+    def _has_taken_too_much(self, payer: str, customer: str) -> bool:
+        if payer and self._charge(payer, 0) > SAVED_SECONDS:
+            return True
+        return bool(customer) and self._charge(customer, 0, CUSTOMER_PAYERS) > SAVED_SECONDS * CUSTOMER_PAYERS
+
+    def _charge(self, payer: str, seconds: float, payers: int = 1) -> float:
+        """Return what the payer, who counts as so many, has taken and not made up for, with this."""
         now = self._monotonic()
         if payer not in self._spent and len(self._spent) >= PAYERS:
             self._spent.clear()
         spent, at = self._spent.get(payer, (0.0, now))
-        left = max(0.0, spent - (now - at) * SHARE) + seconds
+        left = max(0.0, spent - (now - at) * SHARE * payers) + seconds
         self._spent[payer] = (left, now)
         return left
 
