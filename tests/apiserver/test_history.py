@@ -1,4 +1,3 @@
-# ruff: noqa: SIM117 (nested blocks read better here)
 """History through the API: from a reader of the mirror, and 503 while PostgreSQL is away."""
 
 import asyncio
@@ -10,11 +9,12 @@ from typing import Any
 import pytest
 
 from tests.fakes.memory_etcd import MemoryEtcd
-from tests.fixtures.api import SYSTEM, Api, serving
+from tests.fixtures.api import SYSTEM, Api, error_of, serving
 from vcstack.apiclient.client import ApiClient
 from vcstack.apiclient.connection import Connection
 from vcstack.pki.installation import Installation
-from vcstack.specs.errors import BadRequest, NotFound, Unavailable
+from vcstack.specs.errors import BadRequest, Expired, NotFound, Unavailable
+from vcstack.specs.reach import Reach
 from vcstack.specs.registry import get_kind
 from vcstack.specs.resource import Ref
 from vcstack.store.store import Store
@@ -40,6 +40,7 @@ class FakeHistory:
         self.position = 2**63
         """How far it has come."""
         self.asked: list[tuple[Ref, int, int | None]] = []
+        self.reach: Reach | None = None
 
     async def read_position(self) -> int:
         return self.position
@@ -59,7 +60,12 @@ class FakeHistory:
             raise Unavailable("History cannot be read: PostgreSQL does not answer.")
         if revision < 3:
             raise NotFound(f"{ref} did not exist at revision {revision}")
+        if self.reach is not None and revision < self.reach.revision:
+            raise self.reach.refuse(ref, "atRevision")
         return {"kind": ref.kind, "metadata": {"name": ref.name}, "spec": {"at": revision}}
+
+    async def find_reach(self, ref: Ref, *, since: Any = None, uid: str | None = None) -> Reach | None:
+        return self.reach
 
 
 @pytest.fixture
@@ -68,12 +74,17 @@ def history() -> FakeHistory:
 
 
 @pytest.fixture
-async def client(
+async def api_with(
     memory_store: Store, memory_etcd: MemoryEtcd, pki_installation: Installation, tmp_path: Path, history: FakeHistory
-) -> AsyncIterator[ApiClient]:
+) -> AsyncIterator[Api]:
     async with serving(memory_store, memory_etcd, pki_installation, tmp_path, history=history) as api:
-        async with Connection(api.settings(attempts=1)) as connection:
-            yield ApiClient(connection)
+        yield api
+
+
+@pytest.fixture
+async def client(api_with: Api) -> AsyncIterator[ApiClient]:
+    async with Connection(api_with.settings(attempts=1)) as connection:
+        yield ApiClient(connection)
 
 
 async def test_revisions_come_newest_first_and_page_on(client: ApiClient, history: FakeHistory) -> None:
@@ -89,6 +100,35 @@ async def test_an_object_is_shown_as_it_was(client: ApiClient) -> None:
     assert wire["spec"] == {"at": 5}
     with pytest.raises(NotFound):
         await client.get_at_revision(INSTANCE, "web-1", "2", project="demo")
+
+
+async def test_what_was_removed_is_refused_with_what_can_be_had(api_with: Api, history: FakeHistory) -> None:
+    path = "/api/v1/projects/demo/instances/web-1"
+    async with api_with.raw() as raw:
+        assert (await raw.get(f"{path}/history")).json()["metadata"] == {}
+        history.reach = Reach(5, lacks=True)
+        page = (await raw.get(f"{path}/history?limit=5")).json()
+        assert page["metadata"] == {"reach": {"revision": "5"}}
+        for query, parameter in ((f"{path}?atRevision=4", "atRevision"), (f"{path}/history?before=5", "before")):
+            error = error_of(await raw.get(query))
+            assert (error["code"], error["reason"]) == (410, "Expired")
+            assert "history reaches back to revision 5" in error["message"]
+            (cause,) = error["details"]["causes"]
+            assert cause == {
+                "field": f"query.{parameter}",
+                "reason": "RevisionRemoved",
+                "message": "must be 5 or later",
+            }
+        assert (await raw.get(f"{path}?atRevision=5")).json()["spec"] == {"at": 5}
+        # Who pages to the end of what is whole, as far as one knows, comes to an end and to no error.
+        history.reach = Reach(5, lacks=False)
+        assert (await raw.get(f"{path}/history?before=1")).json()["items"] == []
+
+
+async def test_a_client_knows_the_error(client: ApiClient, history: FakeHistory) -> None:
+    history.reach = Reach(5, lacks=True)
+    with pytest.raises(Expired, match="revision 5"):
+        await client.get_at_revision(INSTANCE, "web-1", "4", project="demo")
 
 
 @pytest.mark.parametrize("revision", ["x", "-1", "1.5", "9" * 30])

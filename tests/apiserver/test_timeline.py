@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from tests.apiserver.test_tenancy import bind, put_roles
 from tests.fakes.memory_etcd import MemoryEtcd
 from tests.fixtures.api import Api, error_of, serving
 from vcstack.pki.installation import Installation
+from vcstack.specs.reach import ProjectReach
 from vcstack.specs.resource import Ref
 from vcstack.store.store import Store
 
@@ -38,6 +39,7 @@ class FakeTimeline(FakeHistory):
     def __init__(self) -> None:
         super().__init__()
         self.since: list[datetime] = []
+        self.project_reach: ProjectReach | None = None
         refs = [
             Ref("Project", None, "mine"), Ref("Network", "mine", "blue"), Ref("RoleBinding", "mine", "alice"),
             Ref("Instance", "mine", "vm"), Ref("Gone", "mine", "x"),
@@ -50,6 +52,9 @@ class FakeTimeline(FakeHistory):
         assert project == "mine"
         self.since.append(since)
         return [line for line in self.lines if before is None or line.revision < before][:limit]
+
+    async def find_project_reach(self, project: str, *, since: datetime) -> ProjectReach | None:
+        return self.project_reach
 
 
 @pytest.fixture
@@ -87,6 +92,15 @@ async def test_pages_lead_on_to_each_other(cloud: Api) -> None:
             if before is None:
                 break
     assert seen == ["Instance", "RoleBinding", "Network", "Project"]
+
+
+async def test_a_page_tells_how_far_back_nothing_is_missing(cloud: Api, history: FakeTimeline) -> None:
+    async with cloud.raw() as client:
+        history.project_reach = ProjectReach(0, None, 4)
+        assert (await client.get(TIMELINE)).json()["metadata"] == {"reach": {"revision": "0", "cuts": "4"}}
+        history.project_reach = ProjectReach(3, datetime(2026, 11, 1, tzinfo=UTC), 0)
+        found = (await client.get(TIMELINE + "?limit=1")).json()["metadata"]
+    assert found == {"before": "5", "reach": {"revision": "3", "time": "2026-11-01T00:00:00Z", "cuts": "0"}}
 
 
 async def test_lines_are_for_who_may_read_the_objects_history(cloud: Api) -> None:

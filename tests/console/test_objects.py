@@ -87,6 +87,12 @@ class Notes:
                 return version.wire
         raise NotFound(f"{ref} did not exist at revision {revision}")
 
+    async def find_reach(self, ref: Ref, *, since: Any = None, uid: str | None = None) -> None:
+        return None
+
+    async def find_project_reach(self, project: str, *, since: datetime) -> None:
+        return None
+
     async def list_events(self, wanted: Any) -> Sequence[Any]:
         return ()
 

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.fixtures.browsing import ConsoleApi, find_barriers, log_in
-from tests.fixtures.pastproject import PastProject, forget, mirroring
+from tests.fixtures.pastproject import PastProject, expire, forget, mirroring
 from vcstack.pki.installation import Installation
 from vcstack.store.mirror.database import open_engine
 from vcstack.store.mirror.history import HistoryReader
@@ -184,3 +184,34 @@ def test_what_history_has_not_seen_is_not_taken_for_new(
     page.get_by_role("button", name="Make the project as it was before").click()
     expect(page.get_by_role("dialog").get_by_text("Network older was there then, but")).to_be_visible()
     expect(page.get_by_role("button", name="Do it all")).to_be_disabled()
+
+
+def test_what_retention_has_removed_is_refused_and_what_is_left_can_be_gone_back_to(
+    console: ConsoleApi, project: Project, page: Page, postgres_dsn: str
+) -> None:
+    project.create("Network", "old")
+    moment = project.create("Network", "web", mtuBytes=1400)
+    project.record()
+    project.delete("Network", "old")
+    project.observe("Network", "web", mtuBytes=1400)
+    project.record()
+    console.run(expire(postgres_dsn, days=90))
+    project.change("Network", "web", mtuBytes=1300)
+    project.create("Network", "new")
+    project.record()
+
+    log_in(page, "alice")
+    page.goto(f"/console/projects/demo/timeline?plan={moment}")
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_text(f"does not reach back to revision {moment}")).to_be_visible()
+    expect(dialog.get_by_role("button", name="Do it all")).to_be_disabled()
+
+    page.goto("/console/projects/demo/timeline?from=1")
+    expect(page.get_by_text("What is older was removed")).to_be_visible()
+    expect(page.get_by_text("The oldest that is kept")).to_be_visible()
+    page.get_by_role("button", name="Make the project as it was before").click()
+    expect(dialog.get_by_text("0 made again, 1 changed, 1 deleted")).to_be_visible()
+    expect(dialog.get_by_role("row", name=re.compile("spec.mtuBytes.*1300"))).to_contain_text("1400")
+
+    page.goto("/console/projects/demo/networks/web?tab=history")
+    expect(page.get_by_text("Older versions were removed; it reaches back to revision")).to_be_visible()

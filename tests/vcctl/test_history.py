@@ -14,6 +14,7 @@ from tests.vcctl.scene import set_scene
 from vcstack.pki.installation import Installation
 from vcstack.specs.errors import NotFound
 from vcstack.specs.kinds.sshkey import SSHKey
+from vcstack.specs.reach import Reach
 from vcstack.specs.registry import get_kind
 from vcstack.specs.resource import Ref
 from vcstack.store.store import Store
@@ -37,6 +38,7 @@ class Notes:
         self._store = store
         self._noted: dict[Ref, list[dict[str, Any]]] = {}
         self._days: dict[str, int] = {}
+        self.reach: Reach | None = None
 
     async def note(self, ref: Ref, day: int = 1) -> str:
         """Remember the object as it is and return its revision; the day is one of November."""
@@ -75,6 +77,9 @@ class Notes:
                 return wire
         raise NotFound(f"{ref} did not exist at revision {revision}")
 
+    async def find_reach(self, ref: Ref, *, since: Any = None, uid: str | None = None) -> Reach | None:
+        return self.reach
+
 
 NETWORK = Ref("Network", "demo", "web")
 
@@ -107,6 +112,17 @@ async def test_history_is_a_table_of_who_changed_what(vcctl: Vcctl, notes: Notes
     assert [r.split()[0] for r in rows] == [new, old]
     assert "spec.mtuBytes" in rows[0]
     assert "spec.mtuBytes: (nothing) -> 1400" in await vcctl.ok("history", "network/web", "--diff")
+
+
+async def test_that_older_versions_were_removed_is_told(vcctl: Vcctl, notes: Notes) -> None:
+    old, _ = await two_revisions(vcctl, notes)
+    assert "removed" not in (await vcctl("history", "network/web")).err
+    notes.reach = Reach(int(old), lacks=True)
+    assert f"it reaches back to revision {old}" in (await vcctl("history", "network/web")).err
+    assert "removed" not in (await vcctl("history", "network/web", "--limit", "2")).err, "there may be more"
+    ended = await vcctl("rollback", "network", "web", "--to-time", "2026-10-31")
+    assert ended.code == ExitCode.REFUSED
+    assert f"history reaches back to revision {old}" in ended.err
 
 
 async def test_an_object_without_history_is_not_found(vcctl: Vcctl, notes: Notes) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,17 +12,18 @@ from sqlalchemy import text
 
 from tests.fakes.memory_etcd import MemoryEtcd
 from tests.fixtures.api import SYSTEM, serving
-from tests.fixtures.pastproject import PastProject, forget, mirroring, reading
+from tests.fixtures.pastproject import PastProject, expire, forget, mirroring, reading
 from tests.vcctl.harness import Hands, Vcctl
 from vcstack.pki.installation import Installation
-from vcstack.specs.errors import Conflict
+from vcstack.specs.errors import Conflict, Unavailable
 from vcstack.specs.registry import get_kind
 from vcstack.store.mirror.database import open_engine
 from vcstack.store.mirror.mirror import Mirror
 from vcstack.store.store import Store
+from vcstack.vcctl import wayback
 from vcstack.vcctl.errors import ExitCode
 from vcstack.vcctl.session import GlobalOptions, Session
-from vcstack.vcctl.wayback import bring_back, look_at
+from vcstack.vcctl.wayback import ProjectPast, bring_back, look_at
 
 pytestmark = pytest.mark.daemons
 
@@ -211,3 +213,77 @@ async def test_what_history_has_not_seen_is_not_taken_for_new(
     assert ended.code == ExitCode.NOT_FOUND
     assert "network/older was there then" in ended.err
     assert await project.find("Network", "older") is not None
+
+
+async def test_what_is_too_old_is_refused_and_later_moments_are_not(
+    vcctl: Vcctl, project: PastProject, postgres_dsn: str
+) -> None:
+    words = ("rollback", "project/demo", "--contents", "--yes")
+    await project.create("Network", "old")
+    await project.create("Network", "web", mtuBytes=1400)
+    moment = str(await project.record())
+    began = datetime.now(UTC).isoformat()
+    await project.delete("Network", "old")
+    await project.observe("Network", "web", mtuBytes=1400)
+    await project.record()
+    await expire(postgres_dsn, days=90)
+    quiet = datetime.now(UTC).isoformat()
+    # Nothing tells any more that there was the network old.
+    for when in (("--to-revision", moment), ("--to-time", began)):
+        refused = await vcctl(*words, *when)
+        assert refused.code == ExitCode.REFUSED
+        assert "older versions in project/demo were removed: its history reaches back to revision" in refused.err
+    await project.change("Network", "web", mtuBytes=1300)
+    await project.create("Network", "new")
+    await project.record()
+    assert "0 made again, 1 changed, 1 deleted" in await vcctl.ok(*words, "--to-time", quiet)
+    web = await project.find("Network", "web")
+    assert web is not None
+    assert web["spec"]["mtuBytes"] == 1400
+
+
+async def test_what_was_too_much_of_one_object_is_not_taken_for_unchanged(
+    vcctl: Vcctl, project: PastProject, memory_store: Store, postgres_dsn: str
+) -> None:
+    await project.create("Network", "web", mtuBytes=1400)
+    moment = str(await project.record())
+    await project.change("Network", "web", mtuBytes=1300)
+    web = await project.find("Network", "web")
+    assert web is not None
+    owner = {"kind": "Network", "name": "web", "uid": web["metadata"]["uid"]}
+    owned = {"metadata": {"name": "owned", "project": "demo", "ownerReferences": [owner]}, "spec": {}}
+    await memory_store.create(get_kind("Network"), owned, actor=SYSTEM)
+    for number in range(5):
+        await project.observe("Network", "owned", mtuBytes=1400 + number)
+    await project.record()
+    await expire(postgres_dsn, versions=3)
+    words = ("rollback", "project/demo", "--contents", "--yes", "--to-revision", moment)
+    planned = await vcctl.ok(*words, "--dry-run")
+    assert "0 made again, 1 changed, 0 deleted" in planned, "what follows others does not hinder"
+    assert "1 more belong to others" in planned
+    for number in range(5):
+        await project.observe("Network", "web", mtuBytes=1400 + number)
+    await project.record()
+    await expire(postgres_dsn, versions=3)
+    for refused in (await vcctl(*words), await vcctl("rollback", "network/web", "--yes", "--to-revision", moment)):
+        assert refused.code == ExitCode.REFUSED
+        assert "Older versions of Network demo/web were removed: its history reaches back" in refused.err
+
+
+async def test_versions_that_are_removed_while_the_past_is_read_are_noticed(
+    vcctl: Vcctl, project: PastProject, postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wayback, "PAGE", 1)
+    await project.create("Network", "web", mtuBytes=1400)
+    await project.record()
+    await project.change("Network", "web", mtuBytes=1300)
+    await project.create("Network", "new")
+    for number in range(5):
+        await project.observe("Network", "web", mtuBytes=1400 + number)
+    await project.record()
+    async with session_of(vcctl) as session:
+        lines = ProjectPast(session, "demo").lines()
+        assert (await anext(lines))["name"] == "new"
+        await expire(postgres_dsn, versions=2)
+        with pytest.raises(Unavailable, match="just removed"):
+            await anext(lines)

@@ -246,7 +246,12 @@ class WireClient:
     async def get_at_revision(
         self, definition: KindDefinition, name: str, revision: str, *, project: str | None = None
     ) -> Wire:
-        """Return the object as it was at that revision. Raises NotFound if it did not exist then."""
+        """Return the object as it was at that revision.
+
+        Raises:
+            NotFound: it did not exist then.
+            Expired: what it was then has been removed from history.
+        """
         path = object_path(definition, project, name)
         return decode(await self.connection.request("GET", path, params={"atRevision": revision}))
 

@@ -21,7 +21,12 @@ ERRORS: Final = {
         "A stale version, a claim taken, a field owned by another manager, a name taken.",
         "metadata.resourceVersion: the object was changed meanwhile; read it again",
     ),
-    "410": ("Expired", "The version was compacted: list again.", "version 812 was compacted; list again"),
+    "410": (
+        "Expired",
+        "The version was compacted: list again. Or retention has removed it from history; the causes say how far that "
+        "reaches back.",
+        "version 812 was compacted; list again",
+    ),
     "413": ("RequestEntityTooLarge", "The body is too large.", "the body exceeds the limit of 1048576 bytes"),
     "415": (
         "UnsupportedMediaType",

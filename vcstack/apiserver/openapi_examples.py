@@ -213,10 +213,13 @@ ANSWERS: Final[dict[str, Any]] = {
     "/api/v1/audit/export": '{"seq":17,"subject":"user:alice","verb":"create","status":201}\n',
     "/api/v1/audit/anchors": '{"chain":"m1-api","seq":17,"hash":"9f86d081884c7d65"}\n',
     "audit": {"kind": "AuditRecordList", "items": [RECORD]},
-    "history": {"kind": "History", "items": [REVISION]},
+    "history": {"kind": "History", "metadata": {"reach": {"revision": "812"}}, "items": [REVISION]},
     "timeline": {
         "kind": "Timeline",
-        "metadata": {"before": "1042"},
+        "metadata": {
+            "before": "1042",
+            "reach": {"revision": "812", "time": "2026-08-24T00:00:00Z", "cuts": "0"},
+        },
         "items": [{"kind": "Instance", "project": "demo", "name": "web-1", **REVISION}],
     },
     "screenshot": "the bytes of a PNG",

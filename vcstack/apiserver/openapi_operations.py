@@ -140,7 +140,7 @@ def collection_operations(definition: KindDefinition, *, writable: bool) -> Json
 def object_operations(definition: KindDefinition, *, in_project: bool) -> Json:
     """Return get, replace, patch and delete."""
     kind, plural = definition.kind, definition.plural
-    at = ("atRevision", "As it was at that revision.", COUNT)
+    at = ("atRevision", "As it was at that revision; 410 when that was removed from history.", COUNT)
     found = {"get": operation(plural, f"Read {_a(kind)}.", content=_object(definition), parameters=(at,))}
     if definition.system_only and not definition.revocable:
         return found
@@ -208,7 +208,7 @@ def subresource_operations(definition: KindDefinition, subresource: str, *, in_p
         case "history":
             return one(
                 "get",
-                "The object's revisions, newest first.",
+                "The object's revisions, newest first, and how far back none is missing.",
                 content={"application/json": {"schema": HISTORY}},
                 parameters=(
                     ("limit", "How many.", {"type": "integer", "minimum": 1, "maximum": 500}),
@@ -218,7 +218,7 @@ def subresource_operations(definition: KindDefinition, subresource: str, *, in_p
         case "timeline":
             return one(
                 "get",
-                "What has changed in the project, the newest first; reports of status are left out.",
+                "What has changed in the project but reports of status, newest first, and how far back it is whole.",
                 content=anything,
                 parameters=(
                     ("limit", "How many.", {"type": "integer", "minimum": 1, "maximum": 500}),

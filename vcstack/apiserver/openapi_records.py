@@ -75,7 +75,16 @@ RECORD: Final[Json] = {
         "after": _told("The object's version after."),
     },
 }
-HISTORY: Final = _list_of("History", REVISION)
+_REACH: Final[Json] = {
+    "type": "object",
+    "required": ["revision"],
+    "properties": {
+        "revision": _told("Nothing is missing from this revision on; what was before may have been removed."),
+        "time": {**_TIME, "description": "Of a timeline: the same as a moment."},
+        "cuts": _told("Of a timeline: another one when more versions of single objects were removed for their number."),
+    },
+}
+HISTORY: Final = _list_of("History", REVISION, metadata={"type": "object", "properties": {"reach": _REACH}})
 RECORDS: Final = _list_of(
     "AuditRecordList", RECORD, metadata={"type": "object", "properties": {"continue": _told("Leads to the next page.")}}
 )

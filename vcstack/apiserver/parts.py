@@ -16,6 +16,7 @@ from vcstack.apiserver.shell.archive import Archive
 from vcstack.clock import Clock
 from vcstack.pki.local import LocalAuthority
 from vcstack.specs.pastevents import PastEvents, PastPlace
+from vcstack.specs.reach import ProjectReach, Reach
 from vcstack.specs.resource import Ref
 from vcstack.store.etcd_api import Etcd
 from vcstack.store.store import Store
@@ -64,12 +65,18 @@ class HistoryReader(Protocol):
     async def get_at_revision(
         self, ref: Ref, revision: int, *, since: datetime | None = None, uid: str | None = None
     ) -> Mapping[str, Any]:
-        """Return the object as it stood at that revision, likewise. Raises NotFound."""
+        """Return the object as it stood at that revision, likewise. Raises Expired, NotFound."""
+
+    async def find_reach(self, ref: Ref, *, since: datetime | None = None, uid: str | None = None) -> Reach | None:
+        """Return how far back that can be told, likewise; None: nothing was removed."""
 
     async def list_of_project(
         self, project: str, *, since: datetime, limit: int = 100, before: int | None = None
     ) -> Sequence[LocatedRevision]:
         """Return the newest revisions of what lies in the project first, but for reports of status."""
+
+    async def find_project_reach(self, project: str, *, since: datetime) -> ProjectReach | None:
+        """Return how far back that can be told; None: nothing was removed."""
 
     async def list_events(self, wanted: PastEvents) -> Sequence[tuple[dict[str, Any], PastPlace]]:
         """Return events that the mirror keeps, each with its place."""

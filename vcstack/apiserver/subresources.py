@@ -92,10 +92,13 @@ class CommonSubresources:
         own = find_own_past(self._authorizer, self._store.cache, call.identity, action)
         if own is None:
             raise not_found(*_place(call))
-        revisions = await self._history.list_revisions(
-            call.target.ref, limit=limit, before=query.count("before"), since=own.since, uid=own.uid
-        )
-        return value_reply({"kind": "History", "items": [r.to_wire() for r in revisions]})
+        ref, before = call.target.ref, query.count("before")
+        revisions = await self._history.list_revisions(ref, limit=limit, before=before, since=own.since, uid=own.uid)
+        reach = await self._history.find_reach(ref, since=own.since, uid=own.uid)
+        if reach is not None and reach.lacks and before is not None and before <= reach.revision:
+            raise reach.refuse(ref, "before")
+        metadata = {} if reach is None else {"reach": {"revision": str(reach.revision)}}
+        return value_reply({"kind": "History", "metadata": metadata, "items": [r.to_wire() for r in revisions]})
 
 
 def _place(call: Call) -> tuple[KindDefinition, str | None, str]:

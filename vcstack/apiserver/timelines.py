@@ -4,7 +4,7 @@ Each line is shown to who may read the history of the object that it is about. W
 one's of the same name.
 """
 
-from typing import Final
+from typing import Any, Final
 
 from starlette.responses import Response
 
@@ -17,6 +17,7 @@ from vcstack.apiserver.replies import value_reply
 from vcstack.apiserver.targets import Target
 from vcstack.specs.errors import MethodNotAllowed, NotFound
 from vcstack.specs.kinds.project import Project
+from vcstack.specs.meta import format_time
 from vcstack.specs.registry import load_kinds
 from vcstack.store.draft import not_found
 
@@ -48,7 +49,12 @@ class TimelineRoutes:
         limit = query.count("limit", least=1, most=MOST) or PAGE
         found = await self._history.list_of_project(project, since=born, limit=limit + 1, before=query.count("before"))
         items = [revision.to_wire() for revision in found[:limit] if self._shows(call, revision)]
-        metadata = {"before": str(found[limit - 1].revision)} if len(found) > limit else {}
+        # After the lines: what is removed between the two is in one of them.
+        reach = await self._history.find_project_reach(project, since=born)
+        metadata: dict[str, Any] = {"before": str(found[limit - 1].revision)} if len(found) > limit else {}
+        if reach is not None:
+            time = {} if reach.time is None else {"time": format_time(reach.time)}
+            metadata["reach"] = {"revision": str(reach.revision), **time, "cuts": str(reach.cuts)}
         return value_reply({"kind": "Timeline", "metadata": metadata, "items": items})
 
     def _shows(self, call: Call, revision: LocatedRevision) -> bool:

@@ -99,6 +99,7 @@ from vcstack.store.mirror.database import open_engine
 from vcstack.store.mirror.history import HistoryReader as MirrorHistory
 from vcstack.store.mirror.mirror import Mirror
 from vcstack.store.mirror.recordings import RecordingArchive
+from vcstack.store.mirror.retention import HistoryRetention
 from vcstack.store.quotausage import QuotaUse
 from vcstack.store.rewrap import Rewrapper
 from vcstack.store.secretvalues import SecretValues
@@ -385,13 +386,16 @@ class Management:
         """Mirror while we lead, for ever; whatever fails there stops nothing else."""
         if self._settings.postgres is None:
             return
-        dsn, event_days = self._settings.postgres.dsn, self._settings.postgres.event_days
+        settings = self._settings.postgres
+        dsn, days, versions = settings.dsn, settings.history_days, settings.history_versions
         election = Election(etcd, "mirror", self._identity, lease=lease)
         while True:
             engine = open_engine(dsn)
             try:
                 term = await election.campaign()
-                await _first_of(Mirror(etcd, engine, dsn, event_days=event_days).run, term.lost.wait)
+                mirror = Mirror(etcd, engine, dsn, event_days=settings.event_days)
+                retention = HistoryRetention(engine, dsn, self._clock, days=days, versions=versions)
+                await _first_of(mirror.run, retention.run, term.lost.wait)
             except Exception:
                 logger.exception("the mirror failed, it begins again")
             finally:

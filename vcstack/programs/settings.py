@@ -61,6 +61,10 @@ class PostgresSection(Section):
     """libpq connection string or URI; its database is made when it is missing."""
     event_days: int = Field(default=90, ge=1, le=3650)
     """How long events are kept there; the store keeps them for a day. Default 90."""
+    history_days: int = Field(default=90, ge=1, le=3650)
+    """For how many days it can be told what an object was at any moment. Default 90."""
+    history_versions: int = Field(default=1000, ge=1, le=100_000)
+    """How many versions of one object are kept at most, the newest, within those days too. Default 1000."""
 
 
 class OvnSection(Section):

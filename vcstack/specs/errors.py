@@ -11,7 +11,7 @@ ApiError
 ├── Conflict              409 Conflict           a stale resourceVersion, a claim taken, a field owned by others
 │   ├── AlreadyExists     409 AlreadyExists
 │   └── ClaimTaken        409 ClaimTaken         an address, a MAC, capacity: held by somebody else
-├── Expired               410 Expired            the revision was compacted: list again
+├── Expired               410 Expired            the revision was compacted, list again; or removed from history
 ├── TooLarge              413 RequestEntityTooLarge
 ├── UnsupportedMediaType  415 UnsupportedMediaType
 ├── Invalid               422 Invalid            the object breaks its schema or its rules
@@ -183,7 +183,7 @@ class FencedOut(Conflict):
 
 
 class Expired(ApiError):
-    """The revision was compacted: list again."""
+    """The revision was compacted: list again; or what was at it was removed from history."""
 
     CODE, REASON = 410, "Expired"
 

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Final
@@ -10,8 +10,9 @@ from typing import Final
 from vcstack.applying.concurrency import gather
 from vcstack.applying.manifests import Manifest
 from vcstack.applying.sets import TRIES, in_waves
-from vcstack.specs.errors import Conflict, NotFound
+from vcstack.specs.errors import Conflict, Expired, NotFound, Unavailable
 from vcstack.specs.kinds.project import Project
+from vcstack.specs.meta import format_time
 from vcstack.specs.patch import create_merge_patch
 from vcstack.specs.plan import compare
 from vcstack.specs.registry import KindDefinition, definition_of, load_kinds
@@ -27,6 +28,50 @@ Place = tuple[KindDefinition, str | None, str]
 """Kind, project and name."""
 
 
+class ProjectPast:
+    """What has changed in a project, read page by page; and how far back none of it is missing."""
+
+    def __init__(self, session: Session, project: str) -> None:
+        self._session = session
+        self._project = project
+        self.reach = 0
+        """What was before this revision may have been removed from history; as the last page says."""
+        self.reach_time: datetime | None = None
+        """The same as a moment."""
+
+    async def lines(self) -> AsyncIterator[Wire]:
+        """Yield the changes, the newest first.
+
+        Raises:
+            Unavailable: some were removed meanwhile, perhaps among those that were read already.
+        """
+        before: str | None = None
+        cuts: str | None = None
+        while True:
+            page = await self._session.client.subresource(
+                "GET", definition_of(Project), self._project, "timeline", params={"limit": PAGE, "before": before}
+            )
+            reach = page["metadata"].get("reach") or {"revision": "0", "cuts": "0"}
+            self.reach = int(reach["revision"])
+            self.reach_time = datetime.fromisoformat(reach["time"]) if "time" in reach else None
+            if cuts not in (None, reach["cuts"]):
+                raise Unavailable("old versions were just removed from history; try again")
+            cuts = reach["cuts"]
+            for line in page["items"]:
+                yield line
+            before = page["metadata"].get("before")
+            if before is None:
+                return
+
+    def refuse(self) -> Expired:
+        """Return the error for who asks for what was before."""
+        moment = "" if self.reach_time is None else f" ({format_time(self.reach_time)})"
+        return Expired(
+            f"older versions in project/{self._project} were removed: its history reaches back to revision "
+            f"{self.reach}{moment}"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """One object, then and now."""
@@ -38,6 +83,8 @@ class Step:
     """None: it was not there."""
     live: Wire | None
     """None: it is not there."""
+    removed: Expired | None = None
+    """Why nobody knows whether and how it was there: that was removed from history."""
 
     def __str__(self) -> str:
         return f"{self.definition.singular}/{self.name}"
@@ -67,28 +114,18 @@ class WayBack:
         return [step for step, examined in self.makings if examined.refusal is None and examined.error is None]
 
 
-async def lines_of(session: Session, project: str) -> AsyncIterator[Wire]:
-    """Yield what has changed in a project, the newest first."""
-    before: str | None = None
-    while True:
-        page = await session.client.subresource(
-            "GET", definition_of(Project), project, "timeline", params={"limit": PAGE, "before": before}
-        )
-        for line in page["items"]:
-            yield line
-        before = page["metadata"].get("before")
-        if before is None:
-            return
-
-
 async def look_at(session: Session, definition: KindDefinition, name: str, project: str | None, revision: str) -> Step:
     """Return the object then and now."""
-    past = live = None
-    with contextlib.suppress(NotFound):
+    past = live = removed = None
+    try:
         past = await session.client.get_at_revision(definition, name, revision, project=project)
+    except NotFound:
+        pass
+    except Expired as error:
+        removed = error
     with contextlib.suppress(NotFound):
         live = await session.client.get_wire(definition, name, project)
-    return Step(definition, name, project, past, live)
+    return Step(definition, name, project, past, live, removed)
 
 
 async def plan_way_back(session: Session, project: str, revision: str) -> WayBack:
@@ -97,6 +134,7 @@ async def plan_way_back(session: Session, project: str, revision: str) -> WayBac
     Raises:
         QuotaExceeded: quotas leave no room for all of it.
         NotFound: history does not reach back so far.
+        Expired: what was then has been removed from history.
         Unavailable: history has not come to the present.
     """
     # History follows at some distance: what it has not come to yet would be left out.
@@ -110,9 +148,11 @@ async def plan_way_back(session: Session, project: str, revision: str) -> WayBac
             raise found
         step = _without_deleting(found)
         if (step.past or step.live or {"metadata": {}})["metadata"].get("ownerReferences") or (
-            is_clouds and step.past is None
+            is_clouds and step.past is None and step.removed is None
         ):
             followers += 1
+        elif step.removed is not None:
+            raise step.removed
         elif not step.is_settled:
             if found.past is None and _was_there(step, moment):
                 raise NotFound(f"{step} was there then, but its history does not reach back so far")
@@ -162,12 +202,20 @@ async def _touched_since(session: Session, project: str, revision: int) -> tuple
 
     Raises:
         NotFound: history does not reach back so far; what it has not seen would look as if it had not been there.
+        Expired: something that has changed since may have been removed from history.
     """
     lines: list[Wire] = []
-    async for line in lines_of(session, project):
+    past = ProjectPast(session, project)
+    async for line in past.lines():
+        if revision < past.reach:
+            raise past.refuse()
         if int(line["revision"]) <= revision:
             return _by_place(lines), datetime.fromisoformat(line["time"])
         lines.append(line)
+    if revision < past.reach:
+        raise past.refuse()
+    if past.reach_time is not None:
+        return _by_place(lines), past.reach_time
     raise NotFound(f"the history of project/{project} does not reach back to revision {revision}")
 
 
@@ -193,7 +241,7 @@ def _without_deleting(step: Step) -> Step:
     """Return the step; what was on its way out then is not brought back, what is on its way out needs no deletion."""
     past = None if step.past is None or step.past["metadata"].get("deletionTimestamp") else step.past
     going = past is None and step.live is not None and step.live["metadata"].get("deletionTimestamp")
-    return Step(step.definition, step.name, step.project, past, None if going else step.live)
+    return replace(step, past=past, live=None if going else step.live)
 
 
 def _manifest_of(step: Step) -> Manifest | None:

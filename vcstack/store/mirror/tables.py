@@ -58,7 +58,26 @@ HISTORY = Table(
     Index("history_recorded_at", "recorded_at"),
     Index("history_project", "project", "revision", postgresql_where="operation <> 'StatusUpdated'"),
 )
-"""Every revision of every object that the mirror saw."""
+"""Every revision of every object that the mirror saw, until its retention is over; of a name the oldest go first."""
+
+HISTORY_FLOOR = Table(
+    "history_floor",
+    METADATA,
+    Column("id", SmallInteger, CheckConstraint("id = 1"), primary_key=True),
+    Column("revision", BigInteger, nullable=False, comment="nothing was removed for its age that was needed from here"),
+    Column("time", DateTime(timezone=True), nullable=False, comment="the same as a moment"),
+)
+"""How far back the history of all can be told, but for what was removed for its number."""
+
+HISTORY_CUTS = Table(
+    "history_cuts",
+    METADATA,
+    Column("project", Text, primary_key=True, comment="empty for global objects"),
+    Column("kind", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("revision", BigInteger, nullable=False, comment="of the oldest version that is left"),
+)
+"""Names of which versions newer than the floor were removed, for there were too many."""
 
 POSITION = Table(
     "position",

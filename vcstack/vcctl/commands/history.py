@@ -41,7 +41,11 @@ async def history(
     """Show an object's revisions, the newest first: when, by whom, what. Deleted objects have theirs too."""
     selection = parse_one(targets)
     project = await find_project_of(session, selection.definition, selection.name or "")
-    items = await session.client.history(selection.definition, selection.name or "", project=project, limit=limit)
+    page = await session.client.subresource(
+        "GET", selection.definition, selection.name or "", "history", project=project, params={"limit": limit}
+    )
+    items, reach = page["items"], page["metadata"].get("reach", {}).get("revision")
+    is_cut = reach is not None and len(items) < limit and (not items or items[-1]["operation"] != "Created")
     if spec_only:
         items = [i for i in items if i.get("operation") != "StatusUpdated"]
     form = parse_output(output)
@@ -49,7 +53,8 @@ async def history(
         print_objects(session, form, items, single=False)
         return
     if not items:
-        raise NotFound(f"{selection} has no history (the mirror may be a moment behind)")
+        why = f"what was before revision {reach} is not kept" if is_cut else "the mirror may be a moment behind"
+        raise NotFound(f"{selection} has no history ({why})")
     table = Table(["REVISION", "AGE", "OPERATION", "ACTOR", "MANAGER", "CHANGED"])
     for item in items:
         table.add(_row(session, item))
@@ -57,6 +62,8 @@ async def history(
             table.print(session.out)
             _print_diff(session, item)
     table.print(session.out)
+    if is_cut:
+        session.err.print(f"Older versions were removed: it reaches back to revision {reach}.", soft_wrap=True)
 
 
 async def find_project_of(session: Session, definition: KindDefinition, name: str) -> str | None:

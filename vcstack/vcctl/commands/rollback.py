@@ -29,7 +29,7 @@ from vcstack.vcctl.selection import parse_one
 from vcstack.vcctl.session import Session
 from vcstack.vcctl.showing import print_changes
 from vcstack.vcctl.waiting import Awaited, parse_duration, wait_settled
-from vcstack.vcctl.wayback import Step, bring_back, in_order, lines_of, look_at, plan_way_back
+from vcstack.vcctl.wayback import ProjectPast, Step, bring_back, in_order, look_at, plan_way_back
 
 
 @command(
@@ -72,12 +72,13 @@ async def rollback(
         raise CommandError(f"{to_revision!r} is no revision", hint="vcctl history lists them; --to-time takes times.")
     project = await find_project_of(session, definition, name)
     if contents:
-        lines = lines_of(session, name)
-        revision = to_revision or await _revision_at(session, to_time or "", lines)
+        revision = to_revision or await _revision_of_project_at(session, to_time or "", name)
         await _roll_back_contents(session, name, revision, dry_run=dry_run, yes=yes, wait_seconds=seconds)
         return
     revision = to_revision or await _revision_at(session, to_time or "", _revisions(session, definition, name, project))
     step = await look_at(session, definition, name, project, revision)
+    if step.removed is not None:
+        raise step.removed
     if step.past is None:
         raise NotFound(f"{selection} did not exist at revision {revision}, or its history does not reach back so far")
     if step.is_settled:
@@ -111,6 +112,24 @@ async def _revision_at(session: Session, text: str, lines: AsyncIterator[Wire]) 
         if datetime.fromisoformat(line["time"]) <= wanted:
             return str(line["revision"])
     raise NotFound(f"there is no history of it that goes back to {format_time(wanted)}")
+
+
+async def _revision_of_project_at(session: Session, text: str, project: str) -> str:
+    """Return a revision at which the project was as at the time."""
+    wanted, past = parse_moment(session, text), ProjectPast(session, project)
+    found = 0
+    async for line in past.lines():
+        if datetime.fromisoformat(line["time"]) <= wanted:
+            found = int(line["revision"])
+            break
+    if past.reach_time is not None:
+        if wanted < past.reach_time:
+            raise past.refuse()
+        # Nothing has changed between the two.
+        found = max(found, past.reach)
+    if not found:
+        raise NotFound(f"there is no history of it that goes back to {format_time(wanted)}")
+    return str(found)
 
 
 def _show_plan(session: Session, title: str, live: Wire | None, changes: list[FieldChange]) -> None:

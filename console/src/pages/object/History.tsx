@@ -11,6 +11,7 @@ import { CopyButton } from "~/components/CopyButton";
 import { EmptyState } from "~/components/EmptyState";
 import { Failure } from "~/components/Failure";
 import { useWords } from "~/i18n/language";
+import { nextOf, type Page, reachOf } from "~/pages/timeline/moments";
 import { words } from "./words";
 
 export interface Revision {
@@ -30,9 +31,9 @@ export function useHistory(path: string, version = "") {
   return useInfiniteQuery({
     queryKey: ["history", path, version],
     queryFn: ({ pageParam, signal }) =>
-      request<{ items: Revision[] }>("GET", `${path}/history`, { query: { limit: PAGE, before: pageParam }, signal }),
+      request<Page<Revision>>("GET", `${path}/history`, { query: { limit: PAGE, before: pageParam }, signal }),
     initialPageParam: undefined as string | undefined,
-    getNextPageParam: ({ items }) => (items.length < PAGE ? undefined : items.at(-1)?.revision),
+    getNextPageParam: (page) => nextOf(page, PAGE),
     placeholderData: (before) => before,
   });
 }
@@ -44,6 +45,8 @@ export function History({ kind, object }: { kind: KindInfo; object: Resource }) 
   if (query.error) return <Failure error={query.error} onRetry={() => void query.refetch()} />;
   if (!query.data) return <Busy />;
   const revisions = query.data.pages.flatMap(({ items }) => items);
+  const page = query.data.pages.at(-1);
+  const removed = page && reachOf(page);
   if (revisions.length === 0) return <EmptyState title={say("noHistory")} />;
   const timeline = `${objectLink(kind.plural, project, name)}/timeline`;
   return (
@@ -76,6 +79,9 @@ export function History({ kind, object }: { kind: KindInfo; object: Resource }) 
           </li>
         ))}
       </ol>
+      {removed && !query.hasNextPage ? (
+        <p className="self-center text-quiet">{say("olderRemoved", { revision: removed })}</p>
+      ) : null}
       {query.hasNextPage ? (
         <Button className="self-center" disabled={query.isFetchingNextPage} onClick={() => void query.fetchNextPage()}>
           {say("olderOnes")}

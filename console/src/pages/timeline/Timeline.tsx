@@ -19,7 +19,16 @@ import { manifestOf } from "~/pages/object/plan";
 import { same } from "~/schema/changes";
 import { useKindDescription } from "~/schema/schema";
 import { write } from "~/yaml/document";
-import { type Moment, positionOf, type Touched, touchedBetween } from "./moments";
+import {
+  type Moment,
+  nextOf,
+  type Page,
+  positionOf,
+  reachOf,
+  sinceReach,
+  type Touched,
+  touchedBetween,
+} from "./moments";
 import { RollbackDialog } from "./Rollback";
 import { words } from "./words";
 
@@ -37,24 +46,23 @@ export function Component() {
   );
 }
 
-interface Page {
-  items: Moment[];
-  metadata?: { before?: string };
-}
-
 /** All moments that are loaded, the oldest first. */
 function useMoments(path: string, query: Record<string, string | undefined> = {}) {
   const found = useInfiniteQuery({
     queryKey: ["timeline", path, query],
     queryFn: ({ pageParam, signal }) =>
-      request<Page>("GET", path, { query: { limit: PAGE, before: pageParam, ...query }, signal }),
+      request<Page<Moment>>("GET", path, { query: { limit: PAGE, before: pageParam, ...query }, signal }),
     initialPageParam: undefined as string | undefined,
-    getNextPageParam: ({ items, metadata }) =>
-      metadata ? metadata.before : items.length < PAGE ? undefined : items.at(-1)?.revision,
+    getNextPageParam: (page) => nextOf(page, PAGE),
     // Who looks at the past is told of what comes meanwhile.
     refetchInterval: 10_000,
   });
-  const moments = useMemo(() => (found.data?.pages ?? []).flatMap(({ items }) => items).reverse(), [found.data]);
+  const { data, hasNextPage } = found;
+  const moments = useMemo(() => {
+    const pages = data?.pages ?? [];
+    const all = pages.flatMap(({ items }) => items).reverse();
+    return sinceReach(all, pages.at(-1)?.metadata.reach, !hasNextPage);
+  }, [data, hasNextPage]);
   return { ...found, moments };
 }
 
@@ -187,9 +195,14 @@ function Found({ query, moments, children }: FoundProps) {
   const say = useWords(words);
   if (query.error) return <Failure error={query.error} onRetry={() => void query.refetch()} />;
   if (query.isPending) return <Busy />;
+  const page = query.data?.pages.at(-1);
+  const removed = page && reachOf(page);
   return (
     <>
       {moments.length === 0 ? <EmptyState title={say("none")} /> : children}
+      {removed && !query.hasNextPage ? (
+        <p className="text-quiet">{say("olderRemoved", { revision: removed })}</p>
+      ) : null}
       {query.hasNextPage ? (
         <Button className="self-start" disabled={query.isFetchingNextPage} onClick={() => void query.fetchNextPage()}>
           {say("older")}
@@ -227,7 +240,7 @@ interface SliderProps {
 function Slider({ moments, from, to, onMove }: SliderProps) {
   const say = useWords(words);
   const last = moments.length - 1;
-  const textOf = ({ revision, operation, actor }: Moment) => `${operation}, ${actor}, ${revision}`;
+  const textOf = ({ revision, operation, actor }: Moment) => `${operation || say("oldest")}, ${actor}, ${revision}`;
   return (
     <div className="grid gap-3 rounded-md border border-line bg-surface p-3 md:grid-cols-2">
       {(["sliderBefore", "sliderAfter"] as const).map((which) => {
@@ -252,10 +265,10 @@ function Slider({ moments, from, to, onMove }: SliderProps) {
               }}
             />
             <p className="flex flex-wrap items-center gap-2">
-              <Badge tone="info">{moment.operation}</Badge>
+              <Badge tone="info">{moment.operation || say("oldest")}</Badge>
               <span className="min-w-0 break-words">
                 {moment.kind ? `${moment.kind} ${moment.name}` : ""}
-                {` ${say("by", { actor: moment.actor, manager: moment.manager })}`}
+                {moment.actor ? ` ${say("by", { actor: moment.actor, manager: moment.manager })}` : ""}
               </span>
               <span className="text-quiet">
                 {`${say("revision", { revision: moment.revision })} · `}

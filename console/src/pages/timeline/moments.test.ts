@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { type Moment, positionOf, touchedBetween } from "./moments";
+import { type Moment, nextOf, positionOf, reachOf, sinceReach, touchedBetween } from "./moments";
 
 const moment = (revision: number, operation: string, name: string): Moment => ({
   revision: String(revision),
@@ -50,4 +50,43 @@ it("knows what the cloud itself made", () => {
     ["b", false],
     ["c", false],
   ]);
+});
+
+it("pages on to what is older, and not beyond what was removed", () => {
+  const items = MOMENTS.slice(1, 3).reverse();
+  expect(nextOf({ kind: "Timeline", items, metadata: {} }, 2)).toBeUndefined();
+  expect(nextOf({ kind: "Timeline", items, metadata: { before: "3" } }, 2)).toBe("3");
+  expect(nextOf({ kind: "History", items, metadata: {} }, 2)).toBe("3");
+  expect(nextOf({ kind: "History", items, metadata: {} }, 3)).toBeUndefined();
+  expect(nextOf({ kind: "History", items, metadata: { reach: { revision: "3" } } }, 2)).toBeUndefined();
+  expect(nextOf({ kind: "History", items, metadata: { reach: { revision: "2" } } }, 2)).toBe("3");
+});
+
+it("lets a project's past begin where it can be told", () => {
+  const since = (reach: { revision: string; time?: string } | undefined, isAll: boolean) =>
+    sinceReach(MOMENTS, reach, isAll).map(({ revision }) => revision);
+  const time = "2026-11-23T00:00:00Z";
+  const all = ["1", "3", "5", "7", "8", "9", "10"];
+  expect(since(undefined, true)).toEqual(all);
+  expect(since({ revision: "0" }, true)).toEqual(all);
+  expect(since({ revision: "6", time }, false)).toEqual(["6", "7", "8", "9", "10"]);
+  expect(since({ revision: "5", time }, false)).toEqual(["5", "7", "8", "9", "10"]);
+  expect(since({ revision: "0", time }, false)).toEqual(all);
+  expect(since({ revision: "0", time }, true)).toEqual(["0", ...all]);
+  expect(touchedBetween(sinceReach(MOMENTS, { revision: "6", time }, true), "6", "7").map(({ how }) => how)).toEqual([
+    "changed",
+  ]);
+});
+
+it("says from where on nothing is missing, if anything may be", () => {
+  const page = (kind: string, reach: string, operation: string) => ({
+    kind,
+    items: [{ operation }],
+    metadata: { reach: { revision: reach } },
+  });
+  expect(reachOf(page("History", "4", "Updated"))).toBe("4");
+  expect(reachOf(page("History", "4", "Created"))).toBeUndefined();
+  expect(reachOf(page("Timeline", "4", "Created"))).toBe("4");
+  expect(reachOf(page("Timeline", "0", "Updated"))).toBeUndefined();
+  expect(reachOf({ kind: "History", items: [], metadata: {} })).toBeUndefined();
 });

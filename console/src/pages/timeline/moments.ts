@@ -12,6 +12,53 @@ export interface Moment {
   diff: { path: string; old?: unknown; new?: unknown }[];
 }
 
+/** A page of what has been, the newest first: of an object its history, of a project its timeline. */
+export interface Page<T> {
+  kind: string;
+  items: T[];
+  metadata: {
+    /** Of a timeline: leads to the next page. */
+    before?: string;
+    reach?: Reach;
+  };
+}
+
+/** How far back nothing is missing: retention removes what is old, and what is too much of one object. */
+export interface Reach {
+  revision: string;
+  time?: string;
+  /** Of a timeline: another one when more of single objects was removed for its number. */
+  cuts?: string;
+}
+
+/** Returns what leads to the next page, of so many, undefined when there is none. */
+export function nextOf<T extends { revision: string }>(page: Page<T>, size: number): string | undefined {
+  if (page.kind === "Timeline") return page.metadata.before;
+  const oldest = page.items.at(-1)?.revision;
+  return page.items.length < size || oldest === page.metadata.reach?.revision ? undefined : oldest;
+}
+
+/** Returns from which revision on nothing is missing, undefined when nothing is missing at all as far as one knows. */
+export function reachOf<T extends { operation: string }>({ kind, items, metadata }: Page<T>): string | undefined {
+  const isWhole = kind === "History" && items.at(-1)?.operation === "Created";
+  const revision = metadata.reach?.revision;
+  return isWhole || revision === "0" ? undefined : revision;
+}
+
+/**
+ * Returns a project's moments, the oldest first, with one where its past begins that can be told.
+ *
+ * Of what was before some may be missing. It is no change of anything, so it says of nobody that he did it.
+ */
+export function sinceReach(moments: readonly Moment[], reach: Reach | undefined, isAll: boolean): readonly Moment[] {
+  if (!reach?.time) return moments;
+  const first = BigInt(reach.revision);
+  const later = moments.filter(({ revision }) => BigInt(revision) > first);
+  if (later.length === moments.length && !isAll) return moments;
+  const { revision, time } = reach;
+  return [{ revision, time, operation: "", actor: "", manager: "", diff: [] }, ...later];
+}
+
 export interface Touched {
   kind: string;
   project: string | null;

@@ -8,7 +8,7 @@ import { say } from "~/i18n/language";
 import { type Links, placeOf, placesIn, without } from "~/pages/object/losses";
 import { carryOut, type How, isStale, manifestOf, type PlannedItem, plan, type Wanted } from "~/pages/object/plan";
 import { same } from "~/schema/changes";
-import { type Moment, type Touched, touchedBetween } from "./moments";
+import { type Moment, type Page, type Touched, touchedBetween } from "./moments";
 import { words } from "./words";
 
 const REPLACE: How = { force: true, replace: true };
@@ -63,24 +63,30 @@ async function find<T>(path: string, query: Record<string, string>, signal: Abor
   }
 }
 
-/** Returns all that has happened in the project after the revision, the oldest first, and what was the last before. */
+/** Returns all that has happened in the project after the revision, the oldest first, and when the last before was. */
 async function momentsAfter(
   project: string,
   revision: string,
   signal: AbortSignal,
-): Promise<{ moments: Moment[]; last: Moment }> {
+): Promise<{ moments: Moment[]; since: string }> {
   const found: Moment[] = [];
   let before: string | undefined;
+  let cuts: string | undefined;
   for (;;) {
-    const page: { items: Moment[]; metadata?: { before?: string } } = await request(
-      "GET",
-      `${objectPath("projects", null, project)}/timeline`,
-      { query: { limit: PAGE, before }, signal },
-    );
+    const page: Page<Moment> = await request("GET", `${objectPath("projects", null, project)}/timeline`, {
+      query: { limit: PAGE, before },
+      signal,
+    });
+    const { reach } = page.metadata;
+    // What retention has removed would look as if nothing had happened.
+    if (reach && BigInt(revision) < BigInt(reach.revision)) throw new Error(say(words, "tooFarBack", { revision }));
+    if (cuts !== undefined && cuts !== (reach?.cuts ?? "0")) throw new Error(say(words, "justRemoved"));
+    cuts = reach?.cuts ?? "0";
     found.push(...page.items.filter((moment) => BigInt(moment.revision) > BigInt(revision)));
     const last = page.items.find((moment) => BigInt(moment.revision) <= BigInt(revision));
-    if (last) return { moments: found.reverse(), last };
-    before = page.metadata?.before;
+    if (last) return { moments: found.reverse(), since: last.time };
+    before = page.metadata.before;
+    if (before === undefined && reach?.time) return { moments: found.reverse(), since: reach.time };
     // What history has not seen would look as if it had not been there, and be deleted.
     if (before === undefined) throw new Error(say(words, "tooFarBack", { revision }));
   }
@@ -95,12 +101,12 @@ export async function planWayBack(
 ): Promise<WayBack> {
   // History follows at some distance: what it has not come to yet would be left out.
   await find<Resource>(objectPath("projects", null, project), { atRevision: NEWEST }, signal);
-  const { moments, last } = await momentsAfter(project, revision, signal);
+  const { moments, since } = await momentsAfter(project, revision, signal);
   const newest = moments.at(-1)?.revision ?? null;
   const touched = newest === null ? [] : touchedBetween(moments, revision, newest);
   const seen = await inTurns(touched, (each) => lookAt(each, revision, kinds, signal));
   const found = seen.filter((each) => each !== null);
-  const unknown = found.find(({ was, is }) => !was && is && isOlder(is, last.time));
+  const unknown = found.find(({ was, is }) => !was && is && isOlder(is, since));
   if (unknown) throw new Error(say(words, "notSeen", { kind: unknown.step.kind.kind, name: unknown.step.name }));
   const wanted = found.flatMap(({ step, was, is }) =>
     was ? [{ step, wanted: manifestOf(was), present: is && manifestOf(is) }] : [],
@@ -153,9 +159,17 @@ async function lookAt(
   if (!kind?.verbs.includes("update")) return null;
   const path = objectPath(kind.plural, project, name);
   const [past, is] = await Promise.all([
-    find<Resource>(path, { atRevision: revision }, signal),
+    find<Resource>(path, { atRevision: revision }, signal).catch((error) => {
+      if (error instanceof Refused && error.code === 410) return error;
+      throw error;
+    }),
     find<Resource>(path, {}, signal),
   ]);
+  if (past instanceof Refused) {
+    // Whether it was there nobody knows any more. What follows others need not be known.
+    if (is?.metadata.ownerReferences?.length) return null;
+    throw past;
+  }
   // What was on its way out then is not brought back.
   const was = past?.metadata.deletionTimestamp ? null : past;
   // What the cloud made by itself, such as a project's default group, is nothing that somebody did and takes back.
