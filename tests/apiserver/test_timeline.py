@@ -51,7 +51,8 @@ class FakeTimeline(FakeHistory):
     ) -> list[Line]:
         assert project == "mine"
         self.since.append(since)
-        return [line for line in self.lines if before is None or line.revision < before][:limit]
+        older = [line for line in self.lines if before is None or line.revision < before]
+        return older[:limit] + [line for line in older[limit:] if line.revision == older[limit - 1].revision]
 
     async def find_project_reach(self, project: str, *, since: datetime) -> ProjectReach | None:
         return self.project_reach
@@ -92,6 +93,25 @@ async def test_pages_lead_on_to_each_other(cloud: Api) -> None:
             if before is None:
                 break
     assert seen == ["Instance", "RoleBinding", "Network", "Project"]
+
+
+async def test_no_page_ends_within_what_was_written_together(cloud: Api, history: FakeTimeline) -> None:
+    history.lines = [Line(revision, line.ref) for revision, line in zip((3, 3, 2, 2, 1), history.lines, strict=True)]
+    async with cloud.raw() as client:
+        first = (await client.get(TIMELINE + "?limit=2")).json()
+        second = (await client.get(TIMELINE + "?limit=2&before=2")).json()
+    assert [i["revision"] for i in first["items"]] == ["3"], "of a kind that is no more nothing is shown"
+    assert first["metadata"] == {"before": "3"}
+    assert [i["revision"] for i in second["items"]] == ["1"]
+    async with cloud.raw() as client:
+        assert (await client.get(TIMELINE + "?limit=1&before=3")).json() == {
+            "kind": "Timeline",
+            "metadata": {"before": "2"},
+            "items": [
+                {"revision": "2", "kind": "RoleBinding", "name": "alice"},
+                {"revision": "2", "kind": "Network", "name": "blue"},
+            ],
+        }
 
 
 async def test_a_page_tells_how_far_back_nothing_is_missing(cloud: Api, history: FakeTimeline) -> None:

@@ -73,7 +73,10 @@ class HistoryReader(Protocol):
     async def list_of_project(
         self, project: str, *, since: datetime, limit: int = 100, before: int | None = None
     ) -> Sequence[LocatedRevision]:
-        """Return the newest revisions of what lies in the project first, but for reports of status."""
+        """Return the newest revisions of what lies in the project first, but for reports of status.
+
+        Of one revision all, so more than the limit where the last share theirs.
+        """
 
     async def find_project_reach(self, project: str, *, since: datetime) -> ProjectReach | None:
         """Return how far back that can be told; None: nothing was removed."""

@@ -48,10 +48,14 @@ class TimelineRoutes:
             raise NotFound("no history is kept here: no PostgreSQL is configured")
         limit = query.count("limit", least=1, most=MOST) or PAGE
         found = await self._history.list_of_project(project, since=born, limit=limit + 1, before=query.count("before"))
-        items = [revision.to_wire() for revision in found[:limit] if self._shows(call, revision)]
+        more = len(found) > limit
+        if more:
+            # A page ends with a revision, not within it: the next one begins before it.
+            found = [revision for revision in found if revision.revision >= found[limit - 1].revision]
+        items = [revision.to_wire() for revision in found if self._shows(call, revision)]
         # After the lines: what is removed between the two is in one of them.
         reach = await self._history.find_project_reach(project, since=born)
-        metadata: dict[str, Any] = {"before": str(found[limit - 1].revision)} if len(found) > limit else {}
+        metadata: dict[str, Any] = {"before": str(found[-1].revision)} if more else {}
         if reach is not None:
             time = {} if reach.time is None else {"time": format_time(reach.time)}
             metadata["reach"] = {"revision": str(reach.revision), **time, "cuts": str(reach.cuts)}

@@ -168,6 +168,21 @@ async def test_the_history_of_a_project_has_all_kinds_and_pages_but_no_reports_o
     ].to_wire().items()
 
 
+async def test_a_page_of_a_projects_history_ends_with_a_revision_and_not_within_it(
+    etcd_client: EtcdClient, engine: AsyncEngine, postgres_dsn: str
+) -> None:
+    async with running(Mirror(etcd_client, engine, postgres_dsn)) as mirror:
+        await reached(mirror, await etcd_client.current_revision())
+        await etcd_client.put(key("a"), stored("a"))
+        await etcd_client.txn([], [Put(key(name), stored(name)) for name in ("c", "b", "d")])
+        await reached(mirror, (await etcd_client.put(key("e"), stored("e"))).revision)
+        reader, ever = HistoryReader(engine), datetime(2000, 1, 1, tzinfo=UTC)
+        found = await reader.list_of_project("demo", since=ever, limit=2)
+        rest = await reader.list_of_project("demo", since=ever, limit=2, before=found[-1].revision)
+    assert [each.ref.name for each in found] == ["e", "b", "c", "d"]
+    assert [each.ref.name for each in rest] == ["a"]
+
+
 async def test_it_waits_for_postgresql_and_history_says_so(
     etcd_client: EtcdClient, own_postgres: PostgresServer
 ) -> None:

@@ -103,8 +103,9 @@ class HistoryReader:
     ) -> list[LocatedRevision]:
         """Return the newest revisions of what lies in the project, and of itself, first, but for reports of status.
 
-        Events are told as such, not as changes. A report of status is there where it is the oldest that is left of an
-        object whose versions were too many: among those that went may have been changes.
+        More than `limit` where the last have one revision: what is written together shares it, and a page that ended
+        within it would lose the rest. Events are told as such, not as changes. A report of status is there where it is
+        the oldest that is left of an object whose versions were too many: among those that went may have been changes.
         """
         h = HISTORY.c
         columns = (h.revision, h.uid, h.operation, h.actor, h.manager, h.recorded_at, h.diff, h.kind, h.project, h.name)
@@ -117,8 +118,10 @@ class HistoryReader:
         # In this order: what is removed between the two is in one of them.
         for query in (changes, oldest):
             older = query if before is None else query.where(h.revision < before)
-            rows += await self._fetch(older.order_by(h.revision.desc(), h.kind, h.name).limit(max(1, limit)))
-        rows = sorted(rows, key=lambda row: (-row.revision, row.kind, row.name))[: max(1, limit)]
+            rows += await self._fetch(older.order_by(h.revision.desc()).fetch(max(1, limit), with_ties=True))
+        rows.sort(key=lambda row: (-row.revision, row.kind, row.name))
+        if len(rows) > limit:
+            rows = [row for row in rows if row.revision >= rows[max(1, limit) - 1].revision]
         return [
             LocatedRevision(
                 row.revision, row.uid, row.operation, row.actor, row.manager, row.recorded_at, row.diff,
