@@ -16,6 +16,7 @@ from vcstack.specs.kinds.ratelimitpolicy import (
     RateLimit,
     RateLimitPolicy,
     RateLimitPolicySpec,
+    RouteClass,
     Seats,
     Sender,
     SenderKind,
@@ -125,18 +126,38 @@ async def test_a_policy_that_nobody_changed_costs_no_writes(world: World, worker
     assert world.etcd.writes == before
 
 
+def logins(per: Per) -> RateLimit:
+    return RateLimit(name="logins", per=per, routes=[RouteClass.READ, RouteClass.LOGIN], requests_per_minute=60)
+
+
 @pytest.mark.parametrize(
     ("spec", "field", "word"),
     [
         ({"limits": []}, "spec.limits", "is empty"),
         ({"limits": [LIMIT, LIMIT]}, "spec.limits[1].name", "twice"),
+        ({"limits": [logins(Per.SUBJECT)]}, "spec.limits[0].routes[1]", "Login has no effect here"),
+        (
+            {"subject": Sender(kind=SenderKind.USER, name="a"), "limits": [logins(Per.ADDRESS)]},
+            "spec.limits[0].routes[1]",
+            "without subject, project and domain",
+        ),
         ({"domain": "nowhere"}, "spec.domain", "there is no Domain nowhere"),
         ({"project": "nowhere"}, "spec.project", "there is no Project nowhere"),
         ({"subject": Sender(kind=SenderKind.SERVICE_ACCOUNT, name="ci")}, "spec.subject.project", "is missing"),
         ({"subject": Sender(kind=SenderKind.USER, name="a", project=PROJECT)}, "spec.subject.project", "left out"),
         ({"subject": Sender(kind=SenderKind.HOST, name="h1"), "seats": Seats.OPERATORS}, "spec.seats", "left out"),
     ],
-    ids=["says-nothing", "same-name", "no-domain", "no-project", "account-without-project", "user-in-project", "host"],
+    ids=[
+        "says-nothing",
+        "same-name",
+        "logins-of-subjects",
+        "logins-of-one",
+        "no-domain",
+        "no-project",
+        "account-without-project",
+        "user-in-project",
+        "host",
+    ],
 )
 async def test_what_makes_no_sense_is_refused(world: World, spec: dict[str, Any], field: str, word: str) -> None:
     await make_project(world)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field
 
@@ -38,6 +38,10 @@ class RouteClass(StrEnum):
     """Logging in, renewing a session, exchanging an API key, joining as a host."""
     ANONYMOUS = "Anonymous"
     """Everything else without a credential, or with one that is refused."""
+
+
+UNKNOWN_SENDER: Final = (RouteClass.LOGIN, RouteClass.ANONYMOUS)
+"""Nobody known sends these, so they are counted by address only."""
 
 
 class Per(StrEnum):
@@ -156,9 +160,15 @@ def _check(new: RateLimitPolicy, old: RateLimitPolicy | None, referenced: Refere
         if spec.subject.kind is SenderKind.HOST and spec.seats is not None:
             blame("spec.seats", "FieldValueForbidden", "must be left out: hosts have seats of their own")
     names = [limit.name for limit in spec.limits]
+    narrowed = spec.subject is not None or spec.project is not None or spec.domain is not None
     for number, limit in enumerate(spec.limits):
         if limit.name in names[:number]:
             blame(f"spec.limits[{number}].name", "FieldValueDuplicate", f"{limit.name!r} occurs twice")
+        for place, route in enumerate(limit.routes):
+            if route in UNKNOWN_SENDER and (limit.per is not Per.ADDRESS or narrowed):
+                message = f"{route} has no effect here, for nobody known sends such requests: limit them per Address"
+                message += ", in a policy without subject, project and domain"
+                blame(f"spec.limits[{number}].routes[{place}]", "FieldValueForbidden", message)
     return causes
 
 
