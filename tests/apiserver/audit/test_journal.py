@@ -52,6 +52,19 @@ async def test_records_form_one_chain_and_are_on_the_disk_soon(tmp_path: Path) -
     assert len(report.chains) == 1
 
 
+async def test_who_waits_for_the_disk_does_not_wait_for_its_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vcstack.apiserver.audit.journal.SYNC_SECONDS", 3600.0)
+    async with opened(tmp_path) as journal:
+        for n in range(5):
+            journal.append({"name": str(n)})
+            await journal.flush()
+            assert journal.chain.durable == journal.chain.end
+        journal.append({"name": "last"})
+    assert len(records_of(tmp_path / "audit")) == 6
+
+
 async def test_a_record_that_is_no_json_disturbs_nobody(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
         journal.append({"name": "before"})

@@ -1,9 +1,9 @@
-"""Writes each record before its request is answered, and has the disk take what is written ten times a second.
+"""Writes each record before its request is answered, and has the disk take what is written once a second.
 
 A record that is written is there whatever becomes of this process: it is the kernel's. A machine that loses power loses
-those of its last moment, up to ``SYNC_SECONDS`` and what the disk takes: waiting for the disk before each answer costs
-a tenth of all creates (docs/adr/0016-audit.md). Anchors and PostgreSQL get what is on the disk only, so what was lost
-was nowhere.
+those of its last moment, up to ``SYNC_SECONDS`` and what the disk takes: waiting for the disk before each answer, or
+ten times a second, costs a tenth of all creates (docs/adr/0016-audit.md). Anchors and PostgreSQL get what is on the disk
+only, so what was lost was nowhere.
 
 While the disk takes none, records wait in memory, writes are refused before they are done (or, if so set, done and
 recorded later), and it is tried again every second.
@@ -24,8 +24,8 @@ from vcstack.apiserver.audit.chain import Chain
 from vcstack.apiserver.audit.settings import AuditSettings, OnFailure
 from vcstack.specs.errors import ErrorDetails, InternalError, Unavailable
 
-SYNC_SECONDS: Final = 0.1
-"""How long after one the next wait for the disk begins."""
+SYNC_SECONDS: Final = 1.0
+"""How long after one the next wait for the disk begins, unless somebody wants it at once."""
 SLOW_SECONDS: Final = 10.0
 """A disk that takes longer counts as one that takes none."""
 WAITING_LIMIT: Final = 10_000
@@ -61,6 +61,8 @@ class Journal:
         self._tried = asyncio.Event()
         """Set for a moment when the disk was waited for, with whatever result."""
         self._closing = asyncio.Event()
+        self._hurry = asyncio.Event()
+        """Set when somebody waits for what is written to be on the disk."""
         self._syncing = asyncio.create_task(self._keep_synced())
 
     def demand(self) -> None:
@@ -87,11 +89,13 @@ class Journal:
         """Return when what was written until now is on the disk, or the disk takes none."""
         seq = self.chain.seq
         while self.chain.durable[0] < seq and not self._fault:
+            self._hurry.set()
             await self._tried.wait()
 
     async def close(self) -> None:
         """Write what is left, have it on the disk and let go of the chain."""
         self._closing.set()
+        self._hurry.set()
         self._something.set()
         await self._syncing
         if lost := len(self._unwritten) + self._lost:
@@ -137,7 +141,8 @@ class Journal:
                 return
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(RETRY_SECONDS if self._fault else SYNC_SECONDS):
-                    await self._closing.wait()
+                    await self._hurry.wait()
+            self._hurry.clear()
 
     async def _sync(self) -> None:
         """Have on the disk what is written, and then what could not be written until now. Raises OSError."""
