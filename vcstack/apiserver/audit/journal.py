@@ -2,8 +2,8 @@
 
 A record that is written is there whatever becomes of this process: it is the kernel's. A machine that loses power loses
 those of its last moment, up to ``SYNC_SECONDS`` and what the disk takes: waiting for the disk before each answer, or
-ten times a second, costs a tenth of all creates (docs/adr/0016-audit.md). Anchors and PostgreSQL get what is on the disk
-only, so what was lost was nowhere.
+ten times a second, costs a tenth of all creates (docs/adr/0016-audit.md). Anchors and PostgreSQL get what is
+on the disk only, so what was lost was nowhere.
 
 While the disk takes none, records wait in memory, writes are refused before they are done (or, if so set, done and
 recorded later), and it is tried again every second.
