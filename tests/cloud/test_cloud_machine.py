@@ -4,21 +4,20 @@ hypothesis draws a history and, when one breaks the cloud, the shortest that doe
 """
 
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.cloud import sweep
 from tests.cloud.cloud import Cloud, run_cloud
 from tests.cloud.tenant import PROJECT, Tenant
 from tests.cloud.virtual_time import run_virtually
 from tests.fakes.crash import When
 from vcstack.specs.resource import Ref
+
+pytestmark = pytest.mark.usefixtures("quiet_programs")
 
 NAMES = ("a", "b", "c")
 CARDS: tuple[dict[str, Any], ...] = (
@@ -39,14 +38,6 @@ operations = st.one_of(
     st.tuples(st.just("kill"), st.sampled_from(["manager", "h1", "h2"]), st.integers(1, 40)),
     st.tuples(st.just("kill-after"), st.sampled_from(["manager", "h1", "h2"]), st.integers(1, 40)),
 )
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    before = structlog.get_config()
-    sweep.set_up_logging()
-    yield
-    structlog.configure(**before)
 
 
 @pytest.mark.timeout(3600)

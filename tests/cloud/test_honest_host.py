@@ -2,30 +2,21 @@
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
 import pytest
-import structlog
 
-from tests.cloud import sweep
 from tests.cloud.cloud import Cloud, run_cloud
 from tests.cloud.tenant import Tenant
 from tests.cloud.virtual_time import run_virtually
 from vcstack.apiserver.limits.defaults import HOST_BYTES, HOST_NEW_EVENTS
 
+pytestmark = pytest.mark.usefixtures("quiet_programs")
+
 GUESTS = 4
 MANY = 1000
 KIB = 1024
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    before = structlog.get_config()
-    sweep.set_up_logging()
-    yield
-    structlog.configure(**before)
 
 
 async def count_written(cloud: Cloud) -> Counter[str]:

@@ -1,13 +1,10 @@
 """A host that is stated to be out of service, its guests, and what becomes of them when the machine comes back."""
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 
-from tests.cloud import sweep
 from tests.cloud.cloud import Cloud, run_cloud
 from tests.cloud.invariants import read_objects
 from tests.cloud.scenario import SPARE
@@ -20,20 +17,14 @@ from vcstack.specs.kinds.host import OUT_OF_SERVICE
 from vcstack.specs.kinds.instance import RUNNING, Instance
 from vcstack.specs.resource import Ref
 
+pytestmark = pytest.mark.usefixtures("quiet_programs")
+
 HOSTS = ("h1", "h2")
 LONG_SECONDS = 200.0
 """Longer than an agent waits before it asks again, and than between two of its sweeps."""
 
 AT_ONCE_SECONDS = 30.0
 """Shorter than the time after which agents and controllers look at everything again."""
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    before = structlog.get_config()
-    sweep.set_up_logging()
-    yield
-    structlog.configure(**before)
 
 
 def is_lost(instance: Instance) -> bool:

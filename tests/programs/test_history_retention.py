@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,19 +14,9 @@ from tests.apiserver.test_management import START_SECONDS, Manager, config_for, 
 from tests.fixtures.etcd import EtcdServer
 from tests.fixtures.ports import free_port
 from vcstack.programs.settings import SettingsError, load_settings
-from vcstack.store.mirror.database import ensure_database, ensure_schema, open_engine
 from vcstack.store.mirror.tables import HISTORY
 
 __all__ = ["etcd", "state"]
-
-
-@pytest.fixture
-async def engine(postgres_dsn: str) -> AsyncIterator[AsyncEngine]:
-    await ensure_database(postgres_dsn)
-    made = open_engine(postgres_dsn)
-    await ensure_schema(made)
-    yield made
-    await made.dispose()
 
 
 async def record(engine: AsyncEngine, name: str, revisions: range, time: datetime) -> None:

@@ -15,6 +15,7 @@ from vcstack.policy.evaluation import NO_LABELS, Breach, CompiledPolicy, Site, s
 from vcstack.policy.sandbox import Evaluating
 from vcstack.runtime.context import BackendKey, ControllerContext
 from vcstack.runtime.controller import Controller, asked_of
+from vcstack.runtime.domaintree import find_enclosing
 from vcstack.runtime.errors import BackendUnavailable
 from vcstack.runtime.reconciler import Result
 from vcstack.runtime.status import condition_of, write_status
@@ -175,12 +176,7 @@ class PolicyReconciler:
         return found if isinstance(found, str) else None
 
     def _above(self, name: str | None) -> Sequence[str]:
-        found: list[str] = []
-        while name is not None and name not in found:
-            found.append(name)
-            domain = self._domains.find(name)
-            name = domain.spec.parent if domain is not None else None
-        return found[::-1]
+        return find_enclosing(self._domains, name)[::-1]
 
     def _forget(self, uid: str) -> None:
         self._known.pop(uid, None)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from vcstack.runtime.context import ControllerContext
+from vcstack.runtime.domaintree import find_enclosing
 from vcstack.specs.kinds.domain import Domain
 from vcstack.specs.kinds.network import Network, SharedTo, network_ref, target_of
 from vcstack.specs.kinds.port import Port
@@ -73,14 +74,9 @@ class Lendings:
 
     def _scopes_of(self, project: str) -> list[Target]:
         """Return the project and the domains that it lies in, the innermost first."""
-        found: list[Target] = [("project", project)]
         known = self._projects.find(project)
-        domain = known.spec.domain if known is not None else None
-        while domain and ("domain", domain) not in found:
-            found.append(("domain", domain))
-            above = self._domains.find(domain)
-            domain = above.spec.parent if above is not None else None
-        return found
+        domains = find_enclosing(self._domains, known.spec.domain if known is not None else None)
+        return [("project", project), *(("domain", domain) for domain in domains)]
 
     def _uid_of(self, target: Target) -> str | None:
         kind, name = target

@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from vcstack.runtime.context import ControllerContext
+from vcstack.runtime.domaintree import find_enclosing
 from vcstack.runtime.informer import Informer
 from vcstack.specs.kinds.domain import Domain
 from vcstack.specs.kinds.project import Project
@@ -63,13 +64,6 @@ class Holders:
 
     def find(self, project: str | None) -> Holder:
         """Return who holds what is done for a project's object; of None: of the cloud's own."""
-        tenant = ("project", project or "")
         found = self._projects.find(project) if project else None
-        above = found.spec.domain if found is not None else None
-        seen = set[str]()
-        while above is not None and above not in seen:  # a broken store may have a circle
-            seen.add(above)
-            tenant = ("domain", above)
-            domain = self._domains.find(above)
-            above = domain.spec.parent if domain is not None else None
-        return Holder(tenant, project or "")
+        domains = find_enclosing(self._domains, found.spec.domain if found is not None else None)
+        return Holder(("domain", domains[-1]) if domains else ("project", project or ""), project or "")

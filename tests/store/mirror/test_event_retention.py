@@ -1,6 +1,5 @@
 """Events stay in the mirror when the store has let them go, until their own retention is over."""
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,7 +8,6 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from vcstack.specs.resource import Ref
-from vcstack.store.mirror.database import ensure_database, ensure_schema, open_engine
 from vcstack.store.mirror.records import Change
 from vcstack.store.mirror.writer import MirrorWriter
 
@@ -17,15 +15,6 @@ pytestmark = pytest.mark.daemons
 
 REF = Ref("Event", "demo", "web.1")
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
-
-
-@pytest.fixture
-async def engine(postgres_dsn: str) -> AsyncIterator[AsyncEngine]:
-    await ensure_database(postgres_dsn)
-    made = open_engine(postgres_dsn)
-    await ensure_schema(made)
-    yield made
-    await made.dispose()
 
 
 def event(revision: int, count: int, last: str) -> Change:

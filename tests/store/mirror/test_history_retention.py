@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -29,15 +28,6 @@ pytestmark = pytest.mark.daemons
 
 WEB = Ref("Network", "demo", "web")
 DB = Ref("Network", "demo", "db")
-
-
-@pytest.fixture
-async def engine(postgres_dsn: str) -> AsyncIterator[AsyncEngine]:
-    await ensure_database(postgres_dsn)
-    made = open_engine(postgres_dsn)
-    await ensure_schema(made)
-    yield made
-    await made.dispose()
 
 
 def day(number: float) -> datetime:
